@@ -1,0 +1,89 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// Rows of the design (docs/architecture.md): programs, doors, heart, hands, ground, bedrock.
+// A target depends only on rows below its own.
+
+let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+
+/// The agent is one static binary: it is PID 1 of a guest that holds no shared library.
+let agentLink: [LinkerSetting] = [
+    .unsafeFlags(["-static-executable", "-Xlinker", "-s"], .when(configuration: .release))
+]
+
+let package = Package(
+    name: "swiftlet",
+    products: [
+        .executable(name: "swiftletd", targets: ["swiftletd"]),
+        .executable(name: "swiftlet", targets: ["swiftlet"]),
+        .executable(name: "swiftlet-vsockd", targets: ["swiftlet-vsockd"]),
+        .executable(name: "swiftlet-agent", targets: ["swiftlet-agent"]),
+        .executable(name: "swiftlet-bench", targets: ["swiftlet-bench"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0", traits: []),
+        .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
+        .package(url: "https://github.com/LebJe/TOMLKit", exact: "0.6.0"),
+        .package(url: "https://github.com/swift-server/async-http-client", exact: "1.37.0"),
+    ],
+    targets: [
+        // Programs
+        .executableTarget(
+            name: "swiftletd",
+            dependencies: [
+                "CRIServer", "Pods", "MicroVM", "Images", "Network", "Logs", "State", "GRPC", "CRI", "Linux", "Errors", arguments, logging, "TOMLKit",
+            ]),
+        .executableTarget(name: "swiftlet", dependencies: ["GRPC", "CRI", "Linux", "Errors", arguments]),
+        .executableTarget(name: "swiftlet-vsockd", dependencies: ["VsockDevice", "Linux", "Errors", arguments, logging]),
+
+        // Doors
+        .target(name: "CRIServer", dependencies: ["Pods", "Images", "GRPC", "CRI", "Errors", protobuf, logging]),
+
+        // Heart
+        .target(name: "Pods", dependencies: ["MicroVM", "Images", "Network", "Logs", "AgentProtocol", "State", "Linux", "Errors", logging]),
+
+        // Hands
+        .target(name: "MicroVM", dependencies: ["CLibvirt", "AgentProtocol", "Linux", "CLinux", "Errors", crypto, protobuf, logging]),
+        .target(
+            name: "Images",
+            dependencies: [
+                "CArchive", "State", "Linux", "Errors", crypto, logging,
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOFoundationCompat", package: "swift-nio"),
+            ]),
+        .target(name: "Network", dependencies: ["Linux", "CLinux", "Errors", logging]),
+        .target(name: "Logs", dependencies: ["Linux", "Errors"]),
+
+        // Ground
+        .target(name: "AgentProtocol", dependencies: ["CLinux", "Errors", protobuf]),
+        .target(name: "CRI", dependencies: [protobuf]),
+        .target(name: "GRPC", dependencies: ["CGRPC", "Errors", logging]),
+        .target(name: "VsockDevice", dependencies: ["CLinux", "Errors", logging]),
+        .target(name: "State", dependencies: ["Errors", .product(name: "GRDB", package: "GRDB.swift")]),
+        .target(name: "Linux", dependencies: ["CLinux", "Errors"]),
+
+        // Bedrock: the error type, system libraries and C shims
+        .target(name: "Errors"),
+        .target(name: "CLinux"),
+        .systemLibrary(name: "CGRPC"),
+        .systemLibrary(name: "CLibvirt", pkgConfig: "libvirt-qemu", providers: [.apt(["libvirt-dev"])]),
+        .systemLibrary(name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
+
+        // The guest's side
+        .executableTarget(
+            name: "swiftlet-agent", dependencies: ["GuestAgent"], path: "agent/swiftlet-agent", linkerSettings: agentLink),
+        .target(
+            name: "GuestAgent", dependencies: ["AgentProtocol", "CContainer", "CLinux", "Linux", "Errors", protobuf],
+            path: "agent/GuestAgent"),
+        .target(name: "CContainer", path: "agent/CContainer"),
+    ],
+    swiftLanguageModes: [.v6]
+)
