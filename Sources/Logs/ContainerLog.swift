@@ -1,0 +1,63 @@
+import Dispatch
+import Errors
+import Glibc
+
+/// One container's log file in the CRI format.
+///
+/// File I/O runs on a queue of its own, so that a slow disk holds up this log alone.
+public final class ContainerLog: Sendable {
+    private let queue: DispatchQueue
+    // Touched on `queue` only.
+    private nonisolated(unsafe) var file: LogFile
+
+    /// Opens the log for appending and finds out how much of each source it already holds.
+    ///
+    /// - Parameters:
+    ///   - path: the log file; nil when the container has no log. Its directory must exist.
+    ///   - positionPath: where the position is kept across restarts of the daemon.
+    /// - Throws: `SwiftletError(.failedPrecondition)` naming the path that cannot be opened.
+    public init(path: String?, positionPath: String) throws {
+        queue = DispatchQueue(label: "swiftlet.log")
+        file = try LogFile(path: path, positionPath: positionPath)
+    }
+
+    /// Bytes of each source that need not come again.
+    public func written() async -> (stdout: UInt64, stderr: UInt64) {
+        await onQueue { (self.file.position.stdout, self.file.position.stderr) }
+    }
+
+    /// Appends output; lines are written as they complete.
+    ///
+    /// - Returns: bytes of each source that the log file holds now. What an unfinished line holds is not in it.
+    public func append(_ bytes: [UInt8], from source: LogSource) async throws -> (stdout: UInt64, stderr: UInt64) {
+        try await onQueueThrowing {
+            try self.file.append(bytes, from: source)
+            return (self.file.position.stdout, self.file.position.stderr)
+        }
+    }
+
+    /// Ends a source: an unfinished last line is written as a P piece.
+    public func finish(_ source: LogSource) async throws -> (stdout: UInt64, stderr: UInt64) {
+        try await onQueueThrowing {
+            try self.file.finish(source)
+            return (self.file.position.stdout, self.file.position.stderr)
+        }
+    }
+
+    /// Closes the files. Later calls throw.
+    public func close() async {
+        await onQueue { self.file.close() }
+    }
+
+    private func onQueue<Value: Sendable>(_ body: @Sendable @escaping () -> Value) async -> Value {
+        await withCheckedContinuation { continuation in
+            queue.async { continuation.resume(returning: body()) }
+        }
+    }
+
+    private func onQueueThrowing<Value: Sendable>(_ body: @Sendable @escaping () throws -> Value) async throws -> Value {
+        try await withCheckedThrowingContinuation { continuation in
+            queue.async { continuation.resume(with: Result { try body() }) }
+        }
+    }
+}

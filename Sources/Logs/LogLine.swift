@@ -1,0 +1,61 @@
+/// Where a byte of a container's output came from, as the CRI log format names it.
+public enum LogSource: String, Sendable, CaseIterable {
+    case stdout
+    case stderr
+}
+
+/// Turns a byte stream into lines of the CRI log format, without I/O.
+///
+/// A line is `<RFC 3339 time with nanoseconds> <stdout|stderr> <P|F> <content>\n`; P marks a piece whose
+/// line goes on, F the end of a line. (Kubernetes, "CRI logging": the format that the kubelet parses.)
+struct LogLineEncoder {
+    /// Content bytes of one piece at most; longer lines are split. 16 KiB as in containerd and cri-o.
+    static let maximumContent = 16384
+
+    private let prefix: [UInt8]
+    private var pending: [UInt8] = []
+
+    init(source: LogSource) {
+        prefix = Array(" \(source.rawValue) ".utf8)
+    }
+
+    /// Bytes taken in that no line holds yet.
+    var pendingCount: Int { pending.count }
+
+    /// Appends `bytes` to the stream and writes every piece that is complete to `output`.
+    mutating func append(_ bytes: UnsafeRawBufferPointer, timestamp: [UInt8], to output: inout [UInt8]) {
+        var rest = bytes
+        while !rest.isEmpty {
+            let room = Self.maximumContent - pending.count
+            let window = UnsafeRawBufferPointer(rebasing: rest.prefix(room + 1))
+            if let newline = window.firstIndex(ofByte: 0x0A) {
+                emit(timestamp, full: true, UnsafeRawBufferPointer(rebasing: window[..<newline]), to: &output)
+                rest = UnsafeRawBufferPointer(rebasing: rest[(newline + 1)...])
+            } else if window.count > room {
+                emit(timestamp, full: false, UnsafeRawBufferPointer(rebasing: window.prefix(room)), to: &output)
+                rest = UnsafeRawBufferPointer(rebasing: rest[room...])
+            } else {
+                pending.append(contentsOf: rest)
+                return
+            }
+        }
+    }
+
+    /// Writes what is left of an unfinished last line, as a P piece.
+    mutating func finish(timestamp: [UInt8], to output: inout [UInt8]) {
+        if !pending.isEmpty {
+            emit(timestamp, full: false, UnsafeRawBufferPointer(start: nil, count: 0), to: &output)
+        }
+    }
+
+    private mutating func emit(_ timestamp: [UInt8], full: Bool, _ tail: UnsafeRawBufferPointer, to output: inout [UInt8]) {
+        output.append(contentsOf: timestamp)
+        output.append(contentsOf: prefix)
+        output.append(full ? UInt8(ascii: "F") : UInt8(ascii: "P"))
+        output.append(UInt8(ascii: " "))
+        output.append(contentsOf: pending)
+        output.append(contentsOf: tail)
+        output.append(0x0A)
+        pending.removeAll(keepingCapacity: true)
+    }
+}

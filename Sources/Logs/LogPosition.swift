@@ -1,0 +1,58 @@
+import Glibc
+
+/// How far a container's output has been written to its log, kept in a small file beside the pod's state.
+///
+/// The daemon may be killed between writing a line and telling the guest so. The position together with
+/// the lines found behind it gives the exact number of bytes to ask the guest for again: none is lost and
+/// none is written twice.
+struct LogPosition: Equatable {
+    /// Bytes of each source that the log holds.
+    var stdout: UInt64 = 0
+    var stderr: UInt64 = 0
+    /// Size and inode of the log file when this was noted.
+    var logSize: UInt64 = 0
+    var inode: UInt64 = 0
+
+    private static let byteCount = 32
+
+    init() {}
+
+    /// The position noted in `descriptor`, or nil when none was ever noted whole.
+    init?(readingFrom descriptor: Int32) {
+        var words = [UInt64](repeating: 0, count: 4)
+        let count = words.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, Self.byteCount, 0) }
+        guard count == Self.byteCount else { return nil }
+        (stdout, stderr, logSize, inode) = (words[0], words[1], words[2], words[3])
+    }
+
+    /// Notes the position with one write.
+    func write(to descriptor: Int32) {
+        let words = [stdout, stderr, logSize, inode]
+        _ = words.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, Self.byteCount, 0) }
+    }
+
+    /// Adds what complete lines of the CRI format hold: F lines count their newline, P pieces do not.
+    ///
+    /// - Returns: the number of bytes of `bytes` that complete lines take.
+    mutating func advance(over bytes: [UInt8]) -> Int {
+        bytes.withUnsafeBytes { buffer in
+            var start = 0
+            while let length = UnsafeRawBufferPointer(rebasing: buffer[start...]).firstIndex(ofByte: 0x0A) {
+                count(line: UnsafeRawBufferPointer(rebasing: buffer[start..<start + length]))
+                start += length + 1
+            }
+            return start
+        }
+    }
+
+    private mutating func count(line: UnsafeRawBufferPointer) {
+        let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
+        guard fields.count == 4 else { return }
+        let content = UInt64(fields[3].count) + (fields[2].first == UInt8(ascii: "F") ? 1 : 0)
+        if fields[1].elementsEqual("stdout".utf8) {
+            stdout += content
+        } else {
+            stderr += content
+        }
+    }
+}

@@ -1,0 +1,104 @@
+import Foundation
+import Testing
+
+@testable import Logs
+
+/// A directory that goes away with the test.
+private final class Scratch {
+    let path = NSTemporaryDirectory() + "swiftlet-logs-" + UUID().uuidString
+    init() throws { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    var log: String { path + "/c.log" }
+    func open() throws -> ContainerLog { try ContainerLog(path: log, positionPath: path + "/c.position") }
+    func lines() throws -> [[String]] {
+        try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: true)
+            .map { $0.split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false).map(String.init) }
+    }
+}
+
+@Suite struct ContainerLogTests {
+    @Test func linesCarryTimeSourceAndTag() async throws {
+        let scratch = try Scratch()
+        let log = try scratch.open()
+        _ = try await log.append(Array("hello\nwor".utf8), from: .stdout)
+        let written = try await log.append(Array("oops\n".utf8), from: .stderr)
+        #expect(written.stdout == 6 && written.stderr == 5)
+        _ = try await log.append(Array("ld\n\n".utf8), from: .stdout)
+        let lines = try scratch.lines()
+        #expect(lines.map { $0[1] } == ["stdout", "stderr", "stdout", "stdout"])
+        #expect(lines.map { $0[2] } == ["F", "F", "F", "F"])
+        #expect(lines.map { $0[3] } == ["hello", "oops", "world", ""])
+        #expect(lines[0][0].wholeMatch(of: /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z/) != nil)
+    }
+
+    @Test func aLongLineIsSplitInPiecesOf16KiB() async throws {
+        let scratch = try Scratch()
+        let log = try scratch.open()
+        let line = [UInt8](repeating: 0x61, count: 40000)
+        for chunk in stride(from: 0, to: line.count, by: 7000) {
+            _ = try await log.append(Array(line[chunk..<min(chunk + 7000, line.count)]), from: .stdout)
+        }
+        _ = try await log.append([0x0A], from: .stdout)
+        let lines = try scratch.lines()
+        #expect(lines.map { $0[2] } == ["P", "P", "F"])
+        #expect(lines.map { $0[3].count } == [16384, 16384, 7232])
+    }
+
+    @Test func aLineOfExactly16KiBIsOnePiece() async throws {
+        let scratch = try Scratch()
+        let log = try scratch.open()
+        _ = try await log.append([UInt8](repeating: 0x61, count: 16384) + [0x0A], from: .stdout)
+        #expect(try scratch.lines().map { $0[2] } == ["F"])
+    }
+
+    @Test func anUnfinishedLastLineIsWrittenAtTheEnd() async throws {
+        let scratch = try Scratch()
+        let log = try scratch.open()
+        let before = try await log.append(Array("no newline".utf8), from: .stdout)
+        #expect(before.stdout == 0)
+        let after = try await log.finish(.stdout)
+        #expect(after.stdout == 10)
+        #expect(try scratch.lines().map { [$0[2], $0[3]] } == [["P", "no newline"]])
+    }
+
+    @Test func aRestartContinuesWhereTheLogEnds() async throws {
+        let scratch = try Scratch()
+        let first = try scratch.open()
+        _ = try await first.append(Array("one\ntwo\nthr".utf8), from: .stdout)
+        await first.close()
+        let second = try scratch.open()
+        #expect(await second.written().stdout == 8)
+        _ = try await second.append(Array("three\n".utf8), from: .stdout)
+        #expect(try scratch.lines().map { $0[3] } == ["one", "two", "three"])
+    }
+
+    @Test func linesWrittenBeforeAKillButNotNotedAreCounted() async throws {
+        let scratch = try Scratch()
+        let first = try scratch.open()
+        _ = try await first.append(Array("one\n".utf8), from: .stdout)
+        await first.close()
+        let handle = try #require(FileHandle(forUpdatingAtPath: scratch.log))
+        try handle.seekToEnd()
+        try handle.write(contentsOf: Data("2026-01-01T00:00:00.000000000Z stdout F two\n2026-01-01T00:00:00.000000000Z stderr P ab\n2026-".utf8))
+        try handle.close()
+        let second = try scratch.open()
+        let written = await second.written()
+        #expect(written.stdout == 8 && written.stderr == 2)
+        _ = try await second.append(Array("three\n".utf8), from: .stdout)
+        #expect(try scratch.lines().map { $0[3] } == ["one", "two", "ab", "three"])
+    }
+
+    @Test func aContainerWithoutALogStillCounts() async throws {
+        let scratch = try Scratch()
+        let log = try ContainerLog(path: nil, positionPath: scratch.path + "/p")
+        let written = try await log.append(Array("gone\n".utf8), from: .stdout)
+        #expect(written.stdout == 5)
+    }
+
+    @Test func aMissingLogDirectoryIsNamed() throws {
+        #expect(throws: (any Error).self) {
+            try ContainerLog(path: "/nonexistent/dir/x.log", positionPath: NSTemporaryDirectory() + UUID().uuidString)
+        }
+    }
+}
