@@ -2,5 +2,39 @@ import GRDB
 
 /// Tables of the image store.
 enum ImageSchema {
-    static func create(_ database: Database) throws {}
+    static func create(_ database: Database) throws {
+        try database.create(table: ImageRecord.databaseTableName) { table in
+            table.primaryKey("id", .text)
+            table.column("config", .blob).notNull()
+            table.column("size", .integer).notNull()
+            table.column("pinned", .boolean).notNull()
+            table.column("removed", .boolean).notNull()
+        }
+        try database.create(table: ImageNameRecord.databaseTableName) { table in
+            table.primaryKey("name", .text)
+            table.column("isDigest", .boolean).notNull()
+            table.column("imageID", .text).notNull().indexed()
+                .references(ImageRecord.databaseTableName, onDelete: .cascade)
+        }
+        try database.create(table: LayerRecord.databaseTableName) { table in
+            table.primaryKey("diffID", .text)
+            table.column("filesystem", .text).notNull()
+            table.column("sizeBytes", .integer).notNull()
+            table.column("entries", .integer).notNull()
+        }
+        try database.create(table: ImageLayerRecord.databaseTableName) { table in
+            table.primaryKey {
+                table.column("imageID", .text).references(ImageRecord.databaseTableName, onDelete: .cascade)
+                table.column("position", .integer)
+            }
+            table.column("diffID", .text).notNull().indexed()
+                .references(LayerRecord.databaseTableName, onDelete: .restrict)
+        }
+        try database.create(table: ImageLeaseRecord.databaseTableName) { table in
+            table.primaryKey {
+                table.column("imageID", .text).references(ImageRecord.databaseTableName, onDelete: .restrict)
+                table.column("holder", .text)
+            }
+        }
+    }
 }
