@@ -10,7 +10,18 @@
 
 /// The Kubernetes Container Runtime Interface, version 1, as swiftletd serves it.
 ///
-/// Names, numbers and types are the interface's; the comments are Swiftlet's own.
+/// Names, numbers and types are the interface's; the comments are Swiftlet's own. The same methods are served under
+/// runtime.v1alpha2 for older kubelets.
+///
+/// What holds throughout:
+/// - Times are Unix time in nanoseconds, timeouts are seconds, sizes are bytes, unless a comment says otherwise.
+/// - An id of a sandbox or container may be shortened by people only; requests carry it in full.
+/// - A retry of a request whose first attempt still runs joins that attempt and gets its answer.
+/// - Stop and Remove succeed for what is already stopped or gone.
+/// - An error's message names the pod or container, the step that failed and, where known, the remedy.
+/// - A method that is not served answers UNIMPLEMENTED with its name.
+/// - A list answers from memory and waits for no pod.
+/// - Fields for Windows are accepted and ignored.
 
 #if canImport(FoundationEssentials)
 import FoundationEssentials
@@ -29,6 +40,7 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
   typealias Version = _2
 }
 
+/// Of a port.
 public nonisolated enum CRIProtocol: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
   case tcp // = 0
@@ -67,10 +79,17 @@ public nonisolated enum CRIProtocol: SwiftProtobuf.Enum, Swift.CaseIterable {
 
 }
 
+/// Which later mounts are seen where.
 public nonisolated enum CRIMountPropagation: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
+
+  /// None.
   case propagationPrivate // = 0
+
+  /// The node's, in the container.
   case propagationHostToContainer // = 1
+
+  /// The container's on the node as well. No virtual machine can do that: refused.
   case propagationBidirectional // = 2
   case UNRECOGNIZED(Int)
 
@@ -105,11 +124,20 @@ public nonisolated enum CRIMountPropagation: SwiftProtobuf.Enum, Swift.CaseItera
 
 }
 
+/// Whose namespace.
 public nonisolated enum CRINamespaceMode: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
+
+  /// The pod's.
   case pod // = 0
+
+  /// The container's own.
   case container // = 1
+
+  /// The node's.
   case node // = 2
+
+  /// Another container's.
   case target // = 3
   case UNRECOGNIZED(Int)
 
@@ -147,9 +175,14 @@ public nonisolated enum CRINamespaceMode: SwiftProtobuf.Enum, Swift.CaseIterable
 
 }
 
+/// Where groups come from.
 public nonisolated enum CRISupplementalGroupsPolicy: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
+
+  /// The request and /etc/group of the image.
   case merge // = 0
+
+  /// The request alone.
   case strict // = 1
   case UNRECOGNIZED(Int)
 
@@ -181,6 +214,7 @@ public nonisolated enum CRISupplementalGroupsPolicy: SwiftProtobuf.Enum, Swift.C
 
 }
 
+/// Whether containers can run in it.
 public nonisolated enum CRIPodSandboxState: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
   case sandboxReady // = 0
@@ -215,6 +249,7 @@ public nonisolated enum CRIPodSandboxState: SwiftProtobuf.Enum, Swift.CaseIterab
 
 }
 
+/// Signals by name. 0 leaves the choice to the runtime.
 public nonisolated enum CRISignal: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
   case runtimeDefault // = 0
@@ -505,11 +540,18 @@ public nonisolated enum CRISignal: SwiftProtobuf.Enum, Swift.CaseIterable {
 
 }
 
+/// Where a container is in its life.
 public nonisolated enum CRIContainerState: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
+
+  /// Its process has not run.
   case containerCreated // = 0
   case containerRunning // = 1
+
+  /// Its process has ended, or never could start.
   case containerExited // = 2
+
+  /// Its pod is there but cannot be asked.
   case containerUnknown // = 3
   case UNRECOGNIZED(Int)
 
@@ -547,6 +589,7 @@ public nonisolated enum CRIContainerState: SwiftProtobuf.Enum, Swift.CaseIterabl
 
 }
 
+/// What happened.
 public nonisolated enum CRIContainerEventType: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
   case containerCreatedEvent // = 0
@@ -589,9 +632,14 @@ public nonisolated enum CRIContainerEventType: SwiftProtobuf.Enum, Swift.CaseIte
 
 }
 
+/// How a metric moves.
 public nonisolated enum CRIMetricType: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
+
+  /// Only up.
   case counter // = 0
+
+  /// Up and down.
   case gauge // = 1
   case UNRECOGNIZED(Int)
 
@@ -623,9 +671,14 @@ public nonisolated enum CRIMetricType: SwiftProtobuf.Enum, Swift.CaseIterable {
 
 }
 
+/// Who makes cgroups.
 public nonisolated enum CRICgroupDriver: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
+
+  /// systemd: the parent is a slice.
   case systemd // = 0
+
+  /// The parent is a path.
   case cgroupfs // = 1
   case UNRECOGNIZED(Int)
 
@@ -657,11 +710,13 @@ public nonisolated enum CRICgroupDriver: SwiftProtobuf.Enum, Swift.CaseIterable 
 
 }
 
+/// Asks for the versions.
 public nonisolated struct CRIVersionRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// The version of the kubelet's runtime interface, not looked at.
   public var version: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -669,17 +724,22 @@ public nonisolated struct CRIVersionRequest: Sendable {
   public init() {}
 }
 
+/// The versions.
 public nonisolated struct CRIVersionResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Version of this answer's form, "0.1.0" by convention.
   public var version: String = String()
 
+  /// "swiftlet".
   public var runtimeName: String = String()
 
+  /// Semantic version of swiftletd.
   public var runtimeVersion: String = String()
 
+  /// The interface's own: "v1" or "v1alpha2", as it was asked.
   public var runtimeApiVersion: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -687,15 +747,19 @@ public nonisolated struct CRIVersionResponse: Sendable {
   public init() {}
 }
 
+/// What the resolv.conf of the pod's containers says. Without it, the node's own is used.
 public nonisolated struct CRIDNSConfig: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Addresses of name servers.
   public var servers: [String] = []
 
+  /// Domains tried for a short name.
   public var searches: [String] = []
 
+  /// As in resolv.conf: "ndots:5".
   public var options: [String] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -703,6 +767,7 @@ public nonisolated struct CRIDNSConfig: Sendable {
   public init() {}
 }
 
+/// A port of the node that leads to one of the pod.
 public nonisolated struct CRIPortMapping: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -712,8 +777,10 @@ public nonisolated struct CRIPortMapping: Sendable {
 
   public var containerPort: Int32 = 0
 
+  /// On the node; 0 when none is asked for.
   public var hostPort: Int32 = 0
 
+  /// The node's address that the port is bound to; empty for all.
   public var hostIp: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -721,27 +788,36 @@ public nonisolated struct CRIPortMapping: Sendable {
   public init() {}
 }
 
+/// A file or directory of the node, or of an image, seen in a container.
 public nonisolated struct CRIMount: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Absolute, in the container.
   public var containerPath: String = String()
 
+  /// Absolute, on the node. A symbolic link is followed once, when the container is created. Empty with image.
   public var hostPath: String = String()
 
   public var readonly: Bool = false
 
+  /// Ask for a label that the container may use.
   public var selinuxRelabel: Bool = false
 
+  /// Whether later mounts below it are seen on the other side.
   public var propagation: CRIMountPropagation = .propagationPrivate
 
+  /// User ids as the mount shows them.
   public var uidMappings: [CRIIDMapping] = []
 
+  /// Group ids as the mount shows them.
   public var gidMappings: [CRIIDMapping] = []
 
+  /// Mounts below are read-only as well. Asks for readonly, and for private propagation.
   public var recursiveReadOnly: Bool = false
 
+  /// An image to mount instead of a path; always read-only.
   public var image: CRIImageSpec {
     get {_image ?? CRIImageSpec()}
     set {_image = newValue}
@@ -751,8 +827,10 @@ public nonisolated struct CRIMount: Sendable {
   /// Clears the value of `image`. Subsequent reads from it will return its default value.
   public mutating func clearImage() {self._image = nil}
 
+  /// The part of the image to mount, relative to its root.
   public var imageSubPath: String = String()
 
+  /// "noexec", "nodev", "nosuid".
   public var mountOptions: [String] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -762,15 +840,19 @@ public nonisolated struct CRIMount: Sendable {
   fileprivate var _image: CRIImageSpec? = nil
 }
 
+/// A range of ids and what it is mapped to.
 public nonisolated struct CRIIDMapping: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// First id on the node.
   public var hostID: UInt32 = 0
 
+  /// First id in the container.
   public var containerID: UInt32 = 0
 
+  /// Number of ids.
   public var length: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -778,13 +860,16 @@ public nonisolated struct CRIIDMapping: Sendable {
   public init() {}
 }
 
+/// User namespace of a pod.
 public nonisolated struct CRIUserNamespace: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// POD for one of its own, NODE for the node's.
   public var mode: CRINamespaceMode = .pod
 
+  /// One range at most is usual.
   public var uids: [CRIIDMapping] = []
 
   public var gids: [CRIIDMapping] = []
@@ -794,17 +879,23 @@ public nonisolated struct CRIUserNamespace: Sendable {
   public init() {}
 }
 
+/// Which namespaces are shared. NODE means the node under the virtual machine: a handler that isolates with one
+/// refuses it.
 public nonisolated struct CRINamespaceOption: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// POD or NODE. Containers of one pod always share it.
   public var network: CRINamespaceMode = .pod
 
+  /// POD: one for the pod's containers; CONTAINER: one each; TARGET: that of target_id.
   public var pid: CRINamespaceMode = .pod
 
+  /// POD or NODE.
   public var ipc: CRINamespaceMode = .pod
 
+  /// The container whose PID namespace is joined with TARGET.
   public var targetID: String = String()
 
   public var usernsOptions: CRIUserNamespace {
@@ -823,6 +914,7 @@ public nonisolated struct CRINamespaceOption: Sendable {
   fileprivate var _usernsOptions: CRIUserNamespace? = nil
 }
 
+/// An integer that may be absent.
 public nonisolated struct CRIInt64Value: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -835,6 +927,7 @@ public nonisolated struct CRIInt64Value: Sendable {
   public init() {}
 }
 
+/// Security of the pod as a whole.
 public nonisolated struct CRILinuxSandboxSecurityContext: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -858,6 +951,7 @@ public nonisolated struct CRILinuxSandboxSecurityContext: @unchecked Sendable {
   /// Clears the value of `selinuxOptions`. Subsequent reads from it will return its default value.
   public mutating func clearSelinuxOptions() {_uniqueStorage()._selinuxOptions = nil}
 
+  /// For a process of the pod's own. A virtual machine needs none.
   public var runAsUser: CRIInt64Value {
     get {_storage._runAsUser ?? CRIInt64Value()}
     set {_uniqueStorage()._runAsUser = newValue}
@@ -867,6 +961,7 @@ public nonisolated struct CRILinuxSandboxSecurityContext: @unchecked Sendable {
   /// Clears the value of `runAsUser`. Subsequent reads from it will return its default value.
   public mutating func clearRunAsUser() {_uniqueStorage()._runAsUser = nil}
 
+  /// Needs run_as_user.
   public var runAsGroup: CRIInt64Value {
     get {_storage._runAsGroup ?? CRIInt64Value()}
     set {_uniqueStorage()._runAsGroup = newValue}
@@ -891,6 +986,7 @@ public nonisolated struct CRILinuxSandboxSecurityContext: @unchecked Sendable {
     set {_uniqueStorage()._supplementalGroupsPolicy = newValue}
   }
 
+  /// The pod may hold privileged containers.
   public var privileged: Bool {
     get {_storage._privileged}
     set {_uniqueStorage()._privileged = newValue}
@@ -914,6 +1010,8 @@ public nonisolated struct CRILinuxSandboxSecurityContext: @unchecked Sendable {
   /// Clears the value of `apparmor`. Subsequent reads from it will return its default value.
   public mutating func clearApparmor() {_uniqueStorage()._apparmor = nil}
 
+  /// Before seccomp there was a path.
+  ///
   /// NOTE: This field was marked as deprecated in the .proto file.
   public var seccompProfilePath: String {
     get {_storage._seccompProfilePath}
@@ -927,6 +1025,7 @@ public nonisolated struct CRILinuxSandboxSecurityContext: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// A seccomp or AppArmor profile.
 public nonisolated struct CRISecurityProfile: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -934,14 +1033,22 @@ public nonisolated struct CRISecurityProfile: Sendable {
 
   public var profileType: CRISecurityProfile.ProfileType = .runtimeDefault
 
+  /// With Localhost: the profile's absolute path for seccomp, its name for AppArmor.
   public var localhostRef: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
+  /// Where the profile comes from.
   public nonisolated enum ProfileType: SwiftProtobuf.Enum, Swift.CaseIterable {
     public typealias RawValue = Int
+
+    /// The runtime's own.
     case runtimeDefault // = 0
+
+    /// None.
     case unconfined // = 1
+
+    /// One of the node's.
     case localhost // = 2
     case UNRECOGNIZED(Int)
 
@@ -979,11 +1086,13 @@ public nonisolated struct CRISecurityProfile: Sendable {
   public init() {}
 }
 
+/// What only Linux knows of a pod.
 public nonisolated struct CRILinuxPodSandboxConfig: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// The pod's cgroup, made by the kubelet. The virtual machine's processes run in it.
   public var cgroupParent: String {
     get {_storage._cgroupParent}
     set {_uniqueStorage()._cgroupParent = newValue}
@@ -998,11 +1107,13 @@ public nonisolated struct CRILinuxPodSandboxConfig: @unchecked Sendable {
   /// Clears the value of `securityContext`. Subsequent reads from it will return its default value.
   public mutating func clearSecurityContext() {_uniqueStorage()._securityContext = nil}
 
+  /// Kernel settings of the pod, written in the guest.
   public var sysctls: Dictionary<String,String> {
     get {_storage._sysctls}
     set {_uniqueStorage()._sysctls = newValue}
   }
 
+  /// What the runtime class adds to the containers' limits.
   public var overhead: CRILinuxContainerResources {
     get {_storage._overhead ?? CRILinuxContainerResources()}
     set {_uniqueStorage()._overhead = newValue}
@@ -1012,6 +1123,7 @@ public nonisolated struct CRILinuxPodSandboxConfig: @unchecked Sendable {
   /// Clears the value of `overhead`. Subsequent reads from it will return its default value.
   public mutating func clearOverhead() {_uniqueStorage()._overhead = nil}
 
+  /// The sum of the containers' limits. With overhead it gives the virtual machine's size.
   public var resources: CRILinuxContainerResources {
     get {_storage._resources ?? CRILinuxContainerResources()}
     set {_uniqueStorage()._resources = newValue}
@@ -1028,6 +1140,7 @@ public nonisolated struct CRILinuxPodSandboxConfig: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// What makes a pod unique: two sandboxes may not have all four alike.
 public nonisolated struct CRIPodSandboxMetadata: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1035,10 +1148,12 @@ public nonisolated struct CRIPodSandboxMetadata: Sendable {
 
   public var name: String = String()
 
+  /// The pod's id in the cluster.
   public var uid: String = String()
 
   public var namespace: String = String()
 
+  /// Grows by one when the kubelet makes the sandbox anew.
   public var attempt: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1046,6 +1161,7 @@ public nonisolated struct CRIPodSandboxMetadata: Sendable {
   public init() {}
 }
 
+/// A pod as the kubelet wants it.
 public nonisolated struct CRIPodSandboxConfig: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1060,11 +1176,13 @@ public nonisolated struct CRIPodSandboxConfig: @unchecked Sendable {
   /// Clears the value of `metadata`. Subsequent reads from it will return its default value.
   public mutating func clearMetadata() {_uniqueStorage()._metadata = nil}
 
+  /// Of all its containers.
   public var hostname: String {
     get {_storage._hostname}
     set {_uniqueStorage()._hostname = newValue}
   }
 
+  /// Absolute directory on the node for the containers' logs. It exists.
   public var logDirectory: String {
     get {_storage._logDirectory}
     set {_uniqueStorage()._logDirectory = newValue}
@@ -1084,11 +1202,13 @@ public nonisolated struct CRIPodSandboxConfig: @unchecked Sendable {
     set {_uniqueStorage()._portMappings = newValue}
   }
 
+  /// For filters.
   public var labels: Dictionary<String,String> {
     get {_storage._labels}
     set {_uniqueStorage()._labels = newValue}
   }
 
+  /// Kept as they are and given back; some speak to the runtime handler.
   public var annotations: Dictionary<String,String> {
     get {_storage._annotations}
     set {_uniqueStorage()._annotations = newValue}
@@ -1119,6 +1239,7 @@ public nonisolated struct CRIPodSandboxConfig: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// A pod to run.
 public nonisolated struct CRIRunPodSandboxRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1133,6 +1254,7 @@ public nonisolated struct CRIRunPodSandboxRequest: Sendable {
   /// Clears the value of `config`. Subsequent reads from it will return its default value.
   public mutating func clearConfig() {self._config = nil}
 
+  /// Named by the RuntimeClass. Empty is the default; an unknown name is refused.
   public var runtimeHandler: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1142,11 +1264,13 @@ public nonisolated struct CRIRunPodSandboxRequest: Sendable {
   fileprivate var _config: CRIPodSandboxConfig? = nil
 }
 
+/// The pod runs.
 public nonisolated struct CRIRunPodSandboxResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Names the sandbox in every later request.
   public var podSandboxID: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1154,6 +1278,7 @@ public nonisolated struct CRIRunPodSandboxResponse: Sendable {
   public init() {}
 }
 
+/// A pod to stop.
 public nonisolated struct CRIStopPodSandboxRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1166,6 +1291,7 @@ public nonisolated struct CRIStopPodSandboxRequest: Sendable {
   public init() {}
 }
 
+/// The pod is stopped.
 public nonisolated struct CRIStopPodSandboxResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1176,6 +1302,7 @@ public nonisolated struct CRIStopPodSandboxResponse: Sendable {
   public init() {}
 }
 
+/// A pod to remove.
 public nonisolated struct CRIRemovePodSandboxRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1188,6 +1315,7 @@ public nonisolated struct CRIRemovePodSandboxRequest: Sendable {
   public init() {}
 }
 
+/// The pod is gone.
 public nonisolated struct CRIRemovePodSandboxResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1198,6 +1326,7 @@ public nonisolated struct CRIRemovePodSandboxResponse: Sendable {
   public init() {}
 }
 
+/// A pod to report on.
 public nonisolated struct CRIPodSandboxStatusRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1205,6 +1334,7 @@ public nonisolated struct CRIPodSandboxStatusRequest: Sendable {
 
   public var podSandboxID: String = String()
 
+  /// Fill in info.
   public var verbose: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1212,11 +1342,13 @@ public nonisolated struct CRIPodSandboxStatusRequest: Sendable {
   public init() {}
 }
 
+/// A further address.
 public nonisolated struct CRIPodIP: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// IPv4 or IPv6, without prefix length.
   public var ip: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1224,13 +1356,16 @@ public nonisolated struct CRIPodIP: Sendable {
   public init() {}
 }
 
+/// The pod's addresses. Empty with the node's network.
 public nonisolated struct CRIPodSandboxNetworkStatus: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// The first one; IPv4 or IPv6.
   public var ip: String = String()
 
+  /// The other family's, in dual-stack clusters.
   public var additionalIps: [CRIPodIP] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1238,6 +1373,7 @@ public nonisolated struct CRIPodSandboxNetworkStatus: Sendable {
   public init() {}
 }
 
+/// The namespaces that are shared.
 public nonisolated struct CRINamespace: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1259,6 +1395,7 @@ public nonisolated struct CRINamespace: Sendable {
   fileprivate var _options: CRINamespaceOption? = nil
 }
 
+/// What only Linux knows of a running pod.
 public nonisolated struct CRILinuxPodSandboxStatus: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1280,6 +1417,7 @@ public nonisolated struct CRILinuxPodSandboxStatus: Sendable {
   fileprivate var _namespaces: CRINamespace? = nil
 }
 
+/// A pod as it is.
 public nonisolated struct CRIPodSandboxStatus: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1337,6 +1475,7 @@ public nonisolated struct CRIPodSandboxStatus: @unchecked Sendable {
     set {_uniqueStorage()._annotations = newValue}
   }
 
+  /// As in the request that made it.
   public var runtimeHandler: String {
     get {_storage._runtimeHandler}
     set {_uniqueStorage()._runtimeHandler = newValue}
@@ -1349,6 +1488,7 @@ public nonisolated struct CRIPodSandboxStatus: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// A pod's status.
 public nonisolated struct CRIPodSandboxStatusResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1363,10 +1503,13 @@ public nonisolated struct CRIPodSandboxStatusResponse: Sendable {
   /// Clears the value of `status`. Subsequent reads from it will return its default value.
   public mutating func clearStatus() {self._status = nil}
 
+  /// With verbose: details for people, in JSON. Its form may change.
   public var info: Dictionary<String,String> = [:]
 
+  /// Of its containers, taken together with status, for a kubelet that follows events.
   public var containersStatuses: [CRIContainerStatus] = []
 
+  /// When they were taken.
   public var timestamp: Int64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1376,6 +1519,7 @@ public nonisolated struct CRIPodSandboxStatusResponse: Sendable {
   fileprivate var _status: CRIPodSandboxStatus? = nil
 }
 
+/// A state that may be absent.
 public nonisolated struct CRIPodSandboxStateValue: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1388,11 +1532,13 @@ public nonisolated struct CRIPodSandboxStateValue: Sendable {
   public init() {}
 }
 
+/// Which pods: each part given must match.
 public nonisolated struct CRIPodSandboxFilter: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Or the beginning of one.
   public var id: String = String()
 
   public var state: CRIPodSandboxStateValue {
@@ -1404,6 +1550,7 @@ public nonisolated struct CRIPodSandboxFilter: Sendable {
   /// Clears the value of `state`. Subsequent reads from it will return its default value.
   public mutating func clearState() {self._state = nil}
 
+  /// Each with this value.
   public var labelSelector: Dictionary<String,String> = [:]
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1413,6 +1560,7 @@ public nonisolated struct CRIPodSandboxFilter: Sendable {
   fileprivate var _state: CRIPodSandboxStateValue? = nil
 }
 
+/// Pods to list.
 public nonisolated struct CRIListPodSandboxRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1434,6 +1582,7 @@ public nonisolated struct CRIListPodSandboxRequest: Sendable {
   fileprivate var _filter: CRIPodSandboxFilter? = nil
 }
 
+/// A pod in a list.
 public nonisolated struct CRIPodSandbox: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1467,6 +1616,7 @@ public nonisolated struct CRIPodSandbox: Sendable {
   fileprivate var _metadata: CRIPodSandboxMetadata? = nil
 }
 
+/// The pods.
 public nonisolated struct CRIListPodSandboxResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1479,6 +1629,7 @@ public nonisolated struct CRIListPodSandboxResponse: Sendable {
   public init() {}
 }
 
+/// Pods to list.
 public nonisolated struct CRIStreamPodSandboxesRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1500,6 +1651,7 @@ public nonisolated struct CRIStreamPodSandboxesRequest: Sendable {
   fileprivate var _filter: CRIPodSandboxFilter? = nil
 }
 
+/// Some of the pods.
 public nonisolated struct CRIStreamPodSandboxesResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1512,6 +1664,7 @@ public nonisolated struct CRIStreamPodSandboxesResponse: Sendable {
   public init() {}
 }
 
+/// A pod to measure.
 public nonisolated struct CRIPodSandboxStatsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1524,6 +1677,7 @@ public nonisolated struct CRIPodSandboxStatsRequest: Sendable {
   public init() {}
 }
 
+/// What it uses.
 public nonisolated struct CRIPodSandboxStatsResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1545,6 +1699,7 @@ public nonisolated struct CRIPodSandboxStatsResponse: Sendable {
   fileprivate var _stats: CRIPodSandboxStats? = nil
 }
 
+/// Which pods to measure: each part given must match.
 public nonisolated struct CRIPodSandboxStatsFilter: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1559,6 +1714,7 @@ public nonisolated struct CRIPodSandboxStatsFilter: Sendable {
   public init() {}
 }
 
+/// Pods to measure.
 public nonisolated struct CRIListPodSandboxStatsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1580,6 +1736,7 @@ public nonisolated struct CRIListPodSandboxStatsRequest: Sendable {
   fileprivate var _filter: CRIPodSandboxStatsFilter? = nil
 }
 
+/// What they use.
 public nonisolated struct CRIListPodSandboxStatsResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1592,6 +1749,7 @@ public nonisolated struct CRIListPodSandboxStatsResponse: Sendable {
   public init() {}
 }
 
+/// Pods to measure.
 public nonisolated struct CRIStreamPodSandboxStatsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1613,6 +1771,7 @@ public nonisolated struct CRIStreamPodSandboxStatsRequest: Sendable {
   fileprivate var _filter: CRIPodSandboxStatsFilter? = nil
 }
 
+/// What some of them use.
 public nonisolated struct CRIStreamPodSandboxStatsResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1625,6 +1784,7 @@ public nonisolated struct CRIStreamPodSandboxStatsResponse: Sendable {
   public init() {}
 }
 
+/// Whose figures they are.
 public nonisolated struct CRIPodSandboxAttributes: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1652,6 +1812,7 @@ public nonisolated struct CRIPodSandboxAttributes: Sendable {
   fileprivate var _metadata: CRIPodSandboxMetadata? = nil
 }
 
+/// What a pod uses.
 public nonisolated struct CRIPodSandboxStats: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1693,6 +1854,7 @@ public nonisolated struct CRIPodSandboxStats: Sendable {
   fileprivate var _windows: CRIWindowsPodSandboxStats? = nil
 }
 
+/// What a pod uses, its containers one by one.
 public nonisolated struct CRILinuxPodSandboxStats: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1755,6 +1917,7 @@ public nonisolated struct CRILinuxPodSandboxStats: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// The same on Windows.
 public nonisolated struct CRIWindowsPodSandboxStats: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1808,6 +1971,7 @@ public nonisolated struct CRIWindowsPodSandboxStats: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// Traffic of a pod.
 public nonisolated struct CRINetworkUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1815,6 +1979,7 @@ public nonisolated struct CRINetworkUsage: Sendable {
 
   public var timestamp: Int64 = 0
 
+  /// The one with the default route.
   public var defaultInterface: CRINetworkInterfaceUsage {
     get {_defaultInterface ?? CRINetworkInterfaceUsage()}
     set {_defaultInterface = newValue}
@@ -1824,6 +1989,7 @@ public nonisolated struct CRINetworkUsage: Sendable {
   /// Clears the value of `defaultInterface`. Subsequent reads from it will return its default value.
   public mutating func clearDefaultInterface() {self._defaultInterface = nil}
 
+  /// The others.
   public var interfaces: [CRINetworkInterfaceUsage] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1833,6 +1999,7 @@ public nonisolated struct CRINetworkUsage: Sendable {
   fileprivate var _defaultInterface: CRINetworkInterfaceUsage? = nil
 }
 
+/// The same on Windows.
 public nonisolated struct CRIWindowsNetworkUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1858,6 +2025,7 @@ public nonisolated struct CRIWindowsNetworkUsage: Sendable {
   fileprivate var _defaultInterface: CRIWindowsNetworkInterfaceUsage? = nil
 }
 
+/// Traffic of one interface since it came up, as the pod sees it.
 public nonisolated struct CRINetworkInterfaceUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1911,6 +2079,7 @@ public nonisolated struct CRINetworkInterfaceUsage: Sendable {
   fileprivate var _txErrors: CRIUInt64Value? = nil
 }
 
+/// The same on Windows.
 public nonisolated struct CRIWindowsNetworkInterfaceUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1964,6 +2133,7 @@ public nonisolated struct CRIWindowsNetworkInterfaceUsage: Sendable {
   fileprivate var _txPacketsDropped: CRIUInt64Value? = nil
 }
 
+/// Processes of a pod.
 public nonisolated struct CRIProcessUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1987,6 +2157,7 @@ public nonisolated struct CRIProcessUsage: Sendable {
   fileprivate var _processCount: CRIUInt64Value? = nil
 }
 
+/// The same on Windows.
 public nonisolated struct CRIWindowsProcessUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2010,19 +2181,25 @@ public nonisolated struct CRIWindowsProcessUsage: Sendable {
   fileprivate var _processCount: CRIUInt64Value? = nil
 }
 
+/// An image, by any of its names.
 public nonisolated struct CRIImageSpec: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// A reference ("registry/name:tag", "registry/name@sha256:...") or an id.
   public var image: String = String()
 
+  /// Kept out of the image's own.
   public var annotations: Dictionary<String,String> = [:]
 
+  /// What the pod's author wrote, when image was resolved to an id.
   public var userSpecifiedImage: String = String()
 
+  /// Handlers may keep images in forms of their own.
   public var runtimeHandler: String = String()
 
+  /// Id of the image in use, equal to Image.id.
   public var imageRef: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2030,6 +2207,7 @@ public nonisolated struct CRIImageSpec: Sendable {
   public init() {}
 }
 
+/// An environment variable. The value is bytes: it need not be text.
 public nonisolated struct CRIKeyValue: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2044,29 +2222,39 @@ public nonisolated struct CRIKeyValue: Sendable {
   public init() {}
 }
 
+/// Limits. 0 or empty: none given.
 public nonisolated struct CRILinuxContainerResources: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Microseconds.
   public var cpuPeriod: Int64 = 0
 
+  /// Microseconds of CPU time in each period.
   public var cpuQuota: Int64 = 0
 
+  /// Weight against others, 1024 for one CPU asked for.
   public var cpuShares: Int64 = 0
 
+  /// A container over it is killed.
   public var memoryLimitInBytes: Int64 = 0
 
+  /// -1000 to 1000; the highest is killed first. It counts inside the guest.
   public var oomScoreAdj: Int64 = 0
 
+  /// CPUs of the node: "0-3,8".
   public var cpusetCpus: String = String()
 
+  /// Memory nodes, likewise.
   public var cpusetMems: String = String()
 
   public var hugepageLimits: [CRIHugepageLimit] = []
 
+  /// Files of cgroup v2 and what to write to them: "memory.high" to "1073741824".
   public var unified: Dictionary<String,String> = [:]
 
+  /// Memory and swap together.
   public var memorySwapLimitInBytes: Int64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2074,13 +2262,16 @@ public nonisolated struct CRILinuxContainerResources: Sendable {
   public init() {}
 }
 
+/// A limit for one size of huge pages.
 public nonisolated struct CRIHugepageLimit: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// "2MB", "1GB".
   public var pageSize: String = String()
 
+  /// Bytes.
   public var limit: UInt64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2088,6 +2279,7 @@ public nonisolated struct CRIHugepageLimit: Sendable {
   public init() {}
 }
 
+/// An SELinux label.
 public nonisolated struct CRISELinuxOption: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2106,6 +2298,8 @@ public nonisolated struct CRISELinuxOption: Sendable {
   public init() {}
 }
 
+/// Changes to the default set of capabilities, by name without "CAP_". "ALL" in either list counts first; then a
+/// name dropped beats a name added.
 public nonisolated struct CRICapability: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2115,6 +2309,7 @@ public nonisolated struct CRICapability: Sendable {
 
   public var dropCapabilities: [String] = []
 
+  /// Kept through exec for users other than root; added to the other sets as well.
   public var addAmbientCapabilities: [String] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2122,6 +2317,7 @@ public nonisolated struct CRICapability: Sendable {
   public init() {}
 }
 
+/// What the container's processes may do.
 public nonisolated struct CRILinuxContainerSecurityContext: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2136,6 +2332,7 @@ public nonisolated struct CRILinuxContainerSecurityContext: @unchecked Sendable 
   /// Clears the value of `capabilities`. Subsequent reads from it will return its default value.
   public mutating func clearCapabilities() {_uniqueStorage()._capabilities = nil}
 
+  /// All capabilities and devices, no paths hidden: of its virtual machine, never of the node.
   public var privileged: Bool {
     get {_storage._privileged}
     set {_uniqueStorage()._privileged = newValue}
@@ -2159,6 +2356,7 @@ public nonisolated struct CRILinuxContainerSecurityContext: @unchecked Sendable 
   /// Clears the value of `selinuxOptions`. Subsequent reads from it will return its default value.
   public mutating func clearSelinuxOptions() {_uniqueStorage()._selinuxOptions = nil}
 
+  /// Takes the image's place.
   public var runAsUser: CRIInt64Value {
     get {_storage._runAsUser ?? CRIInt64Value()}
     set {_uniqueStorage()._runAsUser = newValue}
@@ -2168,6 +2366,7 @@ public nonisolated struct CRILinuxContainerSecurityContext: @unchecked Sendable 
   /// Clears the value of `runAsUser`. Subsequent reads from it will return its default value.
   public mutating func clearRunAsUser() {_uniqueStorage()._runAsUser = nil}
 
+  /// Needs a user.
   public var runAsGroup: CRIInt64Value {
     get {_storage._runAsGroup ?? CRIInt64Value()}
     set {_uniqueStorage()._runAsGroup = newValue}
@@ -2177,6 +2376,7 @@ public nonisolated struct CRILinuxContainerSecurityContext: @unchecked Sendable 
   /// Clears the value of `runAsGroup`. Subsequent reads from it will return its default value.
   public mutating func clearRunAsGroup() {_uniqueStorage()._runAsGroup = nil}
 
+  /// Looked up in the container's own /etc/passwd. Not together with run_as_user.
   public var runAsUsername: String {
     get {_storage._runAsUsername}
     set {_uniqueStorage()._runAsUsername = newValue}
@@ -2187,26 +2387,31 @@ public nonisolated struct CRILinuxContainerSecurityContext: @unchecked Sendable 
     set {_uniqueStorage()._readonlyRootfs = newValue}
   }
 
+  /// Groups beside the first.
   public var supplementalGroups: [Int64] {
     get {_storage._supplementalGroups}
     set {_uniqueStorage()._supplementalGroups = newValue}
   }
 
+  /// Whether /etc/group of the image adds to them.
   public var supplementalGroupsPolicy: CRISupplementalGroupsPolicy {
     get {_storage._supplementalGroupsPolicy}
     set {_uniqueStorage()._supplementalGroupsPolicy = newValue}
   }
 
+  /// Set-user-id programs and file capabilities give nothing.
   public var noNewPrivs: Bool {
     get {_storage._noNewPrivs}
     set {_uniqueStorage()._noNewPrivs = newValue}
   }
 
+  /// Hidden from the container.
   public var maskedPaths: [String] {
     get {_storage._maskedPaths}
     set {_uniqueStorage()._maskedPaths = newValue}
   }
 
+  /// Not to be written by the container.
   public var readonlyPaths: [String] {
     get {_storage._readonlyPaths}
     set {_uniqueStorage()._readonlyPaths = newValue}
@@ -2230,12 +2435,16 @@ public nonisolated struct CRILinuxContainerSecurityContext: @unchecked Sendable 
   /// Clears the value of `apparmor`. Subsequent reads from it will return its default value.
   public mutating func clearApparmor() {_uniqueStorage()._apparmor = nil}
 
+  /// Before apparmor there was a name.
+  ///
   /// NOTE: This field was marked as deprecated in the .proto file.
   public var apparmorProfile: String {
     get {_storage._apparmorProfile}
     set {_uniqueStorage()._apparmorProfile = newValue}
   }
 
+  /// Before seccomp there was a path.
+  ///
   /// NOTE: This field was marked as deprecated in the .proto file.
   public var seccompProfilePath: String {
     get {_storage._seccompProfilePath}
@@ -2249,6 +2458,7 @@ public nonisolated struct CRILinuxContainerSecurityContext: @unchecked Sendable 
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// What only Linux knows of a container.
 public nonisolated struct CRILinuxContainerConfig: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2280,6 +2490,7 @@ public nonisolated struct CRILinuxContainerConfig: Sendable {
   fileprivate var _securityContext: CRILinuxContainerSecurityContext? = nil
 }
 
+/// The user a container was started with.
 public nonisolated struct CRILinuxContainerUser: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2289,6 +2500,7 @@ public nonisolated struct CRILinuxContainerUser: Sendable {
 
   public var gid: Int64 = 0
 
+  /// The first group included.
   public var supplementalGroups: [Int64] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2296,6 +2508,7 @@ public nonisolated struct CRILinuxContainerUser: Sendable {
   public init() {}
 }
 
+/// For Windows only.
 public nonisolated struct CRIWindowsNamespaceOption: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2308,6 +2521,7 @@ public nonisolated struct CRIWindowsNamespaceOption: Sendable {
   public init() {}
 }
 
+/// For Windows only.
 public nonisolated struct CRIWindowsSandboxSecurityContext: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2335,6 +2549,7 @@ public nonisolated struct CRIWindowsSandboxSecurityContext: Sendable {
   fileprivate var _namespaceOptions: CRIWindowsNamespaceOption? = nil
 }
 
+/// For Windows only.
 public nonisolated struct CRIWindowsPodSandboxConfig: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2356,6 +2571,7 @@ public nonisolated struct CRIWindowsPodSandboxConfig: Sendable {
   fileprivate var _securityContext: CRIWindowsSandboxSecurityContext? = nil
 }
 
+/// For Windows only.
 public nonisolated struct CRIWindowsContainerSecurityContext: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2372,6 +2588,7 @@ public nonisolated struct CRIWindowsContainerSecurityContext: Sendable {
   public init() {}
 }
 
+/// For Windows only.
 public nonisolated struct CRIWindowsContainerConfig: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2403,6 +2620,7 @@ public nonisolated struct CRIWindowsContainerConfig: Sendable {
   fileprivate var _securityContext: CRIWindowsContainerSecurityContext? = nil
 }
 
+/// For Windows only.
 public nonisolated struct CRIWindowsContainerResources: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2425,6 +2643,7 @@ public nonisolated struct CRIWindowsContainerResources: Sendable {
   public init() {}
 }
 
+/// For Windows only.
 public nonisolated struct CRIWindowsCpuGroupAffinity: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2439,6 +2658,7 @@ public nonisolated struct CRIWindowsCpuGroupAffinity: Sendable {
   public init() {}
 }
 
+/// What makes a container unique in its pod.
 public nonisolated struct CRIContainerMetadata: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2446,6 +2666,7 @@ public nonisolated struct CRIContainerMetadata: Sendable {
 
   public var name: String = String()
 
+  /// Grows by one with each restart.
   public var attempt: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2453,6 +2674,7 @@ public nonisolated struct CRIContainerMetadata: Sendable {
   public init() {}
 }
 
+/// A device of the node for a container.
 public nonisolated struct CRIDevice: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2462,6 +2684,7 @@ public nonisolated struct CRIDevice: Sendable {
 
   public var hostPath: String = String()
 
+  /// Letters of r (read), w (write), m (make nodes).
   public var permissions: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2469,11 +2692,13 @@ public nonisolated struct CRIDevice: Sendable {
   public init() {}
 }
 
+/// A device described by a file of the Container Device Interface.
 public nonisolated struct CRICDIDevice: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// "vendor.com/class=name".
   public var name: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2481,6 +2706,7 @@ public nonisolated struct CRICDIDevice: Sendable {
   public init() {}
 }
 
+/// A container as the kubelet wants it.
 public nonisolated struct CRIContainerConfig: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2504,21 +2730,25 @@ public nonisolated struct CRIContainerConfig: @unchecked Sendable {
   /// Clears the value of `image`. Subsequent reads from it will return its default value.
   public mutating func clearImage() {_uniqueStorage()._image = nil}
 
+  /// Takes the place of the image's entry point; the image's arguments do not count then.
   public var command: [String] {
     get {_storage._command}
     set {_uniqueStorage()._command = newValue}
   }
 
+  /// Takes the place of the image's arguments.
   public var args: [String] {
     get {_storage._args}
     set {_uniqueStorage()._args = newValue}
   }
 
+  /// Absolute; empty for the image's. Made when it is missing.
   public var workingDir: String {
     get {_storage._workingDir}
     set {_uniqueStorage()._workingDir = newValue}
   }
 
+  /// Beside the image's, and stronger.
   public var envs: [CRIKeyValue] {
     get {_storage._envs}
     set {_uniqueStorage()._envs = newValue}
@@ -2544,21 +2774,25 @@ public nonisolated struct CRIContainerConfig: @unchecked Sendable {
     set {_uniqueStorage()._annotations = newValue}
   }
 
+  /// Below the pod's log_directory; never outside it.
   public var logPath: String {
     get {_storage._logPath}
     set {_uniqueStorage()._logPath = newValue}
   }
 
+  /// Keep standard input open for Attach.
   public var stdin: Bool {
     get {_storage._stdin}
     set {_uniqueStorage()._stdin = newValue}
   }
 
+  /// Close it when the first attached client goes.
   public var stdinOnce: Bool {
     get {_storage._stdinOnce}
     set {_uniqueStorage()._stdinOnce = newValue}
   }
 
+  /// Give it a terminal; stderr is then part of stdout.
   public var tty: Bool {
     get {_storage._tty}
     set {_uniqueStorage()._tty = newValue}
@@ -2587,6 +2821,7 @@ public nonisolated struct CRIContainerConfig: @unchecked Sendable {
     set {_uniqueStorage()._cdiDevices = newValue}
   }
 
+  /// For StopContainer; the default is the image's, then SIGTERM.
   public var stopSignal: CRISignal {
     get {_storage._stopSignal}
     set {_uniqueStorage()._stopSignal = newValue}
@@ -2599,6 +2834,7 @@ public nonisolated struct CRIContainerConfig: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// A container to create.
 public nonisolated struct CRICreateContainerRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2615,6 +2851,7 @@ public nonisolated struct CRICreateContainerRequest: Sendable {
   /// Clears the value of `config`. Subsequent reads from it will return its default value.
   public mutating func clearConfig() {self._config = nil}
 
+  /// The same as in RunPodSandbox; what was given then counts.
   public var sandboxConfig: CRIPodSandboxConfig {
     get {_sandboxConfig ?? CRIPodSandboxConfig()}
     set {_sandboxConfig = newValue}
@@ -2632,6 +2869,7 @@ public nonisolated struct CRICreateContainerRequest: Sendable {
   fileprivate var _sandboxConfig: CRIPodSandboxConfig? = nil
 }
 
+/// The container exists.
 public nonisolated struct CRICreateContainerResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2644,6 +2882,7 @@ public nonisolated struct CRICreateContainerResponse: Sendable {
   public init() {}
 }
 
+/// A container to start.
 public nonisolated struct CRIStartContainerRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2656,6 +2895,7 @@ public nonisolated struct CRIStartContainerRequest: Sendable {
   public init() {}
 }
 
+/// Its process runs.
 public nonisolated struct CRIStartContainerResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2666,6 +2906,7 @@ public nonisolated struct CRIStartContainerResponse: Sendable {
   public init() {}
 }
 
+/// A container to stop.
 public nonisolated struct CRIStopContainerRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2673,6 +2914,7 @@ public nonisolated struct CRIStopContainerRequest: Sendable {
 
   public var containerID: String = String()
 
+  /// Seconds between the stop signal and the kill. 0 kills at once.
   public var timeout: Int64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2680,6 +2922,7 @@ public nonisolated struct CRIStopContainerRequest: Sendable {
   public init() {}
 }
 
+/// It has exited.
 public nonisolated struct CRIStopContainerResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2690,6 +2933,7 @@ public nonisolated struct CRIStopContainerResponse: Sendable {
   public init() {}
 }
 
+/// A container to remove.
 public nonisolated struct CRIRemoveContainerRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2702,6 +2946,7 @@ public nonisolated struct CRIRemoveContainerRequest: Sendable {
   public init() {}
 }
 
+/// It is gone.
 public nonisolated struct CRIRemoveContainerResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2712,6 +2957,7 @@ public nonisolated struct CRIRemoveContainerResponse: Sendable {
   public init() {}
 }
 
+/// A state that may be absent.
 public nonisolated struct CRIContainerStateValue: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2724,11 +2970,13 @@ public nonisolated struct CRIContainerStateValue: Sendable {
   public init() {}
 }
 
+/// Which containers: each part given must match.
 public nonisolated struct CRIContainerFilter: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Or the beginning of one.
   public var id: String = String()
 
   public var state: CRIContainerStateValue {
@@ -2751,6 +2999,7 @@ public nonisolated struct CRIContainerFilter: Sendable {
   fileprivate var _state: CRIContainerStateValue? = nil
 }
 
+/// Containers to list.
 public nonisolated struct CRIListContainersRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2772,6 +3021,7 @@ public nonisolated struct CRIListContainersRequest: Sendable {
   fileprivate var _filter: CRIContainerFilter? = nil
 }
 
+/// A container in a list.
 public nonisolated struct CRIContainer: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2799,6 +3049,7 @@ public nonisolated struct CRIContainer: Sendable {
   /// Clears the value of `image`. Subsequent reads from it will return its default value.
   public mutating func clearImage() {self._image = nil}
 
+  /// Id of the image; equal to Image.id.
   public var imageRef: String = String()
 
   public var state: CRIContainerState = .containerCreated
@@ -2809,6 +3060,7 @@ public nonisolated struct CRIContainer: Sendable {
 
   public var annotations: Dictionary<String,String> = [:]
 
+  /// Likewise.
   public var imageID: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2819,6 +3071,7 @@ public nonisolated struct CRIContainer: Sendable {
   fileprivate var _image: CRIImageSpec? = nil
 }
 
+/// The containers.
 public nonisolated struct CRIListContainersResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2831,6 +3084,7 @@ public nonisolated struct CRIListContainersResponse: Sendable {
   public init() {}
 }
 
+/// Containers to list.
 public nonisolated struct CRIStreamContainersRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2852,6 +3106,7 @@ public nonisolated struct CRIStreamContainersRequest: Sendable {
   fileprivate var _filter: CRIContainerFilter? = nil
 }
 
+/// Some of the containers.
 public nonisolated struct CRIStreamContainersResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2864,6 +3119,7 @@ public nonisolated struct CRIStreamContainersResponse: Sendable {
   public init() {}
 }
 
+/// A container to report on.
 public nonisolated struct CRIContainerStatusRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2878,6 +3134,7 @@ public nonisolated struct CRIContainerStatusRequest: Sendable {
   public init() {}
 }
 
+/// A container as it is.
 public nonisolated struct CRIContainerStatus: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2907,16 +3164,19 @@ public nonisolated struct CRIContainerStatus: @unchecked Sendable {
     set {_uniqueStorage()._createdAt = newValue}
   }
 
+  /// 0 before it started.
   public var startedAt: Int64 {
     get {_storage._startedAt}
     set {_uniqueStorage()._startedAt = newValue}
   }
 
+  /// 0 before it exited.
   public var finishedAt: Int64 {
     get {_storage._finishedAt}
     set {_uniqueStorage()._finishedAt = newValue}
   }
 
+  /// 128 + n after signal n.
   public var exitCode: Int32 {
     get {_storage._exitCode}
     set {_uniqueStorage()._exitCode = newValue}
@@ -2936,11 +3196,13 @@ public nonisolated struct CRIContainerStatus: @unchecked Sendable {
     set {_uniqueStorage()._imageRef = newValue}
   }
 
+  /// One word: "Completed", "Error", "OOMKilled", "StartError".
   public var reason: String {
     get {_storage._reason}
     set {_uniqueStorage()._reason = newValue}
   }
 
+  /// For people.
   public var message: String {
     get {_storage._message}
     set {_uniqueStorage()._message = newValue}
@@ -2961,11 +3223,13 @@ public nonisolated struct CRIContainerStatus: @unchecked Sendable {
     set {_uniqueStorage()._mounts = newValue}
   }
 
+  /// Absolute on the node.
   public var logPath: String {
     get {_storage._logPath}
     set {_uniqueStorage()._logPath = newValue}
   }
 
+  /// The limits now in force.
   public var resources: CRIContainerResources {
     get {_storage._resources ?? CRIContainerResources()}
     set {_uniqueStorage()._resources = newValue}
@@ -2975,11 +3239,13 @@ public nonisolated struct CRIContainerStatus: @unchecked Sendable {
   /// Clears the value of `resources`. Subsequent reads from it will return its default value.
   public mutating func clearResources() {_uniqueStorage()._resources = nil}
 
+  /// Equal to Image.id.
   public var imageID: String {
     get {_storage._imageID}
     set {_uniqueStorage()._imageID = newValue}
   }
 
+  /// Known when it was created.
   public var user: CRIContainerUser {
     get {_storage._user ?? CRIContainerUser()}
     set {_uniqueStorage()._user = newValue}
@@ -3001,6 +3267,7 @@ public nonisolated struct CRIContainerStatus: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// A container's status.
 public nonisolated struct CRIContainerStatusResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3015,6 +3282,7 @@ public nonisolated struct CRIContainerStatusResponse: Sendable {
   /// Clears the value of `status`. Subsequent reads from it will return its default value.
   public mutating func clearStatus() {self._status = nil}
 
+  /// With verbose: details for people, in JSON. Its form may change.
   public var info: Dictionary<String,String> = [:]
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3024,6 +3292,7 @@ public nonisolated struct CRIContainerStatusResponse: Sendable {
   fileprivate var _status: CRIContainerStatus? = nil
 }
 
+/// Limits in force.
 public nonisolated struct CRIContainerResources: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3055,6 +3324,7 @@ public nonisolated struct CRIContainerResources: Sendable {
   fileprivate var _windows: CRIWindowsContainerResources? = nil
 }
 
+/// The user in force.
 public nonisolated struct CRIContainerUser: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3076,6 +3346,7 @@ public nonisolated struct CRIContainerUser: Sendable {
   fileprivate var _linux: CRILinuxContainerUser? = nil
 }
 
+/// New limits of a container.
 public nonisolated struct CRIUpdateContainerResourcesRequest: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3104,6 +3375,7 @@ public nonisolated struct CRIUpdateContainerResourcesRequest: @unchecked Sendabl
   /// Clears the value of `windows`. Subsequent reads from it will return its default value.
   public mutating func clearWindows() {_uniqueStorage()._windows = nil}
 
+  /// For the runtime handler.
   public var annotations: Dictionary<String,String> {
     get {_storage._annotations}
     set {_uniqueStorage()._annotations = newValue}
@@ -3116,6 +3388,7 @@ public nonisolated struct CRIUpdateContainerResourcesRequest: @unchecked Sendabl
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// They are in force.
 public nonisolated struct CRIUpdateContainerResourcesResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3126,6 +3399,7 @@ public nonisolated struct CRIUpdateContainerResourcesResponse: Sendable {
   public init() {}
 }
 
+/// A command to run.
 public nonisolated struct CRIExecSyncRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3133,8 +3407,10 @@ public nonisolated struct CRIExecSyncRequest: Sendable {
 
   public var containerID: String = String()
 
+  /// Program and arguments, without a shell.
   public var cmd: [String] = []
 
+  /// Seconds until it is killed and the call fails with DEADLINE_EXCEEDED. 0: none of its own.
   public var timeout: Int64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3142,6 +3418,7 @@ public nonisolated struct CRIExecSyncRequest: Sendable {
   public init() {}
 }
 
+/// Its output and end.
 public nonisolated struct CRIExecSyncResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3151,6 +3428,7 @@ public nonisolated struct CRIExecSyncResponse: Sendable {
 
   public var stderr: Data = Data()
 
+  /// 128 + n after signal n.
   public var exitCode: Int32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3158,6 +3436,7 @@ public nonisolated struct CRIExecSyncResponse: Sendable {
   public init() {}
 }
 
+/// A command to run with streams.
 public nonisolated struct CRIExecRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3173,6 +3452,7 @@ public nonisolated struct CRIExecRequest: Sendable {
 
   public var stdout: Bool = false
 
+  /// Not together with tty, whose output is one stream.
   public var stderr: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3180,11 +3460,13 @@ public nonisolated struct CRIExecRequest: Sendable {
   public init() {}
 }
 
+/// Where to connect.
 public nonisolated struct CRIExecResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Good for one connection within a minute.
   public var url: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3192,6 +3474,7 @@ public nonisolated struct CRIExecResponse: Sendable {
   public init() {}
 }
 
+/// A container to attach to.
 public nonisolated struct CRIAttachRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3201,10 +3484,12 @@ public nonisolated struct CRIAttachRequest: Sendable {
 
   public var stdin: Bool = false
 
+  /// As the container was created.
   public var tty: Bool = false
 
   public var stdout: Bool = false
 
+  /// Not together with tty.
   public var stderr: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3212,11 +3497,13 @@ public nonisolated struct CRIAttachRequest: Sendable {
   public init() {}
 }
 
+/// Where to connect.
 public nonisolated struct CRIAttachResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Good for one connection within a minute.
   public var url: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3224,6 +3511,7 @@ public nonisolated struct CRIAttachResponse: Sendable {
   public init() {}
 }
 
+/// Ports to forward.
 public nonisolated struct CRIPortForwardRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3231,6 +3519,7 @@ public nonisolated struct CRIPortForwardRequest: Sendable {
 
   public var podSandboxID: String = String()
 
+  /// Inside the pod, 1 to 65535.
   public var port: [Int32] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3238,11 +3527,13 @@ public nonisolated struct CRIPortForwardRequest: Sendable {
   public init() {}
 }
 
+/// Where to connect.
 public nonisolated struct CRIPortForwardResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Good for one connection within a minute.
   public var url: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3250,11 +3541,13 @@ public nonisolated struct CRIPortForwardResponse: Sendable {
   public init() {}
 }
 
+/// Which images.
 public nonisolated struct CRIImageFilter: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// By any of its names.
   public var image: CRIImageSpec {
     get {_image ?? CRIImageSpec()}
     set {_image = newValue}
@@ -3271,6 +3564,7 @@ public nonisolated struct CRIImageFilter: Sendable {
   fileprivate var _image: CRIImageSpec? = nil
 }
 
+/// Images to list.
 public nonisolated struct CRIListImagesRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3292,19 +3586,25 @@ public nonisolated struct CRIListImagesRequest: Sendable {
   fileprivate var _filter: CRIImageFilter? = nil
 }
 
+/// An image on the node.
 public nonisolated struct CRIImage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Digest of its configuration, "sha256:..."; the same wherever an image is named by id.
   public var id: String = String()
 
+  /// "registry/name:tag".
   public var repoTags: [String] = []
 
+  /// "registry/name@sha256:...".
   public var repoDigests: [String] = []
 
+  /// Bytes on the node's disk.
   public var size: UInt64 = 0
 
+  /// Numeric user of the image's configuration, absent when it names one.
   public var uid: CRIInt64Value {
     get {_uid ?? CRIInt64Value()}
     set {_uid = newValue}
@@ -3314,6 +3614,7 @@ public nonisolated struct CRIImage: Sendable {
   /// Clears the value of `uid`. Subsequent reads from it will return its default value.
   public mutating func clearUid() {self._uid = nil}
 
+  /// User named by the image's configuration.
   public var username: String = String()
 
   public var spec: CRIImageSpec {
@@ -3325,6 +3626,7 @@ public nonisolated struct CRIImage: Sendable {
   /// Clears the value of `spec`. Subsequent reads from it will return its default value.
   public mutating func clearSpec() {self._spec = nil}
 
+  /// Not to be removed by the kubelet.
   public var pinned: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3335,6 +3637,7 @@ public nonisolated struct CRIImage: Sendable {
   fileprivate var _spec: CRIImageSpec? = nil
 }
 
+/// The images.
 public nonisolated struct CRIListImagesResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3347,6 +3650,7 @@ public nonisolated struct CRIListImagesResponse: Sendable {
   public init() {}
 }
 
+/// Images to list.
 public nonisolated struct CRIStreamImagesRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3368,6 +3672,7 @@ public nonisolated struct CRIStreamImagesRequest: Sendable {
   fileprivate var _filter: CRIImageFilter? = nil
 }
 
+/// Some of the images.
 public nonisolated struct CRIStreamImagesResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3380,6 +3685,7 @@ public nonisolated struct CRIStreamImagesResponse: Sendable {
   public init() {}
 }
 
+/// An image to look for.
 public nonisolated struct CRIImageStatusRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3403,6 +3709,7 @@ public nonisolated struct CRIImageStatusRequest: Sendable {
   fileprivate var _image: CRIImageSpec? = nil
 }
 
+/// The image, if it is there.
 public nonisolated struct CRIImageStatusResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3417,6 +3724,7 @@ public nonisolated struct CRIImageStatusResponse: Sendable {
   /// Clears the value of `image`. Subsequent reads from it will return its default value.
   public mutating func clearImage() {self._image = nil}
 
+  /// With verbose: details for people, in JSON. Its form may change.
   public var info: Dictionary<String,String> = [:]
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3426,6 +3734,7 @@ public nonisolated struct CRIImageStatusResponse: Sendable {
   fileprivate var _image: CRIImage? = nil
 }
 
+/// How to log in to a registry. Never written to logs or to the state database.
 public nonisolated struct CRIAuthConfig: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3435,12 +3744,16 @@ public nonisolated struct CRIAuthConfig: Sendable {
 
   public var password: String = String()
 
+  /// Base64 of "username:password".
   public var auth: String = String()
 
+  /// The registry that the rest is for.
   public var serverAddress: String = String()
 
+  /// Traded for a token at the registry's token service.
   public var identityToken: String = String()
 
+  /// Sent to the registry as bearer token.
   public var registryToken: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3448,6 +3761,7 @@ public nonisolated struct CRIAuthConfig: Sendable {
   public init() {}
 }
 
+/// An image to fetch.
 public nonisolated struct CRIPullImageRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3471,6 +3785,7 @@ public nonisolated struct CRIPullImageRequest: Sendable {
   /// Clears the value of `auth`. Subsequent reads from it will return its default value.
   public mutating func clearAuth() {self._auth = nil}
 
+  /// The pod that needs it.
   public var sandboxConfig: CRIPodSandboxConfig {
     get {_sandboxConfig ?? CRIPodSandboxConfig()}
     set {_sandboxConfig = newValue}
@@ -3489,11 +3804,13 @@ public nonisolated struct CRIPullImageRequest: Sendable {
   fileprivate var _sandboxConfig: CRIPodSandboxConfig? = nil
 }
 
+/// The image is there.
 public nonisolated struct CRIPullImageResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Equal to Image.id.
   public var imageRef: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3501,6 +3818,7 @@ public nonisolated struct CRIPullImageResponse: Sendable {
   public init() {}
 }
 
+/// An image to remove.
 public nonisolated struct CRIRemoveImageRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3522,6 +3840,7 @@ public nonisolated struct CRIRemoveImageRequest: Sendable {
   fileprivate var _image: CRIImageSpec? = nil
 }
 
+/// It is gone.
 public nonisolated struct CRIRemoveImageResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3532,11 +3851,13 @@ public nonisolated struct CRIRemoveImageResponse: Sendable {
   public init() {}
 }
 
+/// Network of the node.
 public nonisolated struct CRINetworkConfig: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Range that pods get their addresses from.
   public var podCidr: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3544,6 +3865,7 @@ public nonisolated struct CRINetworkConfig: Sendable {
   public init() {}
 }
 
+/// Settings from the kubelet.
 public nonisolated struct CRIRuntimeConfig: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3565,6 +3887,7 @@ public nonisolated struct CRIRuntimeConfig: Sendable {
   fileprivate var _networkConfig: CRINetworkConfig? = nil
 }
 
+/// Settings to take.
 public nonisolated struct CRIUpdateRuntimeConfigRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3586,6 +3909,7 @@ public nonisolated struct CRIUpdateRuntimeConfigRequest: Sendable {
   fileprivate var _runtimeConfig: CRIRuntimeConfig? = nil
 }
 
+/// They are taken.
 public nonisolated struct CRIUpdateRuntimeConfigResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3596,17 +3920,22 @@ public nonisolated struct CRIUpdateRuntimeConfigResponse: Sendable {
   public init() {}
 }
 
+/// One aspect of the runtime's health.
 public nonisolated struct CRIRuntimeCondition: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// "RuntimeReady", "NetworkReady".
   public var type: String = String()
 
+  /// True when all is well.
   public var status: Bool = false
 
+  /// One word.
   public var reason: String = String()
 
+  /// For people: what is wrong and what to do.
   public var message: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3614,6 +3943,7 @@ public nonisolated struct CRIRuntimeCondition: Sendable {
   public init() {}
 }
 
+/// The runtime's health.
 public nonisolated struct CRIRuntimeStatus: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3626,11 +3956,13 @@ public nonisolated struct CRIRuntimeStatus: Sendable {
   public init() {}
 }
 
+/// Asks for it.
 public nonisolated struct CRIStatusRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Fill in info.
   public var verbose: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3638,6 +3970,7 @@ public nonisolated struct CRIStatusRequest: Sendable {
   public init() {}
 }
 
+/// What a handler can do.
 public nonisolated struct CRIRuntimeHandlerFeatures: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3645,6 +3978,7 @@ public nonisolated struct CRIRuntimeHandlerFeatures: Sendable {
 
   public var recursiveReadOnlyMounts: Bool = false
 
+  /// Pods with a user namespace of their own.
   public var userNamespaces: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3652,11 +3986,13 @@ public nonisolated struct CRIRuntimeHandlerFeatures: Sendable {
   public init() {}
 }
 
+/// One kind of pods.
 public nonisolated struct CRIRuntimeHandler: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// As a RuntimeClass names it; empty for the default.
   public var name: String = String()
 
   public var features: CRIRuntimeHandlerFeatures {
@@ -3675,15 +4011,19 @@ public nonisolated struct CRIRuntimeHandler: Sendable {
   fileprivate var _features: CRIRuntimeHandlerFeatures? = nil
 }
 
+/// What the runtime can do whatever the handler.
 public nonisolated struct CRIRuntimeFeatures: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Strict is known.
   public var supplementalGroupsPolicy: Bool = false
 
+  /// A user namespace together with the node's network.
   public var userNamespacesHostNetwork: Bool = false
 
+  /// Mount.mount_options is honoured.
   public var mountOptions: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3691,6 +4031,7 @@ public nonisolated struct CRIRuntimeFeatures: Sendable {
   public init() {}
 }
 
+/// The runtime's health and abilities.
 public nonisolated struct CRIStatusResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3705,6 +4046,7 @@ public nonisolated struct CRIStatusResponse: Sendable {
   /// Clears the value of `status`. Subsequent reads from it will return its default value.
   public mutating func clearStatus() {self._status = nil}
 
+  /// With verbose: details for people, in JSON. Its form may change.
   public var info: Dictionary<String,String> = [:]
 
   public var runtimeHandlers: [CRIRuntimeHandler] = []
@@ -3726,6 +4068,7 @@ public nonisolated struct CRIStatusResponse: Sendable {
   fileprivate var _features: CRIRuntimeFeatures? = nil
 }
 
+/// Asks how full the disks are.
 public nonisolated struct CRIImageFsInfoRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3736,6 +4079,7 @@ public nonisolated struct CRIImageFsInfoRequest: Sendable {
   public init() {}
 }
 
+/// A number that may be absent.
 public nonisolated struct CRIUInt64Value: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3748,11 +4092,13 @@ public nonisolated struct CRIUInt64Value: Sendable {
   public init() {}
 }
 
+/// A file system.
 public nonisolated struct CRIFilesystemIdentifier: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// The directory in question, not necessarily the top of the mount.
   public var mountpoint: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3760,6 +4106,7 @@ public nonisolated struct CRIFilesystemIdentifier: Sendable {
   public init() {}
 }
 
+/// How full a directory is.
 public nonisolated struct CRIFilesystemUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3776,6 +4123,7 @@ public nonisolated struct CRIFilesystemUsage: Sendable {
   /// Clears the value of `fsID`. Subsequent reads from it will return its default value.
   public mutating func clearFsID() {self._fsID = nil}
 
+  /// Of the directory's content, not of the whole disk.
   public var usedBytes: CRIUInt64Value {
     get {_usedBytes ?? CRIUInt64Value()}
     set {_usedBytes = newValue}
@@ -3803,6 +4151,7 @@ public nonisolated struct CRIFilesystemUsage: Sendable {
   fileprivate var _inodesUsed: CRIUInt64Value? = nil
 }
 
+/// The same on Windows.
 public nonisolated struct CRIWindowsFilesystemUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3836,13 +4185,16 @@ public nonisolated struct CRIWindowsFilesystemUsage: Sendable {
   fileprivate var _usedBytes: CRIUInt64Value? = nil
 }
 
+/// How full the disks are.
 public nonisolated struct CRIImageFsInfoResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Where images lie.
   public var imageFilesystems: [CRIFilesystemUsage] = []
 
+  /// Where the containers' writable disks lie.
   public var containerFilesystems: [CRIFilesystemUsage] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3850,6 +4202,7 @@ public nonisolated struct CRIImageFsInfoResponse: Sendable {
   public init() {}
 }
 
+/// A container to measure.
 public nonisolated struct CRIContainerStatsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3862,6 +4215,7 @@ public nonisolated struct CRIContainerStatsRequest: Sendable {
   public init() {}
 }
 
+/// What it uses.
 public nonisolated struct CRIContainerStatsResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3883,6 +4237,7 @@ public nonisolated struct CRIContainerStatsResponse: Sendable {
   fileprivate var _stats: CRIContainerStats? = nil
 }
 
+/// Containers to measure.
 public nonisolated struct CRIListContainerStatsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3904,6 +4259,7 @@ public nonisolated struct CRIListContainerStatsRequest: Sendable {
   fileprivate var _filter: CRIContainerStatsFilter? = nil
 }
 
+/// Which containers to measure: each part given must match.
 public nonisolated struct CRIContainerStatsFilter: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3920,6 +4276,7 @@ public nonisolated struct CRIContainerStatsFilter: Sendable {
   public init() {}
 }
 
+/// What they use.
 public nonisolated struct CRIListContainerStatsResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3932,6 +4289,7 @@ public nonisolated struct CRIListContainerStatsResponse: Sendable {
   public init() {}
 }
 
+/// Containers to measure.
 public nonisolated struct CRIStreamContainerStatsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3953,6 +4311,7 @@ public nonisolated struct CRIStreamContainerStatsRequest: Sendable {
   fileprivate var _filter: CRIContainerStatsFilter? = nil
 }
 
+/// What some of them use.
 public nonisolated struct CRIStreamContainerStatsResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3965,6 +4324,7 @@ public nonisolated struct CRIStreamContainerStatsResponse: Sendable {
   public init() {}
 }
 
+/// Whose figures they are.
 public nonisolated struct CRIContainerAttributes: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3992,6 +4352,7 @@ public nonisolated struct CRIContainerAttributes: Sendable {
   fileprivate var _metadata: CRIContainerMetadata? = nil
 }
 
+/// What a container uses.
 public nonisolated struct CRIContainerStats: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4024,6 +4385,7 @@ public nonisolated struct CRIContainerStats: @unchecked Sendable {
   /// Clears the value of `memory`. Subsequent reads from it will return its default value.
   public mutating func clearMemory() {_uniqueStorage()._memory = nil}
 
+  /// What it has written over its image.
   public var writableLayer: CRIFilesystemUsage {
     get {_storage._writableLayer ?? CRIFilesystemUsage()}
     set {_uniqueStorage()._writableLayer = newValue}
@@ -4058,6 +4420,7 @@ public nonisolated struct CRIContainerStats: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// The same on Windows.
 public nonisolated struct CRIWindowsContainerStats: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4109,11 +4472,13 @@ public nonisolated struct CRIWindowsContainerStats: Sendable {
   fileprivate var _writableLayer: CRIWindowsFilesystemUsage? = nil
 }
 
+/// Pressure: how long tasks had to wait.
 public nonisolated struct CRIPsiStats: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// All tasks waited.
   public var full: CRIPsiData {
     get {_full ?? CRIPsiData()}
     set {_full = newValue}
@@ -4123,6 +4488,7 @@ public nonisolated struct CRIPsiStats: Sendable {
   /// Clears the value of `full`. Subsequent reads from it will return its default value.
   public mutating func clearFull() {self._full = nil}
 
+  /// At least one did.
   public var some: CRIPsiData {
     get {_some ?? CRIPsiData()}
     set {_some = newValue}
@@ -4140,17 +4506,22 @@ public nonisolated struct CRIPsiStats: Sendable {
   fileprivate var _some: CRIPsiData? = nil
 }
 
+/// One line of a pressure file.
 public nonisolated struct CRIPsiData: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Microseconds in all.
   public var total: UInt64 = 0
 
+  /// Per cent of the last 10 seconds.
   public var avg10: Double = 0
 
+  /// Of the last minute.
   public var avg60: Double = 0
 
+  /// Of the last five minutes.
   public var avg300: Double = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -4158,6 +4529,7 @@ public nonisolated struct CRIPsiData: Sendable {
   public init() {}
 }
 
+/// CPU time.
 public nonisolated struct CRICpuUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4165,6 +4537,7 @@ public nonisolated struct CRICpuUsage: Sendable {
 
   public var timestamp: Int64 = 0
 
+  /// Nanoseconds of CPU time since the start.
   public var usageCoreNanoSeconds: CRIUInt64Value {
     get {_usageCoreNanoSeconds ?? CRIUInt64Value()}
     set {_usageCoreNanoSeconds = newValue}
@@ -4174,6 +4547,7 @@ public nonisolated struct CRICpuUsage: Sendable {
   /// Clears the value of `usageCoreNanoSeconds`. Subsequent reads from it will return its default value.
   public mutating func clearUsageCoreNanoSeconds() {self._usageCoreNanoSeconds = nil}
 
+  /// Billionths of a CPU, over the last interval.
   public var usageNanoCores: CRIUInt64Value {
     get {_usageNanoCores ?? CRIUInt64Value()}
     set {_usageNanoCores = newValue}
@@ -4201,6 +4575,7 @@ public nonisolated struct CRICpuUsage: Sendable {
   fileprivate var _psi: CRIPsiStats? = nil
 }
 
+/// The same on Windows.
 public nonisolated struct CRIWindowsCpuUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4234,6 +4609,7 @@ public nonisolated struct CRIWindowsCpuUsage: Sendable {
   fileprivate var _usageNanoCores: CRIUInt64Value? = nil
 }
 
+/// Memory.
 public nonisolated struct CRIMemoryUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4241,6 +4617,7 @@ public nonisolated struct CRIMemoryUsage: Sendable {
 
   public var timestamp: Int64 = 0
 
+  /// In use and not to be freed at once: usage less inactive file pages.
   public var workingSetBytes: CRIUInt64Value {
     get {_workingSetBytes ?? CRIUInt64Value()}
     set {_workingSetBytes = newValue}
@@ -4250,6 +4627,7 @@ public nonisolated struct CRIMemoryUsage: Sendable {
   /// Clears the value of `workingSetBytes`. Subsequent reads from it will return its default value.
   public mutating func clearWorkingSetBytes() {self._workingSetBytes = nil}
 
+  /// Limit less working set; absent without a limit.
   public var availableBytes: CRIUInt64Value {
     get {_availableBytes ?? CRIUInt64Value()}
     set {_availableBytes = newValue}
@@ -4259,6 +4637,7 @@ public nonisolated struct CRIMemoryUsage: Sendable {
   /// Clears the value of `availableBytes`. Subsequent reads from it will return its default value.
   public mutating func clearAvailableBytes() {self._availableBytes = nil}
 
+  /// All of it, caches included.
   public var usageBytes: CRIUInt64Value {
     get {_usageBytes ?? CRIUInt64Value()}
     set {_usageBytes = newValue}
@@ -4268,6 +4647,7 @@ public nonisolated struct CRIMemoryUsage: Sendable {
   /// Clears the value of `usageBytes`. Subsequent reads from it will return its default value.
   public mutating func clearUsageBytes() {self._usageBytes = nil}
 
+  /// Anonymous memory.
   public var rssBytes: CRIUInt64Value {
     get {_rssBytes ?? CRIUInt64Value()}
     set {_rssBytes = newValue}
@@ -4317,6 +4697,7 @@ public nonisolated struct CRIMemoryUsage: Sendable {
   fileprivate var _psi: CRIPsiStats? = nil
 }
 
+/// Waiting for disks.
 public nonisolated struct CRIIoUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4340,6 +4721,7 @@ public nonisolated struct CRIIoUsage: Sendable {
   fileprivate var _psi: CRIPsiStats? = nil
 }
 
+/// Swap space.
 public nonisolated struct CRISwapUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4373,6 +4755,7 @@ public nonisolated struct CRISwapUsage: Sendable {
   fileprivate var _swapUsageBytes: CRIUInt64Value? = nil
 }
 
+/// The same on Windows.
 public nonisolated struct CRIWindowsMemoryUsage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4426,6 +4809,7 @@ public nonisolated struct CRIWindowsMemoryUsage: Sendable {
   fileprivate var _commitMemoryBytes: CRIUInt64Value? = nil
 }
 
+/// A container whose log was renamed.
 public nonisolated struct CRIReopenContainerLogRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4438,6 +4822,7 @@ public nonisolated struct CRIReopenContainerLogRequest: Sendable {
   public init() {}
 }
 
+/// The new file is in use.
 public nonisolated struct CRIReopenContainerLogResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4448,6 +4833,7 @@ public nonisolated struct CRIReopenContainerLogResponse: Sendable {
   public init() {}
 }
 
+/// A container to save.
 public nonisolated struct CRICheckpointContainerRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4455,8 +4841,10 @@ public nonisolated struct CRICheckpointContainerRequest: Sendable {
 
   public var containerID: String = String()
 
+  /// The archive to write, absolute on the node.
   public var location: String = String()
 
+  /// Seconds; 0 for the runtime's own.
   public var timeout: Int64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -4464,6 +4852,7 @@ public nonisolated struct CRICheckpointContainerRequest: Sendable {
   public init() {}
 }
 
+/// It is saved.
 public nonisolated struct CRICheckpointContainerResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4474,6 +4863,7 @@ public nonisolated struct CRICheckpointContainerResponse: Sendable {
   public init() {}
 }
 
+/// A pod to save.
 public nonisolated struct CRICheckpointPodRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4481,10 +4871,13 @@ public nonisolated struct CRICheckpointPodRequest: Sendable {
 
   public var podSandboxID: String = String()
 
+  /// An empty directory of the caller's.
   public var outputPath: String = String()
 
+  /// Which of its containers; empty for all that run.
   public var containerIds: [String] = []
 
+  /// An unknown one is refused.
   public var options: Dictionary<String,String> = [:]
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -4492,6 +4885,7 @@ public nonisolated struct CRICheckpointPodRequest: Sendable {
   public init() {}
 }
 
+/// It is saved.
 public nonisolated struct CRICheckpointPodResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4502,6 +4896,7 @@ public nonisolated struct CRICheckpointPodResponse: Sendable {
   public init() {}
 }
 
+/// A pod to restore.
 public nonisolated struct CRIRestorePodRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4522,6 +4917,7 @@ public nonisolated struct CRIRestorePodRequest: Sendable {
 
   public var options: Dictionary<String,String> = [:]
 
+  /// The containers as they are to be; found by name.
   public var containerConfigs: [CRIContainerConfig] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -4531,6 +4927,7 @@ public nonisolated struct CRIRestorePodRequest: Sendable {
   fileprivate var _config: CRIPodSandboxConfig? = nil
 }
 
+/// A container that came back.
 public nonisolated struct CRIRestoredContainer: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4545,6 +4942,7 @@ public nonisolated struct CRIRestoredContainer: Sendable {
   public init() {}
 }
 
+/// The pod is there.
 public nonisolated struct CRIRestorePodResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4559,6 +4957,7 @@ public nonisolated struct CRIRestorePodResponse: Sendable {
   public init() {}
 }
 
+/// Asks for events.
 public nonisolated struct CRIGetEventsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4569,17 +4968,20 @@ public nonisolated struct CRIGetEventsRequest: Sendable {
   public init() {}
 }
 
+/// Something happened.
 public nonisolated struct CRIContainerEventResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Of the container, or of the pod itself.
   public var containerID: String = String()
 
   public var containerEventType: CRIContainerEventType = .containerCreatedEvent
 
   public var createdAt: Int64 = 0
 
+  /// The pod just after; absent when it is gone.
   public var podSandboxStatus: CRIPodSandboxStatus {
     get {_podSandboxStatus ?? CRIPodSandboxStatus()}
     set {_podSandboxStatus = newValue}
@@ -4589,6 +4991,7 @@ public nonisolated struct CRIContainerEventResponse: Sendable {
   /// Clears the value of `podSandboxStatus`. Subsequent reads from it will return its default value.
   public mutating func clearPodSandboxStatus() {self._podSandboxStatus = nil}
 
+  /// Its containers just after.
   public var containersStatuses: [CRIContainerStatus] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -4598,6 +5001,7 @@ public nonisolated struct CRIContainerEventResponse: Sendable {
   fileprivate var _podSandboxStatus: CRIPodSandboxStatus? = nil
 }
 
+/// Asks for the descriptors.
 public nonisolated struct CRIListMetricDescriptorsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4608,6 +5012,7 @@ public nonisolated struct CRIListMetricDescriptorsRequest: Sendable {
   public init() {}
 }
 
+/// The descriptors.
 public nonisolated struct CRIListMetricDescriptorsResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4620,6 +5025,7 @@ public nonisolated struct CRIListMetricDescriptorsResponse: Sendable {
   public init() {}
 }
 
+/// What a metric means.
 public nonisolated struct CRIMetricDescriptor: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4629,6 +5035,7 @@ public nonisolated struct CRIMetricDescriptor: Sendable {
 
   public var help: String = String()
 
+  /// In the order of Metric.label_values.
   public var labelKeys: [String] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -4636,6 +5043,7 @@ public nonisolated struct CRIMetricDescriptor: Sendable {
   public init() {}
 }
 
+/// Asks for the metrics.
 public nonisolated struct CRIListPodSandboxMetricsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4646,6 +5054,7 @@ public nonisolated struct CRIListPodSandboxMetricsRequest: Sendable {
   public init() {}
 }
 
+/// The metrics.
 public nonisolated struct CRIListPodSandboxMetricsResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4658,6 +5067,7 @@ public nonisolated struct CRIListPodSandboxMetricsResponse: Sendable {
   public init() {}
 }
 
+/// Asks for the metrics.
 public nonisolated struct CRIStreamPodSandboxMetricsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4668,6 +5078,7 @@ public nonisolated struct CRIStreamPodSandboxMetricsRequest: Sendable {
   public init() {}
 }
 
+/// Some of the metrics.
 public nonisolated struct CRIStreamPodSandboxMetricsResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4680,6 +5091,7 @@ public nonisolated struct CRIStreamPodSandboxMetricsResponse: Sendable {
   public init() {}
 }
 
+/// Metrics of one pod and its containers.
 public nonisolated struct CRIPodSandboxMetrics: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4696,6 +5108,7 @@ public nonisolated struct CRIPodSandboxMetrics: Sendable {
   public init() {}
 }
 
+/// Metrics of one container.
 public nonisolated struct CRIContainerMetrics: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4710,13 +5123,16 @@ public nonisolated struct CRIContainerMetrics: Sendable {
   public init() {}
 }
 
+/// One figure.
 public nonisolated struct CRIMetric: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Of its descriptor.
   public var name: String = String()
 
+  /// When it was taken; 0 for now.
   public var timestamp: Int64 = 0
 
   public var metricType: CRIMetricType = .counter
@@ -4739,6 +5155,7 @@ public nonisolated struct CRIMetric: Sendable {
   fileprivate var _value: CRIUInt64Value? = nil
 }
 
+/// Asks for the set-up.
 public nonisolated struct CRIRuntimeConfigRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4749,6 +5166,7 @@ public nonisolated struct CRIRuntimeConfigRequest: Sendable {
   public init() {}
 }
 
+/// The set-up.
 public nonisolated struct CRIRuntimeConfigResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4770,11 +5188,13 @@ public nonisolated struct CRIRuntimeConfigResponse: Sendable {
   fileprivate var _linux: CRILinuxRuntimeConfiguration? = nil
 }
 
+/// What only Linux has of it.
 public nonisolated struct CRILinuxRuntimeConfiguration: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// How cgroup_parent is written and who makes it. It must be the kubelet's own.
   public var cgroupDriver: CRICgroupDriver = .systemd
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -4782,6 +5202,7 @@ public nonisolated struct CRILinuxRuntimeConfiguration: Sendable {
   public init() {}
 }
 
+/// New limits of a pod.
 public nonisolated struct CRIUpdatePodSandboxResourcesRequest: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -4817,6 +5238,7 @@ public nonisolated struct CRIUpdatePodSandboxResourcesRequest: @unchecked Sendab
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// The pod fits them as far as it can.
 public nonisolated struct CRIUpdatePodSandboxResourcesResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
