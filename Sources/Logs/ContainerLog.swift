@@ -21,9 +21,14 @@ public final class ContainerLog: Sendable {
         file = try LogFile(path: path, positionPath: positionPath)
     }
 
-    /// Bytes of each source that need not come again.
+    /// Bytes of each source that the log file holds.
     public func written() async -> (stdout: UInt64, stderr: UInt64) {
         await onQueue { (self.file.position.stdout, self.file.position.stderr) }
+    }
+
+    /// Bytes of each source taken so far: what the file holds and the unfinished line in memory.
+    public func received() async -> (stdout: UInt64, stderr: UInt64) {
+        await onQueue { self.file.taken }
     }
 
     /// Appends output; lines are written as they complete.

@@ -4,6 +4,8 @@ import Glibc
 /// The open files behind a `ContainerLog`, used from one queue.
 struct LogFile {
     private(set) var position: LogPosition
+    /// Bytes of each source taken in, with those that wait for the end of their line.
+    private(set) var taken: (stdout: UInt64, stderr: UInt64) = (0, 0)
     private let path: String?
     private var descriptor: Int32
     private var positionDescriptor: Int32
@@ -53,8 +55,6 @@ struct LogFile {
         descriptor = -1
         positionDescriptor = -1
     }
-
-    private var taken: (stdout: UInt64, stderr: UInt64) = (0, 0)
 
     private mutating func flush(_ source: LogSource, taken count: Int) throws {
         guard positionDescriptor >= 0 else {

@@ -43,6 +43,13 @@ public struct ContainerRecord: Codable, Sendable, Equatable, FetchableRecord, Pe
 public struct ResourceRecord: Codable, Sendable, Equatable, FetchableRecord, MutablePersistableRecord {
     public static let databaseTableName = "resource"
 
+    public enum Columns {
+        public static let sequence = Column(CodingKeys.sequence)
+        public static let owner = Column(CodingKeys.owner)
+        public static let kind = Column(CodingKeys.kind)
+        public static let name = Column(CodingKeys.name)
+    }
+
     /// Order of acquisition; release goes backwards.
     public var sequence: Int64?
     /// The id of the sandbox or container that owns it.

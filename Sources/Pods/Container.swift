@@ -1,0 +1,48 @@
+import Logs
+import State
+
+/// A container as its pod's actor holds it. Only that actor touches it.
+final class Container {
+    let id: String
+    let sandboxID: String
+    let spec: ContainerSpec
+    let imageID: String
+    let imageReference: String
+    let logPath: String
+    let stopSignal: Int32
+    let createdAt: Int64
+    let ledger: Ledger
+    var lifecycle: ContainerStateMachine
+    var log: ContainerLog?
+    /// Copies the output until both sources end.
+    var pump: Task<Void, Never>?
+    /// Waits for the exit and records it.
+    var exitWatch: Task<Void, Never>?
+    var startAttempt: Task<Void, any Error>?
+    var exitWaiters: [CheckedContinuation<Void, Never>] = []
+
+    init(_ snapshot: ContainerSnapshot, ledger: Ledger) {
+        id = snapshot.id
+        sandboxID = snapshot.sandboxID
+        spec = snapshot.spec
+        imageID = snapshot.imageID
+        imageReference = snapshot.imageReference
+        logPath = snapshot.logPath
+        stopSignal = snapshot.stopSignal
+        createdAt = snapshot.createdAt
+        lifecycle = ContainerStateMachine(state: snapshot.state)
+        self.ledger = ledger
+    }
+
+    var state: ContainerState { lifecycle.state }
+
+    var isRunning: Bool {
+        if case .running = state { true } else { false }
+    }
+
+    var snapshot: ContainerSnapshot {
+        ContainerSnapshot(
+            id: id, sandboxID: sandboxID, spec: spec, imageID: imageID, imageReference: imageReference, state: state,
+            createdAt: createdAt, logPath: logPath, stopSignal: stopSignal)
+    }
+}

@@ -1,0 +1,30 @@
+import Logs
+
+/// Feeds a container's output to its log.
+struct ContainerLogSink: OutputSink {
+    let log: ContainerLog
+
+    func received() async -> OutputOffsets {
+        let offsets = await log.received()
+        return OutputOffsets(stdout: offsets.stdout, stderr: offsets.stderr)
+    }
+
+    func take(_ bytes: [UInt8], from source: OutputSource) async throws -> OutputOffsets {
+        let offsets = try await log.append(bytes, from: source.logSource)
+        return OutputOffsets(stdout: offsets.stdout, stderr: offsets.stderr)
+    }
+
+    func finish(_ source: OutputSource) async throws -> OutputOffsets {
+        let offsets = try await log.finish(source.logSource)
+        return OutputOffsets(stdout: offsets.stdout, stderr: offsets.stderr)
+    }
+}
+
+extension OutputSource {
+    fileprivate var logSource: LogSource {
+        switch self {
+        case .stdout: .stdout
+        case .stderr: .stderr
+        }
+    }
+}

@@ -1,0 +1,60 @@
+import Errors
+import MicroVM
+
+/// How the `microvm` handler makes its machines.
+public struct MicroVMConfiguration: Sendable {
+    /// Guest kernel and initramfs, as `make guest` leaves them.
+    public var kernel: String
+    public var initramfs: String
+    /// Added to the default kernel command line.
+    public var extraKernelArguments: [String] = []
+    /// Sockets and console logs of the machines. Short: a socket path must stay under 108 bytes.
+    public var runDirectory: String
+    /// Scratch disks.
+    public var stateDirectory: String
+    /// swiftlet-vsockd, for nodes without /dev/vhost-vsock.
+    public var vsockBackend: String
+    public var accelerator: Accelerator
+    public var vsock: VsockSupport
+    /// Bytes of RAM of a machine whose pod names no limit.
+    public var defaultMemory: UInt64 = 512 << 20
+    /// Bytes that the guest's kernel and agent need beside the containers.
+    public var guestOverhead: UInt64 = 64 << 20
+    public var defaultCPUs = 1
+    public var maximumCPUs = 16
+    /// Bytes that a pod's containers can write in all; the file is sparse.
+    public var scratchSize: UInt64 = 10 << 30
+    /// From the start of QEMU to the agent's first answer.
+    public var bootTimeout: Duration = .seconds(60)
+    /// Owner of what QEMU opens (Debian: libvirt-qemu and kvm).
+    public var qemuUID: UInt32
+    public var qemuGID: UInt32
+
+    public init(
+        kernel: String, initramfs: String, runDirectory: String, stateDirectory: String, vsockBackend: String, accelerator: Accelerator,
+        vsock: VsockSupport, qemuUID: UInt32, qemuGID: UInt32
+    ) {
+        self.kernel = kernel
+        self.initramfs = initramfs
+        self.runDirectory = runDirectory
+        self.stateDirectory = stateDirectory
+        self.vsockBackend = vsockBackend
+        self.accelerator = accelerator
+        self.vsock = vsock
+        self.qemuUID = qemuUID
+        self.qemuGID = qemuGID
+    }
+
+    /// RAM for a pod: what its containers may use and what the guest needs, in whole 2 MiB.
+    func memory(for spec: SandboxSpec) -> UInt64 {
+        let wanted = spec.memoryBytes == 0 ? defaultMemory : spec.memoryBytes + guestOverhead
+        let unit: UInt64 = 2 << 20
+        return max((wanted + unit - 1) / unit * unit, 128 << 20)
+    }
+
+    /// vCPUs for a pod: its CPU limit rounded up.
+    func cpus(for spec: SandboxSpec) -> Int {
+        guard spec.milliCPUs > 0 else { return defaultCPUs }
+        return min(max(Int((spec.milliCPUs + 999) / 1000), 1), maximumCPUs)
+    }
+}

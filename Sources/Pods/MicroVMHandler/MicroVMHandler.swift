@@ -1,0 +1,216 @@
+import AgentProtocol
+import Errors
+import Foundation
+import Linux
+import Logging
+import MicroVM
+import Network
+
+/// Runs each pod in a virtual machine with Swiftlet's own guest.
+public final class MicroVMHandler: RuntimeHandler {
+    public let name = "microvm"
+    let configuration: MicroVMConfiguration
+    let hypervisor: any Hypervisor
+    let networks: PodNetworks
+    let logger: Logger
+    let ends = MachineEnds()
+    let scratch: ScratchDisk
+    private let eventWatch: Task<Void, Never>
+
+    /// Prepares the handler's directories and the scratch disk's template.
+    public init(configuration: MicroVMConfiguration, hypervisor: any Hypervisor, networks: PodNetworks, logger: Logger) async throws {
+        self.configuration = configuration
+        self.hypervisor = hypervisor
+        self.networks = networks
+        self.logger = logger
+        scratch = ScratchDisk(
+            directory: configuration.stateDirectory + "/scratch", size: configuration.scratchSize, uid: configuration.qemuUID,
+            gid: configuration.qemuGID)
+        // QEMU's user must reach its sockets and disks, and nobody may list them.
+        for directory in [configuration.runDirectory, configuration.stateDirectory, scratch.directory] {
+            try Directory.create(directory, mode: 0o711)
+        }
+        try await scratch.prepareTemplate()
+        let (ends, events, hypervisor) = (ends, hypervisor.events(), hypervisor)
+        eventWatch = Task { await Self.follow(events, of: hypervisor, ends) }
+    }
+
+    deinit {
+        eventWatch.cancel()
+    }
+
+    /// Passes the ends of machines on. After a gap in the events, what is gone has ended.
+    private static func follow(_ events: AsyncStream<DomainEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds) async {
+        for await event in events {
+            switch event {
+            case .stopped(let uuid, let reason): ends.ended(uuid, reason)
+            case .crashed(let uuid): ends.ended(uuid, "the guest crashed")
+            case .connectionLost: break
+            case .reconnected:
+                guard let domains = try? await hypervisor.domains() else { continue }
+                let alive = Set(domains.map(\.uuid))
+                for uuid in ends.awaited where !alive.contains(uuid) { ends.ended(uuid, "ended while libvirt was away") }
+            }
+        }
+    }
+
+    public func obstacle() async -> String? {
+        for (path, what) in [(configuration.kernel, "guest kernel"), (configuration.initramfs, "guest initramfs")] where access(path, R_OK) != 0 {
+            return "\(what) \(path) cannot be read; run make guest"
+        }
+        do {
+            _ = try await withDeadline(.seconds(5), "ask libvirt") { [hypervisor] in try await hypervisor.domains() }
+            return nil
+        } catch {
+            return "\(error)"
+        }
+    }
+
+    public func networkObstacle() async -> String? {
+        switch networks.status() {
+        case .ready: nil
+        case .notReady(let reason): reason
+        }
+    }
+
+    // MARK: Start
+
+    public func start(
+        _ id: String, _ spec: SandboxSpec, ledger: Ledger, report: @Sendable (SandboxProgress) async throws -> Void
+    ) async throws -> any SandboxMachine {
+        let names = MachineNames(id: id, configuration: configuration)
+        try checkSocketPaths(names)
+        try await ledger.acquire(.directory, names.runDirectory) { try Directory.create(names.runDirectory, mode: 0o711) }
+        let network = try await attachNetwork(names, spec, ledger)
+        try await report(.networked(network))
+        try await acquireDevices(names, ledger)
+        try await report(.booting)
+        let process = try await boot(names, spec, network, ledger)
+        let client = try await firstAnswer(names)
+        let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self)
+        do {
+            _ = try await client.call(
+                .startSandbox, sandboxRequest(names, spec, network), timeout: .seconds(20))
+        } catch {
+            sandbox.close()
+            throw SwiftletError.wrap(error, "configure the guest")
+        }
+        return sandbox
+    }
+
+    private func checkSocketPaths(_ names: MachineNames) throws {
+        // sun_path holds 108 bytes with its final NUL (unix(7)).
+        for path in [names.vhostSocket, names.hostSocket] where path.utf8.count > 107 {
+            throw SwiftletError(.failedPrecondition, "socket path \(path) is longer than 107 bytes; choose a shorter run directory")
+        }
+    }
+
+    private func attachNetwork(_ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger) async throws -> AttachedNetwork {
+        do {
+            try await ledger.acquire(.networkNamespace, names.networkNamespace) {
+                try await networks.createNamespace(path: names.networkNamespace)
+            }
+            let request = PodNetworkRequest(
+                podID: names.id, podName: spec.metadata.name, podNamespace: spec.metadata.namespace, podUID: spec.metadata.uid,
+                namespacePath: names.networkNamespace, portMappings: spec.portMappings)
+            return try await ledger.acquire(.networkAttachment, names.id, request) { try await networks.attach(request) }
+        } catch {
+            throw SwiftletError.wrap(error, "attach the network")
+        }
+    }
+
+    private func acquireDevices(_ names: MachineNames, _ ledger: Ledger) async throws {
+        try await ledger.acquire(.scratchDisk, names.scratchDisk) { try scratch.create(names.scratchDisk) }
+        try await ledger.acquire(.tap, names.tap, ["namespace": names.networkNamespace]) {
+            try networks.createTap(name: names.tap, uid: configuration.qemuUID, gid: configuration.qemuGID)
+        }
+        guard configuration.vsock == .vhostUser else { return }
+        do {
+            try await ledger.acquire(.vsockDevice, names.hostSocket, VsockDeviceDocument(process: nil)) {
+                let process = try await VsockBackend(binary: configuration.vsockBackend).start(
+                    vhostSocket: names.vhostSocket, hostSocket: names.hostSocket, cid: names.contextID, log: names.vsockLog)
+                try await ledger.note(.vsockDevice, names.hostSocket, VsockDeviceDocument(process: process))
+            }
+        } catch {
+            throw SwiftletError.wrap(error, "start the vsock device")
+        }
+    }
+
+    private func boot(
+        _ names: MachineNames, _ spec: SandboxSpec, _ network: AttachedNetwork, _ ledger: Ledger
+    ) async throws -> ProcessIdentity {
+        let machine = machineSpec(names, spec, network)
+        do {
+            let process = try await ledger.acquire(.machine, names.uuid.uuidString, MachineDocument(process: nil)) {
+                try await hypervisor.start(machine)
+            }
+            try await ledger.note(.machine, names.uuid.uuidString, MachineDocument(process: process))
+            try await networks.join(tap: names.tap, into: names.networkNamespace, with: network.interfaceName)
+            return process
+        } catch {
+            throw SwiftletError.wrap(error, "boot the machine")
+        }
+    }
+
+    func machineSpec(_ names: MachineNames, _ spec: SandboxSpec, _ network: AttachedNetwork) -> VMSpec {
+        VMSpec(
+            uuid: names.uuid, name: names.domain, memoryBytes: configuration.memory(for: spec), vcpus: configuration.cpus(for: spec),
+            kernel: configuration.kernel, initramfs: configuration.initramfs,
+            kernelArguments: GuestKernelArguments.standard + configuration.extraKernelArguments, consoleLog: names.console,
+            vsock: configuration.vsock == .vhostUser
+                ? .vhostUser(socket: names.vhostSocket, cid: names.contextID) : .kernel(cid: names.contextID),
+            interface: InterfaceSpec(tap: names.tap, mac: names.bootMAC, mtu: network.mtu),
+            disks: [DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, format: .raw)],
+            accelerator: configuration.accelerator)
+    }
+
+    /// The agent's first answer, or why the machine will never give one.
+    private func firstAnswer(_ names: MachineNames) async throws -> AgentClient {
+        let (ends, limit, address) = (ends, configuration.bootTimeout, address(names))
+        do {
+            return try await withThrowingTaskGroup(of: AgentClient?.self) { group in
+                group.addTask { try await AgentClient.connect(to: address, deadline: .now + limit) }
+                group.addTask {
+                    guard let reason = await ends.wait(for: names.uuid) else { return nil }
+                    throw SwiftletError(.internal, "the machine ended: \(reason)")
+                }
+                defer { group.cancelAll() }
+                while let result = try await group.next() {
+                    if let client = result { return client }
+                }
+                throw SwiftletError(.cancelled, "cancelled")
+            }
+        } catch {
+            throw SwiftletError.wrap(error, "boot the guest\(consoleHint(names))")
+        }
+    }
+
+    func address(_ names: MachineNames) -> VsockAddress {
+        configuration.vsock == .vhostUser ? .unixProxy(path: names.hostSocket) : .kernel(cid: names.contextID)
+    }
+
+    /// The last line of the console, for an error message. The guest wrote it: bounded and made printable.
+    private func consoleHint(_ names: MachineNames) -> String {
+        guard let file = FileHandle(forReadingAtPath: names.console) else { return "" }
+        defer { try? file.close() }
+        let size = (try? file.seekToEnd()) ?? 0
+        try? file.seek(toOffset: size > 4096 ? size - 4096 : 0)
+        let text = String(decoding: (try? file.read(upToCount: 4096)) ?? Data(), as: UTF8.self)
+        let lines = text.split(whereSeparator: \.isNewline).filter { !$0.allSatisfy(\.isWhitespace) }
+        let telling = lines.last { $0.contains("panic") || $0.contains("Failed") } ?? lines.last
+        return telling.map { " (console: \(Identifier.printable(String($0))))" } ?? ""
+    }
+
+    // MARK: Reattach
+
+    public func reattach(
+        _ id: String, _ spec: SandboxSpec, network: AttachedNetwork, ledger: Ledger
+    ) async throws -> any SandboxMachine {
+        let names = MachineNames(id: id, configuration: configuration)
+        guard let domain = try await hypervisor.domains().first(where: { $0.uuid == names.uuid }), let process = domain.process else {
+            throw SwiftletError(.unavailable, "machine \(names.domain) is gone")
+        }
+        let client = try await AgentClient.connect(to: address(names), deadline: .now + .seconds(10))
+        return MicroVMSandbox(names: names, process: process, client: client, handler: self)
+    }
+}

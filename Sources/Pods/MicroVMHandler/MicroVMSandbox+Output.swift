@@ -1,0 +1,141 @@
+import AgentProtocol
+import Errors
+import Foundation
+import Logging
+import MicroVM
+
+extension MicroVMSandbox {
+    func pumpOutput(_ id: String, into sink: any OutputSink) async throws {
+        var ended: Set<OutputSource> = []
+        while ended.count < 2 {
+            do {
+                let client = try await link.client()
+                let offsets = await sink.received()
+                let token = Self.token()
+                let request = AgentOpenStreamRequest.with {
+                    $0.containerID = id
+                    $0.kind = .output
+                    $0.token = Data(token)
+                    $0.stdoutOffset = offsets.stdout
+                    $0.stderrOffset = offsets.stderr
+                }
+                _ = try await client.call(.openStream, request, timeout: .seconds(10))
+                let stream = try await client.openOutput(token: token, timeout: .seconds(10))
+                defer { stream.close() }
+                try await copy(stream, to: sink, &ended)
+            } catch let error as SwiftletError where error.code == .unavailable && !link.isLost {
+                try await Task.sleep(for: .milliseconds(50))
+            }
+        }
+    }
+
+    private func copy(_ stream: OutputStream, to sink: any OutputSink, _ ended: inout Set<OutputSource>) async throws {
+        for try await chunk in stream {
+            let source = chunk.source == .stdout ? OutputSource.stdout : .stderr
+            if !chunk.bytes.isEmpty {
+                let safe = try await sink.take(chunk.bytes, from: source)
+                stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
+            }
+            if chunk.end, ended.insert(source).inserted {
+                let safe = try await sink.finish(source)
+                stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
+            }
+        }
+        guard ended.count == 2 else { throw SwiftletError(.unavailable, "output stream ended early") }
+    }
+
+    /// 32 random bytes.
+    static func token() -> [UInt8] {
+        var generator = SystemRandomNumberGenerator()
+        return (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+    }
+
+    // MARK: Exec
+
+    func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
+        let client = try await link.client()
+        let processID = UUID().uuidString.lowercased()
+        let token = Self.token()
+        let request = AgentExecRequest.with {
+            $0.containerID = id
+            $0.processID = processID
+            $0.process = .with { $0.args = command }
+            $0.inherit = true
+            $0.outputToken = Data(token)
+        }
+        _ = try await client.call(.exec, request, timeout: .seconds(25))
+        defer { forget(id, processID, client) }
+        guard let timeout, timeout > .zero else {
+            return try await Self.collect(client, id, processID, token, outputLimit)
+        }
+        do {
+            return try await withDeadline(timeout, "exec \(Identifier.printable(command[0]))") {
+                try await Self.collect(client, id, processID, token, outputLimit)
+            }
+        } catch let error as SwiftletError where error.code == .deadlineExceeded {
+            throw SwiftletError(
+                .deadlineExceeded, "exec \(Identifier.printable(command[0])) ran longer than \(timeout.components.seconds) s and was killed")
+        }
+    }
+
+    private static func collect(
+        _ client: AgentClient, _ id: String, _ processID: String, _ token: [UInt8], _ limit: Int
+    ) async throws -> ExecResult {
+        async let exit = client.wait(containerID: id, processID: processID)
+        let stream = try await client.openOutput(token: token, timeout: .seconds(10))
+        defer { stream.close() }
+        var output = CollectedOutput(limit: limit)
+        for try await chunk in stream {
+            let received = output.take(chunk)
+            stream.acknowledge(stdout: received.stdout, stderr: received.stderr)
+            if output.isComplete { break }
+        }
+        let status = try await exit
+        return ExecResult(stdout: output.stdout, stderr: output.stderr, exitCode: Int32(clamping: status.exitCode))
+    }
+
+    /// Kills the process if it still runs, and frees what the guest keeps of it.
+    private func forget(_ id: String, _ processID: String, _ client: AgentClient) {
+        let logger = logger
+        Task {
+            let request = AgentDeleteProcessRequest.with {
+                $0.containerID = id
+                $0.processID = processID
+            }
+            do {
+                _ = try await client.call(.deleteProcess, request, timeout: .seconds(10))
+            } catch {
+                logger.debug("process not forgotten", metadata: ["container": "\(id)", "error": "\(error)"])
+            }
+        }
+    }
+}
+
+/// Both sources of a process's output, each up to a limit; the rest is counted and dropped.
+private struct CollectedOutput {
+    let limit: Int
+    var stdout: [UInt8] = []
+    var stderr: [UInt8] = []
+    private var received = OutputOffsets()
+    private var ended: (stdout: Bool, stderr: Bool) = (false, false)
+
+    init(limit: Int) {
+        self.limit = limit
+    }
+
+    var isComplete: Bool { ended.stdout && ended.stderr }
+
+    mutating func take(_ chunk: OutputChunk) -> OutputOffsets {
+        switch chunk.source {
+        case .stdout:
+            stdout.append(contentsOf: chunk.bytes.prefix(limit - stdout.count))
+            received.stdout += UInt64(chunk.bytes.count)
+            ended.stdout = ended.stdout || chunk.end
+        case .stderr:
+            stderr.append(contentsOf: chunk.bytes.prefix(limit - stderr.count))
+            received.stderr += UInt64(chunk.bytes.count)
+            ended.stderr = ended.stderr || chunk.end
+        }
+        return received
+    }
+}

@@ -1,0 +1,106 @@
+import AgentProtocol
+import Errors
+import Foundation
+import Images
+import Linux
+import Logging
+import MicroVM
+import Network
+
+/// A pod's running machine, spoken to through its agent.
+final class MicroVMSandbox: SandboxMachine {
+    let names: MachineNames
+    let process: ProcessIdentity
+    let link: AgentLink
+    private let handler: MicroVMHandler
+
+    init(names: MachineNames, process: ProcessIdentity, client: AgentClient, handler: MicroVMHandler) {
+        self.names = names
+        self.process = process
+        self.handler = handler
+        link = AgentLink(address: handler.address(names), client: client)
+    }
+
+    var logger: Logger { handler.logger }
+
+    var details: [String: String] {
+        [
+            "handler": handler.name, "domain": names.domain, "uuid": names.uuid.uuidString.lowercased(), "pid": String(process.pid),
+            "console": names.console, "vsock": names.hostSocket, "accelerator": handler.configuration.accelerator.rawValue,
+            "networkNamespace": names.networkNamespace,
+        ]
+    }
+
+    func close() {
+        link.close()
+    }
+
+    func lost() async -> String {
+        let (ends, uuid, link) = (handler.ends, names.uuid, link)
+        return await withTaskGroup(of: String?.self) { group in
+            group.addTask { await ends.wait(for: uuid) }
+            group.addTask { await link.lostForGood() }
+            defer { group.cancelAll() }
+            for await reason in group {
+                if let reason { return reason }
+            }
+            return "cancelled"
+        }
+    }
+
+    // MARK: Containers
+
+    func createContainer(_ id: String, _ plan: ContainerPlan) async throws {
+        for layer in plan.rootfs.layers {
+            try await handler.hypervisor.attachDisk(
+                DiskSpec(path: layer.path, serial: layer.serial, readOnly: true, format: .raw), to: names.uuid)
+        }
+        let request = AgentCreateContainerRequest.with {
+            $0.containerID = id
+            $0.spec = GuestSpec.container(plan)
+        }
+        _ = try await link.client().call(.createContainer, request, timeout: .seconds(25))
+    }
+
+    func startContainer(_ id: String) async throws {
+        _ = try await link.client().call(.startContainer, .with { $0.containerID = id }, timeout: .seconds(25))
+    }
+
+    func waitForExit(_ id: String) async throws -> ProcessExit {
+        let exit = try await repeating { try await $0.wait(containerID: id, processID: "") }
+        return ProcessExit(code: Int32(clamping: exit.exitCode), outOfMemory: exit.oomKilled)
+    }
+
+    func signal(_ id: String, _ signal: Int32, all: Bool) async throws {
+        let request = AgentSignalRequest.with {
+            $0.containerID = id
+            $0.signal = UInt32(signal)
+            $0.all = all
+        }
+        _ = try await link.client().call(.signal, request, timeout: .seconds(10))
+    }
+
+    func deleteContainer(_ id: String) async throws {
+        do {
+            _ = try await link.client().call(.deleteContainer, .with { $0.containerID = id }, timeout: .seconds(25))
+        } catch let error as SwiftletError where error.code == .notFound {
+            return
+        }
+    }
+
+    func requestShutdown() async {
+        _ = try? await link.client().call(.shutdown, AgentShutdownRequest(), timeout: .seconds(2))
+        link.close()
+    }
+
+    /// Repeats a long call over new connections while only the connection fails.
+    func repeating<Value: Sendable>(_ body: (AgentClient) async throws -> Value) async throws -> Value {
+        while true {
+            do {
+                return try await body(try await link.client())
+            } catch let error as SwiftletError where error.code == .unavailable && !link.isLost {
+                try await Task.sleep(for: .milliseconds(50))
+            }
+        }
+    }
+}

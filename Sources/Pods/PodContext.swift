@@ -1,0 +1,31 @@
+import Images
+import Logging
+
+/// What every pod works with.
+struct PodContext: Sendable {
+    var images: ImageStore
+    var store: PodStore
+    var snapshots: Snapshots
+    /// Absolute; each container keeps its log position here.
+    var stateDirectory: String
+    var deadlines: PodDeadlines
+    var logger: Logger
+}
+
+/// How long the heart waits for each kind of step.
+public struct PodDeadlines: Sendable {
+    /// A start of a sandbox, all steps together.
+    public var sandboxStart: Duration = .seconds(120)
+    /// One answer of the guest about a container.
+    public var guestAnswer: Duration = .seconds(30)
+    /// From SIGKILL to the end of a container.
+    public var kill: Duration = .seconds(10)
+    /// From the end of a container to the last byte of its log.
+    public var logDrain: Duration = .seconds(10)
+    /// The containers' end when a sandbox stops.
+    public var sandboxStop: Duration = .seconds(5)
+    /// One release from the ledger.
+    public var release: Duration = .seconds(30)
+
+    public init() {}
+}

@@ -1,0 +1,265 @@
+import Errors
+import Images
+import Logging
+import State
+import Synchronization
+
+/// All pods of the node: the one way in for the doors.
+///
+/// Lists and statuses come from memory and wait for no pod.
+public final class PodRegistry: Sendable {
+    let context: PodContext
+    private let handlers: [String: any RuntimeHandler]
+    private let defaultHandler: String
+    private let pods = Mutex<[String: Pod]>([:])
+    private let sandboxAttempts = Attempts()
+    private let containerAttempts = Attempts()
+    private let collector = Mutex<Task<Void, Never>?>(nil)
+
+    /// - Parameters:
+    ///   - handlers: the first is the default.
+    ///   - stateDirectory: absolute; holds the containers' log positions.
+    public init(
+        handlers: [any RuntimeHandler], images: ImageStore, database: StateDatabase, stateDirectory: String,
+        deadlines: PodDeadlines = PodDeadlines(), logger: Logger
+    ) {
+        self.handlers = Dictionary(handlers.map { ($0.name, $0) }) { first, _ in first }
+        defaultHandler = handlers.first?.name ?? ""
+        context = PodContext(
+            images: images, store: PodStore(database: database), snapshots: Snapshots(), stateDirectory: stateDirectory,
+            deadlines: deadlines, logger: logger)
+    }
+
+    // MARK: Sandboxes
+
+    /// Starts a pod sandbox.
+    ///
+    /// - Returns: its id. A retry of a request in flight gets the id of the first attempt.
+    /// - Throws: `.invalidArgument` for an unknown handler, `.alreadyExists` for a duplicate, or what failed by step;
+    ///   nothing is left behind then.
+    public func runSandbox(_ spec: SandboxSpec) async throws -> String {
+        let handler = try handler(named: spec.runtimeHandler)
+        let metadata = spec.metadata
+        let key = [metadata.namespace, metadata.name, metadata.uid, String(metadata.attempt)].joined(separator: "\u{0}")
+        let what = "pod sandbox \(metadata.namespace)/\(metadata.name) (uid \(metadata.uid), attempt \(metadata.attempt))"
+        return try await sandboxAttempts.run(key, what: what, existing: { self.holder(of: metadata) }) {
+            let pod = Pod(
+                id: Identifier.make(), spec: spec, createdAt: Clock.now(), state: .reserved, handler: handler, context: self.context)
+            self.pods.withLock { $0[pod.id] = pod }
+            do {
+                try await pod.start()
+            } catch {
+                if await pod.isClean { try? await self.forget(pod) }
+                throw error
+            }
+            return pod.id
+        }
+    }
+
+    /// Ends a sandbox and releases what it holds. Succeeds for one that does not exist.
+    public func stopSandbox(_ id: String) async throws {
+        guard let pod = try pod(id) else { return }
+        try await pod.stop()
+    }
+
+    /// Removes a sandbox with its containers. Succeeds for one that does not exist.
+    public func removeSandbox(_ id: String) async throws {
+        guard let pod = try pod(id) else { return }
+        try await forget(pod)
+    }
+
+    /// - Throws: `.notFound`.
+    public func sandbox(_ id: String) throws -> SandboxSnapshot {
+        try Identifier.check(id, of: "pod sandbox")
+        guard let snapshot = try context.snapshots.sandbox(id) else { throw SwiftletError(.notFound, "pod sandbox \(id)") }
+        return snapshot
+    }
+
+    /// All sandboxes, the newest first.
+    public func sandboxes() -> [SandboxSnapshot] {
+        context.snapshots.sandboxes().sorted { $0.createdAt > $1.createdAt }
+    }
+
+    private func holder(of metadata: SandboxSpec.Metadata) -> String? {
+        context.snapshots.sandboxes().first { $0.spec.metadata == metadata }?.id
+    }
+
+    private func forget(_ pod: Pod) async throws {
+        try await pod.remove()
+        pods.withLock { _ = $0.removeValue(forKey: pod.id) }
+    }
+
+    // MARK: Containers
+
+    /// Makes a container in a ready sandbox.
+    public func createContainer(in sandboxID: String, _ spec: ContainerSpec) async throws -> String {
+        guard let pod = try pod(sandboxID) else { throw SwiftletError(.notFound, "pod sandbox \(sandboxID)") }
+        let key = [pod.id, spec.metadata.name, String(spec.metadata.attempt)].joined(separator: "\u{0}")
+        let what = "container \(spec.metadata.name) (attempt \(spec.metadata.attempt)) of pod sandbox \(pod.id)"
+        let snapshots = context.snapshots
+        return try await containerAttempts.run(
+            key, what: what,
+            existing: { snapshots.containers().first { $0.sandboxID == pod.id && $0.spec.metadata == spec.metadata }?.id }
+        ) {
+            try await pod.createContainer(spec)
+        }
+    }
+
+    public func startContainer(_ id: String) async throws {
+        let (pod, id) = try podOfContainer(id)
+        try await pod.startContainer(id)
+    }
+
+    /// Ends a container. Succeeds for one that does not exist.
+    public func stopContainer(_ id: String, timeout: Duration) async throws {
+        try Identifier.check(id, of: "container")
+        guard try context.snapshots.container(id) != nil else { return }
+        let (pod, id) = try podOfContainer(id)
+        try await pod.stopContainer(id, timeout: timeout)
+    }
+
+    /// Removes a container, ending it first. Succeeds for one that does not exist.
+    public func removeContainer(_ id: String) async throws {
+        try Identifier.check(id, of: "container")
+        guard try context.snapshots.container(id) != nil else { return }
+        let (pod, id) = try podOfContainer(id)
+        try await pod.removeContainer(id)
+    }
+
+    /// - Throws: `.notFound`.
+    public func container(_ id: String) throws -> ContainerSnapshot {
+        try Identifier.check(id, of: "container")
+        guard let snapshot = try context.snapshots.container(id) else { throw SwiftletError(.notFound, "container \(id)") }
+        return snapshot
+    }
+
+    /// All containers, the newest first.
+    public func containers() -> [ContainerSnapshot] {
+        context.snapshots.containers().sorted { $0.createdAt > $1.createdAt }
+    }
+
+    /// Runs a command in a container and collects its output.
+    ///
+    /// - Parameter timeout: nil for none; the process is killed when it passes.
+    public func execute(_ id: String, _ command: [String], timeout: Duration?) async throws -> ExecResult {
+        guard !command.isEmpty else { throw SwiftletError(.invalidArgument, "exec: the command is missing") }
+        let (pod, id) = try podOfContainer(id)
+        return try await pod.execute(id, command, timeout: timeout, outputLimit: Self.execOutputLimit)
+    }
+
+    /// Bytes of stdout and of stderr that ExecSync returns; the rest is read and dropped (CVE-2022-1708).
+    static let execOutputLimit = 16 * 1024 * 1024
+
+    // MARK: The node
+
+    /// What keeps the runtime from starting pods; nil when nothing does.
+    public func runtimeObstacle() async -> String? {
+        await handlers[defaultHandler]?.obstacle()
+    }
+
+    /// What keeps pods from getting a network; nil when nothing does.
+    public func networkObstacle() async -> String? {
+        await handlers[defaultHandler]?.networkObstacle()
+    }
+
+    /// The names that a RuntimeClass may use, the default first.
+    public var handlerNames: [String] {
+        [defaultHandler] + handlers.keys.filter { $0 != defaultHandler }.sorted()
+    }
+
+    // MARK: Lookup
+
+    private func handler(named name: String) throws -> any RuntimeHandler {
+        guard let handler = handlers[name.isEmpty ? defaultHandler : name] else {
+            throw SwiftletError(
+                .invalidArgument,
+                "runtime handler \(Identifier.printable(name)) is unknown; this node has \(handlerNames.joined(separator: ", "))")
+        }
+        return handler
+    }
+
+    private func pod(_ id: String) throws -> Pod? {
+        try Identifier.check(id, of: "pod sandbox")
+        guard let snapshot = try context.snapshots.sandbox(id) else { return nil }
+        return pods.withLock { $0[snapshot.id] }
+    }
+
+    private func podOfContainer(_ id: String) throws -> (Pod, String) {
+        let snapshot = try container(id)
+        guard let pod = pods.withLock({ $0[snapshot.sandboxID] }) else { throw SwiftletError(.notFound, "container \(id)") }
+        return (pod, snapshot.id)
+    }
+
+    // MARK: Recovery
+
+    /// Takes over what an earlier daemon left, all pods at once. A pod that cannot go on is marked, and what it holds
+    /// is released.
+    public func recover() async throws {
+        let stored = try await context.store.load()
+        for (id, reason) in stored.unreadable {
+            context.logger.error("record skipped", metadata: ["id": "\(id)", "reason": "\(reason)"])
+        }
+        let containers = Dictionary(grouping: stored.containers, by: \.sandboxID)
+        await withTaskGroup(of: Void.self) { group in
+            for sandbox in stored.sandboxes {
+                let own = (containers[sandbox.id] ?? []).map { record in
+                    ContainerSnapshot(
+                        id: record.id, sandboxID: record.sandboxID, spec: record.document.spec, imageID: record.document.imageID,
+                        imageReference: record.document.imageReference, state: record.document.state, createdAt: record.createdAt,
+                        logPath: record.document.logPath, stopSignal: record.document.stopSignal)
+                }
+                let document = sandbox.document
+                let handler = handlers[document.spec.runtimeHandler.isEmpty ? defaultHandler : document.spec.runtimeHandler]
+                guard let handler else {
+                    context.logger.error("pod skipped: its runtime handler is gone", metadata: ["pod": "\(sandbox.id)"])
+                    continue
+                }
+                let pod = Pod(
+                    id: sandbox.id, spec: document.spec, createdAt: sandbox.createdAt, state: document.state, handler: handler,
+                    context: context)
+                pods.withLock { $0[pod.id] = pod }
+                group.addTask { await self.recover(pod, own) }
+            }
+        }
+    }
+
+    private func recover(_ pod: Pod, _ containers: [ContainerSnapshot]) async {
+        await pod.restore(containers)
+        await pod.publish()
+        switch await pod.state {
+        case .ready:
+            do {
+                try await pod.reattach()
+            } catch {
+                await pod.fail(step: "found no machine after a restart: \(error)")
+            }
+        case .reserved, .networked, .booting:
+            // Its RunPodSandbox never answered: nobody knows it.
+            await pod.fail(step: "interrupted by a restart")
+            if await pod.isClean { try? await forget(pod) }
+        case .stopping:
+            try? await pod.stop()
+        case .failed:
+            await pod.fail(step: "failed before a restart")
+        case .stopped, .removed:
+            break
+        }
+    }
+
+    /// Retries releases that failed, until cancelled by `close`.
+    public func startCollector(every interval: Duration = .seconds(10)) {
+        let task = Task { [weak self] in
+            while !Task.isCancelled {
+                try? await Task.sleep(for: interval)
+                guard let self else { return }
+                for pod in self.pods.withLock({ Array($0.values) }) { await pod.retryPendingReleases() }
+            }
+        }
+        collector.withLock { $0 = task }
+    }
+
+    /// Ends background work. Pods go on without the daemon.
+    public func close() {
+        collector.withLock { $0?.cancel() }
+    }
+}

@@ -1,0 +1,122 @@
+import Errors
+import Network
+
+/// One way of running pods, chosen by RuntimeClass.
+public protocol RuntimeHandler: Sendable {
+    /// The name that a RuntimeClass's handler field carries.
+    var name: String { get }
+
+    /// Brings a sandbox up, step by step, noting every resource in the ledger first.
+    ///
+    /// - Parameter report: called as the sandbox passes `networked` and `booting`.
+    /// - Throws: what failed, naming the step. Undoing is the caller's: it releases the ledger.
+    func start(
+        _ id: String, _ spec: SandboxSpec, ledger: Ledger, report: @Sendable (SandboxProgress) async throws -> Void
+    ) async throws -> any SandboxMachine
+
+    /// Finds the sandbox of an earlier daemon again.
+    ///
+    /// - Throws: `.unavailable` when its machine is gone.
+    func reattach(_ id: String, _ spec: SandboxSpec, network: AttachedNetwork, ledger: Ledger) async throws -> any SandboxMachine
+
+    /// Releases one resource that `start` acquired. Idempotent; needs no help of the guest.
+    func release(_ entry: LedgerEntry) async throws
+
+    /// What keeps the handler from starting pods now; nil when nothing does.
+    func obstacle() async -> String?
+
+    /// What keeps pods from getting a network now; nil when nothing does.
+    func networkObstacle() async -> String?
+}
+
+/// How far the start of a sandbox has come.
+public enum SandboxProgress: Sendable {
+    case networked(AttachedNetwork)
+    case booting
+}
+
+/// A sandbox that is up: where its containers live.
+public protocol SandboxMachine: Sendable {
+    /// For verbose status: the machine's name, pid, console, ...
+    var details: [String: String] { get }
+
+    /// Answers when the machine has ended or its agent is lost for good, with the reason.
+    func lost() async -> String
+
+    /// Makes the container ready to start. All of it belongs to the machine and ends with it.
+    func createContainer(_ id: String, _ plan: ContainerPlan) async throws
+
+    /// Runs the first process.
+    func startContainer(_ id: String) async throws
+
+    /// Answers when a container's first process has ended.
+    func waitForExit(_ id: String) async throws -> ProcessExit
+
+    /// Sends a signal to the first process, or to all of the container.
+    func signal(_ id: String, _ signal: Int32, all: Bool) async throws
+
+    /// Kills what is left in the guest and forgets the container there. Idempotent.
+    func deleteContainer(_ id: String) async throws
+
+    /// Copies the first process's output to `sink` until both ends; survives lost connections.
+    func pumpOutput(_ id: String, into sink: any OutputSink) async throws
+
+    /// Runs a process and collects its output.
+    ///
+    /// - Throws: `.deadlineExceeded` when it runs longer than `timeout`; it is killed then.
+    func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult
+
+    /// Ends all containers and asks the machine to power off; does not wait for that.
+    func requestShutdown() async
+}
+
+/// Where a container's output goes.
+public protocol OutputSink: Sendable {
+    /// Bytes of each source already taken.
+    func received() async -> OutputOffsets
+    /// Takes bytes.
+    ///
+    /// - Returns: bytes of each source that are safe for good.
+    func take(_ bytes: [UInt8], from source: OutputSource) async throws -> OutputOffsets
+    /// The source has ended.
+    func finish(_ source: OutputSource) async throws -> OutputOffsets
+}
+
+public enum OutputSource: Sendable {
+    case stdout
+    case stderr
+}
+
+public struct OutputOffsets: Sendable, Equatable {
+    public var stdout: UInt64
+    public var stderr: UInt64
+
+    public init(stdout: UInt64 = 0, stderr: UInt64 = 0) {
+        self.stdout = stdout
+        self.stderr = stderr
+    }
+}
+
+/// How a process ended, as the guest saw it.
+public struct ProcessExit: Sendable, Equatable {
+    public var code: Int32
+    public var outOfMemory: Bool
+
+    public init(code: Int32, outOfMemory: Bool) {
+        self.code = code
+        self.outOfMemory = outOfMemory
+    }
+}
+
+/// What ExecSync answers.
+public struct ExecResult: Sendable, Equatable {
+    public var stdout: [UInt8]
+    public var stderr: [UInt8]
+    public var exitCode: Int32
+
+    public init(stdout: [UInt8], stderr: [UInt8], exitCode: Int32) {
+        self.stdout = stdout
+        self.stderr = stderr
+        self.exitCode = exitCode
+    }
+}

@@ -1,0 +1,54 @@
+import Network
+
+/// What a client asked a pod sandbox to be, after validation.
+public struct SandboxSpec: Codable, Sendable, Equatable {
+    /// The kubelet's name of a sandbox; unique by all four parts.
+    public struct Metadata: Codable, Sendable, Hashable {
+        public var name: String
+        public var uid: String
+        public var namespace: String
+        public var attempt: UInt32
+
+        public init(name: String, uid: String, namespace: String, attempt: UInt32) {
+            self.name = name
+            self.uid = uid
+            self.namespace = namespace
+            self.attempt = attempt
+        }
+    }
+
+    public struct DNS: Codable, Sendable, Equatable {
+        public var servers: [String]
+        public var searches: [String]
+        public var options: [String]
+
+        public init(servers: [String], searches: [String], options: [String]) {
+            self.servers = servers
+            self.searches = searches
+            self.options = options
+        }
+    }
+
+    public var metadata: Metadata
+    public var hostname = ""
+    /// Nil: the node's own resolv.conf.
+    public var dns: DNS?
+    /// Empty: containers keep no log.
+    public var logDirectory = ""
+    public var portMappings: [PortMapping] = []
+    public var labels: [String: String] = [:]
+    public var annotations: [String: String] = [:]
+    /// Empty: the default handler.
+    public var runtimeHandler = ""
+    public var sysctls: [String: String] = [:]
+    public var cgroupParent = ""
+    public var sharesPidNamespace = false
+    /// Bytes that the pod's containers may use together plus the RuntimeClass overhead; 0: not said.
+    public var memoryBytes: UInt64 = 0
+    /// CPUs that the pod's containers may use together, in thousandths; 0: not said.
+    public var milliCPUs: UInt64 = 0
+
+    public init(metadata: Metadata) {
+        self.metadata = metadata
+    }
+}
