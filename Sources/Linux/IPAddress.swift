@@ -66,7 +66,7 @@ public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
         switch parts.count {
         case 1: self.init(address: address, length: address.bytes.count * 8)
         case 2:
-            guard let length = Int(parts[1]) else { return nil }
+            guard parts[1].utf8.first != UInt8(ascii: "+"), let length = Int(parts[1]) else { return nil }
             self.init(address: address, length: length)
         default: return nil
         }
@@ -115,7 +115,7 @@ public struct MACAddress: Hashable, Sendable, CustomStringConvertible {
     /// Six hexadecimal pairs with colons between.
     public init?(_ text: String) {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-        let bytes = parts.compactMap { $0.count == 2 ? UInt8($0, radix: 16) : nil }
+        let bytes = parts.compactMap { $0.count == 2 && $0.first != "+" ? UInt8($0, radix: 16) : nil }
         guard parts.count == 6, bytes.count == 6 else { return nil }
         self.bytes = bytes
     }

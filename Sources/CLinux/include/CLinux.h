@@ -1,6 +1,15 @@
 // What Swift's Glibc module lacks: kernel interfaces as constants, structs and inline wrappers.
 // One header per kernel interface; this one only gathers them.
 #pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "clinux_epoll.h"
+#include "clinux_namespace.h"
 #include "clinux_netlink.h"
 #include "clinux_process.h"
+#include "clinux_spawn.h"
+#include "clinux_tap.h"
+#include "clinux_unix_socket.h"
+#include "clinux_vring.h"
 #include "clinux_vsock.h"
