@@ -50,7 +50,9 @@ import Testing
             let veth = try #require(try netlink.link(named: "eth0"))
             let tap = try #require(try netlink.link(named: "tap0"))
             for index in [veth.index, tap.index] { try netlink.change(link: index, LinkChange(up: true)) }
-            try netlink.add(address: try #require(IPPrefix("10.66.0.2/24")), link: veth.index)
+            for address in ["10.66.0.2/24", "10.66.0.3/24"] {
+                try netlink.add(address: try #require(IPPrefix(address)), link: veth.index)
+            }
             try netlink.join(veth.index, tap.index)
             // Joining twice leaves one filter: every frame still arrives once.
             try netlink.join(veth.index, tap.index)
@@ -73,13 +75,13 @@ import Testing
         }
         #expect(Array(try #require(echo.last)[42..<74]) == [UInt8](repeating: 0x61, count: 32))
 
-        // The other way: the outer side sends a datagram to the pod's address, so it asks for the address first. The
+        // The other way: the outer side sends a datagram to the pod's other address, so it asks for it first. The
         // guest gets the question, and again a second later: nobody in the pod's namespace has answered although eth0
-        // still holds the address. Had anyone, the datagram would have come instead.
-        try await NetworkNamespace.run(in: outer.path) { try sendDatagram(to: [10, 66, 0, 2]) }
+        // still holds both. Had anyone, the datagram would have come instead.
+        try await NetworkNamespace.run(in: outer.path) { try sendDatagram(to: [10, 66, 0, 3]) }
         let questions = try await OwnThread.run {
             try (0..<2).flatMap { _ in
-                try frames(on: guest) { $0[12...13] == [0x08, 0x06] && $0[20...21] == [0, 1] && Array($0[38..<42]) == [10, 66, 0, 2] }
+                try frames(on: guest) { $0[12...13] == [0x08, 0x06] && $0[20...21] == [0, 1] && Array($0[38..<42]) == [10, 66, 0, 3] }
             }
         }
         #expect(!questions.contains { Array($0[12..<14]) == [0x08, 0x00] && $0[23] == 17 })
