@@ -11,8 +11,8 @@ private func declarations(_ file: String) throws -> Set<String> {
         let text = line.trimmingCharacters(in: .whitespaces).replacingOccurrences(of: ", ", with: ",")
         let words = text.split { " (){;".contains($0) }.map(String.init)
         switch words.first {
-        case nil, "syntax", "package", "option": continue
-        case "service", "rpc": continue
+        case nil, "syntax", "package", "option", "rpc": continue
+        case "service": scope.append("")
         case "}": scope.removeLast()
         case "message", "enum":
             let name = (scope.filter { !$0.isEmpty } + [words[1]]).joined(separator: ".")
@@ -20,7 +20,6 @@ private func declarations(_ file: String) throws -> Set<String> {
             if !text.hasSuffix("}") { scope.append(words[1]) }
         default: rows.insert(row(words, in: scope.joined(separator: ".")))
         }
-        if words.first == "service" { scope.append("") }
     }
     return rows
 }
