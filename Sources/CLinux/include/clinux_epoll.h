@@ -1,0 +1,22 @@
+#pragma once
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+// EPOLL* are enum constants of a type that Swift cannot combine; these are plain numbers.
+enum {
+    CLINUX_EPOLLIN = 0x001,
+    CLINUX_EPOLLOUT = 0x004,
+    CLINUX_EPOLLERR = 0x008,
+    CLINUX_EPOLLHUP = 0x010,
+};
+
+static inline int clinux_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
+// `tag` comes back in clinux_epoll_tag.
+static inline int clinux_epoll_ctl(int epoll, int operation, int fd, uint32_t events, uint64_t tag) {
+    struct epoll_event event = {.events = events, .data = {.u64 = tag}};
+    return epoll_ctl(epoll, operation, fd, &event);
+}
+static inline uint64_t clinux_epoll_tag(const struct epoll_event *event) { return event->data.u64; }
+static inline uint32_t clinux_epoll_events(const struct epoll_event *event) { return event->events; }
+static inline int clinux_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
