@@ -9,6 +9,7 @@
 #include "clinux_netlink.h"
 #include "clinux_process.h"
 #include "clinux_spawn.h"
+#include "clinux_subreaper.h"
 #include "clinux_tap.h"
 #include "clinux_unix_socket.h"
 #include "clinux_vring.h"
