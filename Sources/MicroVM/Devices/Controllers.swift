@@ -1,0 +1,14 @@
+/// The PCI Express tree with free ports for later devices, one SCSI controller for all disks, and no USB.
+struct Controllers: DomainConfigurator {
+    /// Root ports: SCSI, network, random source, balloon and four to plug into.
+    static let rootPorts = 8
+
+    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
+        domain.devices.append(XMLTag("controller", ["type": "usb", "model": "none"]))
+        domain.devices.append(XMLTag("controller", ["type": "pci", "index": "0", "model": "pcie-root"]))
+        for index in 1...Self.rootPorts {
+            domain.devices.append(XMLTag("controller", ["type": "pci", "index": "\(index)", "model": "pcie-root-port"]))
+        }
+        domain.devices.append(XMLTag("controller", ["type": "scsi", "index": "0", "model": "virtio-scsi"]))
+    }
+}

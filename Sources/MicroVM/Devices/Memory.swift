@@ -1,0 +1,11 @@
+/// Guest memory in a memfd that vhost-user backends and virtiofsd can map.
+struct Memory: DomainConfigurator {
+    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
+        let mebibytes = (spec.memoryBytes + (1 << 20) - 1) >> 20
+        domain.settings.append(XMLTag("memory", ["unit": "MiB"], text: "\(mebibytes)"))
+        domain.settings.append(
+            XMLTag(
+                "memoryBacking", [:],
+                [XMLTag("source", ["type": "memfd"]), XMLTag("access", ["mode": "shared"])]))
+    }
+}

@@ -1,0 +1,18 @@
+/// vCPUs, with every feature that the host or the emulator can give.
+struct Processor: DomainConfigurator {
+    /// MiB of translated code that the emulator keeps per machine. Its own default is up to 1 GiB; 16 MiB cost no
+    /// measurable time in a pod's start and save most of an idle guest's footprint.
+    static let translationCache = 32
+
+    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
+        domain.settings.append(XMLTag("vcpu", ["placement": "static"], text: "\(spec.vcpus)"))
+        switch spec.accelerator {
+        case .kvm:
+            domain.settings.append(XMLTag("cpu", ["mode": "host-passthrough", "check": "none", "migratable": "on"]))
+        case .tcg:
+            domain.settings.append(XMLTag("cpu", ["mode": "maximum", "check": "none"]))
+            domain.features.append(
+                XMLTag("tcg", [:], [XMLTag("tb-cache", ["unit": "MiB"], text: "\(Self.translationCache)")]))
+        }
+    }
+}

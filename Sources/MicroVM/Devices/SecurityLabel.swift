@@ -1,0 +1,12 @@
+/// QEMU's user, without the change of owners that libvirt makes by default.
+///
+/// By default libvirt makes QEMU's user the owner of every file of a domain, kernel and initramfs included. All machines
+/// share those, and an owner may write. Everything else of libvirt's confinement stays as it is configured.
+struct SecurityLabel: DomainConfigurator {
+    let dac: String?
+
+    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
+        guard let dac else { return }
+        domain.labels.append(XMLTag("seclabel", ["type": "static", "model": "dac", "relabel": "no"], [XMLTag("label", text: dac)]))
+    }
+}

@@ -1,0 +1,12 @@
+/// The first serial port, into a file: a socket would drop what is written while nobody listens.
+struct SerialConsole: DomainConfigurator {
+    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
+        domain.devices.append(
+            XMLTag(
+                "serial", ["type": "file"],
+                [
+                    XMLTag("source", ["path": spec.consoleLog], [XMLTag("seclabel", ["model": "dac", "relabel": "no"])]),
+                    XMLTag("target", ["type": "isa-serial", "port": "0"]),
+                ]))
+    }
+}

@@ -1,0 +1,23 @@
+/// The Linux command line of a guest.
+///
+/// Names and meanings are those of the kernel's Documentation/admin-guide/kernel-parameters.txt. `AgentContract` and the
+/// pod add their own behind these.
+public enum GuestKernelArguments {
+    /// What every guest gets.
+    public static let standard: [String] = console + end + entropy + devices + startup
+
+    /// The console is for panics only: each character costs the emulator or KVM an exit.
+    static let console = ["console=ttyS0", "quiet", "loglevel=1", "8250.nr_uarts=1"]
+
+    /// A guest that cannot go on ends at once, and a domain that reboots is a domain that ends.
+    static let end = ["panic=-1", "reboot=t"]
+
+    /// The host's word for randomness is good enough to begin with; virtio-rng follows.
+    static let entropy = ["random.trust_cpu=on", "random.trust_bootloader=on"]
+
+    /// Hardware the machine does not have is not looked for.
+    static let devices = ["i8042.noaux", "i8042.nokbd", "i8042.nopnp", "pci=noaer"]
+
+    /// Boot-time work that finds out what is known: the time source, single-processor code, the crypto self-tests.
+    static let startup = ["tsc=reliable", "no_timer_check", "noreplace-smp", "cryptomgr.notests", "rcupdate.rcu_expedited=1"]
+}
