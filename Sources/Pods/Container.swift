@@ -7,7 +7,6 @@ final class Container {
     let sandboxID: String
     let spec: ContainerSpec
     let imageID: String
-    let imageReference: String
     let logPath: String
     let stopSignal: Int32
     let createdAt: Int64
@@ -26,7 +25,6 @@ final class Container {
         sandboxID = snapshot.sandboxID
         spec = snapshot.spec
         imageID = snapshot.imageID
-        imageReference = snapshot.imageReference
         logPath = snapshot.logPath
         stopSignal = snapshot.stopSignal
         createdAt = snapshot.createdAt
@@ -42,7 +40,7 @@ final class Container {
 
     var snapshot: ContainerSnapshot {
         ContainerSnapshot(
-            id: id, sandboxID: sandboxID, spec: spec, imageID: imageID, imageReference: imageReference, state: state,
+            id: id, sandboxID: sandboxID, spec: spec, imageID: imageID, state: state,
             createdAt: createdAt, logPath: logPath, stopSignal: stopSignal)
     }
 }

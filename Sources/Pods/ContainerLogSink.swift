@@ -1,3 +1,4 @@
+import AgentProtocol
 import Logs
 
 /// Feeds a container's output to its log.

@@ -25,18 +25,18 @@ public struct ContainerPlan: Sendable {
                 .invalidArgument, "container \(spec.metadata.name): no command: neither the request nor image \(spec.image) names one")
         }
         environment = Self.environment(spec, image, hostname: hostname)
-        workingDirectory = spec.workingDirectory.isEmpty ? (image.workingDir ?? "") : spec.workingDirectory
+        workingDirectory = spec.workingDirectory.isEmpty ? image.workingDir : spec.workingDirectory
         if workingDirectory.isEmpty { workingDirectory = "/" }
-        user = spec.user.isEmpty ? (image.user ?? "") : spec.user
-        let signal = spec.stopSignal.isEmpty ? (image.stopSignal ?? "") : spec.stopSignal
+        user = spec.user.isEmpty ? image.user : spec.user
+        let signal = spec.stopSignal.isEmpty ? image.stopSignal : spec.stopSignal
         stopSignal = try SignalName.number(of: signal.isEmpty ? "SIGTERM" : signal)
     }
 
     /// The request's command replaces the image's entrypoint and default arguments; arguments alone replace the latter.
     private static func arguments(_ spec: ContainerSpec, _ image: ImageConfig) -> [String] {
         if !spec.command.isEmpty { return spec.command + spec.arguments }
-        let defaults = spec.arguments.isEmpty ? (image.cmd ?? []) : spec.arguments
-        return (image.entrypoint ?? []) + defaults
+        let defaults = spec.arguments.isEmpty ? image.cmd : spec.arguments
+        return image.entrypoint + defaults
     }
 
     private static func environment(_ spec: ContainerSpec, _ image: ImageConfig, hostname: String) -> [String] {
@@ -51,7 +51,7 @@ public struct ContainerPlan: Sendable {
         set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         set("HOSTNAME", hostname)
         if spec.terminal { set("TERM", "xterm") }
-        for entry in image.env ?? [] {
+        for entry in image.env {
             let parts = entry.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             set(String(parts[0]), parts.count > 1 ? String(parts[1]) : "")
         }

@@ -18,8 +18,8 @@ extension Pod {
         try checkPidTarget(spec)
         let id = Identifier.make()
         let snapshot = ContainerSnapshot(
-            id: id, sandboxID: self.id, spec: spec, imageID: image.id, imageReference: image.repoDigests.first ?? image.id,
-            state: .created, createdAt: Clock.now(), logPath: try logPath(of: spec), stopSignal: plan.stopSignal)
+            id: id, sandboxID: self.id, spec: spec, imageID: image.id, state: .created,
+            createdAt: Clock.now(), logPath: logPath(of: spec), stopSignal: plan.stopSignal)
         let container = Container(snapshot, ledger: Ledger(owner: id, database: context.store.database))
         try await context.store.save(snapshot)
         containers[id] = container
@@ -233,7 +233,7 @@ extension Pod {
         return machine
     }
 
-    private func logPath(of spec: ContainerSpec) throws -> String {
+    private func logPath(of spec: ContainerSpec) -> String {
         guard !spec.logPath.isEmpty, !self.spec.logDirectory.isEmpty else { return "" }
         return self.spec.logDirectory + "/" + spec.logPath
     }

@@ -205,7 +205,7 @@ public final class PodRegistry: Sendable {
                 let own = (containers[sandbox.id] ?? []).map { record in
                     ContainerSnapshot(
                         id: record.id, sandboxID: record.sandboxID, spec: record.document.spec, imageID: record.document.imageID,
-                        imageReference: record.document.imageReference, state: record.document.state, createdAt: record.createdAt,
+                        state: record.document.state, createdAt: record.createdAt,
                         logPath: record.document.logPath, stopSignal: record.document.stopSignal)
                 }
                 let document = sandbox.document

@@ -13,7 +13,6 @@ struct SandboxDocument: Codable, Sendable {
 struct ContainerDocument: Codable, Sendable {
     var spec: ContainerSpec
     var imageID: String
-    var imageReference: String
     var state: ContainerState
     var logPath: String
     var stopSignal: Int32
@@ -38,7 +37,7 @@ struct PodStore: Sendable {
 
     func save(_ snapshot: ContainerSnapshot) async throws {
         let document = ContainerDocument(
-            spec: snapshot.spec, imageID: snapshot.imageID, imageReference: snapshot.imageReference, state: snapshot.state,
+            spec: snapshot.spec, imageID: snapshot.imageID, state: snapshot.state,
             logPath: snapshot.logPath, stopSignal: snapshot.stopSignal)
         let record = ContainerRecord(
             id: snapshot.id, sandboxID: snapshot.sandboxID, state: snapshot.state.name, createdAt: snapshot.createdAt,

@@ -1,3 +1,4 @@
+import AgentProtocol
 import Errors
 import Network
 
@@ -80,11 +81,6 @@ public protocol OutputSink: Sendable {
     func take(_ bytes: [UInt8], from source: OutputSource) async throws -> OutputOffsets
     /// The source has ended.
     func finish(_ source: OutputSource) async throws -> OutputOffsets
-}
-
-public enum OutputSource: Sendable {
-    case stdout
-    case stderr
 }
 
 public struct OutputOffsets: Sendable, Equatable {

@@ -1,7 +1,7 @@
 import Errors
 
 /// Signals by the names that images and the CRI use (signal(7), Linux on x86-64).
-enum SignalName {
+public enum SignalName {
     private static let numbers: [String: Int32] = [
         "ABRT": 6, "ALRM": 14, "BUS": 7, "CHLD": 17, "CLD": 17, "CONT": 18, "FPE": 8, "HUP": 1, "ILL": 4, "INT": 2, "IO": 29,
         "IOT": 6, "KILL": 9, "PIPE": 13, "POLL": 29, "PROF": 27, "PWR": 30, "QUIT": 3, "SEGV": 11, "STKFLT": 16, "STOP": 19,
@@ -14,7 +14,7 @@ enum SignalName {
     /// Understands "SIGTERM", "TERM", "15", "SIGRTMIN+3" and "RTMAX-1".
     ///
     /// - Throws: `.invalidArgument` for an unknown signal.
-    static func number(of text: String) throws -> Int32 {
+    public static func number(of text: String) throws -> Int32 {
         let name = text.uppercased()
         let bare = name.hasPrefix("SIG") ? String(name.dropFirst(3)) : name
         if let number = Int32(bare), (1...realTime.upperBound).contains(number) { return number }

@@ -29,8 +29,6 @@ public struct ContainerSnapshot: Sendable, Equatable {
     public var spec: ContainerSpec
     /// The image's id, "sha256:...".
     public var imageID: String
-    /// The image's digest reference, or its id when it has none.
-    public var imageReference: String
     public var state: ContainerState
     /// Unix time in nanoseconds.
     public var createdAt: Int64

@@ -77,7 +77,7 @@ final class AgentLink: Sendable {
                 return reason == Self.closedReason ? nil : reason
             }
             guard let client = try? await client() else { continue }
-            await client.closed()
+            await client.closed
         }
         return nil
     }

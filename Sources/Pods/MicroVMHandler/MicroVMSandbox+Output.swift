@@ -20,7 +20,8 @@ extension MicroVMSandbox {
                     $0.stderrOffset = offsets.stderr
                 }
                 _ = try await client.call(.openStream, request, timeout: .seconds(10))
-                let stream = try await client.openOutput(token: token, timeout: .seconds(10))
+                let stream = try await client.openOutput(
+                    token: token, stdoutOffset: offsets.stdout, stderrOffset: offsets.stderr)
                 defer { stream.close() }
                 try await copy(stream, to: sink, &ended)
             } catch let error as SwiftletError where error.code == .unavailable && !link.isLost {
@@ -29,9 +30,9 @@ extension MicroVMSandbox {
         }
     }
 
-    private func copy(_ stream: OutputStream, to sink: any OutputSink, _ ended: inout Set<OutputSource>) async throws {
+    private func copy(_ stream: AgentOutputStream, to sink: any OutputSink, _ ended: inout Set<OutputSource>) async throws {
         for try await chunk in stream {
-            let source = chunk.source == .stdout ? OutputSource.stdout : .stderr
+            let source = chunk.source
             if !chunk.bytes.isEmpty {
                 let safe = try await sink.take(chunk.bytes, from: source)
                 stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
@@ -82,7 +83,7 @@ extension MicroVMSandbox {
         _ client: AgentClient, _ id: String, _ processID: String, _ token: [UInt8], _ limit: Int
     ) async throws -> ExecResult {
         async let exit = client.wait(containerID: id, processID: processID)
-        let stream = try await client.openOutput(token: token, timeout: .seconds(10))
+        let stream = try await client.openOutput(token: token)
         defer { stream.close() }
         var output = CollectedOutput(limit: limit)
         for try await chunk in stream {

@@ -1,0 +1,96 @@
+import CRI
+import Errors
+import GRPC
+import Images
+import Logging
+import Pods
+import SwiftProtobuf
+
+/// Answers the CRI: decodes, validates, calls `Pods` or `Images` once, encodes.
+public struct CRIService: Sendable {
+    let pods: PodRegistry
+    let images: ImageStore
+    /// Swiftlet's own version, as Version answers it.
+    let version: String
+    let logger: Logger
+
+    public init(pods: PodRegistry, images: ImageStore, version: String, logger: Logger) {
+        self.pods = pods
+        self.images = images
+        self.version = version
+        self.logger = logger
+    }
+
+    /// Every method of both services under both versions, and the operator's own.
+    public func methodTable() -> MethodTable {
+        var table = MethodTable()
+        addRuntimeMethods(to: &table)
+        addImageMethods(to: &table)
+        add(OperatorRPC.loadImage, to: &table, loadImage)
+        addUnimplemented(to: &table)
+        return table
+    }
+
+    /// Adds one unary method under every version, wrapped by logging and error mapping.
+    func add<Request, Response>(
+        _ method: RPCDescriptor<Request, Response>, to table: inout MethodTable,
+        _ body: @escaping @Sendable (Request) async throws -> Response
+    ) {
+        for version in CRIVersion.allCases {
+            table.add(
+                path: method.path(version: version),
+                .unary { bytes, _ in
+                    try await self.instrumented(method.name) {
+                        let request = try Self.decode(Request.self, bytes, method.name)
+                        let response: [UInt8] = try await body(request).serializedBytes()
+                        return response
+                    }
+                })
+        }
+    }
+
+    /// Names of the methods that have a handler.
+    private static let implemented: Set<String> = [
+        RuntimeRPC.version.name, RuntimeRPC.status.name, RuntimeRPC.runtimeConfig.name, RuntimeRPC.runPodSandbox.name,
+        RuntimeRPC.stopPodSandbox.name, RuntimeRPC.removePodSandbox.name, RuntimeRPC.podSandboxStatus.name, RuntimeRPC.listPodSandbox.name,
+        RuntimeRPC.createContainer.name, RuntimeRPC.startContainer.name, RuntimeRPC.stopContainer.name, RuntimeRPC.removeContainer.name,
+        RuntimeRPC.containerStatus.name, RuntimeRPC.listContainers.name, RuntimeRPC.execSync.name, ImageRPC.listImages.name,
+        ImageRPC.imageStatus.name, ImageRPC.pullImage.name, ImageRPC.removeImage.name, ImageRPC.imageFsInfo.name,
+    ]
+
+    private func addUnimplemented(to table: inout MethodTable) {
+        let services = [("RuntimeService", RuntimeRPC.allNames), ("ImageService", ImageRPC.allNames)]
+        for (service, names) in services {
+            for name in names where !Self.implemented.contains(name) {
+                for version in CRIVersion.allCases {
+                    table.add(
+                        path: "/\(version.rawValue).\(service)/\(name)",
+                        .unary { _, _ in throw GRPCStatus(.unimplemented, "\(name) is not implemented by Swiftlet") })
+                }
+            }
+        }
+    }
+
+    private static func decode<Request: Message>(_ type: Request.Type, _ bytes: [UInt8], _ method: String) throws -> Request {
+        do {
+            return try Request(serializedBytes: bytes)
+        } catch {
+            throw SwiftletError(.invalidArgument, "\(method): the request is not a \(Request.protoMessageName): \(error)")
+        }
+    }
+
+    private func instrumented<Value>(_ method: String, _ body: () async throws -> Value) async throws -> Value {
+        let start = ContinuousClock.now
+        do {
+            let value = try await body()
+            logger.debug("rpc", metadata: ["method": "\(method)", "took": "\(ContinuousClock.now - start)"])
+            return value
+        } catch {
+            let status = ErrorMapping.status(of: error)
+            logger.log(
+                level: status.code == .notFound ? .debug : .warning, "rpc failed",
+                metadata: ["method": "\(method)", "code": "\(status.code)", "message": "\(status.message)", "took": "\(ContinuousClock.now - start)"])
+            throw status
+        }
+    }
+}

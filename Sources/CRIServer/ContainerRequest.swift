@@ -1,0 +1,58 @@
+import CRI
+import Errors
+import Pods
+
+/// Validates a ContainerConfig and turns it into the heart's spec.
+enum ContainerRequest {
+    static func spec(_ config: CRIContainerConfig) throws -> ContainerSpec {
+        guard config.hasMetadata else { throw SwiftletError(.invalidArgument, "CreateContainer: config.metadata is missing") }
+        try Validation.name(config.metadata.name, "config.metadata.name")
+        let image = config.image.image
+        guard !image.isEmpty else { throw SwiftletError(.invalidArgument, "CreateContainer: config.image.image is missing") }
+        try Validation.word(image, "config.image.image")
+        var spec = ContainerSpec(metadata: .init(name: config.metadata.name, attempt: config.metadata.attempt), image: image)
+        for text in config.command + config.args { try Validation.noNUL(text, "config.command and args") }
+        spec.command = config.command
+        spec.arguments = config.args
+        try Validation.noNUL(config.workingDir, "config.working_dir")
+        spec.workingDirectory = config.workingDir
+        spec.environment = try config.envs.map(environment)
+        spec.labels = config.labels
+        spec.annotations = config.annotations
+        try Validation.relativePath(config.logPath, "config.log_path")
+        spec.logPath = config.logPath
+        spec.stdin = config.stdin
+        spec.stdinOnce = config.stdinOnce
+        spec.terminal = config.tty
+        spec.stopSignal = try SignalMessage.name(of: config.stopSignal)
+        try refuseUnsupported(config)
+        try SecurityRequest.add(config.linux.securityContext, to: &spec)
+        try ResourcesRequest.add(config.linux.resources, to: &spec)
+        return spec
+    }
+
+    private static func environment(_ entry: CRIKeyValue) throws -> ContainerSpec.KeyValue {
+        guard !entry.key.isEmpty, !entry.key.contains("=") else {
+            throw SwiftletError(.invalidArgument, "config.envs: the name \(Validation.printable(entry.key)) is empty or contains \"=\"")
+        }
+        try Validation.noNUL(entry.key, "config.envs")
+        guard let value = String(validatingUTF8Bytes: entry.value) else {
+            throw SwiftletError(.invalidArgument, "config.envs: the value of \(entry.key) is not UTF-8")
+        }
+        try Validation.noNUL(value, "config.envs \(entry.key)")
+        return ContainerSpec.KeyValue(key: entry.key, value: value)
+    }
+
+    /// Names what a container may not ask for yet, instead of running it without.
+    private static func refuseUnsupported(_ config: CRIContainerConfig) throws {
+        if let mount = config.mounts.first {
+            throw SwiftletError(
+                .unimplemented, "config.mounts: \(Validation.printable(mount.containerPath)): mounts from the node are not supported")
+        }
+        if let device = config.devices.first {
+            throw SwiftletError(
+                .unimplemented, "config.devices: \(Validation.printable(device.containerPath)): devices of the node are not supported")
+        }
+        if !config.cdiDevices.isEmpty { throw SwiftletError(.unimplemented, "config.CDI_devices: devices of the node are not supported") }
+    }
+}

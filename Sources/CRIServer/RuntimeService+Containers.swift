@@ -1,0 +1,116 @@
+import CRI
+import Errors
+import Pods
+
+extension CRIService {
+    @Sendable func createContainer(_ request: CRICreateContainerRequest) async throws -> CRICreateContainerResponse {
+        guard request.hasConfig else { throw SwiftletError(.invalidArgument, "CreateContainer: config is missing") }
+        let id = try await pods.createContainer(in: request.podSandboxID, ContainerRequest.spec(request.config))
+        return .with { $0.containerID = id }
+    }
+
+    @Sendable func startContainer(_ request: CRIStartContainerRequest) async throws -> CRIStartContainerResponse {
+        try await pods.startContainer(request.containerID)
+        return CRIStartContainerResponse()
+    }
+
+    @Sendable func stopContainer(_ request: CRIStopContainerRequest) async throws -> CRIStopContainerResponse {
+        try await pods.stopContainer(request.containerID, timeout: .seconds(max(request.timeout, 0)))
+        return CRIStopContainerResponse()
+    }
+
+    @Sendable func removeContainer(_ request: CRIRemoveContainerRequest) async throws -> CRIRemoveContainerResponse {
+        try await pods.removeContainer(request.containerID)
+        return CRIRemoveContainerResponse()
+    }
+
+    @Sendable func containerStatus(_ request: CRIContainerStatusRequest) async throws -> CRIContainerStatusResponse {
+        let container = try pods.container(request.containerID)
+        return .with {
+            $0.status = ContainerMessage.status(container)
+            if request.verbose {
+                $0.info = ["info": VerboseInfo.json(["sandboxID": container.sandboxID, "state": container.state.name])]
+            }
+        }
+    }
+
+    @Sendable func listContainers(_ request: CRIListContainersRequest) async throws -> CRIListContainersResponse {
+        let filter = request.filter
+        let matching = pods.containers().filter { container in
+            (filter.id.isEmpty || container.id.hasPrefix(filter.id))
+                && (filter.podSandboxID.isEmpty || container.sandboxID.hasPrefix(filter.podSandboxID))
+                && (!filter.hasState || filter.state.state == ContainerMessage.state(container))
+                && filter.labelSelector.allSatisfy { container.spec.labels[$0.key] == $0.value }
+        }
+        return .with { $0.containers = matching.map(ContainerMessage.item) }
+    }
+
+    @Sendable func execSync(_ request: CRIExecSyncRequest) async throws -> CRIExecSyncResponse {
+        guard request.timeout >= 0 else {
+            throw SwiftletError(.invalidArgument, "ExecSync: timeout \(request.timeout) s is negative")
+        }
+        let result = try await pods.execute(
+            request.containerID, request.cmd, timeout: request.timeout == 0 ? nil : .seconds(request.timeout))
+        return .with {
+            $0.stdout = .init(result.stdout)
+            $0.stderr = .init(result.stderr)
+            $0.exitCode = result.exitCode
+        }
+    }
+}
+
+/// Containers as CRI messages.
+enum ContainerMessage {
+    static func state(_ container: ContainerSnapshot) -> CRIContainerState {
+        switch container.state {
+        case .created: .containerCreated
+        case .running: .containerRunning
+        case .exited, .removed: .containerExited
+        }
+    }
+
+    private static func metadata(_ spec: ContainerSpec) -> CRIContainerMetadata {
+        .with {
+            $0.name = spec.metadata.name
+            $0.attempt = spec.metadata.attempt
+        }
+    }
+
+    static func item(_ container: ContainerSnapshot) -> CRIContainer {
+        .with {
+            $0.id = container.id
+            $0.podSandboxID = container.sandboxID
+            $0.metadata = metadata(container.spec)
+            $0.image.image = container.spec.image
+            $0.imageRef = container.imageID
+            $0.imageID = container.imageID
+            $0.state = state(container)
+            $0.createdAt = container.createdAt
+            $0.labels = container.spec.labels
+            $0.annotations = container.spec.annotations
+        }
+    }
+
+    static func status(_ container: ContainerSnapshot) -> CRIContainerStatus {
+        .with {
+            $0.id = container.id
+            $0.metadata = metadata(container.spec)
+            $0.state = state(container)
+            $0.createdAt = container.createdAt
+            $0.startedAt = container.state.startedAt
+            $0.image.image = container.spec.image
+            $0.imageRef = container.imageID
+            $0.imageID = container.imageID
+            $0.labels = container.spec.labels
+            $0.annotations = container.spec.annotations
+            $0.logPath = container.logPath
+            $0.stopSignal = SignalMessage.signal(numbered: container.stopSignal)
+            if let exit = container.state.exit {
+                $0.exitCode = exit.code
+                $0.finishedAt = exit.finishedAt
+                $0.reason = exit.reason
+                $0.message = exit.message
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+import CRI
+import Errors
+import Pods
+
+extension CRIService {
+    @Sendable func runPodSandbox(_ request: CRIRunPodSandboxRequest) async throws -> CRIRunPodSandboxResponse {
+        guard request.hasConfig else { throw SwiftletError(.invalidArgument, "RunPodSandbox: config is missing") }
+        let id = try await pods.runSandbox(SandboxRequest.spec(request.config, handler: request.runtimeHandler))
+        return .with { $0.podSandboxID = id }
+    }
+
+    @Sendable func stopPodSandbox(_ request: CRIStopPodSandboxRequest) async throws -> CRIStopPodSandboxResponse {
+        try await pods.stopSandbox(request.podSandboxID)
+        return CRIStopPodSandboxResponse()
+    }
+
+    @Sendable func removePodSandbox(_ request: CRIRemovePodSandboxRequest) async throws -> CRIRemovePodSandboxResponse {
+        try await pods.removeSandbox(request.podSandboxID)
+        return CRIRemovePodSandboxResponse()
+    }
+
+    @Sendable func podSandboxStatus(_ request: CRIPodSandboxStatusRequest) async throws -> CRIPodSandboxStatusResponse {
+        let sandbox = try pods.sandbox(request.podSandboxID)
+        return .with {
+            $0.status = SandboxMessage.status(sandbox)
+            if request.verbose { $0.info = ["info": VerboseInfo.json(SandboxMessage.details(sandbox))] }
+        }
+    }
+
+    @Sendable func listPodSandbox(_ request: CRIListPodSandboxRequest) async throws -> CRIListPodSandboxResponse {
+        let filter = request.filter
+        let matching = pods.sandboxes().filter { sandbox in
+            (filter.id.isEmpty || sandbox.id.hasPrefix(filter.id))
+                && (!filter.hasState || filter.state.state == SandboxMessage.state(sandbox))
+                && filter.labelSelector.allSatisfy { sandbox.spec.labels[$0.key] == $0.value }
+        }
+        return .with { $0.items = matching.map(SandboxMessage.item) }
+    }
+}
+
+/// Sandboxes as CRI messages.
+enum SandboxMessage {
+    static func state(_ sandbox: SandboxSnapshot) -> CRIPodSandboxState {
+        sandbox.isReady ? .sandboxReady : .sandboxNotready
+    }
+
+    static func metadata(_ spec: SandboxSpec) -> CRIPodSandboxMetadata {
+        .with {
+            $0.name = spec.metadata.name
+            $0.uid = spec.metadata.uid
+            $0.namespace = spec.metadata.namespace
+            $0.attempt = spec.metadata.attempt
+        }
+    }
+
+    static func item(_ sandbox: SandboxSnapshot) -> CRIPodSandbox {
+        .with {
+            $0.id = sandbox.id
+            $0.metadata = metadata(sandbox.spec)
+            $0.state = state(sandbox)
+            $0.createdAt = sandbox.createdAt
+            $0.labels = sandbox.spec.labels
+            $0.annotations = sandbox.spec.annotations
+            $0.runtimeHandler = sandbox.spec.runtimeHandler
+        }
+    }
+
+    static func status(_ sandbox: SandboxSnapshot) -> CRIPodSandboxStatus {
+        .with {
+            $0.id = sandbox.id
+            $0.metadata = metadata(sandbox.spec)
+            $0.state = state(sandbox)
+            $0.createdAt = sandbox.createdAt
+            $0.labels = sandbox.spec.labels
+            $0.annotations = sandbox.spec.annotations
+            $0.runtimeHandler = sandbox.spec.runtimeHandler
+            $0.network.ip = sandbox.addresses.first ?? ""
+            $0.network.additionalIps = sandbox.addresses.dropFirst().map { address in .with { $0.ip = address } }
+            $0.linux.namespaces.options.pid = sandbox.spec.sharesPidNamespace ? .pod : .container
+        }
+    }
+
+    /// What verbose adds: the machine and what still waits for release.
+    static func details(_ sandbox: SandboxSnapshot) -> [String: String] {
+        var details = sandbox.details
+        details["state"] = sandbox.state.name
+        if case .failed(let step) = sandbox.state { details["failure"] = step }
+        if !sandbox.pendingReleases.isEmpty { details["pendingReleases"] = sandbox.pendingReleases.joined(separator: ", ") }
+        return details
+    }
+}

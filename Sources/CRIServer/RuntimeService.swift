@@ -1,0 +1,62 @@
+import CRI
+import Errors
+import GRPC
+import Pods
+
+extension CRIService {
+    func addRuntimeMethods(to table: inout MethodTable) {
+        add(RuntimeRPC.version, to: &table, version)
+        add(RuntimeRPC.status, to: &table, status)
+        add(RuntimeRPC.runtimeConfig, to: &table, runtimeConfig)
+        add(RuntimeRPC.runPodSandbox, to: &table, runPodSandbox)
+        add(RuntimeRPC.stopPodSandbox, to: &table, stopPodSandbox)
+        add(RuntimeRPC.removePodSandbox, to: &table, removePodSandbox)
+        add(RuntimeRPC.podSandboxStatus, to: &table, podSandboxStatus)
+        add(RuntimeRPC.listPodSandbox, to: &table, listPodSandbox)
+        add(RuntimeRPC.createContainer, to: &table, createContainer)
+        add(RuntimeRPC.startContainer, to: &table, startContainer)
+        add(RuntimeRPC.stopContainer, to: &table, stopContainer)
+        add(RuntimeRPC.removeContainer, to: &table, removeContainer)
+        add(RuntimeRPC.containerStatus, to: &table, containerStatus)
+        add(RuntimeRPC.listContainers, to: &table, listContainers)
+        add(RuntimeRPC.execSync, to: &table, execSync)
+    }
+
+    @Sendable private func version(_ request: CRIVersionRequest) async throws -> CRIVersionResponse {
+        .with {
+            $0.version = "0.1.0"
+            $0.runtimeName = "swiftlet"
+            $0.runtimeVersion = version
+            $0.runtimeApiVersion = "v1"
+        }
+    }
+
+    @Sendable private func status(_ request: CRIStatusRequest) async throws -> CRIStatusResponse {
+        async let runtime = pods.runtimeObstacle()
+        async let network = pods.networkObstacle()
+        let conditions = [
+            Self.condition("RuntimeReady", await runtime, reason: "RuntimeNotReady"),
+            Self.condition("NetworkReady", await network, reason: "NetworkPluginNotReady"),
+        ]
+        let handlers = pods.handlerNames
+        return .with {
+            $0.status.conditions = conditions
+            // The empty name is the default handler's alias.
+            $0.runtimeHandlers = ([""] + handlers).map { name in .with { $0.name = name } }
+            if request.verbose { $0.info = ["swiftlet": VerboseInfo.json(["version": version, "handlers": handlers.joined(separator: ",")])] }
+        }
+    }
+
+    private static func condition(_ type: String, _ obstacle: String?, reason: String) -> CRIRuntimeCondition {
+        .with {
+            $0.type = type
+            $0.status = obstacle == nil
+            $0.reason = obstacle == nil ? "" : reason
+            $0.message = obstacle ?? ""
+        }
+    }
+
+    @Sendable private func runtimeConfig(_ request: CRIRuntimeConfigRequest) async throws -> CRIRuntimeConfigResponse {
+        .with { $0.linux.cgroupDriver = .cgroupfs }
+    }
+}

@@ -1,0 +1,57 @@
+// Decoding with a default for every absent key; the synthesized initializers want them all.
+
+extension KeyedDecodingContainer {
+    fileprivate func value<Value: Decodable>(_ key: Key, else fallback: Value) throws -> Value {
+        try decodeIfPresent(Value.self, forKey: key) ?? fallback
+    }
+}
+
+extension Configuration {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        endpoint = try container.value(.endpoint, else: endpoint)
+        root = try container.value(.root, else: root)
+        run = try container.value(.run, else: run)
+        logLevel = try container.value(.logLevel, else: logLevel)
+        machine = try container.value(.machine, else: machine)
+        network = try container.value(.network, else: network)
+        registries = try container.value(.registries, else: registries)
+    }
+}
+
+extension Configuration.Machine {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        kernel = try container.value(.kernel, else: kernel)
+        initramfs = try container.value(.initramfs, else: initramfs)
+        kernelArguments = try container.value(.kernelArguments, else: kernelArguments)
+        accelerator = try container.value(.accelerator, else: accelerator)
+        vsock = try container.value(.vsock, else: vsock)
+        vsockBackend = try container.value(.vsockBackend, else: vsockBackend)
+        libvirt = try container.value(.libvirt, else: libvirt)
+        defaultMemory = try container.value(.defaultMemory, else: defaultMemory)
+        defaultCPUs = try container.value(.defaultCPUs, else: defaultCPUs)
+        scratchSize = try container.value(.scratchSize, else: scratchSize)
+        bootTimeout = try container.value(.bootTimeout, else: bootTimeout)
+    }
+}
+
+extension Configuration.Network {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        configDirectory = try container.value(.configDirectory, else: configDirectory)
+        pluginDirectories = try container.value(.pluginDirectories, else: pluginDirectories)
+    }
+}
+
+extension Configuration.Registry {
+    init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(host: try container.decode(String.self, forKey: .host))
+        mirrors = try container.value(.mirrors, else: mirrors)
+        plainHTTP = try container.value(.plainHTTP, else: plainHTTP)
+    }
+}

@@ -1,0 +1,90 @@
+import Errors
+import Foundation
+import Glibc
+import Logging
+import MicroVM
+import Pods
+
+extension Configuration.Machine {
+    /// Whether libvirt runs inside this process; with "auto" that is so when no system daemon listens.
+    var usesEmbeddedLibvirt: Bool {
+        switch libvirt {
+        case "embed": true
+        case "auto": access(Self.systemSocket, F_OK) != 0
+        default: false
+        }
+    }
+
+    private static let systemSocket = "/run/libvirt/libvirt-sock"
+
+    func libvirtURI(root: String) -> LibvirtConfiguration.URI {
+        switch libvirt {
+        case "auto": usesEmbeddedLibvirt ? .embed(root: root + "/libvirt") : .system
+        case "system": .system
+        case "embed": .embed(root: root + "/libvirt")
+        default: .custom(libvirt)
+        }
+    }
+}
+
+extension Configuration {
+    /// - Throws: `.invalidArgument` naming the key whose value is not known.
+    func microVM(logger: Logger) async throws -> MicroVMConfiguration {
+        let qemu = try QEMUUser.find()
+        var result = MicroVMConfiguration(
+            kernel: machine.kernel, initramfs: machine.initramfs, runDirectory: run + "/pods", stateDirectory: root + "/pods",
+            vsockBackend: machine.vsockBackend.isEmpty ? Self.besideDaemon("swiftlet-vsockd") : machine.vsockBackend,
+            accelerator: try await accelerator(logger), vsock: try vsock(), qemuUID: qemu.uid, qemuGID: qemu.gid)
+        guard machine.defaultMemory >= 128, machine.defaultMemory <= 1 << 20 else {
+            throw SwiftletError(.invalidArgument, "machine.default_memory_mib \(machine.defaultMemory) is not from 128 to 1048576")
+        }
+        guard machine.scratchSize >= 1, machine.scratchSize <= 16384 else {
+            throw SwiftletError(.invalidArgument, "machine.scratch_size_gib \(machine.scratchSize) is not from 1 to 16384")
+        }
+        guard machine.bootTimeout >= 1, machine.defaultCPUs >= 1 else {
+            throw SwiftletError(.invalidArgument, "machine.boot_timeout_seconds and machine.default_cpus must be positive")
+        }
+        result.extraKernelArguments = machine.kernelArguments
+        result.defaultMemory = UInt64(machine.defaultMemory) << 20
+        result.defaultCPUs = machine.defaultCPUs
+        result.scratchSize = UInt64(machine.scratchSize) << 30
+        result.bootTimeout = .seconds(machine.bootTimeout)
+        return result
+    }
+
+    private func accelerator(_ logger: Logger) async throws -> Accelerator {
+        switch machine.accelerator {
+        case "kvm": return .kvm
+        case "tcg": return .tcg
+        case "auto":
+            let verdict = await AcceleratorProbe(cacheDirectory: root).verdict()
+            logger.info("accelerator", metadata: ["verdict": "\(verdict.rawValue)"])
+            return verdict
+        default: throw SwiftletError(.invalidArgument, "machine.accelerator \(machine.accelerator) is not auto, kvm or tcg")
+        }
+    }
+
+    private func vsock() throws -> VsockSupport {
+        switch machine.vsock {
+        case "auto": VsockSupport.detect()
+        case "kernel": .kernel
+        case "vhost-user": .vhostUser
+        default: throw SwiftletError(.invalidArgument, "machine.vsock \(machine.vsock) is not auto, kernel or vhost-user")
+        }
+    }
+
+    private static func besideDaemon(_ name: String) -> String {
+        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/usr/sbin/swiftletd"
+        return URL(fileURLWithPath: own).deletingLastPathComponent().appendingPathComponent(name).path
+    }
+}
+
+/// The account that libvirt runs QEMU under.
+private enum QEMUUser {
+    static func find() throws -> (uid: UInt32, gid: UInt32) {
+        guard let user = getpwnam("libvirt-qemu"), let group = getgrnam("kvm") else {
+            throw SwiftletError(.failedPrecondition, "user libvirt-qemu or group kvm is missing; install Debian's libvirt-daemon-system")
+        }
+        return (user.pointee.pw_uid, group.pointee.gr_gid)
+    }
+}

@@ -1,0 +1,92 @@
+import Errors
+import Foundation
+import TOMLKit
+
+/// The daemon's configuration file. Every key may be absent; an unknown one is an error.
+struct Configuration: Codable, Sendable {
+    struct Machine: Codable, Sendable {
+        /// Guest kernel and initramfs.
+        var kernel = "/usr/lib/swiftlet/guest/vmlinuz"
+        var initramfs = "/usr/lib/swiftlet/guest/initramfs.img"
+        var kernelArguments: [String] = []
+        /// auto, kvm or tcg.
+        var accelerator = "auto"
+        /// auto, kernel or vhost-user.
+        var vsock = "auto"
+        /// swiftlet-vsockd; empty: beside swiftletd.
+        var vsockBackend = ""
+        /// auto, system, embed, or a libvirt URI.
+        var libvirt = "auto"
+        /// MiB of RAM of a pod without a memory limit.
+        var defaultMemory = 512
+        var defaultCPUs = 1
+        /// GiB that a pod's containers can write.
+        var scratchSize = 10
+        /// Seconds from the start of QEMU to the agent's answer.
+        var bootTimeout = 60
+
+        enum CodingKeys: String, CodingKey {
+            case kernel, initramfs, accelerator, vsock, libvirt
+            case kernelArguments = "kernel_arguments"
+            case vsockBackend = "vsock_backend"
+            case defaultMemory = "default_memory_mib"
+            case defaultCPUs = "default_cpus"
+            case scratchSize = "scratch_size_gib"
+            case bootTimeout = "boot_timeout_seconds"
+        }
+    }
+
+    struct Network: Codable, Sendable {
+        var configDirectory = "/etc/cni/net.d"
+        var pluginDirectories = ["/opt/cni/bin", "/usr/lib/cni"]
+
+        enum CodingKeys: String, CodingKey {
+            case configDirectory = "cni_config_dir"
+            case pluginDirectories = "cni_plugin_dirs"
+        }
+    }
+
+    struct Registry: Codable, Sendable {
+        var host: String
+        var mirrors: [String] = []
+        var plainHTTP = false
+
+        enum CodingKeys: String, CodingKey {
+            case host, mirrors
+            case plainHTTP = "plain_http"
+        }
+    }
+
+    /// Where the CRI is served.
+    var endpoint = "unix:///run/swiftlet/swiftletd.sock"
+    /// Durable state: database, images, scratch disks.
+    var root = "/var/lib/swiftlet"
+    /// Sockets and consoles of running machines.
+    var run = "/run/swiftlet"
+    /// trace, debug, info, notice, warning, error or critical.
+    var logLevel = "info"
+    var machine = Machine()
+    var network = Network()
+    var registries: [Registry] = []
+
+    enum CodingKeys: String, CodingKey, CaseIterable {
+        case endpoint, root, run, machine, network, registries
+        case logLevel = "log_level"
+    }
+
+    static let defaultPath = "/etc/swiftlet/swiftletd.toml"
+
+    /// Reads `path`; without one, the default file if it exists.
+    ///
+    /// - Throws: `.invalidArgument` naming the file and what is wrong in it.
+    static func load(path: String?) throws -> Configuration {
+        let file = path ?? defaultPath
+        guard path != nil || FileManager.default.fileExists(atPath: file) else { return Configuration() }
+        do {
+            let text = try String(contentsOfFile: file, encoding: .utf8)
+            return try TOMLDecoder(strictDecoding: true).decode(Configuration.self, from: text)
+        } catch {
+            throw SwiftletError(.invalidArgument, "configuration \(file)", cause: error)
+        }
+    }
+}
