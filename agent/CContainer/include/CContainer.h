@@ -1,0 +1,178 @@
+// Makes a container's process between clone and exec.
+//
+// The caller (Swift) resolves names, allocates every string and fills one flat `cc_spawn`; from the clone on only
+// async-signal-safe C runs, on memory that was there before. All paths of a container are resolved with openat2 below
+// its root, so that no link in an image leads out of it.
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/// What the child, or the caller just before it, was doing when it failed.
+enum cc_step {
+    CC_STEP_NONE = 0,
+    CC_STEP_JOIN_PID_NAMESPACE,
+    CC_STEP_CLONE,
+    CC_STEP_TIMEOUT,
+    CC_STEP_SESSION,
+    CC_STEP_STDIO,
+    CC_STEP_TERMINAL,
+    CC_STEP_OOM_SCORE,
+    CC_STEP_JOIN_NAMESPACES,
+    CC_STEP_PROPAGATION,
+    CC_STEP_ROOT,
+    CC_STEP_CGROUP_NAMESPACE,
+    CC_STEP_MOUNT_SOURCE,
+    CC_STEP_MOUNT_CREATE,
+    CC_STEP_MOUNT_ATTRIBUTES,
+    CC_STEP_MOUNT_TARGET,
+    CC_STEP_MOUNT_ATTACH,
+    CC_STEP_DEVICE,
+    CC_STEP_LINK,
+    CC_STEP_MASK,
+    CC_STEP_READONLY,
+    CC_STEP_PIVOT,
+    CC_STEP_WORKING_DIRECTORY,
+    CC_STEP_RLIMIT,
+    CC_STEP_CAPABILITIES,
+    CC_STEP_USER,
+    CC_STEP_NO_NEW_PRIVILEGES,
+    CC_STEP_COMMAND_NOT_FOUND,
+    CC_STEP_EXEC,
+    CC_STEP_INTERPRETER,
+};
+
+/// Longest part of a path that a failure carries.
+#define CC_DETAIL_LENGTH 512
+
+struct cc_failure {
+    int32_t step;   ///< enum cc_step
+    int32_t error;  ///< errno
+    char detail[CC_DETAIL_LENGTH];  ///< the path or name concerned, cut at the end; may be empty
+};
+
+/// A parameter of a filesystem as fsconfig(2) takes it; `value` NULL is a flag.
+struct cc_option {
+    const char *key;
+    const char *value;
+};
+
+enum cc_mount_flags {
+    CC_MOUNT_RECURSIVE = 1,             ///< bind: with the mounts below the source
+    CC_MOUNT_ATTRIBUTES_RECURSIVE = 2,  ///< attributes hold for the mounts below as well
+    CC_MOUNT_TARGET_NO_LINKS = 4,       ///< refuse a target that is reached over a symbolic link
+    CC_MOUNT_IF_SUPPORTED = 8,          ///< leave out when the kernel lacks the filesystem
+};
+
+/// One mount, made in the order of the array.
+struct cc_mount {
+    const char *target;      ///< absolute, in the container; made when it is missing
+    const char *source;      ///< bind: path in the caller's mount namespace. Filesystem: its "source", may be NULL
+    const char *filesystem;  ///< NULL for a bind mount
+    const struct cc_option *options;
+    uint32_t option_count;
+    uint32_t flags;          ///< enum cc_mount_flags
+    uint64_t attributes_set;      ///< MOUNT_ATTR_*
+    uint64_t attributes_cleared;  ///< MOUNT_ATTR_*
+    uint64_t propagation;    ///< MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, or 0: keep
+};
+
+struct cc_device {
+    const char *path;
+    uint32_t mode;  ///< with S_IFCHR or S_IFBLK
+    uint32_t major, minor;
+    uint32_t uid, gid;
+};
+
+struct cc_link {
+    const char *path;
+    const char *destination;
+};
+
+struct cc_rlimit {
+    int32_t resource;
+    uint64_t soft, hard;
+};
+
+/// Bit n is capability n of capabilities(7).
+struct cc_capabilities {
+    uint64_t bounding, permitted, effective, inheritable, ambient;
+};
+
+struct cc_process {
+    const char *const *arguments;    ///< NULL-terminated, not empty
+    const char *const *environment;  ///< NULL-terminated
+    const char *search_path;         ///< PATH for a command without a slash
+    const char *working_directory;   ///< absolute; made when it is missing
+    uint32_t uid, gid;
+    const uint32_t *groups;
+    uint32_t group_count;
+    struct cc_capabilities capabilities;
+    const struct cc_rlimit *rlimits;
+    uint32_t rlimit_count;
+    bool no_new_privileges;
+    bool has_oom_score_adj;
+    int32_t oom_score_adj;
+    int32_t stdio[3];
+    bool terminal;  ///< stdio is the slave of a terminal that becomes the controlling one
+};
+
+/// The root of a container that starts.
+struct cc_root {
+    int32_t tree;              ///< detached mount of the root (open_tree)
+    const char *attach_point;  ///< an empty directory of the caller's mount namespace
+    const struct cc_mount *mounts;  ///< before the devices: what makes /proc, /sys and /dev
+    uint32_t mount_count;
+    const struct cc_device *devices;
+    uint32_t device_count;
+    const struct cc_link *links;
+    uint32_t link_count;
+    const struct cc_mount *volumes;  ///< after the devices
+    uint32_t volume_count;
+    const char *const *masked_paths;
+    uint32_t masked_count;
+    const char *const *readonly_paths;
+    uint32_t readonly_count;
+    bool readonly;
+};
+
+struct cc_spawn {
+    const struct cc_process *process;
+    const struct cc_root *root;  ///< NULL: join the namespaces of `join_pidfd` (a further process)
+    int32_t join_pidfd;          ///< -1 with `root`
+    int32_t pid_namespace_pidfd; ///< a process whose PID namespace is joined; -1: make a new one
+    int32_t cgroup;              ///< directory of the cgroup v2 that the child is born in
+    int32_t timeout_ms;          ///< until exec
+};
+
+/// Clones a direct child of the caller and waits until it has executed its command.
+/// Returns 0 and sets `pid` (of the caller's PID namespace) and `pidfd` (CLOEXEC), or -1 and fills `failure`; then the
+/// child is gone and reaped.
+int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure);
+
+/// Clones PID 1 of a new PID namespace: it reaps what it inherits and does nothing else, without capabilities, files or a
+/// file tree of its own. `directory` is an empty directory. Returns 0, or -1 with errno.
+int cc_pause(const char *directory, pid_t *pid, int *pidfd);
+
+/// Finds `path` below the directory `root`, out of which no link leads. Returns an O_PATH descriptor or -1 with errno.
+int cc_find_in_root(int root, const char *path);
+
+/// Clones the tree mounted at `path` as a detached one, not recursively. Returns its descriptor or -1 with errno.
+int cc_clone_tree(const char *path);
+
+/// The calling process's permitted capabilities, or 0.
+uint64_t cc_permitted_capabilities(void);
+
+/// mount(2); Swift's importer lacks its flags.
+int cc_mount_readonly(const char *source, const char *target, const char *filesystem);
+int cc_mount_overlay(const char *target, const char *options);
+int cc_mount_tmpfs(const char *target, const char *options);
+/// umount2(2), lazily: never waits, and what still uses the mount keeps it.
+int cc_unmount(const char *target);
+
+/// pidfd_send_signal(2).
+int cc_signal(int pidfd, int signal);
+int cc_pidfd_open(pid_t pid);
+
+/// Opens a directory for reading, unless it is a link.
+int cc_open_directory_at(int directory, const char *name);

@@ -1,0 +1,307 @@
+import AgentProtocol
+import CContainer
+import Errors
+import Glibc
+import Synchronization
+
+/// One container of the guest's pod: its root, cgroup, namespaces and processes.
+///
+/// Thread-safe. Every call blocks and belongs on a thread that may. `prepare` and `start` succeed once; `release` may come
+/// at any moment, also in the middle of them, and leaves nothing behind.
+///
+/// The processes returned are direct children of the agent, which reaps them. With the first process's exit the container
+/// takes no further ones; a container with its own PID namespace loses all others as well.
+public final class GuestContainer: Sendable {
+    private enum Phase {
+        case created
+        case preparing
+        case prepared(Prepared)
+        case starting(Prepared)
+        case running(Prepared, first: OwnedDescriptor)
+        case released
+    }
+
+    /// What `prepare` has made.
+    private struct Prepared: Sendable {
+        var root: OverlayRoot
+        var cgroup: ContainerCgroup
+        var user: ResolvedUser
+        var home: String
+    }
+
+    private struct State {
+        var phase = Phase.created
+        /// What a release could not remove yet.
+        var leftover: [ContainerCgroup] = []
+        var lastOOMKillCount: UInt64 = 0
+    }
+
+    public let id: String
+    private let spec: AgentContainerSpec
+    private let environment: SandboxEnvironment
+    private let state = Mutex(State())
+
+    /// Checks everything that can be checked without touching the machine.
+    /// - Throws: `.invalidArgument` naming what is wrong in the id, the spec or the environment.
+    public init(id: String, spec: AgentContainerSpec, environment: SandboxEnvironment) throws(SwiftletError) {
+        try requireContainerID(id)
+        self.id = id
+        self.spec = spec
+        self.environment = environment
+        do throws(SwiftletError) {
+            _ = try containerPath(environment.scratchDirectory, "scratch directory")
+            _ = try containerPath(environment.cgroupRoot, "cgroup root")
+            try requireText(environment.hostname, "hostname", limit: 253)
+            try Self.check(spec.root)
+            for name in spec.resources.unified.keys { try ContainerCgroup.requireFileName(name) }
+            _ = try ProcessPlan(spec.process)
+            _ = try RootPlan(spec, environment: environment, hostnameFile: "/hostname", sharedMemory: "/shm")
+            if spec.pidMode == .pidTarget { try requireContainerID(spec.pidTarget) }
+            if case .UNRECOGNIZED(let value) = spec.pidMode {
+                throw SwiftletError(.invalidArgument, "PID mode \(value) is unknown to this agent")
+            }
+        } catch {
+            throw error.during("container \(id)")
+        }
+    }
+
+    private static func check(_ root: AgentRootFilesystem) throws(SwiftletError) {
+        guard !root.layers.isEmpty, root.layers.count <= OverlayRoot.mostLayers else {
+            throw SwiftletError(.invalidArgument, "a root has 1 to \(OverlayRoot.mostLayers) layers, this one \(root.layers.count)")
+        }
+        for layer in root.layers {
+            guard layer.filesystem == "squashfs" || layer.filesystem == "erofs" else {
+                throw SwiftletError(
+                    .invalidArgument, "layer \(printable(layer.serial)): filesystem \"\(printable(layer.filesystem))\" must be squashfs or erofs")
+            }
+            try requireText(layer.serial, "layer serial", limit: 256)
+        }
+    }
+
+    /// Mounts the layers and the root, makes the cgroup and looks up the user.
+    /// - Throws: errors of each step, after everything has been undone; `.failedPrecondition` unless this is the first time.
+    public func prepare() throws(SwiftletError) -> ResolvedUser {
+        try state.withLock { (state) throws(SwiftletError) in
+            guard case .created = state.phase else { throw wrongPhase("prepare", state.phase) }
+            state.phase = .preparing
+        }
+        let prepared: Prepared
+        do throws(SwiftletError) {
+            prepared = try makePrepared()
+        } catch {
+            state.withLock { state in
+                if case .preparing = state.phase { state.phase = .created }
+            }
+            throw error.during("prepare container \(id)")
+        }
+        let wasReleased = state.withLock { state in
+            guard case .preparing = state.phase else { return true }
+            state.phase = .prepared(prepared)
+            return false
+        }
+        if wasReleased {
+            dismantle(prepared)
+            throw releasedMeanwhile("prepare")
+        }
+        return prepared.user
+    }
+
+    private func makePrepared() throws(SwiftletError) -> Prepared {
+        let cgroup = try ContainerCgroup(
+            parent: try environment.shared.containersCgroup(), id: id, files: spec.resources.unified)
+        do throws(SwiftletError) {
+            let root = try OverlayRoot(id: id, layers: spec.root.layers, environment: environment)
+            do throws(SwiftletError) {
+                let users = try UserDatabase(root: root.tree.number)
+                let user = try users.resolve(spec.process.user)
+                return Prepared(root: root, cgroup: cgroup, user: user, home: users.home(of: user.uid))
+            } catch {
+                _ = OverlayRoot.discard(root.directory, environment)
+                throw error
+            }
+        } catch {
+            _ = cgroup.remove()
+            throw error
+        }
+    }
+
+    /// Runs the container's first process. - Returns: its pid in the agent's PID namespace.
+    /// - Throws: `.notFound` for a command that does not exist, `.invalidArgument` for one that cannot be executed and for a
+    ///   working directory that cannot be made, `.failedPrecondition` before `prepare`, after a first start, or when a
+    ///   container or mount source it depends on is absent. Everything is undone: the container is as it was before `prepare`.
+    public func start(stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t {
+        let prepared = try state.withLock { (state) throws(SwiftletError) in
+            guard case .prepared(let prepared) = state.phase else { throw wrongPhase("start", state.phase) }
+            state.phase = .starting(prepared)
+            return prepared
+        }
+        let started: (pid: pid_t, process: OwnedDescriptor)
+        do throws(SwiftletError) {
+            started = try spawnFirst(prepared, stdio)
+        } catch {
+            // A root that was attached is gone with the child's mount namespace: it cannot be attached again.
+            let retired = state.withLock { state in
+                guard case .starting = state.phase else { return false }
+                state.phase = .created
+                return true
+            }
+            if retired { dismantle(prepared) }
+            throw error
+        }
+        let wasReleased = state.withLock { state in
+            guard case .starting = state.phase else { return true }
+            state.phase = .running(prepared, first: started.process)
+            return false
+        }
+        if wasReleased {
+            cc_signal(started.process.number, SIGKILL)
+            dismantle(prepared)
+            throw releasedMeanwhile("start")
+        }
+        environment.shared.register(started.process, of: id)
+        return started.pid
+    }
+
+    private func spawnFirst(_ prepared: Prepared, _ stdio: ProcessDescriptors) throws(SwiftletError) -> (pid: pid_t, process: OwnedDescriptor) {
+        let plan = try ProcessPlan(spec.process)
+        let root = try RootPlan(
+            spec, environment: environment, hostnameFile: prepared.root.hostnameFile, sharedMemory: try environment.shared.sharedMemoryDirectory())
+        let pidNamespace: OwnedDescriptor? =
+            switch spec.pidMode {
+            case .pidPod: try environment.shared.podNamespaceProcess()
+            case .pidTarget: try environment.shared.process(of: spec.pidTarget)
+            default: nil
+            }
+        let memory = CMemory()
+        return try Spawn.run(
+            plan.flat(user: prepared.user, home: prepared.home, stdio: stdio, memory: memory),
+            root: try root.flat(root: prepared.root, console: stdio.terminal ? Self.terminalPath(stdio.stdin) : nil, memory: memory),
+            joining: nil, pidNamespace: pidNamespace, cgroup: prepared.cgroup, memory: memory, of: id)
+    }
+
+    /// The slave's name in the agent's /dev/pts.
+    private static func terminalPath(_ descriptor: Int32) -> String? {
+        var name = [CChar](repeating: 0, count: 64)
+        guard ttyname_r(descriptor, &name, name.count) == 0 else { return nil }
+        let path = String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        return path.hasPrefix("/dev/pts/") ? path : nil
+    }
+
+    /// Runs a further process in the container's namespaces and cgroup. - Returns: its pid in the agent's PID namespace.
+    /// - Parameter inherit: take everything but the arguments from the container's own process.
+    /// - Throws: as `start`; `.failedPrecondition` when the container's first process is not running.
+    public func exec(_ process: AgentProcessSpec, inherit: Bool, stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t {
+        let (prepared, first) = try state.withLock { (state) throws(SwiftletError) in
+            guard case .running(let prepared, let first) = state.phase else { throw wrongPhase("exec", state.phase) }
+            return (prepared, first)
+        }
+        guard !hasExited(first) else {
+            throw SwiftletError(.failedPrecondition, "exec in container \(id): its first process has ended")
+        }
+        var spec = process
+        if inherit {
+            spec = self.spec.process
+            spec.args = process.args
+            spec.terminal = process.terminal
+        }
+        let plan: ProcessPlan
+        var user = prepared.user
+        var home = prepared.home
+        do throws(SwiftletError) {
+            plan = try ProcessPlan(spec)
+            if !inherit {
+                let users = try UserDatabase(root: prepared.root.tree.number)
+                user = try users.resolve(spec.user)
+                home = users.home(of: user.uid)
+            }
+        } catch {
+            throw error.during("exec in container \(id)")
+        }
+        let memory = CMemory()
+        let started = try Spawn.run(
+            plan.flat(user: user, home: home, stdio: stdio, memory: memory),
+            root: nil, joining: first, pidNamespace: first, cgroup: prepared.cgroup, memory: memory, of: id)
+        return started.pid
+    }
+
+    /// Sends a signal to every process of the container; one without processes is no error.
+    /// - Throws: `.invalidArgument` for a number that is no signal, `.failedPrecondition` before `prepare`.
+    public func signalAll(_ signal: Int32) throws(SwiftletError) {
+        guard (1...64).contains(signal) else {
+            throw SwiftletError(.invalidArgument, "signal container \(id): \(signal) is no signal, 1 to 64 are")
+        }
+        let cgroup = try state.withLock { (state) throws(SwiftletError) -> ContainerCgroup? in
+            switch state.phase {
+            case .prepared(let prepared), .starting(let prepared), .running(let prepared, first: _): return prepared.cgroup
+            case .released: return nil
+            case .created, .preparing: throw wrongPhase("signal", state.phase)
+            }
+        }
+        guard let cgroup else { return }
+        do throws(SwiftletError) {
+            if signal == SIGKILL { try cgroup.killAll() } else { try cgroup.signalAll(signal) }
+        } catch {
+            throw error.during("signal container \(id)")
+        }
+    }
+
+    /// How often the kernel killed a process of this container for lack of memory, also after its release.
+    public var oomKillCount: UInt64 {
+        state.withLock { state in
+            switch state.phase {
+            case .prepared(let prepared), .starting(let prepared), .running(let prepared, first: _): prepared.cgroup.oomKillCount
+            case .created, .preparing, .released: state.lastOOMKillCount
+            }
+        }
+    }
+
+    /// Kills what is left of the container and gives back everything it holds. Waits at most about ten seconds for processes
+    /// that hang in the kernel; a further call tries again what could not be removed. Idempotent.
+    public func release() {
+        environment.shared.unregister(id)
+        let (prepared, leftover) = state.withLock { state -> (Prepared?, [ContainerCgroup]) in
+            let leftover = state.leftover
+            state.leftover = []
+            defer { state.phase = .released }
+            switch state.phase {
+            case .prepared(let prepared), .running(let prepared, first: _): return (prepared, leftover)
+            // The thread inside start sees the new phase and dismantles; its child dies now.
+            case .starting(let prepared):
+                try? prepared.cgroup.killAll()
+                return (nil, leftover)
+            case .created, .preparing, .released: return (nil, leftover)
+            }
+        }
+        for cgroup in leftover where !cgroup.remove() { state.withLock { $0.leftover.append(cgroup) } }
+        if let prepared { dismantle(prepared) }
+    }
+
+    private func dismantle(_ prepared: Prepared) {
+        try? prepared.cgroup.killAll()
+        _ = prepared.cgroup.waitUntilEmpty()
+        let kills = prepared.cgroup.oomKillCount
+        let removed = prepared.cgroup.remove()
+        state.withLock { state in
+            state.lastOOMKillCount = kills
+            if !removed { state.leftover.append(prepared.cgroup) }
+        }
+        _ = OverlayRoot.discard(prepared.root.directory, environment)
+    }
+
+    private func wrongPhase(_ step: String, _ phase: Phase) -> SwiftletError {
+        let reason =
+            switch phase {
+            case .created: "it is not prepared"
+            case .preparing: "it is being prepared"
+            case .prepared: "it is prepared and has not been started"
+            case .starting: "it is being started"
+            case .running: "it has been started"
+            case .released: "it has been deleted"
+            }
+        return SwiftletError(.failedPrecondition, "\(step) container \(id): \(reason)")
+    }
+
+    private func releasedMeanwhile(_ step: String) -> SwiftletError {
+        SwiftletError(.aborted, "\(step) container \(id): it was deleted meanwhile")
+    }
+}

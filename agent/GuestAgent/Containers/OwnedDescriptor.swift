@@ -1,0 +1,70 @@
+import Errors
+import Glibc
+import Linux
+
+/// A file descriptor that is closed with its last reference, so that a release cannot close it under a running call.
+final class OwnedDescriptor: Sendable {
+    let number: Int32
+
+    /// Takes over `number`.
+    init(_ number: Int32) { self.number = number }
+
+    deinit { close(number) }
+
+    /// Takes over the result of a call that answers -1 on failure.
+    /// - Throws: the error of the call's errno.
+    convenience init(result: Int32, _ step: @autoclosure () -> String) throws(SwiftletError) {
+        guard result >= 0 else {
+            let number = errno
+            throw .system(step(), errno: number)
+        }
+        self.init(result)
+    }
+
+    /// Name of the descriptor for calls that take paths only.
+    var path: String { "/proc/self/fd/\(number)" }
+}
+
+/// Small files of the kernel and of the container, read and written whole.
+enum SmallFile {
+    /// - Throws: `.system` errors naming the file.
+    static func write(_ text: String, to path: String, creating: Bool = false) throws(SwiftletError) {
+        let flags = O_WRONLY | O_CLOEXEC | (creating ? O_CREAT | O_EXCL : 0)
+        let file = try OwnedDescriptor(result: open(path, flags, 0o644), "open \(path)")
+        var text = text
+        let written = text.withUTF8 { Glibc.write(file.number, $0.baseAddress, $0.count) }
+        guard written == text.utf8.count else { throw .system("write \(path)") }
+    }
+
+    /// Reads what is at the start of an open file, at most `limit` bytes.
+    static func read(_ descriptor: Int32, limit: Int) -> [UInt8]? {
+        var bytes = [UInt8](repeating: 0, count: limit)
+        var used = 0
+        while used < limit {
+            let count = bytes.withUnsafeMutableBytes { buffer in
+                pread(descriptor, buffer.baseAddress.map { $0 + used }, limit - used, off_t(used))
+            }
+            if count < 0 && errno == EINTR { continue }
+            if count < 0 { return nil }
+            if count == 0 { break }
+            used += count
+        }
+        return Array(bytes[..<used])
+    }
+
+    /// Content of a kernel file as text, or nil when it is absent.
+    static func text(_ path: String, limit: Int = 65536) -> String? {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        let file = OwnedDescriptor(descriptor)
+        return read(file.number, limit: limit).map { String(decoding: $0, as: UTF8.self) }
+    }
+}
+
+/// Makes a directory. - Returns: whether it was not there before.
+@discardableResult
+func makeDirectory(_ path: String, mode: mode_t = 0o755) throws(SwiftletError) -> Bool {
+    if mkdir(path, mode) == 0 { return true }
+    guard errno == EEXIST else { throw .system("make directory \(path)") }
+    return false
+}

@@ -1,0 +1,111 @@
+import CContainer
+import Errors
+import Glibc
+import Linux
+import Synchronization
+
+/// What the containers of one pod share in the guest: /dev/shm, the cgroup above them, a PID namespace held by a pause
+/// process, and the way to find each other's processes. Each part is made when the first container needs it.
+public final class PodSharedState: Sendable {
+    private struct State {
+        var pause: (pid: pid_t, process: OwnedDescriptor)?
+        var sharedMemory: String?
+        var cgroup: String?
+        /// First processes of the running containers, by container id.
+        var processes: [String: OwnedDescriptor] = [:]
+    }
+
+    private let scratchDirectory: String
+    private let cgroupRoot: String
+    private let state = Mutex(State())
+
+    /// Bytes of the pod's /dev/shm, as container runtimes give it.
+    private static let sharedMemorySize = "65536k"
+
+    public init(scratchDirectory: String, cgroupRoot: String) {
+        self.scratchDirectory = scratchDirectory
+        self.cgroupRoot = cgroupRoot
+    }
+
+    /// The pause process, once there is one: its end is nobody's exit code.
+    public var pausePID: pid_t? { state.withLock { $0.pause?.pid } }
+
+    /// The cgroup that holds those of the containers.
+    func containersCgroup() throws(SwiftletError) -> String {
+        try state.withLock { (state) throws(SwiftletError) in
+            if let path = state.cgroup { return path }
+            let path = try ContainerCgroup.makeParent(root: cgroupRoot)
+            state.cgroup = path
+            return path
+        }
+    }
+
+    /// A directory with the pod's tmpfs.
+    func sharedMemoryDirectory() throws(SwiftletError) -> String {
+        try state.withLock { (state) throws(SwiftletError) in
+            if let path = state.sharedMemory { return path }
+            let path = "\(scratchDirectory)/shm"
+            try makeDirectory(path)
+            guard cc_mount_tmpfs(path, "mode=1777,size=\(Self.sharedMemorySize)") == 0 else { throw .system("mount the pod's /dev/shm") }
+            state.sharedMemory = path
+            return path
+        }
+    }
+
+    /// A process of the pod's PID namespace. A pause process that has died is replaced; what it held has died with it.
+    func podNamespaceProcess() throws(SwiftletError) -> OwnedDescriptor {
+        try state.withLock { (state) throws(SwiftletError) in
+            if let pause = state.pause, !hasExited(pause.process) { return pause.process }
+            let directory = "\(scratchDirectory)/pause"
+            try makeDirectory(directory)
+            var pid: pid_t = 0
+            var process: Int32 = -1
+            guard cc_pause(directory, &pid, &process) == 0 else { throw .system("start the process that holds the pod's PID namespace") }
+            let opened = OwnedDescriptor(process)
+            state.pause = (pid, opened)
+            return opened
+        }
+    }
+
+    /// The first process of a running container, whose PID namespace another one joins.
+    /// - Throws: `.failedPrecondition` when there is none.
+    func process(of container: String) throws(SwiftletError) -> OwnedDescriptor {
+        guard let process = state.withLock({ $0.processes[container] }), !hasExited(process) else {
+            throw SwiftletError(.failedPrecondition, "container \(container), whose processes are to be shared, is not running")
+        }
+        return process
+    }
+
+    func register(_ process: OwnedDescriptor, of container: String) { state.withLock { $0.processes[container] = process } }
+
+    func unregister(_ container: String) { state.withLock { $0.processes[container] = nil } }
+
+    /// Ends the pause process and unmounts /dev/shm. Call it after the containers' own releases. Idempotent.
+    public func release() {
+        state.withLock { state in
+            if let pause = state.pause {
+                cc_signal(pause.process.number, SIGKILL)
+                waitForExit(pause.process, milliseconds: 5000)
+                var status: Int32 = 0
+                waitpid(pause.pid, &status, WNOHANG)
+                state.pause = nil
+                rmdir("\(scratchDirectory)/pause")
+            }
+            if let path = state.sharedMemory {
+                cc_unmount(path)
+                rmdir(path)
+                state.sharedMemory = nil
+            }
+            if let path = state.cgroup, rmdir(path) == 0 { state.cgroup = nil }
+        }
+    }
+}
+
+/// Whether the process of a pidfd has ended.
+func hasExited(_ process: OwnedDescriptor) -> Bool { waitForExit(process, milliseconds: 0) }
+
+@discardableResult
+private func waitForExit(_ process: OwnedDescriptor, milliseconds: Int32) -> Bool {
+    var waited = pollfd(fd: process.number, events: Int16(POLLIN), revents: 0)
+    return poll(&waited, 1, milliseconds) > 0
+}

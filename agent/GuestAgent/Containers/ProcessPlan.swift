@@ -1,0 +1,86 @@
+import AgentProtocol
+import CContainer
+import Errors
+import Glibc
+
+/// A process spec that has been checked: everything that does not need the container's files.
+struct ProcessPlan {
+    static let defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+    /// execve(2): a single argument may have 128 KiB (MAX_ARG_STRLEN).
+    private static let longestArgument = 131_071
+
+    var arguments: [String]
+    var environment: [String]
+    var searchPath: String
+    var workingDirectory: String
+    var user: AgentUser
+    var capabilities: cc_capabilities
+    var limits: [cc_rlimit]
+    var noNewPrivileges: Bool
+    var oomScoreAdjustment: Int32?
+
+    /// - Throws: `.invalidArgument` naming the field.
+    init(_ spec: AgentProcessSpec) throws(SwiftletError) {
+        arguments = try Self.arguments(spec)
+        environment = spec.env
+        for variable in environment { try requireText(variable, "environment variable", limit: Self.longestArgument) }
+        if let path = Self.value(of: "PATH", in: environment) {
+            searchPath = path
+        } else {
+            searchPath = Self.defaultPath
+            environment.append("PATH=\(Self.defaultPath)")
+        }
+        if spec.terminal && Self.value(of: "TERM", in: environment) == nil { environment.append("TERM=xterm") }
+        workingDirectory = try containerPath(spec.cwd.isEmpty ? "/" : spec.cwd, "working directory")
+        user = spec.user
+        try requireText(user.name, "user", limit: 256)
+        capabilities = try cc_capabilities(spec.capabilities, available: cc_permitted_capabilities())
+        limits = []
+        for limit in spec.rlimits { limits.append(try cc_rlimit(limit)) }
+        noNewPrivileges = spec.noNewPrivileges
+        oomScoreAdjustment = spec.hasOomScoreAdj ? spec.oomScoreAdj : nil
+        if let value = oomScoreAdjustment, !(-1000...1000).contains(value) {
+            throw SwiftletError(.invalidArgument, "oom_score_adj \(value) is outside -1000...1000")
+        }
+    }
+
+    /// The arguments of `spec`, checked alone: what an inheriting process takes from its own spec.
+    static func arguments(_ spec: AgentProcessSpec) throws(SwiftletError) -> [String] {
+        guard let command = spec.args.first, !command.isEmpty else {
+            throw SwiftletError(.invalidArgument, "the process has no command: give it at least one argument")
+        }
+        for argument in spec.args { try requireText(argument, "argument", limit: longestArgument) }
+        return spec.args
+    }
+
+    /// The environment with HOME from the container's passwd file where none was given.
+    func environment(home: String) -> [String] {
+        Self.value(of: "HOME", in: environment) == nil ? environment + ["HOME=\(home)"] : environment
+    }
+
+    private static func value(of name: String, in environment: [String]) -> String? {
+        environment.last { $0.hasPrefix(name + "=") }.map { String($0.dropFirst(name.count + 1)) }
+    }
+
+    /// The flat form for the C code, in `memory`.
+    func flat(user: ResolvedUser, home: String, stdio: ProcessDescriptors, memory: CMemory) -> cc_process {
+        cc_process(
+            arguments: memory.vector(arguments),
+            environment: memory.vector(environment(home: home)),
+            search_path: memory.string(searchPath),
+            working_directory: memory.string(workingDirectory),
+            uid: user.uid,
+            gid: user.gid,
+            groups: memory.array(user.additionalGIDs),
+            group_count: UInt32(user.additionalGIDs.count),
+            capabilities: capabilities,
+            rlimits: memory.array(limits),
+            rlimit_count: UInt32(limits.count),
+            no_new_privileges: noNewPrivileges,
+            has_oom_score_adj: oomScoreAdjustment != nil,
+            oom_score_adj: oomScoreAdjustment ?? 0,
+            stdio: (stdio.stdin, stdio.stdout, stdio.stderr),
+            terminal: stdio.terminal)
+    }
+}

@@ -1,0 +1,80 @@
+import CContainer
+import Errors
+import Glibc
+import Linux
+
+/// Calls the C code and turns what its child reports into an error that names the step and the path.
+enum Spawn {
+    /// Milliseconds for everything between clone and exec, mounts included.
+    static let timeout: Int32 = 60_000
+
+    /// - Parameter pidNamespace: a process whose PID namespace the child is born in, or nil for a new one.
+    static func run(
+        _ process: cc_process, root: cc_root?, joining: OwnedDescriptor?, pidNamespace: OwnedDescriptor?, cgroup: ContainerCgroup,
+        memory: CMemory, of container: String
+    ) throws(SwiftletError) -> (pid: pid_t, process: OwnedDescriptor) {
+        var spawn = cc_spawn(
+            process: memory.value(process),
+            root: root.flatMap { memory.value($0) },
+            join_pidfd: joining?.number ?? -1,
+            pid_namespace_pidfd: pidNamespace?.number ?? -1,
+            cgroup: cgroup.directory.number,
+            timeout_ms: timeout)
+        var pid: pid_t = 0
+        var pidfd: Int32 = -1
+        var failure = cc_failure()
+        let result = withExtendedLifetime((memory, joining, pidNamespace, cgroup)) { cc_spawn(&spawn, &pid, &pidfd, &failure) }
+        guard result == 0 else { throw error(failure, container) }
+        return (pid, OwnedDescriptor(pidfd))
+    }
+
+    private static func error(_ failure: cc_failure, _ container: String) -> SwiftletError {
+        let detail = withUnsafeBytes(of: failure.detail) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        let (step, code) = describe(cc_step(UInt32(failure.step)), errno: failure.error, detail: printable(detail))
+        let cause = SystemError(failure.error)
+        return SwiftletError(code ?? cause.code, "container \(container): \(step)", cause: cause)
+    }
+
+    /// - Returns: the step in words, and the code where it is not the errno's own.
+    private static func describe(_ step: cc_step, errno number: Int32, detail: String) -> (String, SwiftletError.Code?) {
+        switch step {
+        case CC_STEP_JOIN_PID_NAMESPACE, CC_STEP_JOIN_NAMESPACES:
+            return ("join the namespaces: the container is not running", number == ESRCH ? .failedPrecondition : nil)
+        case CC_STEP_CLONE:
+            // ENOMEM: PID 1 of the namespace has ended. ENODEV: the cgroup has been removed (clone(2)).
+            if number == ENOMEM || number == ENODEV { return ("clone: its PID namespace or cgroup is gone", .failedPrecondition) }
+            return ("clone", number == EAGAIN ? .resourceExhausted : nil)
+        case CC_STEP_TIMEOUT: return ("no answer within \(timeout / 1000) s between clone and exec", .deadlineExceeded)
+        case CC_STEP_SESSION: return ("make a session", nil)
+        case CC_STEP_STDIO: return ("arrange standard input and output", nil)
+        case CC_STEP_TERMINAL: return ("take the terminal", nil)
+        case CC_STEP_OOM_SCORE: return ("set \(detail)", nil)
+        case CC_STEP_PROPAGATION, CC_STEP_ROOT: return ("attach the root at \(detail)", nil)
+        case CC_STEP_CGROUP_NAMESPACE: return ("make a cgroup namespace", nil)
+        case CC_STEP_MOUNT_SOURCE: return ("open mount source \(detail)", number == ENOENT ? .failedPrecondition : nil)
+        case CC_STEP_MOUNT_CREATE: return ("make the filesystem of mount \(detail)", nil)
+        case CC_STEP_MOUNT_ATTRIBUTES: return ("set the options of mount \(detail)", nil)
+        case CC_STEP_MOUNT_TARGET, CC_STEP_MOUNT_ATTACH:
+            return ("make mount destination \(detail) in the image", isPathError(number) ? .invalidArgument : nil)
+        case CC_STEP_DEVICE: return ("make device \(detail)", isPathError(number) ? .invalidArgument : nil)
+        case CC_STEP_LINK: return ("make link \(detail)", nil)
+        case CC_STEP_MASK: return ("mask \(detail)", nil)
+        case CC_STEP_READONLY: return ("make \(detail) read-only", nil)
+        case CC_STEP_PIVOT: return ("change to the new root", nil)
+        case CC_STEP_WORKING_DIRECTORY: return ("enter working directory \(detail)", .invalidArgument)
+        case CC_STEP_RLIMIT: return ("set the resource limits", nil)
+        case CC_STEP_CAPABILITIES: return ("set capabilities (\(detail))", nil)
+        case CC_STEP_USER: return ("change to the user (\(detail))", nil)
+        case CC_STEP_NO_NEW_PRIVILEGES: return ("set no_new_privs", nil)
+        case CC_STEP_COMMAND_NOT_FOUND: return ("command \"\(detail)\" not found in the image: check the path and PATH", .notFound)
+        case CC_STEP_INTERPRETER: return ("execute \(detail): its interpreter or loader is missing", .invalidArgument)
+        case CC_STEP_EXEC: return ("execute \(detail)", number == ENOMEM || number == EAGAIN ? .resourceExhausted : .invalidArgument)
+        default: return ("step \(step.rawValue) (\(detail))", nil)
+        }
+    }
+
+    /// What an image or a spec does wrong about a path, as opposed to what the machine lacks.
+    private static func isPathError(_ number: Int32) -> Bool {
+        [ELOOP, ENOTDIR, EISDIR, ENAMETOOLONG, EEXIST, ENOENT, EXDEV].contains(number)
+    }
+}
