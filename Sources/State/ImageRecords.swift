@@ -110,6 +110,11 @@ extension StateDatabase {
         try await read { try Self.image(id: id, $0) }
     }
 
+    /// The image with this id, also a removed one that is still leased.
+    public func imageEvenHidden(id: String) async throws -> StoredImage? {
+        try await read { try Self.image(id: id, evenHidden: true, $0) }
+    }
+
     /// The visible image that bears this normalised name, or nil.
     public func image(name: String) async throws -> StoredImage? {
         try await read { database in
@@ -228,8 +233,8 @@ extension StateDatabase {
         }
     }
 
-    private static func image(id: String, _ database: Database) throws -> StoredImage? {
-        guard let record = try ImageRecord.fetchOne(database, key: id), !record.removed else { return nil }
+    private static func image(id: String, evenHidden: Bool = false, _ database: Database) throws -> StoredImage? {
+        guard let record = try ImageRecord.fetchOne(database, key: id), evenHidden || !record.removed else { return nil }
         let names = try ImageNameRecord.filter(Column("imageID") == id).order(Column("name")).fetchAll(database)
         return StoredImage(record: record, names: names)
     }

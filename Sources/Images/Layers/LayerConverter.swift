@@ -1,0 +1,96 @@
+import Crypto
+import Errors
+import Foundation
+
+/// Turns a layer's blob into a read-only disk image. Nothing is unpacked on the host.
+struct LayerConverter: Sendable {
+    static let filesystem = "erofs"
+
+    var limits = LayerLimits()
+
+    struct Result: Sendable {
+        /// Digest of the uncompressed tar.
+        var diffID: Digest
+        /// Bytes of the disk image.
+        var sizeBytes: UInt64
+        /// Members of the tar.
+        var entries: Int
+    }
+
+    /// Converts `blob` into a new file at `path`, which is read-only, world-readable and on disk when this returns.
+    ///
+    /// Blocks, for as long as reading the blob takes. On failure nothing is left at `path`.
+    /// - Parameters:
+    ///   - compression: nil to go by the blob's first bytes; a blob that is not what it is said to be is an error.
+    ///   - isCancelled: asked now and then.
+    /// - Throws: `SwiftletError`: `.dataLoss` for damaged blobs, `.invalidArgument` for hostile entries, `.resourceExhausted`
+    ///   for what exceeds the limits or the disk.
+    func convert(
+        _ blob: BlobSource, compression: Compression?, to path: String, isCancelled: @escaping @Sendable () -> Bool = { false }
+    ) throws -> Result {
+        let output = try SparseFile(creating: path, reserve: limits.diskReserve)
+        do {
+            return try convert(blob, compression: compression, into: output, isCancelled: isCancelled)
+        } catch {
+            unlink(path)
+            throw error
+        }
+    }
+
+    private func convert(
+        _ blob: BlobSource, compression: Compression?, into output: SparseFile, isCancelled: @escaping @Sendable () -> Bool
+    ) throws -> Result {
+        let found = try Compression(magic: BlobReader(blob).next().map { Array($0.prefix(4)) } ?? [])
+        if let compression, blob.length > 0, found != compression {
+            throw SwiftletError(.dataLoss, "the blob is said to have compression \(compression) but has \(found)")
+        }
+        let reader = try BlobReader(blob)
+        let plain: any ByteStream = found == .uncompressed ? reader : try Decompressor(reader, compression: found)
+        let hashed = HashingStream(plain, limit: limits.bytes, isCancelled: isCancelled)
+        let tar = TarReader(hashed)
+        let writer = try ErofsWriter(output)
+        var tree = LayerTree(limits: limits)
+        var entries = 0
+        while let entry = try tar.next() {
+            entries += 1
+            guard entries <= limits.entries else {
+                throw SwiftletError(.resourceExhausted, "entry \(entry.displayPath): more than the \(limits.entries) entries a layer may have")
+            }
+            try tree.add(entry) { xattrs in
+                try writer.store(size: entry.size, xattrs: xattrs, read: tar.readData)
+            }
+        }
+        try tar.drain()
+        let size = try writer.finish(root: tree.root)
+        try output.seal()
+        return Result(diffID: hashed.digest(), sizeBytes: size, entries: entries)
+    }
+}
+
+/// Passes a stream on while digesting and counting it.
+private final class HashingStream: ByteStream {
+    private let stream: any ByteStream
+    private let limit: UInt64
+    private let isCancelled: @Sendable () -> Bool
+    private var hash = SHA256()
+    private var count: UInt64 = 0
+
+    init(_ stream: any ByteStream, limit: UInt64, isCancelled: @escaping @Sendable () -> Bool) {
+        self.stream = stream
+        self.limit = limit
+        self.isCancelled = isCancelled
+    }
+
+    func next() throws -> UnsafeRawBufferPointer? {
+        guard !isCancelled() else { throw CancellationError() }
+        guard let piece = try stream.next() else { return nil }
+        hash.update(bufferPointer: piece)
+        count += UInt64(piece.count)
+        guard count <= limit else {
+            throw SwiftletError(.resourceExhausted, "the uncompressed layer exceeds \(limit) bytes")
+        }
+        return piece
+    }
+
+    func digest() -> Digest { Digest(hash.finalize()) }
+}

@@ -1,0 +1,188 @@
+import Errors
+
+/// The directory tree a layer's tar describes. Nothing of it exists on the host: links are followed in memory, within the tree.
+///
+/// Semantics are those of unpacking the tar into an empty root (chroot), with the OCI image spec's whiteouts turned into overlayfs' form.
+struct LayerTree {
+    let root = LayerNode.impliedDirectory()
+    private let limits: LayerLimits
+    private var xattrBytes = 0
+
+    private static let whiteoutPrefix = Array(".wh.".utf8)
+    private static let opaqueName = Array(".wh..wh..opq".utf8)
+    private static let reservedPrefix = Array(".wh..wh.".utf8)
+    private static let maximumNameBytes = 255
+    private static let maximumXattrBytes = 65_535
+    /// As the kernel: ELOOP after 40.
+    private static let maximumLinksFollowed = 40
+    private static let slash = UInt8(ascii: "/")
+    private static let dot = Array(".".utf8)
+    private static let dotDot = Array("..".utf8)
+
+    init(limits: LayerLimits) {
+        self.limits = limits
+    }
+
+    /// Adds one member. `data` stores a file's bytes and says where they went; it is called for files only.
+    ///
+    /// - Throws: `SwiftletError(.invalidArgument)` naming the entry that must not be in a layer.
+    mutating func add(_ entry: TarEntry, data: ([ExtendedAttribute]) throws -> FileExtent) throws {
+        let components = try components(of: entry.path, entry)
+        guard let name = components.last else {
+            guard entry.kind == .directory else { throw rejected(entry, "replaces the root directory") }
+            try setAttributes(of: root, entry)
+            return
+        }
+        let parent = try directory(components.dropLast(), creating: true, entry)
+        if name.starts(with: Self.whiteoutPrefix) {
+            return try addWhiteout(name, in: parent, entry)
+        }
+        let old = parent.child(name)
+        switch entry.kind {
+        case .directory:
+            if let old, old.isDirectory {
+                try setAttributes(of: old, entry)
+            } else {
+                let node = LayerNode.impliedDirectory()
+                try setAttributes(of: node, entry)
+                node.isOpaque = old?.isWhiteout ?? false
+                parent.setChild(name, node)
+            }
+        case .file:
+            let node = LayerNode(content: .fifo, mode: 0)
+            try setAttributes(of: node, entry)
+            node.content = .file(try data(node.xattrs))
+            parent.setChild(name, node)
+        case .symlink:
+            guard !entry.linkPath.isEmpty, entry.linkPath.count <= limits.pathBytes else {
+                throw rejected(entry, "is a symbolic link with a target of \(entry.linkPath.count) bytes")
+            }
+            try addNode(.symlink(entry.linkPath), name, parent, entry)
+        case .hardLink:
+            let target = try linkTarget(entry)
+            target.links += 1
+            parent.setChild(name, target)
+        case .characterDevice, .blockDevice:
+            let isCharacter = entry.kind == .characterDevice
+            try addNode(.device(character: isCharacter, major: entry.deviceMajor, minor: entry.deviceMinor), name, parent, entry)
+        case .fifo:
+            try addNode(.fifo, name, parent, entry)
+        }
+    }
+
+    private mutating func addNode(_ content: LayerNode.Content, _ name: [UInt8], _ parent: LayerNode, _ entry: TarEntry) throws {
+        let node = LayerNode(content: content, mode: 0)
+        try setAttributes(of: node, entry)
+        parent.setChild(name, node)
+    }
+
+    // MARK: Whiteouts
+
+    private func addWhiteout(_ name: [UInt8], in parent: LayerNode, _ entry: TarEntry) throws {
+        if name == Self.opaqueName {
+            parent.isOpaque = true
+            return
+        }
+        // Book-keeping of AUFS, meaningless elsewhere.
+        if name.starts(with: Self.reservedPrefix) { return }
+        let hidden = Array(name.dropFirst(Self.whiteoutPrefix.count))
+        guard !hidden.isEmpty, hidden != Self.dot, hidden != Self.dotDot else { throw rejected(entry, "is a whiteout of nothing") }
+        // A whiteout speaks of lower layers only: what this layer itself has there stays.
+        switch parent.child(hidden) {
+        case nil: parent.setChild(hidden, .whiteout())
+        case let present? where present.isDirectory: present.isOpaque = true
+        default: break
+        }
+    }
+
+    // MARK: Paths
+
+    /// The path's names, `.` and `..` resolved; a leading `/` counts for nothing.
+    private func components(of path: [UInt8], _ entry: TarEntry) throws -> [[UInt8]] {
+        guard path.count <= limits.pathBytes else { throw rejected(entry, "has a path of \(path.count) bytes") }
+        var result: [[UInt8]] = []
+        for part in path.split(separator: Self.slash) {
+            let part = Array(part)
+            if part == Self.dot { continue }
+            if part == Self.dotDot {
+                guard result.popLast() != nil else { throw rejected(entry, "leads out of the image's root directory") }
+                continue
+            }
+            guard part.count <= Self.maximumNameBytes else { throw rejected(entry, "has a name of \(part.count) bytes") }
+            result.append(part)
+        }
+        return result
+    }
+
+    /// Walks down from the root, following symbolic links inside the tree as a process chrooted there would.
+    private func directory(_ components: ArraySlice<[UInt8]>, creating: Bool, _ entry: TarEntry) throws -> LayerNode {
+        var stack = [root]
+        var pending = Array(components.reversed())
+        var linksFollowed = 0
+        while let name = pending.popLast() {
+            if name == Self.dotDot {
+                if stack.count > 1 { stack.removeLast() }
+                continue
+            }
+            let current = stack[stack.count - 1]
+            let next = current.child(name)
+            if let next, case .symlink(let target) = next.content {
+                linksFollowed += 1
+                guard linksFollowed <= Self.maximumLinksFollowed else { throw rejected(entry, "goes through too many symbolic links") }
+                if target.first == Self.slash { stack = [root] }
+                pending += target.split(separator: Self.slash).map(Array.init).filter { $0 != Self.dot }.reversed()
+                continue
+            }
+            if let next, next.isDirectory {
+                stack.append(next)
+            } else if creating, next == nil || next?.isWhiteout == true {
+                guard name.count <= Self.maximumNameBytes else { throw rejected(entry, "goes through a name of \(name.count) bytes") }
+                let made = LayerNode.impliedDirectory()
+                made.isOpaque = next != nil
+                current.setChild(name, made)
+                stack.append(made)
+            } else {
+                throw rejected(entry, "goes through something that is not a directory")
+            }
+            guard stack.count <= limits.depth else { throw rejected(entry, "is deeper than \(limits.depth) directories") }
+        }
+        return stack[stack.count - 1]
+    }
+
+    private func linkTarget(_ entry: TarEntry) throws -> LayerNode {
+        var target = TarEntry(kind: .hardLink, path: entry.linkPath)
+        target.path = entry.linkPath
+        let components = try components(of: entry.linkPath, entry)
+        guard let name = components.last,
+            let parent = try? directory(components.dropLast(), creating: false, entry),
+            let node = parent.child(name), !node.isDirectory, !node.isWhiteout
+        else { throw rejected(entry, "is a hard link to \(target.displayPath), which is no file of this layer") }
+        return node
+    }
+
+    // MARK: Attributes
+
+    private mutating func setAttributes(of node: LayerNode, _ entry: TarEntry) throws {
+        node.mode = entry.mode
+        node.uid = entry.uid
+        node.gid = entry.gid
+        node.mtime = entry.mtime
+        node.mtimeNanoseconds = entry.mtimeNanoseconds
+        // Attributes of overlayfs' own are ours to give; those EROFS has no place for mean nothing in the guest.
+        let overlayPrefix = Array("trusted.overlay.".utf8)
+        node.xattrs = entry.xattrs.filter { !$0.name.starts(with: overlayPrefix) && ErofsXattrs.split($0.name) != nil }
+        for xattr in node.xattrs where xattr.name.count > Self.maximumNameBytes {
+            throw rejected(entry, "has an extended attribute with a name of \(xattr.name.count) bytes")
+        }
+        let size = ErofsXattrs.size(node)
+        guard size <= Self.maximumXattrBytes else { throw rejected(entry, "has \(size) bytes of extended attributes") }
+        xattrBytes += size
+        guard xattrBytes <= limits.xattrBytes else {
+            throw SwiftletError(.resourceExhausted, "entry \(entry.displayPath): the layer's extended attributes exceed \(limits.xattrBytes) bytes")
+        }
+    }
+
+    private func rejected(_ entry: TarEntry, _ why: String) -> SwiftletError {
+        SwiftletError(.invalidArgument, "entry \(entry.displayPath) \(why)")
+    }
+}

@@ -1,0 +1,120 @@
+import Errors
+import Foundation
+
+/// What an image says about the processes made of it: OCI image spec, image configuration.
+public struct ImageConfig: Codable, Sendable, Equatable {
+    public var architecture: String
+    public var os: String
+    /// `NAME=value`.
+    public var env: [String]
+    public var entrypoint: [String]
+    public var cmd: [String]
+    public var workingDir: String
+    /// `user`, `uid`, `user:group`, `uid:gid`, or empty.
+    public var user: String
+    public var stopSignal: String
+    public var labels: [String: String]
+    /// `port/protocol`, sorted.
+    public var exposedPorts: [String]
+    /// Paths, sorted.
+    public var volumes: [String]
+    /// Digests of the uncompressed layers, lowest first.
+    public var diffIDs: [String]
+
+    /// Bytes; a configuration is text written by people.
+    static let maximumBytes = 8 << 20
+
+    public init(
+        architecture: String = "", os: String = "linux", env: [String] = [], entrypoint: [String] = [], cmd: [String] = [],
+        workingDir: String = "", user: String = "", stopSignal: String = "", labels: [String: String] = [:],
+        exposedPorts: [String] = [], volumes: [String] = [], diffIDs: [String] = []
+    ) {
+        self.architecture = architecture
+        self.os = os
+        self.env = env
+        self.entrypoint = entrypoint
+        self.cmd = cmd
+        self.workingDir = workingDir
+        self.user = user
+        self.stopSignal = stopSignal
+        self.labels = labels
+        self.exposedPorts = exposedPorts
+        self.volumes = volumes
+        self.diffIDs = diffIDs
+    }
+
+    private enum TopKeys: String, CodingKey { case architecture, os, config, rootfs }
+    private enum ConfigKeys: String, CodingKey {
+        case env = "Env"
+        case entrypoint = "Entrypoint"
+        case cmd = "Cmd"
+        case workingDir = "WorkingDir"
+        case user = "User"
+        case stopSignal = "StopSignal"
+        case labels = "Labels"
+        case exposedPorts = "ExposedPorts"
+        case volumes = "Volumes"
+    }
+    private enum RootfsKeys: String, CodingKey {
+        case type
+        case diffIDs = "diff_ids"
+    }
+    private struct Empty: Codable {}
+
+    public init(from decoder: any Decoder) throws {
+        let top = try decoder.container(keyedBy: TopKeys.self)
+        self.init(architecture: try top.decode(String.self, forKey: .architecture), os: try top.decode(String.self, forKey: .os))
+        diffIDs = try top.nestedContainer(keyedBy: RootfsKeys.self, forKey: .rootfs).decodeIfPresent([String].self, forKey: .diffIDs) ?? []
+        guard top.contains(.config), try !top.decodeNil(forKey: .config) else { return }
+        let config = try top.nestedContainer(keyedBy: ConfigKeys.self, forKey: .config)
+        env = try config.decodeIfPresent([String].self, forKey: .env) ?? []
+        entrypoint = try config.decodeIfPresent([String].self, forKey: .entrypoint) ?? []
+        cmd = try config.decodeIfPresent([String].self, forKey: .cmd) ?? []
+        workingDir = try config.decodeIfPresent(String.self, forKey: .workingDir) ?? ""
+        user = try config.decodeIfPresent(String.self, forKey: .user) ?? ""
+        stopSignal = try config.decodeIfPresent(String.self, forKey: .stopSignal) ?? ""
+        labels = try config.decodeIfPresent([String: String].self, forKey: .labels) ?? [:]
+        exposedPorts = (try config.decodeIfPresent([String: Empty].self, forKey: .exposedPorts) ?? [:]).keys.sorted()
+        volumes = (try config.decodeIfPresent([String: Empty].self, forKey: .volumes) ?? [:]).keys.sorted()
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var top = encoder.container(keyedBy: TopKeys.self)
+        try top.encode(architecture, forKey: .architecture)
+        try top.encode(os, forKey: .os)
+        var config = top.nestedContainer(keyedBy: ConfigKeys.self, forKey: .config)
+        try config.encode(env, forKey: .env)
+        try config.encode(entrypoint, forKey: .entrypoint)
+        try config.encode(cmd, forKey: .cmd)
+        try config.encode(workingDir, forKey: .workingDir)
+        try config.encode(user, forKey: .user)
+        try config.encode(stopSignal, forKey: .stopSignal)
+        try config.encode(labels, forKey: .labels)
+        try config.encode(Dictionary(uniqueKeysWithValues: Set(exposedPorts).map { ($0, Empty()) }), forKey: .exposedPorts)
+        try config.encode(Dictionary(uniqueKeysWithValues: Set(volumes).map { ($0, Empty()) }), forKey: .volumes)
+        var rootfs = top.nestedContainer(keyedBy: RootfsKeys.self, forKey: .rootfs)
+        try rootfs.encode("layers", forKey: .type)
+        try rootfs.encode(diffIDs, forKey: .diffIDs)
+    }
+
+    /// Decodes and checks a configuration from a registry or an archive.
+    ///
+    /// - Throws: `SwiftletError(.dataLoss)` when it is no image configuration, `.failedPrecondition` when the image is
+    ///   for another platform.
+    static func decode(_ bytes: Data, what: String, platform: Platform) throws -> ImageConfig {
+        let config: ImageConfig
+        do { config = try JSONDecoder().decode(ImageConfig.self, from: bytes) } catch {
+            throw SwiftletError(.dataLoss, "configuration of \(what): not that of a container image", cause: error)
+        }
+        guard config.os == platform.os, config.architecture == platform.architecture else {
+            throw SwiftletError(
+                .failedPrecondition,
+                "image \(what) is for \(config.os)/\(config.architecture); this machine runs \(platform.os)/\(platform.architecture)")
+        }
+        guard config.diffIDs.count <= ManifestDocument.maximumLayers else {
+            throw SwiftletError(.invalidArgument, "image \(what): \(config.diffIDs.count) layers, at most \(ManifestDocument.maximumLayers) can be stacked")
+        }
+        for diffID in config.diffIDs { _ = try Digest(diffID) }
+        return config
+    }
+}

@@ -1,0 +1,64 @@
+import AsyncHTTPClient
+import Errors
+import Foundation
+import NIOCore
+
+/// A failed exchange with a registry, and whether trying again may help.
+struct RegistryFailure: Error {
+    var error: SwiftletError
+    var isTransient: Bool
+    /// What the registry asked for by `Retry-After`.
+    var delay: Duration?
+
+    /// Longest pause a registry may ask for.
+    private static let maximumDelay = Duration.seconds(30)
+
+    /// Failures below HTTP: no connection, a broken one, silence.
+    static func transport(_ error: any Error, _ step: String) -> any Error {
+        if error is CancellationError || (error as? HTTPClientError) == .cancelled { return CancellationError() }
+        if let error = error as? SwiftletError { return error }
+        let reason =
+            switch error as? HTTPClientError {
+            case .readTimeout?, .deadlineExceeded?: "no progress within the time-out"
+            case .connectTimeout?: "no connection within the time-out"
+            case .remoteConnectionClosed?: "the connection was closed early"
+            default: "\(error)".prefix(300).description
+            }
+        return RegistryFailure(error: SwiftletError(.unavailable, "\(step): \(reason)", cause: nil), isTransient: true)
+    }
+
+    /// An answer that is not what was asked for.
+    ///
+    /// - Parameter detail: what the registry said in the body.
+    static func status(_ response: HTTPClientResponse, detail: String, _ step: String) -> RegistryFailure {
+        let status = response.status
+        let delay = response.headers.first(name: "retry-after").flatMap(Int.init).map { min(Duration.seconds(max(0, $0)), maximumDelay) }
+        let (code, advice, isTransient): (SwiftletError.Code, String, Bool) =
+            switch status.code {
+            case 401: (.unauthenticated, "it wants credentials, or rejects those given", false)
+            case 403: (.permissionDenied, "access is denied", false)
+            case 404: (.notFound, "not found", false)
+            case 408: (.unavailable, "the registry timed out", true)
+            case 429: (.resourceExhausted, "too many requests", true)
+            case 500...: (.unavailable, "the registry has a problem", true)
+            default: (.unknown, "unexpected answer", false)
+            }
+        let said = detail.isEmpty ? "" : ", the registry says: \(detail)"
+        return RegistryFailure(
+            error: SwiftletError(code, "\(step): \(advice) (HTTP \(status.code)\(said))"), isTransient: isTransient, delay: delay)
+    }
+
+    /// The first message of an error document, made safe for a log line.
+    static func detail(_ body: Data) -> String {
+        struct Document: Decodable {
+            struct Entry: Decodable {
+                var code: String?
+                var message: String?
+            }
+            var errors: [Entry]?
+        }
+        guard let entry = try? JSONDecoder().decode(Document.self, from: body).errors?.first else { return "" }
+        let text = [entry.code, entry.message].compactMap { $0 }.joined(separator: ": ")
+        return String(String.UnicodeScalarView(text.unicodeScalars.filter { $0.value >= 32 && $0.value != 127 }.prefix(200)))
+    }
+}

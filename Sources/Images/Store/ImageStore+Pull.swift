@@ -1,0 +1,123 @@
+import Errors
+import Foundation
+import State
+
+extension ImageStore {
+    /// Fetches an image, or learns that it is here already, and gives it the name `reference`.
+    ///
+    /// Equal pulls in flight are one; so are equal layers of different images. A cancelled pull ends when nobody else waits
+    /// for it. On failure nothing new is left on disk or in the database.
+    /// - Throws: `SwiftletError`: `.invalidArgument` for a bad reference, `.notFound`, `.unauthenticated`, `.permissionDenied`,
+    ///   `.resourceExhausted`, `.failedPrecondition` (no image for this machine), `.dataLoss` (the registry's content is not what
+    ///   it says), `.unavailable` with a message beginning `RegistryUnavailable: `, which the kubelet looks for.
+    public func pull(_ reference: String, auth: RegistryAuth? = nil) async throws -> Image {
+        let reference = try ImageReference(reference)
+        do {
+            return try await pulls.run(PullKey(reference: reference, auth: auth)) { [self] in
+                try await fetch(reference, auth: auth)
+            }
+        } catch {
+            let error = SwiftletError.wrap(error, "pull \(reference)")
+            guard error.code == .unavailable else { throw error }
+            throw SwiftletError(.unavailable, "RegistryUnavailable: \(error.message)", cause: error.cause)
+        }
+    }
+
+    private func fetch(_ reference: ImageReference, auth: RegistryAuth?) async throws -> Image {
+        let (session, bytes, contentType) = try await firstManifest(reference, auth: auth)
+        let digest = Digest(of: bytes)
+        if let wanted = reference.digest, wanted != digest {
+            throw SwiftletError(.dataLoss, "manifest from \(session.endpoint.host): it has the digest \(digest), not the one asked for")
+        }
+        let manifest = try await imageManifest(ManifestDocument(bytes, contentType: contentType, what: "\(reference)"), session, reference)
+        let configBytes = try await session.smallBlob(manifest.config, limit: ImageConfig.maximumBytes, what: "configuration")
+        let config = try ImageConfig.decode(configBytes, what: "\(reference)", platform: .machine)
+        guard config.diffIDs.count == manifest.layers.count, !config.diffIDs.isEmpty else {
+            throw SwiftletError(
+                .dataLoss, "the manifest has \(manifest.layers.count) layers, the configuration \(config.diffIDs.count); they must be as many, and one at least")
+        }
+
+        layers.holds.take(config.diffIDs)
+        defer { layers.holds.release(config.diffIDs) }
+        do {
+            try await withThrowingTaskGroup { group in
+                for (descriptor, diffID) in Dictionary(zip(config.diffIDs, manifest.layers), uniquingKeysWith: { first, _ in first }).map({ ($1, $0) }) {
+                    group.addTask { try await self.fetchLayer(descriptor, diffID: try Digest(diffID), session) }
+                }
+                try await group.waitForAll()
+            }
+            var names = [ImageNameRecord(name: "\(reference.name)@\(digest)", isDigest: true, imageID: manifest.config.digest)]
+            if reference.digest == nil {
+                names.append(ImageNameRecord(name: reference.description, isDigest: false, imageID: manifest.config.digest))
+            }
+            let image = try await register(id: Digest(manifest.config.digest), config: configBytes, diffIDs: config.diffIDs, names: names)
+            logger.info("image pulled", metadata: ["reference": "\(reference)", "image": "\(image.id)"])
+            return image
+        } catch {
+            // Layers that did arrive have no image: give them up.
+            layers.holds.release(config.diffIDs)
+            defer { layers.holds.take(config.diffIDs) }
+            try? await layers.collect()
+            throw error
+        }
+    }
+
+    /// The answer of the first endpoint that has the reference, and the session to go on with.
+    private func firstManifest(
+        _ reference: ImageReference, auth: RegistryAuth?
+    ) async throws -> (session: RegistrySession, bytes: Data, contentType: String?) {
+        let endpoints = RegistryEndpoint.all(for: reference.host, configuration.registries)
+        let version = reference.digest?.description ?? reference.tag ?? ImageReference.defaultTag
+        var failure: (any Error)?
+        for endpoint in endpoints {
+            let session = RegistrySession(
+                endpoint: endpoint, repository: reference.path, auth: auth, client: client, configuration: configuration)
+            do {
+                let (bytes, contentType) = try await session.manifest(version)
+                return (session, bytes, contentType)
+            } catch let error as SwiftletError where error.code != .cancelled && endpoint.isMirror {
+                logger.info("mirror does not help", metadata: ["mirror": "\(endpoint.host)", "error": "\(error)"])
+                failure = error
+            }
+        }
+        throw failure ?? SwiftletError(.internal, "no endpoint for \(reference.host)")
+    }
+
+    /// Goes from an index to the manifest for this machine.
+    private func imageManifest(_ document: ManifestDocument, _ session: RegistrySession, _ reference: ImageReference) async throws -> Manifest {
+        switch document {
+        case .manifest(let manifest): return manifest
+        case .index(let index):
+            let descriptor = try Platform.machine.choose(from: index, what: "\(reference)")
+            let digest = try Digest(descriptor.digest)
+            let (bytes, contentType) = try await session.manifest(digest.description)
+            let found = Digest(of: bytes)
+            guard found == digest, bytes.count == descriptor.size else {
+                throw SwiftletError(
+                    .dataLoss,
+                    "manifest \(digest) from \(session.endpoint.host): \(bytes.count) bytes with the digest \(found); the index announces \(descriptor.size) bytes")
+            }
+            guard case .manifest(let manifest) = try ManifestDocument(bytes, contentType: contentType, what: "\(reference)") else {
+                throw SwiftletError(.unimplemented, "manifest \(digest): an index within an index is not supported")
+            }
+            return manifest
+        }
+    }
+
+    private func fetchLayer(_ descriptor: Descriptor, diffID: Digest, _ session: RegistrySession) async throws {
+        let name = "layer \(descriptor.digest)"
+        guard let compression = descriptor.mediaType.flatMap(MediaType.compression(ofLayer:)) else {
+            throw SwiftletError(.dataLoss, "\(name): media type \"\(descriptor.mediaType?.prefix(200) ?? "")\" is not that of a layer")
+        }
+        try await layerPulls.run("\(diffID) \(descriptor.digest)") { [self] in
+            if try await database.layer(diffID: diffID.description) != nil { return }
+            try await gate.pass { [self] in
+                let path = layers.partialPath("blob")
+                let download = BlobDownload(session: session, descriptor: descriptor, configuration: configuration, work: work)
+                let blob = try await download.run(to: path)
+                defer { unlink(path) }
+                try await layers.add(blob, compression: compression, diffID: diffID, name: name)
+            }
+        }
+    }
+}

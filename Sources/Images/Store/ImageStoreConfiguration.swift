@@ -1,0 +1,78 @@
+/// Where images are kept and how they are fetched.
+public struct ImageStoreConfiguration: Sendable {
+    /// Directory of the store; made when missing. Must be searchable by QEMU's user.
+    public var root: String
+    /// Registries that need something special; any other host is reached by https.
+    public var registries: [RegistryConfiguration]
+    /// Layers fetched and converted at a time, over all pulls.
+    public var maxConcurrentDownloads: Int
+    /// A download without a byte for this long has failed.
+    public var progressTimeout: Duration
+    /// Time for a connection to be made.
+    public var connectTimeout: Duration
+    /// How often a request is tried when the failure may pass.
+    public var attempts: Int
+    /// Pause before the second attempt; doubles each time.
+    public var retryDelay: Duration
+    public var limits: LayerLimits
+    /// References that the kubelet must not remove, such as the sandbox image.
+    public var pinned: [String]
+
+    public init(
+        root: String, registries: [RegistryConfiguration] = [], maxConcurrentDownloads: Int = 3,
+        progressTimeout: Duration = .seconds(300), connectTimeout: Duration = .seconds(20), attempts: Int = 4,
+        retryDelay: Duration = .milliseconds(500), limits: LayerLimits = LayerLimits(), pinned: [String] = []
+    ) {
+        self.root = root
+        self.registries = registries
+        self.maxConcurrentDownloads = maxConcurrentDownloads
+        self.progressTimeout = progressTimeout
+        self.connectTimeout = connectTimeout
+        self.attempts = attempts
+        self.retryDelay = retryDelay
+        self.limits = limits
+        self.pinned = pinned
+    }
+}
+
+/// What is special about one registry.
+public struct RegistryConfiguration: Sendable {
+    /// As it stands in references: `docker.io`, `registry.example:5000`.
+    public var host: String
+    /// Hosts asked first, in this order. They are sent no credentials.
+    public var mirrors: [String]
+    /// Use http instead of https, for the host; a mirror has an entry of its own.
+    public var plainHTTP: Bool
+
+    public init(host: String, mirrors: [String] = [], plainHTTP: Bool = false) {
+        self.host = host
+        self.mirrors = mirrors
+        self.plainHTTP = plainHTTP
+    }
+}
+
+/// Credentials of one pull: AuthConfig of the CRI. Never written down.
+public struct RegistryAuth: Sendable, Hashable {
+    public var username: String
+    public var password: String
+    /// `username:password` in base64, instead of the two above.
+    public var auth: String
+    /// The registry the credentials are for; others do not get them. Empty: the one of the reference.
+    public var serverAddress: String
+    /// An OAuth2 refresh token.
+    public var identityToken: String
+    /// A bearer token, sent as it is.
+    public var registryToken: String
+
+    public init(
+        username: String = "", password: String = "", auth: String = "", serverAddress: String = "", identityToken: String = "",
+        registryToken: String = ""
+    ) {
+        self.username = username
+        self.password = password
+        self.auth = auth
+        self.serverAddress = serverAddress
+        self.identityToken = identityToken
+        self.registryToken = registryToken
+    }
+}
