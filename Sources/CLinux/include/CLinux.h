@@ -4,10 +4,12 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "clinux_boot.h"
 #include "clinux_epoll.h"
 #include "clinux_namespace.h"
 #include "clinux_netlink.h"
 #include "clinux_process.h"
+#include "clinux_signalfd.h"
 #include "clinux_spawn.h"
 #include "clinux_subreaper.h"
 #include "clinux_tap.h"

@@ -1,0 +1,109 @@
+#pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+// A non-blocking stream socket of the unix family, or -1.
+static inline int clinux_unix_socket(void) { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+
+static inline int clinux_unix_address(struct sockaddr_un *address, const char *path) {
+    size_t length = strlen(path);
+    if (length == 0 || length >= sizeof(address->sun_path)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memset(address, 0, sizeof(*address));
+    address->sun_family = AF_UNIX;
+    memcpy(address->sun_path, path, length);
+    return 0;
+}
+
+// The mode given to an unbound socket is the one its file is made with (umask may only take bits away), so the
+// file is never open to more than `mode`, not even for a moment.
+static inline int clinux_unix_bind(int fd, const char *path, mode_t mode) {
+    struct sockaddr_un address;
+    if (clinux_unix_address(&address, path) != 0 || fchmod(fd, mode) != 0) return -1;
+    return bind(fd, (struct sockaddr *)&address, sizeof(address));
+}
+
+static inline int clinux_unix_connect(int fd, const char *path) {
+    struct sockaddr_un address;
+    if (clinux_unix_address(&address, path) != 0) return -1;
+    return connect(fd, (struct sockaddr *)&address, sizeof(address));
+}
+
+static inline int clinux_unix_accept(int fd) { return accept4(fd, (struct sockaddr *)0, (socklen_t *)0, SOCK_CLOEXEC | SOCK_NONBLOCK); }
+
+// Gathers from and scatters to sockets without blocking and without SIGPIPE.
+static inline ssize_t clinux_send_vector(int fd, const struct iovec *vector, size_t count) {
+    struct msghdr message = {.msg_iov = (struct iovec *)vector, .msg_iovlen = count};
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+static inline ssize_t clinux_receive_vector(int fd, const struct iovec *vector, size_t count) {
+    struct msghdr message = {.msg_iov = (struct iovec *)vector, .msg_iovlen = count};
+    return recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+}
+static inline ssize_t clinux_send(int fd, const void *bytes, size_t length) { return send(fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT); }
+static inline ssize_t clinux_peek(int fd, void *bytes, size_t length) { return recv(fd, bytes, length, MSG_PEEK | MSG_DONTWAIT); }
+static inline ssize_t clinux_receive(int fd, void *bytes, size_t length) { return recv(fd, bytes, length, MSG_DONTWAIT); }
+
+enum { CLINUX_MAX_PASSED_FDS = 16 };
+
+// Receives bytes and the descriptors that came with them (close-on-exec). Descriptors beyond `capacity` are closed.
+static inline ssize_t clinux_receive_with_fds(int fd, void *bytes, size_t length, int *fds, int capacity, int *received) {
+    union {
+        char space[CMSG_SPACE(CLINUX_MAX_PASSED_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec vector = {.iov_base = bytes, .iov_len = length};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    *received = 0;
+    ssize_t result = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (result < 0) return result;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int passed;
+            memcpy(&passed, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+            if (*received < capacity) fds[(*received)++] = passed;
+            else close(passed);
+        }
+    }
+    return result;
+}
+
+static inline ssize_t clinux_send_with_fds(int fd, const void *bytes, size_t length, const int *fds, int count) {
+    union {
+        char space[CMSG_SPACE(CLINUX_MAX_PASSED_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec vector = {.iov_base = (void *)bytes, .iov_len = length};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    if (count < 0 || count > CLINUX_MAX_PASSED_FDS) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (count > 0) {
+        memset(&control, 0, sizeof(control));
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, (size_t)count * sizeof(int));
+    }
+    return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
+static inline int clinux_memfd(const char *name) { return memfd_create(name, MFD_CLOEXEC); }

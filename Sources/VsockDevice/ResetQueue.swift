@@ -1,0 +1,35 @@
+/// RST packets that belong to no connection, waiting for room in the guest's receive queue.
+struct ResetQueue {
+    struct Entry: Equatable {
+        /// The host's side of the pair as the guest addressed it.
+        var cid: UInt64
+        var hostPort: UInt32
+        var guestPort: UInt32
+        var type: UInt16
+    }
+
+    /// A guest that takes no packets loses RSTs beyond this; its own connects time out then.
+    static let capacity = 1024
+
+    private var entries: ContiguousArray<Entry> = []
+    private var head = 0
+
+    var first: Entry? { head < entries.count ? entries[head] : nil }
+
+    mutating func append(_ entry: Entry) {
+        guard entries.count - head < Self.capacity else { return }
+        entries.append(entry)
+    }
+
+    mutating func removeFirst() {
+        head += 1
+        guard head == entries.count || head >= Self.capacity else { return }
+        entries.removeFirst(head)
+        head = 0
+    }
+
+    mutating func removeAll() {
+        entries.removeAll()
+        head = 0
+    }
+}
