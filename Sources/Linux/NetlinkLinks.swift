@@ -90,6 +90,23 @@ extension RouteNetlink {
         try change(RTM_DELLINK, NetlinkBody(header), step: "deleting network link \(index)")
     }
 
+    /// Keeps the kernel from giving the link an IPv6 address of its own; without IPv6 in the kernel nothing changes.
+    public func disableIPv6Autoconfiguration(link index: Int32) throws {
+        var header = ifinfomsg()
+        header.ifi_index = index
+        var body = NetlinkBody(header)
+        body.nest(Int(IFLA_AF_SPEC)) { families in
+            families.nest(Int(AF_INET6)) { settings in
+                settings.attribute(Int(IFLA_INET6_ADDR_GEN_MODE), bytes: [UInt8(IN6_ADDR_GEN_MODE_NONE.rawValue)])
+            }
+        }
+        do {
+            try change(RTM_NEWLINK, body, step: "keeping network link \(index) from IPv6 autoconfiguration")
+        } catch let error as SwiftletError where error.systemErrno == EAFNOSUPPORT {
+            return
+        }
+    }
+
     /// Makes a pair of connected devices, both down.
     ///
     /// - Parameter peerNamespace: descriptor of the network namespace that the second one appears in.

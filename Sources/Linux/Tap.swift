@@ -8,7 +8,7 @@ public enum Tap {
     ///
     /// - Parameters:
     ///   - uid: who may open it beside root.
-    ///   - gid: the group that may open it, nil for any group of `uid`.
+    ///   - gid: the group that `uid` must be in as well; nil asks for none.
     /// - Throws: `alreadyExists` when a device has that name.
     public static func create(_ name: String, uid: uid_t, gid: gid_t? = nil) throws {
         let step = "creating tap \(try checkedLinkName(name))"

@@ -1,0 +1,24 @@
+/// Where CNI's configuration, plugins and our records of attachments are.
+public struct CNIConfiguration: Sendable, Equatable {
+    /// The first .conf, .conflist or .json file in lexical order counts.
+    public var configDirectory: String
+    /// Searched in this order.
+    public var pluginDirectories: [String]
+    /// One file per attached pod. Must survive a reboot, as the address pools of IPAM plugins do.
+    public var cacheDirectory: String
+    /// For one call of one plugin.
+    public var pluginDeadline: Duration
+    /// The network namespace in which plugins run and taps are made; nil is the daemon's own.
+    public var hostNamespace: String?
+
+    public init(
+        configDirectory: String = "/etc/cni/net.d", pluginDirectories: [String] = ["/opt/cni/bin", "/usr/lib/cni"],
+        cacheDirectory: String = "/var/lib/swiftlet/cni", pluginDeadline: Duration = .seconds(60), hostNamespace: String? = nil
+    ) {
+        self.configDirectory = configDirectory
+        self.pluginDirectories = pluginDirectories
+        self.cacheDirectory = cacheDirectory
+        self.pluginDeadline = pluginDeadline
+        self.hostNamespace = hostNamespace
+    }
+}

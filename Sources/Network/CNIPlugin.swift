@@ -1,0 +1,103 @@
+import Errors
+import FoundationEssentials
+import Glibc
+import Linux
+
+/// What a plugin says when it fails: the error form of the CNI specification, section 5.
+public struct CNIPluginError: Error, Sendable, Equatable, CustomStringConvertible {
+    public let plugin: String
+    public let command: String
+    /// 1-99 are the specification's, 100 and above the plugin's own; 0 when the plugin gave none.
+    public let code: Int
+    public let message: String
+    public let details: String
+
+    public var description: String {
+        let suffix = details.isEmpty ? "" : " (\(details))"
+        return "CNI plugin \(plugin) failed in \(command) with code \(code): \(message)\(suffix)"
+    }
+}
+
+/// The commands of the CNI specification, section 3.
+enum CNICommand: String, Sendable {
+    case add = "ADD"
+    case delete = "DEL"
+    case check = "CHECK"
+}
+
+/// One call of one plugin.
+struct CNIPlugin: Sendable {
+    let type: String
+    let executable: String
+    /// Where the plugin looks for those it delegates to, above all IPAM.
+    let searchPath: String
+    let deadline: Duration
+    let hostNamespace: String?
+
+    /// - Throws: `failedPrecondition` when no directory has an executable of that name.
+    init(_ type: String, configuration: CNIConfiguration) throws {
+        let candidates = configuration.pluginDirectories.map { "\($0)/\(type)" }
+        guard let executable = candidates.first(where: { access($0, X_OK) == 0 }) else {
+            throw SwiftletError(
+                .failedPrecondition,
+                "CNI plugin \(type) is in none of \(configuration.pluginDirectories.joined(separator: ", ")); install it there")
+        }
+        self.type = type
+        self.executable = executable
+        searchPath = configuration.pluginDirectories.joined(separator: ":")
+        deadline = configuration.pluginDeadline
+        hostNamespace = configuration.hostNamespace
+    }
+
+    /// Runs the plugin; its answer, or nil when it printed none.
+    ///
+    /// - Throws: `CNIPluginError` as the cause of a `SwiftletError`; `deadlineExceeded` when it had to be killed.
+    func run(_ command: CNICommand, stdin: JSONValue, request: PodNetworkRequest, namespacePath: String) async throws -> JSONValue? {
+        let spawn = Spawn(
+            executable, environment: environment(command, request: request, namespacePath: namespacePath), directory: "/",
+            input: Array(try JSONEncoder().encode(stdin)), deadline: deadline)
+        let result: Spawn.Result
+        do {
+            if let hostNamespace {
+                result = try await NetworkNamespace.run(in: hostNamespace) { try spawn.runAndWait() }
+            } else {
+                result = try await spawn.run()
+            }
+        } catch {
+            throw SwiftletError.wrap(error, "pod \(request.podID): CNI plugin \(type), \(command.rawValue)")
+        }
+        let answer = try? JSONDecoder().decode(JSONValue.self, from: Data(result.output))
+        guard result.succeeded else { throw failure(command, result, answer, request) }
+        return answer
+    }
+
+    private func environment(_ command: CNICommand, request: PodNetworkRequest, namespacePath: String) -> [String: String] {
+        let arguments = [
+            "IgnoreUnknown=1", "K8S_POD_NAMESPACE=\(request.podNamespace)", "K8S_POD_NAME=\(request.podName)",
+            "K8S_POD_INFRA_CONTAINER_ID=\(request.podID)", "K8S_POD_UID=\(request.podUID)",
+        ]
+        return [
+            "CNI_COMMAND": command.rawValue,
+            "CNI_CONTAINERID": request.podID,
+            "CNI_NETNS": namespacePath,
+            "CNI_IFNAME": request.interfaceName,
+            "CNI_ARGS": arguments.joined(separator: ";"),
+            "CNI_PATH": searchPath,
+            "PATH": getenv("PATH").map { String(cString: $0) } ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ]
+    }
+
+    private func failure(
+        _ command: CNICommand, _ result: Spawn.Result, _ answer: JSONValue?, _ request: PodNetworkRequest
+    ) -> SwiftletError {
+        var code = 0
+        if case .integer(let number)? = answer?["code"] { code = Int(clamping: number) }
+        let said = answer?["msg"]?.string ?? [result.errorText, result.outputText].first { !$0.isEmpty } ?? "no message"
+        let error = CNIPluginError(
+            plugin: type, command: command.rawValue, code: code == 0 && answer == nil ? Int(result.status) : code,
+            message: String(said.prefix(2048)), details: String((answer?["details"]?.string ?? "").prefix(2048)))
+        // Code 11 asks to be tried again later; 5 and 7 blame what the administrator wrote.
+        let kind: SwiftletError.Code = code == 11 ? .unavailable : [5, 7].contains(code) ? .failedPrecondition : .internal
+        return SwiftletError(kind, "pod \(request.podID): network", cause: error)
+    }
+}

@@ -1,0 +1,212 @@
+import Errors
+import Glibc
+import Linux
+import Logging
+
+/// Whether pods can be attached to a network now.
+public enum NetworkStatus: Sendable, Equatable {
+    /// The name of the network in use.
+    case ready(network: String)
+    /// What is missing and what to do about it.
+    case notReady(reason: String)
+}
+
+/// The networks of the node's pods: namespaces, CNI attachments, taps.
+///
+/// Calls for different pods may run at the same time; calls for one pod must come one after another. Every step can be
+/// repeated, and each step that takes something has one that gives it back and succeeds when there is nothing.
+public final class PodNetworks: Sendable {
+    private let configuration: CNIConfiguration
+    private let records: AttachmentRecords
+    private let logger: Logger
+
+    public init(configuration: CNIConfiguration = CNIConfiguration(), logger: Logger) {
+        self.configuration = configuration
+        records = AttachmentRecords(directory: configuration.cacheDirectory)
+        self.logger = logger
+    }
+
+    /// Looks at the configuration and for its plugins, without running any.
+    public func status() -> NetworkStatus {
+        do {
+            let network = try CNINetworkList.load(from: configuration.configDirectory)
+            for plugin in network.plugins { _ = try CNIPlugin(plugin["type"]?.string ?? "", configuration: configuration) }
+            return .ready(network: network.name)
+        } catch {
+            return .notReady(reason: "\(error)")
+        }
+    }
+
+    // MARK: Namespaces
+
+    /// Makes the pod's network namespace with its loopback up; one that exists is kept.
+    public func createNamespace(path: String) async throws {
+        try await OwnThread.run {
+            try NetworkNamespace.create(at: path)
+            try NetworkNamespace.runAndWait(in: path) { try Self.bringLoopbackUp() }
+        }
+    }
+
+    /// Unbinds the pod's network namespace; none there is success.
+    public func deleteNamespace(path: String) async throws {
+        try await OwnThread.run { try NetworkNamespace.delete(at: path) }
+    }
+
+    // MARK: CNI
+
+    /// Attaches the pod: ADD through the configured chain, then what the namespace holds is read back.
+    ///
+    /// A pod that is attached already is checked and keeps its addresses; one whose attachment was cut short, or fails
+    /// the check, is detached and attached anew. A failed ADD is followed by DEL.
+    ///
+    /// - Throws: `failedPrecondition` for a missing or broken configuration, `notFound` without the namespace, otherwise
+    ///   the plugin's error (`CNIPluginError` as cause).
+    public func attach(_ request: PodNetworkRequest) async throws -> AttachedNetwork {
+        try request.validate()
+        guard NetworkNamespace.isBound(at: request.namespacePath) else {
+            throw SwiftletError(.notFound, "pod \(request.podID): no network namespace is bound at \(request.namespacePath)")
+        }
+        try await NetworkNamespace.run(in: request.namespacePath) { try Self.bringLoopbackUp() }
+        if let record = records.read(request) {
+            if record.complete, record.request == request, let network = await attachment(that: record) { return network }
+            try await detach(record.request)
+        }
+
+        let network = try CNINetworkList.load(from: configuration.configDirectory)
+        var record = AttachmentRecord(request: request, network: network, result: nil, complete: false)
+        do {
+            let chain = CNIChain(network: network, configuration: configuration)
+            try records.write(record)
+            _ = try await chain.add(request) { result in
+                record.result = result
+                try records.write(record)
+            }
+            record.complete = true
+            try records.write(record)
+            return try await read(record)
+        } catch {
+            do {
+                try await detach(request)
+            } catch let cleanup {
+                logger.warning(
+                    "network of a pod left behind after a failed ADD; it will be removed with the pod",
+                    metadata: ["pod": "\(request.podID)", "error": "\(cleanup)"])
+            }
+            throw SwiftletError.wrap(error, "attaching to CNI network \(network.name)")
+        }
+    }
+
+    /// Detaches the pod: DEL through the chain in reverse, with the configuration and the result that ADD worked with.
+    ///
+    /// Detaching what is not attached, or whose namespace is gone, succeeds. After an error the record stays, so that the
+    /// next call tries again.
+    public func detach(_ request: PodNetworkRequest) async throws {
+        try request.validate()
+        let record = records.read(request)
+        guard let network = try record?.network ?? configuredNetwork() else { return }
+        do {
+            try await CNIChain(network: network, configuration: configuration)
+                .delete(record?.request ?? request, previous: record?.result)
+        } catch {
+            throw SwiftletError.wrap(error, "detaching from CNI network \(network.name)")
+        }
+        try records.remove(request)
+    }
+
+    /// The network in use now, for a pod without a record; nil when there is none, since then nothing can be attached.
+    private func configuredNetwork() throws -> CNINetworkList? {
+        guard case .ready = status() else { return nil }
+        return try CNINetworkList.load(from: configuration.configDirectory)
+    }
+
+    /// The network of a pod that is attached already; nil when CHECK says that it is not whole.
+    private func attachment(that record: AttachmentRecord) async -> AttachedNetwork? {
+        do {
+            try await CNIChain(network: record.network, configuration: configuration).check(record.request, previous: record.result)
+            return try await read(record)
+        } catch {
+            logger.warning(
+                "recorded network of a pod is not whole; attaching it anew",
+                metadata: ["pod": "\(record.request.podID)", "error": "\(error)"])
+            return nil
+        }
+    }
+
+    private func read(_ record: AttachmentRecord) async throws -> AttachedNetwork {
+        let request = record.request
+        let interfaces = record.result?["interfaces"]?.array ?? []
+        let reported = Set(interfaces.filter { $0["sandbox"]?.string?.isEmpty == false }.compactMap { $0["name"]?.string })
+        let dns = NetworkDNS(record.result?["dns"])
+        let network = try await NetworkNamespace.run(in: request.namespacePath) {
+            try AttachedNetwork.read(interfaceName: request.interfaceName, reported: reported, dns: dns)
+        }
+        guard let network, !network.mac.isEmpty else {
+            throw SwiftletError(
+                .internal, "pod \(request.podID): the CNI plugins succeeded but left no Ethernet interface \(request.interfaceName)")
+        }
+        return network
+    }
+
+    private static func bringLoopbackUp() throws {
+        let netlink = try RouteNetlink()
+        guard let loopback = try netlink.links().first(where: \.isLoopback), !loopback.isUp else { return }
+        try netlink.change(link: loopback.index, LinkChange(up: true))
+    }
+
+    // MARK: Taps
+
+    /// Makes a persistent tap in the daemon's network namespace, where QEMU can be given it at boot.
+    public func createTap(name: String, uid: uid_t, gid: gid_t? = nil) async throws {
+        try await inHostNamespace { try Tap.create(name, uid: uid, gid: gid) }
+    }
+
+    /// Deletes the tap, wherever it is: in the daemon's namespace or already in the pod's. None there is success.
+    public func deleteTap(name: String, namespacePath: String) async throws {
+        if try await inHostNamespace({ try Tap.delete(name) }) { return }
+        guard NetworkNamespace.isBound(at: namespacePath) else { return }
+        try await NetworkNamespace.run(in: namespacePath) { _ = try Tap.delete(name) }
+    }
+
+    /// Moves the tap into the pod's namespace and joins it to the interface there, so that the guest behind the tap
+    /// takes the interface's place. Doing it again changes nothing.
+    ///
+    /// The interface keeps its addresses, so that CNI's CHECK finds them, but everything it receives goes to the guest:
+    /// the namespace's own stack never answers for them.
+    public func join(tap: String, into namespacePath: String, with interface: String = "eth0") async throws {
+        try await inHostNamespace {
+            let netlink = try RouteNetlink()
+            guard let link = try netlink.link(named: tap), link.kind == "tun" else { return }
+            let namespace = try NetworkNamespace.open(namespacePath)
+            defer { close(namespace) }
+            try netlink.change(link: link.index, LinkChange(namespace: namespace))
+        }
+        try await NetworkNamespace.run(in: namespacePath) {
+            let netlink = try RouteNetlink()
+            func find(_ name: String, _ what: String) throws -> NetworkLink {
+                if let link = try netlink.link(named: name) { return link }
+                throw SwiftletError(.notFound, "\(what) \(name) is not in network namespace \(namespacePath)")
+            }
+            let device = try find(tap, "tap")
+            let target = try find(interface, "interface")
+            // Else the namespace's stack would send router solicitations of its own to the guest.
+            try netlink.disableIPv6Autoconfiguration(link: device.index)
+            try netlink.change(link: device.index, LinkChange(mtu: target.mtu))
+            try netlink.join(device.index, target.index)
+            for index in [target.index, device.index] { try netlink.change(link: index, LinkChange(up: true)) }
+        }
+    }
+
+    private func inHostNamespace<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
+        if let path = configuration.hostNamespace { return try await NetworkNamespace.run(in: path, work) }
+        return try await OwnThread.run(work)
+    }
+}
+
+extension NetworkDNS {
+    /// The "dns" member of a CNI result.
+    fileprivate init(_ json: JSONValue?) {
+        self.init(
+            nameservers: json?["nameservers"]?.strings ?? [], domain: json?["domain"]?.string, search: json?["search"]?.strings ?? [],
+            options: json?["options"]?.strings ?? [])
+    }
+}
