@@ -49,10 +49,10 @@ public enum Endpoint: Sendable, Hashable {
         SwiftletError(.invalidArgument, "endpoint \"\(text)\": \(reason); use unix:///path/to.sock or tcp://host:port")
     }
 
-    /// The address as the core's server wants it: unix paths are taken byte for byte.
+    /// The address as the core's server wants it: unix paths are percent-decoded by it.
     var listenAddress: String {
         switch self {
-        case .unix(let path): "unix:\(path)"
+        case .unix(let path): "unix:\(Self.percentEncoded(path))"
         case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
         }
     }
