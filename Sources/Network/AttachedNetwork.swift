@@ -74,6 +74,12 @@ public struct NetworkRoute: Sendable, Codable, Equatable {
 }
 
 extension AttachedNetwork {
+    /// Whether all these addresses are on the first interface.
+    func holds(_ recorded: [String]) -> Bool {
+        let present = Set(addresses.compactMap { IPPrefix($0) })
+        return recorded.allSatisfy { text in IPPrefix(text).map { present.contains($0) } ?? false }
+    }
+
     /// Reads the calling thread's network namespace; nil when it has no interface of that name.
     ///
     /// Left out: the loopback, taps, link-local IPv6 addresses (the guest makes its own), routes that the kernel makes by

@@ -12,6 +12,18 @@ struct AttachmentRecord: Sendable, Codable, Equatable {
     var result: JSONValue?
     /// Every plugin of the chain has run.
     var complete: Bool
+
+    /// The addresses that the plugins gave the pod's first interface, in CIDR form.
+    var addresses: [String] {
+        let interfaces = result?["interfaces"]?.array ?? []
+        return (result?["ips"]?.array ?? []).compactMap { ip in
+            // An address without "interface" is the container's by the specification.
+            if case .integer(let index)? = ip["interface"], let index = Int(exactly: index), interfaces.indices.contains(index) {
+                guard interfaces[index]["name"]?.string == request.interfaceName else { return nil }
+            }
+            return ip["address"]?.string
+        }
+    }
 }
 
 /// The directory of attachment records: one file per pod and interface.

@@ -1,5 +1,4 @@
 import Errors
-import Linux
 
 /// Runs a chain of plugins for one pod: section 4 of the CNI specification.
 struct CNIChain: Sendable {
@@ -35,9 +34,9 @@ struct CNIChain: Sendable {
 
     /// DEL through the chain, last plugin first. The first failure ends it: the address must not be given back while
     /// rules of a later plugin still point to it.
-    func delete(_ request: PodNetworkRequest, previous: JSONValue?) async throws {
-        // The specification asks for an empty path when the namespace is gone.
-        let namespacePath = NetworkNamespace.isBound(at: request.namespacePath) ? request.namespacePath : ""
+    ///
+    /// - Parameter namespacePath: empty when the namespace is gone.
+    func delete(_ request: PodNetworkRequest, namespacePath: String, previous: JSONValue?) async throws {
         for settings in network.plugins.reversed() {
             let plugin = try CNIPlugin(settings["type"]?.string ?? "", configuration: configuration)
             _ = try await plugin.run(

@@ -56,8 +56,8 @@ public final class PodNetworks: Sendable {
 
     /// Attaches the pod: ADD through the configured chain, then what the namespace holds is read back.
     ///
-    /// A pod that is attached already is checked and keeps its addresses; one whose attachment was cut short, or fails
-    /// the check, is detached and attached anew. A failed ADD is followed by DEL.
+    /// A pod that is attached already keeps its addresses; one whose attachment was cut short, or whose interface has lost
+    /// an address, is detached and attached anew. A failed ADD is followed by DEL.
     ///
     /// - Throws: `failedPrecondition` for a missing or broken configuration, `notFound` without the namespace, otherwise
     ///   the plugin's error (`CNIPluginError` as cause).
@@ -68,7 +68,10 @@ public final class PodNetworks: Sendable {
         }
         try await NetworkNamespace.run(in: request.namespacePath) { try Self.bringLoopbackUp() }
         if let record = records.read(request) {
-            if record.complete, record.request == request, let network = await attachment(that: record) { return network }
+            if record.complete, record.request == request, let network = try? await read(record), network.holds(record.addresses) {
+                return network
+            }
+            logger.warning("attaching a pod anew: its recorded network is not whole", metadata: ["pod": "\(request.podID)"])
             try await detach(record.request)
         }
 
@@ -105,31 +108,37 @@ public final class PodNetworks: Sendable {
         let record = records.read(request)
         guard let network = try record?.network ?? configuredNetwork() else { return }
         do {
-            try await CNIChain(network: network, configuration: configuration)
-                .delete(record?.request ?? request, previous: record?.result)
+            let chain = CNIChain(network: network, configuration: configuration)
+            if let record {
+                try await StandInInterface(record, directory: configuration.cacheDirectory).use { namespacePath in
+                    try await chain.delete(record.request, namespacePath: namespacePath, previous: record.result)
+                }
+            } else {
+                let namespacePath = NetworkNamespace.isBound(at: request.namespacePath) ? request.namespacePath : ""
+                try await chain.delete(request, namespacePath: namespacePath, previous: nil)
+            }
         } catch {
             throw SwiftletError.wrap(error, "detaching from CNI network \(network.name)")
         }
         try records.remove(request)
     }
 
+    /// CHECK through the chain of an attached pod. Some plugins fail it for pods that work (portmap up to 1.1.1 with two
+    /// address families): a reason to look, not to detach.
+    ///
+    /// - Throws: the plugin's error; `notFound` for a pod that is not attached.
+    public func check(_ request: PodNetworkRequest) async throws {
+        try request.validate()
+        guard let record = records.read(request), record.complete else {
+            throw SwiftletError(.notFound, "pod \(request.podID) is not attached to a network")
+        }
+        try await CNIChain(network: record.network, configuration: configuration).check(record.request, previous: record.result)
+    }
+
     /// The network in use now, for a pod without a record; nil when there is none, since then nothing can be attached.
     private func configuredNetwork() throws -> CNINetworkList? {
         guard case .ready = status() else { return nil }
         return try CNINetworkList.load(from: configuration.configDirectory)
-    }
-
-    /// The network of a pod that is attached already; nil when CHECK says that it is not whole.
-    private func attachment(that record: AttachmentRecord) async -> AttachedNetwork? {
-        do {
-            try await CNIChain(network: record.network, configuration: configuration).check(record.request, previous: record.result)
-            return try await read(record)
-        } catch {
-            logger.warning(
-                "recorded network of a pod is not whole; attaching it anew",
-                metadata: ["pod": "\(record.request.podID)", "error": "\(error)"])
-            return nil
-        }
     }
 
     private func read(_ record: AttachmentRecord) async throws -> AttachedNetwork {
