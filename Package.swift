@@ -84,6 +84,22 @@ let package = Package(
             name: "GuestAgent", dependencies: ["AgentProtocol", "CContainer", "CLinux", "Linux", "Errors", protobuf],
             path: "agent/GuestAgent"),
         .target(name: "CContainer", path: "agent/CContainer"),
+
+        // Tests
+        .target(
+            name: "Support", dependencies: ["GRPC", "CRI", "Linux", "Errors", "CArchive", crypto, protobuf], path: "Tests/Support"),
+        .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Errors"]),
+        .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "CRI", "GRPC", "Errors"]),
+        .testTarget(name: "CRITests", dependencies: ["CRI"], exclude: ["Golden"]),
+        .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Errors", logging], exclude: ["foreign_client.py"]),
+        .testTarget(name: "ImagesTests", dependencies: ["Images", "State", "Support"]),
+        .testTarget(name: "LinuxTests", dependencies: ["Linux", "Errors"]),
+        .testTarget(name: "LogsTests", dependencies: ["Logs"]),
+        .testTarget(name: "MicroVMTests", dependencies: ["MicroVM", "Errors"], exclude: ["Golden"]),
+        .testTarget(name: "NetworkTests", dependencies: ["Network", "Linux", "Errors"]),
+        .testTarget(name: "PodsTests", dependencies: ["Pods", "Images", "Network", "State", "Errors", logging]),
+        .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),
+        .testTarget(name: "SystemTests", dependencies: ["Support", "CRI", "GRPC", "Linux", "Errors", protobuf]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -49,7 +49,8 @@ enum SandboxRequest {
         }
         try Validation.word(mapping.hostIp, "config.port_mappings.host_ip")
         return PortMapping(
-            protocol: transport, containerPort: Int(mapping.containerPort), hostPort: Int(mapping.hostPort), hostIP: mapping.hostIp)
+            transport: transport, containerPort: UInt16(mapping.containerPort), hostPort: UInt16(mapping.hostPort),
+            hostIP: mapping.hostIp.isEmpty ? nil : mapping.hostIp)
     }
 
     private static func addLinux(_ linux: CRILinuxPodSandboxConfig, to spec: inout SandboxSpec) throws {

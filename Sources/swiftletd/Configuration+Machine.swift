@@ -17,13 +17,16 @@ extension Configuration.Machine {
 
     private static let systemSocket = "/run/libvirt/libvirt-sock"
 
-    func libvirtURI(root: String) -> LibvirtConfiguration.URI {
-        switch libvirt {
-        case "auto": usesEmbeddedLibvirt ? .embed(root: root + "/libvirt") : .system
-        case "system": .system
-        case "embed": .embed(root: root + "/libvirt")
-        default: .custom(libvirt)
-        }
+    func libvirtConfiguration(root: String) -> LibvirtConfiguration {
+        let embedded = root + "/libvirt"
+        let connection: LibvirtConfiguration.Connection =
+            switch libvirt {
+            case "auto": usesEmbeddedLibvirt ? .embed(root: embedded) : .system
+            case "system": .system
+            case "embed": .embed(root: embedded)
+            default: .custom(libvirt)
+            }
+        return LibvirtConfiguration(connection: connection, embeddedRoot: embedded)
     }
 }
 

@@ -30,7 +30,7 @@ struct Daemon: Sendable {
                 }),
             database: database, logger: logger)
         let hypervisor = try await LibvirtHypervisor.open(
-            LibvirtConfiguration(uri: configuration.machine.libvirtURI(root: configuration.root)), logger: logger)
+            configuration.machine.libvirtConfiguration(root: configuration.root), logger: logger)
         let networks = PodNetworks(
             configuration: CNIConfiguration(
                 configDirectory: configuration.network.configDirectory, pluginDirectories: configuration.network.pluginDirectories,

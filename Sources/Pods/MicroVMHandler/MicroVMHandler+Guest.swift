@@ -23,10 +23,10 @@ extension MicroVMHandler {
             $0.routes = network.routes.map { route in
                 .with {
                     $0.destination = route.destination
-                    $0.gateway = route.gateway ?? ""
+                    $0.gateway = route.gateway
                     $0.interface = route.interface
-                    $0.mtu = UInt32(clamping: route.mtu ?? 0)
-                    $0.source = route.source ?? ""
+                    $0.mtu = UInt32(clamping: route.mtu)
+                    $0.source = route.source
                     $0.scope = UInt32(clamping: route.scope)
                 }
             }

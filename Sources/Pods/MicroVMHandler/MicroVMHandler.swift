@@ -122,7 +122,7 @@ public final class MicroVMHandler: RuntimeHandler {
     private func acquireDevices(_ names: MachineNames, _ ledger: Ledger) async throws {
         try await ledger.acquire(.scratchDisk, names.scratchDisk) { try scratch.create(names.scratchDisk) }
         try await ledger.acquire(.tap, names.tap, ["namespace": names.networkNamespace]) {
-            try networks.createTap(name: names.tap, uid: configuration.qemuUID, gid: configuration.qemuGID)
+            try await networks.createTap(name: names.tap, uid: configuration.qemuUID, gid: configuration.qemuGID)
         }
         guard configuration.vsock == .vhostUser else { return }
         do {

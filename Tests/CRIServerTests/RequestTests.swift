@@ -1,0 +1,153 @@
+import CRI
+import Errors
+import Foundation
+import GRPC
+import Pods
+import Testing
+
+@testable import CRIServer
+
+@Suite struct SandboxRequestTests {
+    private static func valid(_ change: (inout CRIPodSandboxConfig) -> Void = { _ in }) -> CRIPodSandboxConfig {
+        .with {
+            $0.metadata = .with {
+                $0.name = "pod"
+                $0.uid = "u"
+                $0.namespace = "default"
+            }
+            change(&$0)
+        }
+    }
+
+    private func refuses(_ field: String, _ change: (inout CRIPodSandboxConfig) -> Void) {
+        let error = #expect(throws: SwiftletError.self) { try SandboxRequest.spec(Self.valid(change), handler: "") }
+        #expect(error?.code == .invalidArgument)
+        #expect(error?.message.contains(field) == true, "\(error?.message ?? "")")
+        #expect((error?.message.utf8.count ?? 0) < 400)
+    }
+
+    @Test func missingMetadataIsNamed() {
+        let error = #expect(throws: SwiftletError.self) { try SandboxRequest.spec(CRIPodSandboxConfig(), handler: "") }
+        #expect(error?.message.contains("metadata") == true)
+        refuses("metadata.name") { $0.metadata.name = "" }
+        refuses("metadata.uid") { $0.metadata.uid = "" }
+        refuses("metadata.namespace") { $0.metadata.namespace = "" }
+    }
+
+    @Test(arguments: ["../../etc", "a/b", "a\u{0}b", String(repeating: "n", count: 10000), "..", "a\nb"])
+    func namesThatCouldLeaveAPathAreRefused(_ name: String) {
+        refuses("metadata.name") { $0.metadata.name = name }
+        refuses("metadata.uid") { $0.metadata.uid = name }
+        refuses("metadata.namespace") { $0.metadata.namespace = name }
+    }
+
+    @Test func badFieldsAreNamed() {
+        refuses("hostname") { $0.hostname = "-bad-" }
+        refuses("hostname") { $0.hostname = String(repeating: "h", count: 65) }
+        refuses("log_directory") { $0.logDirectory = "relative" }
+        refuses("log_directory") { $0.logDirectory = "/var/../etc" }
+        refuses("dns_config.servers") { $0.dnsConfig.servers = ["1.1.1.1\nnameserver 6.6.6.6"] }
+        refuses("port_mappings") { $0.portMappings = [.with { $0.hostPort = 70000; $0.containerPort = 80 }] }
+        refuses("memory_limit_in_bytes") { $0.linux.resources.memoryLimitInBytes = -1 }
+        refuses("cgroup_parent") { $0.linux.cgroupParent = "kubepods" }
+        for path: WritableKeyPath<CRINamespaceOption, CRINamespaceMode> & Sendable in [\.network, \.pid, \.ipc] {
+            refuses("namespace_options") { $0.linux.securityContext.namespaceOptions[keyPath: path] = .node }
+        }
+    }
+
+    @Test func theMachineIsSizedFromResourcesAndOverhead() throws {
+        let spec = try SandboxRequest.spec(
+            Self.valid {
+                $0.linux.resources.memoryLimitInBytes = 1 << 30
+                $0.linux.overhead.memoryLimitInBytes = 64 << 20
+                $0.linux.resources.cpuQuota = 150_000
+                $0.linux.resources.cpuPeriod = 100_000
+            }, handler: "microvm")
+        #expect(spec.memoryBytes == (1 << 30) + (64 << 20))
+        #expect(spec.milliCPUs == 1500)
+        #expect(spec.runtimeHandler == "microvm")
+    }
+}
+
+@Suite struct ContainerRequestTests {
+    private static func valid(_ change: (inout CRIContainerConfig) -> Void = { _ in }) -> CRIContainerConfig {
+        .with {
+            $0.metadata.name = "c"
+            $0.image.image = "localhost/x:1"
+            change(&$0)
+        }
+    }
+
+    private func refuses(
+        _ field: String, _ code: SwiftletError.Code = .invalidArgument, _ change: (inout CRIContainerConfig) -> Void
+    ) {
+        let error = #expect(throws: SwiftletError.self) { try ContainerRequest.spec(Self.valid(change)) }
+        #expect(error?.code == code)
+        #expect(error?.message.contains(field) == true, "\(error?.message ?? "")")
+    }
+
+    @Test func badFieldsAreNamed() {
+        refuses("metadata") { $0.clearMetadata() }
+        refuses("image") { $0.image.image = "" }
+        refuses("log_path") { $0.logPath = "../../etc/passwd" }
+        refuses("log_path") { $0.logPath = "/etc/passwd" }
+        refuses("envs") { $0.envs = [.with { $0.key = "A=B" }] }
+        refuses("envs") { $0.envs = [.with { $0.key = "A"; $0.value = Data([0xFF, 0xFE]) }] }
+        refuses("command") { $0.command = ["a\u{0}b"] }
+        refuses("run_as_user") { $0.linux.securityContext.runAsUser.value = -1 }
+        refuses("run_as_user") { $0.linux.securityContext.runAsUser.value = 1 << 32 }
+        refuses("run_as_group") { $0.linux.securityContext.runAsGroup.value = 5 }
+        refuses("masked_paths") { $0.linux.securityContext.maskedPaths = ["proc"] }
+        refuses("oom_score_adj") { $0.linux.resources.oomScoreAdj = 2000 }
+        refuses("unified") { $0.linux.resources.unified = ["../memory.max": "1"] }
+        refuses("cpu_shares") { $0.linux.resources.cpuShares = -5 }
+    }
+
+    @Test func whatIsNotBuiltYetIsRefusedByName() {
+        refuses("mounts", .unimplemented) { $0.mounts = [.with { $0.containerPath = "/data"; $0.hostPath = "/srv" }] }
+        refuses("devices", .unimplemented) { $0.devices = [.with { $0.containerPath = "/dev/x" }] }
+        refuses("seccomp", .unimplemented) { $0.linux.securityContext.seccomp.profileType = .localhost }
+    }
+
+    @Test func resourcesBecomeCgroupFiles() throws {
+        let spec = try ContainerRequest.spec(
+            Self.valid {
+                $0.linux.resources = .with {
+                    $0.cpuShares = 1024
+                    $0.cpuQuota = 50_000
+                    $0.cpuPeriod = 100_000
+                    $0.memoryLimitInBytes = 64 << 20
+                    $0.unified = ["pids.max": "50"]
+                }
+            })
+        #expect(spec.cgroup == ["cpu.weight": "39", "cpu.max": "50000 100000", "memory.max": "67108864", "pids.max": "50"])
+    }
+
+    @Test func everySignalOfTheInterfaceHasANumber() throws {
+        for signal in CRISignal.allCases where signal != .runtimeDefault {
+            let name = try SignalMessage.name(of: signal)
+            let number = try SignalName.number(of: name)
+            let back = try SignalMessage.name(of: SignalMessage.signal(numbered: number))
+            #expect(try SignalName.number(of: back) == number)
+        }
+        #expect(SignalMessage.signal(numbered: 15) == .sigterm)
+    }
+}
+
+@Suite struct ErrorMappingTests {
+    @Test func everyCodeKeepsItsName() {
+        for (code, status) in [
+            (SwiftletError.Code.notFound, GRPCStatus.Code.notFound), (.invalidArgument, .invalidArgument), (.unavailable, .unavailable),
+            (.failedPrecondition, .failedPrecondition), (.deadlineExceeded, .deadlineExceeded), (.dataLoss, .dataLoss),
+        ] {
+            #expect(ErrorMapping.status(of: SwiftletError(code, "x")).code == status)
+        }
+        #expect(ErrorMapping.status(of: CancellationError()).code == .cancelled)
+    }
+
+    @Test func causesAreTold() {
+        let inner = SwiftletError(.unavailable, "no route")
+        let status = ErrorMapping.status(of: SwiftletError(.internal, "pull", cause: inner))
+        #expect(status.message == "pull: no route")
+    }
+}

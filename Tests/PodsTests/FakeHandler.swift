@@ -1,0 +1,154 @@
+import AgentProtocol
+import Errors
+import Foundation
+import GRDB
+import Images
+import Logging
+import Network
+import State
+import Synchronization
+
+@testable import Pods
+
+extension AttachedNetwork {
+    static let sample = AttachedNetwork(
+        interfaceName: "eth0", mac: "0a:58:0a:58:00:05", mtu: 1500, addresses: ["10.88.0.5/16"], routes: [])
+}
+
+/// Where and how a `FakeHandler` misbehaves.
+enum Injection: Sendable, Hashable, CaseIterable {
+    case none
+    case failNetwork
+    case failMachine
+    case failAgent
+    case hangAgent
+}
+
+/// A handler without machines, for failure injection. It records what exists.
+final class FakeHandler: RuntimeHandler {
+    struct State {
+        var existing: Set<String> = []
+        var injection = Injection.none
+        var failReleases: Set<ResourceKind> = []
+        var hangReleases: Set<ResourceKind> = []
+        var released: [String] = []
+        var starts = 0
+        var machines: [String: FakeMachine] = [:]
+    }
+
+    let name = "fake"
+    let state = Mutex(State())
+
+    var existing: Set<String> { state.withLock { $0.existing } }
+    var starts: Int { state.withLock { $0.starts } }
+    func inject(_ injection: Injection) { state.withLock { $0.injection = injection } }
+    func machine(of id: String) -> FakeMachine? { state.withLock { $0.machines[id] } }
+
+    func start(
+        _ id: String, _ spec: SandboxSpec, ledger: Ledger, report: @Sendable (SandboxProgress) async throws -> Void
+    ) async throws -> any SandboxMachine {
+        let injection = state.withLock { state in
+            state.starts += 1
+            return state.injection
+        }
+        try await acquire(.networkNamespace, "netns-\(id)", ledger)
+        if injection == .failNetwork { throw SwiftletError(.unavailable, "attach the network: injected") }
+        try await acquire(.networkAttachment, "cni-\(id)", ledger)
+        try await report(.networked(.sample))
+        try await acquire(.tap, "tap-\(id)", ledger)
+        try await report(.booting)
+        try await acquire(.machine, "vm-\(id)", ledger)
+        if injection == .failMachine { throw SwiftletError(.internal, "boot the machine: injected") }
+        if injection == .failAgent { throw SwiftletError(.deadlineExceeded, "boot the guest: injected") }
+        if injection == .hangAgent { try await Task.sleep(for: .seconds(3600)) }
+        let machine = FakeMachine()
+        state.withLock { $0.machines[id] = machine }
+        return machine
+    }
+
+    private func acquire(_ kind: ResourceKind, _ name: String, _ ledger: Ledger) async throws {
+        try await ledger.acquire(kind, name) { _ = state.withLock { $0.existing.insert(name) } }
+    }
+
+    func reattach(_ id: String, _ spec: SandboxSpec, network: AttachedNetwork, ledger: Ledger) async throws -> any SandboxMachine {
+        guard let machine = machine(of: id) else { throw SwiftletError(.unavailable, "machine is gone") }
+        return machine
+    }
+
+    func release(_ entry: LedgerEntry) async throws {
+        let (fails, hangs) = state.withLock { ($0.failReleases.contains(entry.kind), $0.hangReleases.contains(entry.kind)) }
+        if hangs { try await Task.sleep(for: .seconds(3600)) }
+        if fails { throw SwiftletError(.internal, "injected") }
+        state.withLock { state in
+            state.existing.remove(entry.name)
+            state.released.append(entry.kind.rawValue)
+        }
+    }
+
+    func obstacle() async -> String? { nil }
+    func networkObstacle() async -> String? { nil }
+}
+
+/// A machine that never answers about containers; only its end can be injected.
+final class FakeMachine: SandboxMachine {
+    let details: [String: String] = [:]
+    private let end = AsyncStream<String>.makeStream()
+
+    func die(_ reason: String) { end.continuation.yield(reason) }
+
+    func lost() async -> String {
+        for await reason in end.stream { return reason }
+        return "cancelled"
+    }
+
+    func createContainer(_ id: String, _ plan: ContainerPlan) async throws {}
+    func startContainer(_ id: String) async throws {}
+    func waitForExit(_ id: String) async throws -> ProcessExit { try await Task.sleep(for: .seconds(3600)); return .init(code: 0, outOfMemory: false) }
+    func signal(_ id: String, _ signal: Int32, all: Bool) async throws {}
+    func deleteContainer(_ id: String) async throws {}
+    func pumpOutput(_ id: String, into sink: any OutputSink) async throws {}
+    func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
+        ExecResult(stdout: [], stderr: [], exitCode: 0)
+    }
+    func requestShutdown() async {}
+}
+
+/// A registry over a `FakeHandler` in a directory of its own.
+struct FakeNode {
+    let directory: String
+    let handler: FakeHandler
+    let database: StateDatabase
+    let images: ImageStore
+    let registry: PodRegistry
+
+    init(handler: FakeHandler = FakeHandler(), directory: String? = nil) async throws {
+        let directory = directory ?? NSTemporaryDirectory() + "swiftlet-pods-" + UUID().uuidString
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        self.directory = directory
+        self.handler = handler
+        database = try StateDatabase(path: directory + "/state.sqlite")
+        var logger = Logger(label: "test")
+        logger.logLevel = .critical
+        images = try await ImageStore(
+            configuration: ImageStoreConfiguration(root: directory + "/images"), database: database, logger: logger)
+        var deadlines = PodDeadlines()
+        deadlines.release = .milliseconds(500)
+        deadlines.sandboxStart = .seconds(20)
+        registry = PodRegistry(
+            handlers: [handler], images: images, database: database, stateDirectory: directory, deadlines: deadlines, logger: logger)
+    }
+
+    func ledger() async throws -> [String] {
+        try await database.read { try ResourceRecord.fetchAll($0) }.map { "\($0.kind) \($0.name)" }
+    }
+
+    func close() async {
+        registry.close()
+        await images.shutdown()
+        try? FileManager.default.removeItem(atPath: directory)
+    }
+
+    static func spec(_ name: String = "pod") -> SandboxSpec {
+        SandboxSpec(metadata: .init(name: name, uid: "u-" + name, namespace: "default", attempt: 0))
+    }
+}

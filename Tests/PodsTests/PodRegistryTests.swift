@@ -1,0 +1,186 @@
+import Errors
+import Testing
+
+@testable import Pods
+
+@Suite struct PodRegistryTests {
+    @Test func aSandboxIsReadyAndThenLeavesNothing() async throws {
+        let node = try await FakeNode()
+        let id = try await node.registry.runSandbox(FakeNode.spec())
+        #expect(try node.registry.sandbox(id).isReady)
+        #expect(try node.registry.sandbox(id).addresses == ["10.88.0.5"])
+        #expect(try await node.ledger().count == 4)
+        try await node.registry.stopSandbox(id)
+        try await node.registry.stopSandbox(id)
+        #expect(try node.registry.sandbox(id).state == .stopped)
+        #expect(try await node.ledger().isEmpty)
+        #expect(node.handler.existing.isEmpty)
+        #expect(node.handler.state.withLock { $0.released } == ["machine", "tap", "networkAttachment", "networkNamespace"])
+        try await node.registry.removeSandbox(id)
+        try await node.registry.removeSandbox(id)
+        #expect(node.registry.sandboxes().isEmpty)
+        await node.close()
+    }
+
+    @Test(arguments: [Injection.failNetwork, .failMachine, .failAgent])
+    func aFailedStartLeavesNothing(_ injection: Injection) async throws {
+        let node = try await FakeNode()
+        node.handler.inject(injection)
+        let error = await #expect(throws: SwiftletError.self) { try await node.registry.runSandbox(FakeNode.spec()) }
+        #expect(error?.message.contains("injected") == true)
+        #expect(error?.message.contains("default/pod") == true)
+        #expect(node.handler.existing.isEmpty)
+        #expect(try await node.ledger().isEmpty)
+        #expect(node.registry.sandboxes().isEmpty)
+        node.handler.inject(.none)
+        _ = try await node.registry.runSandbox(FakeNode.spec())
+        await node.close()
+    }
+
+    @Test func whatCannotBeReleasedStaysListedAndIsRetried() async throws {
+        let node = try await FakeNode()
+        let id = try await node.registry.runSandbox(FakeNode.spec())
+        node.handler.state.withLock { $0.failReleases = [.tap] }
+        let error = await #expect(throws: SwiftletError.self) { try await node.registry.stopSandbox(id) }
+        #expect(error?.message.contains("tap tap-\(id)") == true)
+        #expect(try node.registry.sandbox(id).pendingReleases == ["tap tap-\(id)"])
+        #expect(try node.registry.sandbox(id).isReady == false)
+        #expect(node.handler.existing == ["tap-\(id)"])
+        node.handler.state.withLock { $0.failReleases = [] }
+        try await node.registry.stopSandbox(id)
+        #expect(node.handler.existing.isEmpty)
+        #expect(try await node.ledger().isEmpty)
+        await node.close()
+    }
+
+    @Test func aHungReleaseIsLeftBehindAtItsDeadline() async throws {
+        let node = try await FakeNode()
+        let id = try await node.registry.runSandbox(FakeNode.spec())
+        node.handler.state.withLock { $0.hangReleases = [.machine] }
+        await #expect(throws: SwiftletError.self) { try await node.registry.stopSandbox(id) }
+        #expect(node.handler.existing == ["vm-\(id)"])
+        #expect(try await node.ledger() == ["machine vm-\(id)"])
+        await node.close()
+    }
+
+    @Test func aRetriedRequestJoinsTheAttemptInFlight() async throws {
+        let node = try await FakeNode()
+        async let first = node.registry.runSandbox(FakeNode.spec())
+        async let second = node.registry.runSandbox(FakeNode.spec())
+        async let third = node.registry.runSandbox(FakeNode.spec())
+        let ids = try await [first, second, third]
+        #expect(node.handler.starts == 1 || Set(ids).count == 1)
+        #expect(Set(ids).count == 1)
+        await node.close()
+    }
+
+    @Test func aDuplicateIsRefusedWithTheIdOfTheFirst() async throws {
+        let node = try await FakeNode()
+        let id = try await node.registry.runSandbox(FakeNode.spec())
+        let error = await #expect(throws: SwiftletError.self) { try await node.registry.runSandbox(FakeNode.spec()) }
+        #expect(error?.code == .alreadyExists)
+        #expect(error?.message.contains(id) == true)
+        await node.close()
+    }
+
+    @Test func aStopEndsAStartThatHangs() async throws {
+        let node = try await FakeNode()
+        node.handler.inject(.hangAgent)
+        let start = Task { try await node.registry.runSandbox(FakeNode.spec()) }
+        while node.registry.sandboxes().first?.state.name != "booting" { await Task.yield() }
+        let id = try #require(node.registry.sandboxes().first?.id)
+        while !node.handler.existing.contains("vm-\(id)") { await Task.yield() }
+        try await node.registry.stopSandbox(id)
+        await #expect(throws: SwiftletError.self) { try await start.value }
+        #expect(node.handler.existing.isEmpty)
+        #expect(try await node.ledger().isEmpty)
+        await node.close()
+    }
+
+    @Test func aLostMachineMakesTheSandboxNotReadyAndReleasesIt() async throws {
+        let node = try await FakeNode()
+        let id = try await node.registry.runSandbox(FakeNode.spec())
+        node.handler.machine(of: id)?.die("the guest crashed")
+        while !node.handler.existing.isEmpty { await Task.yield() }
+        #expect(try node.registry.sandbox(id).state == .failed(step: "machine lost: the guest crashed"))
+        try await node.registry.stopSandbox(id)
+        try await node.registry.removeSandbox(id)
+        #expect(node.registry.sandboxes().isEmpty)
+        await node.close()
+    }
+
+    @Test func anUnknownHandlerIsNamed() async throws {
+        let node = try await FakeNode()
+        var spec = FakeNode.spec()
+        spec.runtimeHandler = "gvisor"
+        let error = await #expect(throws: SwiftletError.self) { try await node.registry.runSandbox(spec) }
+        #expect(error?.code == .invalidArgument)
+        #expect(error?.message.contains("gvisor") == true)
+        await node.close()
+    }
+
+    @Test func idsThatNeverExistedCanBeStoppedAndRemoved() async throws {
+        let node = try await FakeNode()
+        try await node.registry.stopSandbox("abc")
+        try await node.registry.removeSandbox("abc")
+        try await node.registry.stopContainer("abc", timeout: .zero)
+        try await node.registry.removeContainer("abc")
+        #expect(throws: SwiftletError.self) { try node.registry.sandbox("abc") }
+        await #expect(throws: SwiftletError.self) { try await node.registry.stopSandbox("../x") }
+        await node.close()
+    }
+
+    // MARK: Recovery
+
+    @Test func aRestartFindsReadySandboxesAgain() async throws {
+        let node = try await FakeNode()
+        let id = try await node.registry.runSandbox(FakeNode.spec())
+        node.registry.close()
+        let next = try await FakeNode(handler: node.handler, directory: node.directory)
+        try await next.registry.recover()
+        #expect(try next.registry.sandbox(id).isReady)
+        try await next.registry.stopSandbox(id)
+        #expect(node.handler.existing.isEmpty)
+        await next.close()
+    }
+
+    @Test func aRestartReleasesWhatAnInterruptedStartHeld() async throws {
+        let node = try await FakeNode()
+        node.handler.inject(.hangAgent)
+        let start = Task { try? await node.registry.runSandbox(FakeNode.spec()) }
+        while !node.handler.existing.contains(where: { $0.hasPrefix("vm-") }) { await Task.yield() }
+        let next = try await FakeNode(handler: node.handler, directory: node.directory)
+        try await next.registry.recover()
+        #expect(node.handler.existing.isEmpty)
+        #expect(next.registry.sandboxes().isEmpty)
+        #expect(try await next.ledger().isEmpty)
+        start.cancel()
+        await next.close()
+    }
+
+    @Test func aRestartMarksASandboxWhoseMachineIsGone() async throws {
+        let node = try await FakeNode()
+        let id = try await node.registry.runSandbox(FakeNode.spec())
+        node.handler.state.withLock { $0.machines = [:] }
+        let next = try await FakeNode(handler: node.handler, directory: node.directory)
+        try await next.registry.recover()
+        #expect(try next.registry.sandbox(id).isReady == false)
+        #expect(node.handler.existing.isEmpty)
+        await next.close()
+    }
+}
+
+@Suite struct DeadlineTests {
+    @Test func anOperationThatIgnoresCancellationIsLeftBehind() async {
+        let error = await #expect(throws: SwiftletError.self) {
+            try await withDeadline(.milliseconds(50), "step") {
+                await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+            }
+        }
+        #expect(error?.code == .deadlineExceeded)
+    }
+
+    @Test func aResultInTimeIsReturned() async throws {
+        #expect(try await withDeadline(.seconds(60), "step") { 7 } == 7)
+    }
+}

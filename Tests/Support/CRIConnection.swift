@@ -1,0 +1,26 @@
+import CRI
+import GRPC
+import SwiftProtobuf
+
+/// A CRI client for tests and measurements: typed calls, errors as the server sent them.
+public struct CRIConnection: Sendable {
+    private let client: GRPCClient
+    private let version: CRIVersion
+
+    public init(endpoint: String, version: CRIVersion = .v1) throws {
+        client = GRPCClient(endpoint: try Endpoint(parsing: endpoint))
+        self.version = version
+    }
+
+    /// - Throws: `GRPCStatus`.
+    public func call<Request, Response>(
+        _ method: RPCDescriptor<Request, Response>, _ request: Request, timeout: Duration = .seconds(240)
+    ) async throws -> Response {
+        let reply = try await client.unary(method.path(version: version), try request.serializedBytes(), timeout: timeout)
+        return try Response(serializedBytes: reply)
+    }
+
+    public func close() async {
+        await client.close()
+    }
+}

@@ -1,0 +1,61 @@
+import Foundation
+import Linux
+
+/// Everything that a pod could leave behind on the node, for comparison before and after.
+struct Footprint: Equatable, CustomStringConvertible {
+    var lines: Set<String>
+
+    /// - Parameter node: whose directories are looked at; files that a daemon keeps for good are left out.
+    static func now(_ node: Node) async throws -> Footprint {
+        var lines: Set<String> = []
+        for command in [
+            ["/sbin/ip", "-o", "link"], ["/sbin/ip", "-o", "addr"], ["/usr/sbin/iptables-save"], ["/sbin/tc", "qdisc"],
+        ] {
+            let result = try await Spawn.run(command[0], Array(command.dropFirst()), deadline: .seconds(10))
+            for line in String(decoding: result.stdout, as: UTF8.self).split(separator: "\n") where !line.hasPrefix("#") {
+                lines.insert("\(command[0]) \(normalised(String(line)))")
+            }
+        }
+        for line in try String(contentsOfFile: "/proc/self/mounts", encoding: .utf8).split(separator: "\n") {
+            lines.insert("mount \(line)")
+        }
+        for process in processes() { lines.insert("process \(process)") }
+        for directory in [node.run, node.root] {
+            for case let path as String in FileManager.default.enumerator(atPath: directory) ?? .init() where !isKept(path) {
+                lines.insert("file \(directory)/\(path)")
+            }
+        }
+        return Footprint(lines: lines)
+    }
+
+    /// What is here and was not there.
+    func added(since earlier: Footprint) -> [String] {
+        lines.subtracting(earlier.lines).sorted()
+    }
+
+    var description: String { lines.sorted().joined(separator: "\n") }
+
+    /// Counters, indexes, states and lifetimes change without anything being leaked.
+    private static func normalised(_ line: String) -> String {
+        line.replacing(/^\d+: /, with: "").replacing(/\[\d+:\d+\]/, with: "").replacing(/(state|mode|qlen|group|valid_lft|preferred_lft) \S+/, with: "")
+            .replacing(/<[^>]*>/, with: "").replacing(/(inet6|link-netnsid|link\/ether|brd) \S+/, with: "").replacing(/\d+sec/, with: "")
+    }
+
+    /// Command lines of the processes in this network namespace that a pod could own.
+    private static func processes() -> [String] {
+        let own = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/net")
+        return ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).filter { Int($0) != nil }.compactMap { pid in
+            guard (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/ns/net")) == own,
+                let data = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline")
+            else { return nil }
+            let command = String(decoding: data, as: UTF8.self).replacingOccurrences(of: "\0", with: " ")
+            return command.contains("qemu") || command.contains("vsockd") ? "\(pid) \(command.prefix(120))" : nil
+        }
+    }
+
+    /// Caches, databases and logs of the daemon itself; in host-local's directory all but addresses.
+    private static func isKept(_ path: String) -> Bool {
+        if path.hasPrefix("ipam") { return !path.contains("/10.") }
+        return ["libvirt", "state.sqlite", "swiftletd.log", "logs", "images"].contains { path.hasPrefix($0) }
+    }
+}

@@ -1,0 +1,128 @@
+import CRI
+import Errors
+import Foundation
+import Support
+
+/// Shorthand for what most tests do.
+extension Node {
+    static let image = "localhost/swiftlet/sample:latest"
+
+    nonisolated func podConfig(_ name: String, _ change: (inout CRIPodSandboxConfig) -> Void = { _ in }) -> CRIPodSandboxConfig {
+        .with {
+            $0.metadata = .with {
+                $0.name = name
+                $0.uid = "uid-" + name
+                $0.namespace = "test"
+            }
+            $0.hostname = name
+            $0.logDirectory = logs
+            $0.dnsConfig = .with {
+                $0.servers = ["10.88.0.1"]
+                $0.searches = ["test.svc"]
+                $0.options = ["ndots:5"]
+            }
+            change(&$0)
+        }
+    }
+
+    func runPod(_ name: String, _ change: (inout CRIPodSandboxConfig) -> Void = { _ in }) async throws -> String {
+        let config = podConfig(name, change)
+        return try await cri.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }).podSandboxID
+    }
+
+    func createContainer(
+        in pod: String, _ name: String, _ command: [String], image: String = Node.image,
+        _ change: (inout CRIContainerConfig) -> Void = { _ in }
+    ) async throws -> String {
+        let config = CRIContainerConfig.with {
+            $0.metadata.name = name
+            $0.image.image = image
+            $0.command = command
+            $0.logPath = "\(name).log"
+            change(&$0)
+        }
+        return try await cri.call(
+            RuntimeRPC.createContainer,
+            .with {
+                $0.podSandboxID = pod
+                $0.config = config
+            }
+        ).containerID
+    }
+
+    func start(_ container: String) async throws {
+        _ = try await cri.call(RuntimeRPC.startContainer, .with { $0.containerID = container })
+    }
+
+    func runContainer(
+        in pod: String, _ name: String, _ command: [String], _ change: (inout CRIContainerConfig) -> Void = { _ in }
+    ) async throws -> String {
+        let id = try await createContainer(in: pod, name, command, change)
+        try await start(id)
+        return id
+    }
+
+    /// Waits for the container's end and returns its status.
+    func exit(of container: String, within limit: Duration = .seconds(120)) async throws -> CRIContainerStatus {
+        let deadline = ContinuousClock.now + limit
+        while ContinuousClock.now < deadline {
+            let status = try await self.status(of: container)
+            if status.state == .containerExited { return status }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+        throw SwiftletError(.deadlineExceeded, "container \(container) still runs; daemon: \(tail(daemonLog))")
+    }
+
+    func status(of container: String) async throws -> CRIContainerStatus {
+        try await cri.call(RuntimeRPC.containerStatus, .with { $0.containerID = container }).status
+    }
+
+    func podStatus(_ pod: String, verbose: Bool = false) async throws -> CRIPodSandboxStatusResponse {
+        try await cri.call(
+            RuntimeRPC.podSandboxStatus,
+            .with {
+                $0.podSandboxID = pod
+                $0.verbose = verbose
+            })
+    }
+
+    func exec(_ container: String, _ command: [String], timeout: Int64 = 60) async throws -> CRIExecSyncResponse {
+        try await cri.call(
+            RuntimeRPC.execSync,
+            .with {
+                $0.containerID = container
+                $0.cmd = command
+                $0.timeout = timeout
+            })
+    }
+
+    func shell(_ container: String, _ script: String) async throws -> String {
+        let result = try await exec(container, ["/bin/sh", "-c", script])
+        return String(decoding: result.stdout + result.stderr, as: UTF8.self)
+    }
+
+    func stopPod(_ pod: String) async throws {
+        _ = try await cri.call(RuntimeRPC.stopPodSandbox, .with { $0.podSandboxID = pod })
+    }
+
+    func removePod(_ pod: String) async throws {
+        _ = try await cri.call(RuntimeRPC.removePodSandbox, .with { $0.podSandboxID = pod })
+    }
+
+    /// The contents of a log, without time stamps: "stdout F text".
+    nonisolated func log(_ name: String) throws -> [String] {
+        try String(contentsOfFile: "\(logs)/\(name).log", encoding: .utf8).split(separator: "\n").map {
+            String($0.drop { $0 != " " }.dropFirst())
+        }
+    }
+
+    func loadSampleImage() async throws {
+        let archive = environment.guest + "/samples.tar"
+        _ = try await cri.call(
+            OperatorRPC.loadImage,
+            .with {
+                $0.path = archive
+                $0.reference = Node.image
+            })
+    }
+}

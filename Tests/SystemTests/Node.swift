@@ -1,0 +1,185 @@
+import CRI
+import Errors
+import Foundation
+import GRPC
+import Glibc
+import Linux
+import Support
+import Testing
+
+/// A node of the test's own: swiftletd with its own directories, CNI configuration and embedded libvirt, inside the network
+/// namespace that the run was started in.
+actor Node {
+    /// What the run was started with (see the Makefile).
+    struct Environment: Sendable {
+        var build: String
+        var guest: String
+
+        static func current() throws -> Environment {
+            let variables = ProcessInfo.processInfo.environment
+            guard let build = variables["SWIFTLET_BUILD"], let guest = variables["SWIFTLET_GUEST"] else {
+                throw SwiftletError(.failedPrecondition, "SWIFTLET_BUILD and SWIFTLET_GUEST are not set; use make test")
+            }
+            // Pod addresses must never exist in the machine's own network.
+            let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/net")
+            let machine = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/1/ns/net")
+            guard own != machine else {
+                throw SwiftletError(.failedPrecondition, "system tests run in a network namespace of their own; use make test")
+            }
+            return Environment(build: build, guest: guest)
+        }
+    }
+
+    /// Changes to the daemon's configuration.
+    struct Options: Sendable {
+        var kernel: String?
+        var initramfs: String?
+        var bootTimeout = 60
+        var libvirt = "embed"
+        var memory = 256
+        var cni: String?
+    }
+
+    nonisolated let name: String
+    nonisolated let root: String
+    nonisolated let run: String
+    nonisolated let endpoint: String
+    nonisolated let environment: Environment
+    private let options: Options
+    private var process: Process?
+    private var connection: CRIConnection?
+
+    init(_ name: String, options: Options = Options()) throws {
+        environment = try Environment.current()
+        self.name = name
+        self.options = options
+        root = "/tmp/swiftlet-test/\(name)"
+        run = "/run/swiftlet-test/\(name)"
+        endpoint = "unix://\(run)/swiftletd.sock"
+    }
+
+    nonisolated var images: String { root + "/images" }
+    nonisolated var logs: String { root + "/logs" }
+
+    var cri: CRIConnection {
+        get throws {
+            guard let connection else { throw SwiftletError(.failedPrecondition, "node \(name) is not started") }
+            return connection
+        }
+    }
+
+    /// Writes the configuration and starts the daemon; returns when it serves.
+    func start() async throws {
+        for directory in [root, run, logs, root + "/net.d"] {
+            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        }
+        try configuration().write(toFile: root + "/swiftletd.toml", atomically: true, encoding: .utf8)
+        try (options.cni ?? Self.bridge(name, root)).write(toFile: root + "/net.d/10-test.conflist", atomically: true, encoding: .utf8)
+        try await launch()
+    }
+
+    /// Starts the daemon again over the same state.
+    func launch() async throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: environment.build + "/swiftletd")
+        process.arguments = ["--config", root + "/swiftletd.toml", "--log-level", "debug"]
+        if !FileManager.default.fileExists(atPath: daemonLog) { FileManager.default.createFile(atPath: daemonLog, contents: nil) }
+        let log = try FileHandle(forWritingTo: URL(fileURLWithPath: daemonLog))
+        try log.seekToEnd()
+        process.standardError = log
+        process.standardOutput = log
+        try process.run()
+        self.process = process
+        let connection = try CRIConnection(endpoint: endpoint)
+        self.connection = connection
+        let deadline = ContinuousClock.now + .seconds(60)
+        while true {
+            do {
+                _ = try await connection.call(RuntimeRPC.version, CRIVersionRequest(), timeout: .seconds(2))
+                return
+            } catch {
+                guard process.isRunning, ContinuousClock.now < deadline else {
+                    throw SwiftletError(.unavailable, "swiftletd did not start: \(tail(daemonLog))", cause: error)
+                }
+                try await Task.sleep(for: .milliseconds(50))
+            }
+        }
+    }
+
+    nonisolated var daemonLog: String { root + "/swiftletd.log" }
+
+    /// Ends the daemon as an operator would.
+    func stop() async {
+        await connection?.close()
+        connection = nil
+        process?.terminate()
+        await waitForEnd()
+    }
+
+    /// SIGKILL: pods must not notice.
+    func kill() async {
+        await connection?.close()
+        connection = nil
+        if let process { Glibc.kill(process.processIdentifier, SIGKILL) }
+        await waitForEnd()
+    }
+
+    private func waitForEnd() async {
+        guard let process else { return }
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            DispatchQueue.global().async {
+                process.waitUntilExit()
+                continuation.resume()
+            }
+        }
+        self.process = nil
+    }
+
+    /// Removes all pods, ends the daemon and deletes its directories.
+    func destroy() async {
+        if let cri = try? cri {
+            let pods = (try? await cri.call(RuntimeRPC.listPodSandbox, CRIListPodSandboxRequest()).items) ?? []
+            for pod in pods { _ = try? await cri.call(RuntimeRPC.removePodSandbox, .with { $0.podSandboxID = pod.id }) }
+        }
+        await stop()
+        try? FileManager.default.removeItem(atPath: run)
+        if ProcessInfo.processInfo.environment["SWIFTLET_KEEP"] == nil { try? FileManager.default.removeItem(atPath: root) }
+    }
+
+    private func configuration() -> String {
+        """
+        endpoint = "\(endpoint)"
+        root = "\(root)"
+        run = "\(run)"
+
+        [machine]
+        kernel = "\(options.kernel ?? environment.guest + "/vmlinuz")"
+        initramfs = "\(options.initramfs ?? environment.guest + "/initramfs.img")"
+        accelerator = "tcg"
+        libvirt = "\(options.libvirt)"
+        default_memory_mib = \(options.memory)
+        boot_timeout_seconds = \(options.bootTimeout)
+
+        [network]
+        cni_config_dir = "\(root)/net.d"
+        cni_plugin_dirs = ["/usr/lib/cni"]
+        """
+    }
+
+    /// Debian's bridge, host-local and portmap plugins.
+    private static func bridge(_ name: String, _ root: String) -> String {
+        """
+        {"cniVersion": "1.0.0", "name": "\(name)", "plugins": [
+          {"type": "bridge", "bridge": "sw-\(name)", "isGateway": true, "ipMasq": false, "hairpinMode": true,
+           "ipam": {"type": "host-local", "dataDir": "\(root)/ipam", "ranges": [[{"subnet": "10.88.0.0/16"}]],
+                    "routes": [{"dst": "0.0.0.0/0"}]}},
+          {"type": "portmap", "capabilities": {"portMappings": true}}
+        ]}
+        """
+    }
+
+    nonisolated func tail(_ path: String) -> String {
+        let text = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
+        return String(text.suffix(1500))
+    }
+}
