@@ -51,7 +51,8 @@ public final class GRPCClient: Sendable {
         }
     }
 
-    /// Cancels the calls under way and closes the connection. Later calls fail with `unavailable`.
+    /// Cancels the calls under way and returns when they have ended; the connection goes when no
+    /// stream is held any longer. Later calls fail with `unavailable`.
     public func close() async {
         core.close()
         await core.ended()
@@ -90,8 +91,15 @@ final class ClientCore: @unchecked Sendable {
         /// Calls alive, including those that have ended but are still referred to.
         var count = 0
         var closed = false
-        var ended = false
+        var released = false
         var waiters: [CheckedContinuation<Void, Never>] = []
+
+        /// Who waits for the last call's end, once it has come.
+        mutating func takeWaiters() -> [CheckedContinuation<Void, Never>] {
+            guard closed, calls.isEmpty else { return [] }
+            defer { waiters = [] }
+            return waiters
+        }
     }
 
     let endpoint: Endpoint
@@ -152,42 +160,45 @@ final class ClientCore: @unchecked Sendable {
     }
 
     func callEnded(_ call: ClientCall) {
-        _ = life.withLock { $0.calls.removeValue(forKey: ObjectIdentifier(call)) }
+        let waiters = life.withLock { life in
+            life.calls[ObjectIdentifier(call)] = nil
+            return life.takeWaiters()
+        }
+        waiters.forEach { $0.resume() }
     }
 
     func callReleased() {
-        let waiters = life.withLock { life in
+        life.withLock { life in
             life.count -= 1
-            return endIfDone(&life)
+            releaseIfDone(&life)
         }
-        waiters.forEach { $0.resume() }
     }
 
     func close() {
-        let (calls, waiters) = life.withLock { life in
+        let calls = life.withLock { life in
             life.closed = true
-            return (Array(life.calls.values), endIfDone(&life))
+            releaseIfDone(&life)
+            return Array(life.calls.values)
         }
         calls.forEach { $0.cancel() }
-        waiters.forEach { $0.resume() }
     }
 
+    /// Suspends until the last call has ended after `close`.
     func ended() async {
         await withCheckedContinuation { continuation in
-            let already = life.withLock { life in
-                if !life.ended { life.waiters.append(continuation) }
-                return life.ended
+            let waiters = life.withLock { life in
+                life.waiters.append(continuation)
+                return life.takeWaiters()
             }
-            if already { continuation.resume() }
+            waiters.forEach { $0.resume() }
         }
     }
 
-    private func endIfDone(_ life: inout Life) -> [CheckedContinuation<Void, Never>] {
-        guard life.closed, life.count == 0, !life.ended else { return [] }
-        life.ended = true
+    /// The channel and the queue stay for as long as something could still use them.
+    private func releaseIfDone(_ life: inout Life) {
+        guard life.closed, life.count == 0, !life.released else { return }
+        life.released = true
         grpc_channel_destroy(channel)
         queue.shutdown()
-        defer { life.waiters = [] }
-        return life.waiters
     }
 }

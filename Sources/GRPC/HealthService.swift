@@ -54,27 +54,28 @@ final class HealthService: Sendable {
 
     /// Everything stops serving; watchers hear it and their streams end.
     func shutDown() {
-        state.withLock { state in
+        let watchers = state.withLock { state in
             state.stopping = true
             state.services = state.services.mapValues { _ in .notServing }
-            for watcher in state.watchers.values {
-                watcher.stream.yield(state.services[watcher.service] ?? .serviceUnknown)
-                watcher.stream.finish()
-            }
-            state.watchers = [:]
+            for watcher in state.watchers.values { watcher.stream.yield(state.services[watcher.service] ?? .serviceUnknown) }
+            defer { state.watchers = [:] }
+            return state.watchers.values.map(\.stream)
         }
+        // Ending a stream calls back into `watch`, which takes the lock.
+        watchers.forEach { $0.finish() }
     }
 
     /// The status now and each change of it; a slow watcher sees only the latest.
     private func watch(_ service: String) -> AsyncStream<Status> {
         AsyncStream(bufferingPolicy: .bufferingNewest(1)) { stream in
-            let id = state.withLock { state in
+            let (id, stopping) = state.withLock { state in
                 state.nextWatcher += 1
                 stream.yield(state.services[service] ?? .serviceUnknown)
-                if state.stopping { stream.finish() } else { state.watchers[state.nextWatcher] = (service, stream) }
-                return state.nextWatcher
+                if !state.stopping { state.watchers[state.nextWatcher] = (service, stream) }
+                return (state.nextWatcher, state.stopping)
             }
             stream.onTermination = { [self] _ in state.withLock { _ = $0.watchers.removeValue(forKey: id) } }
+            if stopping { stream.finish() }
         }
     }
 
