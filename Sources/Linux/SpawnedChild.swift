@@ -49,7 +49,9 @@ struct SpawnedChild {
         let arguments = CStrings([spawn.executable] + spawn.arguments)
         let environment = spawn.environment.map { CStrings($0.map { "\($0.key)=\($0.value)" }) }
         var pid: pid_t = 0
-        let failure = posix_spawn(&pid, spawn.executable, &actions, &attributes, arguments.pointers, environment?.pointers ?? environ)
+        let failure = ForkGate.hold {
+            posix_spawn(&pid, spawn.executable, &actions, &attributes, arguments.pointers, environment?.pointers ?? environ)
+        }
         guard failure == 0 else { throw SwiftletError.system(step, errno: failure) }
         started = .now
         self.pid = pid

@@ -16,13 +16,15 @@ public enum Tap {
         guard try netlink.link(named: name) == nil else {
             throw SwiftletError(.alreadyExists, "\(step): a network interface of that name exists")
         }
-        let descriptor = clinux_tun_attach(name, flags)
-        guard descriptor >= 0 else { throw SwiftletError.system("\(step): /dev/net/tun") }
-        // Until it is persistent, closing the descriptor removes the device: nothing to undo on the way.
-        defer { close(descriptor) }
-        guard clinux_tun_set_owner(descriptor, uid) == 0 else { throw SwiftletError.system("\(step): set the owner") }
-        if let gid, clinux_tun_set_group(descriptor, gid) != 0 { throw SwiftletError.system("\(step): set the group") }
-        guard clinux_tun_set_persist(descriptor, 1) == 0 else { throw SwiftletError.system("\(step): make it persistent") }
+        try ForkGate.hold {
+            let descriptor = clinux_tun_attach(name, flags)
+            guard descriptor >= 0 else { throw SwiftletError.system("\(step): /dev/net/tun") }
+            // Until it is persistent, closing the descriptor removes the device: nothing to undo on the way.
+            defer { close(descriptor) }
+            guard clinux_tun_set_owner(descriptor, uid) == 0 else { throw SwiftletError.system("\(step): set the owner") }
+            if let gid, clinux_tun_set_group(descriptor, gid) != 0 { throw SwiftletError.system("\(step): set the group") }
+            guard clinux_tun_set_persist(descriptor, 1) == 0 else { throw SwiftletError.system("\(step): make it persistent") }
+        }
     }
 
     /// Opens a tap of the calling thread's network namespace for reading and writing frames, non-blocking; each frame
