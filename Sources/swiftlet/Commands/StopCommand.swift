@@ -1,0 +1,55 @@
+import ArgumentParser
+import CRI
+
+struct StopCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "stop", abstract: "Stops pods or containers.")
+
+    @OptionGroup var connection: ConnectionOptions
+
+    @Option(name: [.short, .long], help: "Seconds between a container's stop signal and its kill.")
+    var grace: UInt32 = 10
+
+    @Argument(help: ArgumentHelp("Ids or names.", valueName: "id"))
+    var ids: [String]
+
+    func run() async throws {
+        let daemon = try connection.daemon()
+        let targets = try await Targets.load(from: daemon)
+        // All are found before the first is stopped: a typing error stops none.
+        let found = try ids.map { try targets.resolve($0) }
+        try await EachTarget.run(zip(ids, found)) { name, target in
+            switch target.kind {
+            case .pod:
+                _ = try await daemon.call(
+                    RuntimeRPC.stopPodSandbox, .with { $0.podSandboxID = target.id }, "stopping pod \(name)", within: Daemon.Patience.end)
+            case .container:
+                _ = try await daemon.call(
+                    RuntimeRPC.stopContainer,
+                    .with {
+                        $0.containerID = target.id
+                        $0.timeout = Int64(grace)
+                    }, "stopping container \(name)", within: Daemon.Patience.end + .seconds(grace))
+            }
+        }
+    }
+}
+
+/// Does something to one target after the other; the failure of one does not spare the next.
+enum EachTarget {
+    /// Prints the name of each that succeeded.
+    ///
+    /// - Throws: `ExitCode` 1 when one failed, after saying which on standard error.
+    static func run(_ targets: some Sequence<(String, Target)>, _ action: (String, Target) async throws -> Void) async throws {
+        var failed = false
+        for (name, target) in targets {
+            do {
+                try await action(name, target)
+                Terminal.output(name + "\n")
+            } catch {
+                failed = true
+                Terminal.error("swiftlet: \(Terminal.oneLine("\(error)"))\n")
+            }
+        }
+        if failed { throw ExitCode.failure }
+    }
+}

@@ -1,0 +1,59 @@
+import CRI
+import Errors
+import FoundationEssentials
+
+/// swiftletd itself.
+enum DaemonChecks {
+    /// What the running daemon says; nil fields where it does not.
+    struct Report: Sendable {
+        var findings: [Finding]
+        var kernel: String?
+        var initramfs: String?
+    }
+
+    static func ask(_ daemon: Daemon) async -> Report {
+        do {
+            let version = try await daemon.call(RuntimeRPC.version, CRIVersionRequest(), "asking for the version")
+            let status = try await daemon.call(RuntimeRPC.status, .with { $0.verbose = true }, "asking for the status")
+            return report(version, status, endpoint: "\(daemon.endpoint)")
+        } catch let error as SwiftletError where error.code == .unavailable {
+            return Report(findings: [
+                .fail(
+                    "swiftletd", "none answers at \(daemon.endpoint)",
+                    "start swiftletd; if it listens elsewhere, name its socket with --endpoint or SWIFTLET_ENDPOINT")
+            ])
+        } catch {
+            return Report(findings: [.fail("swiftletd", "\(error)", "look at swiftletd's log")])
+        }
+    }
+
+    static func report(_ version: CRIVersionResponse, _ status: CRIStatusResponse, endpoint: String) -> Report {
+        var findings = [Finding.ok("swiftletd", "\(version.runtimeName) \(version.runtimeVersion) at \(endpoint)")]
+        for condition in status.status.conditions {
+            let says = [condition.reason, condition.message].filter { !$0.isEmpty }.joined(separator: ": ")
+            findings.append(
+                condition.status
+                    ? .ok(condition.type, says.isEmpty ? "true" : says)
+                    : .fail(condition.type, says.isEmpty ? "false" : says, "see the checks above and swiftletd's log"))
+        }
+        return Report(findings: findings, kernel: path("kernel", in: status.info), initramfs: path("initramfs", in: status.info))
+    }
+
+    /// An absolute path that the daemon's verbose status gives, at its top or at the top of a JSON object in it.
+    private static func path(_ key: String, in info: [String: String]) -> String? {
+        var candidates = [info[key]]
+        for value in info.values {
+            candidates.append((try? JSONDecoder().decode([String: Loose].self, from: Data(value.utf8)))?[key]?.text)
+        }
+        return candidates.compactMap(\.self).first { $0.hasPrefix("/") }
+    }
+
+    /// A JSON value of which only text counts.
+    private struct Loose: Decodable {
+        var text: String?
+
+        init(from decoder: any Decoder) throws {
+            text = try? decoder.singleValueContainer().decode(String.self)
+        }
+    }
+}

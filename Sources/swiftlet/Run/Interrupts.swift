@@ -1,0 +1,38 @@
+import Dispatch
+import Glibc
+import Synchronization
+
+/// SIGINT and SIGTERM as events instead of sudden death, for as long as the object lives.
+final class Interrupts: Sendable {
+    private let received = Mutex<Int32?>(nil)
+    // Dispatch sources may be used from any thread; the array is never changed.
+    private nonisolated(unsafe) let sources: [any DispatchSourceSignal]
+
+    /// The first signal that came.
+    var signal: Int32? { received.withLock { $0 } }
+
+    /// - Parameters:
+    ///   - first: called once, at the first signal.
+    ///   - again: called at each further one.
+    init(first: @escaping @Sendable () -> Void, again: @escaping @Sendable (Int32) -> Void) {
+        let numbers = [SIGINT, SIGTERM]
+        for number in numbers { Glibc.signal(number, SIG_IGN) }
+        sources = numbers.map { DispatchSource.makeSignalSource(signal: $0, queue: .global()) }
+        for (number, source) in zip(numbers, sources) {
+            source.setEventHandler { [weak self] in
+                guard let self else { return }
+                let isFirst = received.withLock { earlier in
+                    defer { earlier = earlier ?? number }
+                    return earlier == nil
+                }
+                if isFirst { first() } else { again(number) }
+            }
+            source.resume()
+        }
+    }
+
+    deinit {
+        for source in sources { source.cancel() }
+        for number in [SIGINT, SIGTERM] { Glibc.signal(number, SIG_DFL) }
+    }
+}
