@@ -3,7 +3,7 @@ import Glibc
 import Synchronization
 
 /// What a ``ByteChannel`` tells its owner. All of it comes on the event loop's thread, never with the channel locked.
-public protocol ByteChannelOwner: AnyObject, Sendable {
+package protocol ByteChannelOwner: AnyObject, Sendable {
     /// Bytes came; they are only valid during the call.
     func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer)
     /// The peer sends no more; writing may still work.
@@ -17,12 +17,13 @@ public protocol ByteChannelOwner: AnyObject, Sendable {
 /// A socket, pipe or terminal on an ``EventLoop``: non-blocking reads, and writes that wait in a queue.
 ///
 /// The channel owns its descriptor, and lives until it is closed.
-public final class ByteChannel: Sendable {
+package final class ByteChannel: Sendable {
     private struct State {
         var watch: EventLoop.Watch?
         var interest: EventLoop.Readiness = []
         var output = OutputQueue()
         var wantsReading = false
+        var readLimit: Int?
         var readEnded = false
         var finishing = false
         var closed = false
@@ -42,7 +43,7 @@ public final class ByteChannel: Sendable {
     private let state = Mutex(State())
 
     /// Takes over `descriptor` and makes it non-blocking. Nothing is read before ``open(owner:reading:)``.
-    public init(descriptor: Int32, loop: EventLoop) {
+    package init(descriptor: Int32, loop: EventLoop) {
         self.descriptor = descriptor
         self.loop = loop
         var info = stat()
@@ -58,7 +59,7 @@ public final class ByteChannel: Sendable {
     /// Begins to report to `owner`, which is held weakly.
     ///
     /// - Throws: the errno of epoll_ctl; the channel is closed then and the owner hears nothing.
-    public func open(owner: any ByteChannelOwner, reading: Bool = true) throws(SwiftletError) {
+    package func open(owner: any ByteChannelOwner, reading: Bool = true) throws(SwiftletError) {
         let watch: EventLoop.Watch
         do {
             watch = try loop.watch(descriptor, []) { self.ready($0) }
@@ -75,13 +76,13 @@ public final class ByteChannel: Sendable {
     }
 
     /// Bytes that wait to be written.
-    public var queued: Int { state.withLock { $0.output.count } }
+    package var queued: Int { state.withLock { $0.output.count } }
 
     /// Writes now what the kernel takes and queues the rest. Ignored once the channel is closed or finishing.
     ///
     /// - Returns: bytes that wait in the queue; the caller bounds them with ``ByteChannelOwner/channelDrained(_:)``.
     @discardableResult
-    public func write(_ bytes: [UInt8]) -> Int {
+    package func write(_ bytes: [UInt8]) -> Int {
         let (waiting, failure) = state.withLock { state -> (Int, SwiftletError?) in
             guard !state.closed, !state.finishing else { return (0, nil) }
             state.output.append(bytes)
@@ -93,15 +94,21 @@ public final class ByteChannel: Sendable {
     }
 
     /// Whether bytes are read. Off at first only if ``open(owner:reading:)`` said so.
-    public func setReading(_ reading: Bool) {
+    package func setReading(_ reading: Bool) {
         state.withLock { state in
             state.wantsReading = reading
             updateInterest(&state)
         }
     }
 
+    /// Reads at most so many bytes at once, so that what follows them is left for the next owner. nil lifts the limit.
+    package func limitReads(to limit: Int?) { state.withLock { $0.readLimit = limit } }
+
+    /// Reports to another owner from now on.
+    package func hand(to owner: any ByteChannelOwner) { state.withLock { $0.owner = owner } }
+
     /// Sends end of file after the queue: half-closes a socket, closes anything else.
-    public func finishWriting() {
+    package func finishWriting() {
         let done = state.withLock { state in
             state.finishing = true
             return state.output.isEmpty && !state.closed
@@ -110,18 +117,18 @@ public final class ByteChannel: Sendable {
     }
 
     /// Whether the peer can still receive. A peer that only half-closed can; one that closed or died cannot.
-    public var peerReceives: Bool {
+    package var peerReceives: Bool {
         // Sending nothing sends nothing, but fails with EPIPE where a byte would.
-        state.withLock { !$0.closed && (!isSocket || send(descriptor, "", 0, Int32(MSG_NOSIGNAL.rawValue)) == 0 || errno == EAGAIN) }
+        state.withLock { !$0.closed && (!isSocket || send(descriptor, "", 0, Int32(MSG_NOSIGNAL)) == 0 || errno == EAGAIN) }
     }
 
     /// Runs `body` with the descriptor; nil once it is closed.
-    public func withDescriptor<Result: Sendable>(_ body: (Int32) -> Result) -> Result? {
+    package func withDescriptor<Result: Sendable>(_ body: (Int32) -> Result) -> Result? {
         state.withLock { $0.closed ? nil : body(descriptor) }
     }
 
     /// Closes at once and drops what is queued. Idempotent.
-    public func close() { close(nil) }
+    package func close() { close(nil) }
 
     private func close(_ error: SwiftletError?) {
         let owner = state.withLock { state -> (any ByteChannelOwner)?? in
@@ -157,7 +164,7 @@ public final class ByteChannel: Sendable {
         let buffer = loop.scratch
         let (count, number, owner) = state.withLock { state -> (Int, Int32, (any ByteChannelOwner)?) in
             guard !state.closed, state.wantsReading, !state.readEnded else { return (-1, EAGAIN, nil) }
-            let count = read(descriptor, buffer.baseAddress, buffer.count)
+            let count = read(descriptor, buffer.baseAddress, min(buffer.count, state.readLimit ?? buffer.count))
             let number = count < 0 ? errno : 0
             // A terminal's master reads EIO when the last slave is closed.
             if count == 0 || (count < 0 && number == EIO && !isSocket) {
@@ -179,7 +186,7 @@ public final class ByteChannel: Sendable {
         while !state.output.isEmpty {
             let count = state.output.withFront { bytes in
                 isSocket
-                    ? send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL.rawValue))
+                    ? send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
                     : Glibc.write(descriptor, bytes.baseAddress, bytes.count)
             }
             if count > 0 {

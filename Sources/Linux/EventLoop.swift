@@ -54,7 +54,7 @@ public final class EventLoop: Sendable {
         }
         do {
             try OwnThread.start {
-                pthread_setname_np(pthread_self(), String(name.prefix(15)))
+                clinux_name_thread(name)
                 self.run()
             }
         } catch {

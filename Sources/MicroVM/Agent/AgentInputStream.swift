@@ -76,11 +76,11 @@ public final class AgentInputStream: Sendable {
 
 extension AgentInputStream: ByteChannelOwner {
     /// The guest has nothing to say on an input stream.
-    func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) { channel.close() }
+    package func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) { channel.close() }
 
-    func channelReceivedEnd(_ channel: ByteChannel) { channel.close() }
+    package func channelReceivedEnd(_ channel: ByteChannel) { channel.close() }
 
-    func channelDrained(_ channel: ByteChannel) { resumeWriters(.success(()), closed: false) }
+    package func channelDrained(_ channel: ByteChannel) { resumeWriters(.success(()), closed: false) }
 
-    func channelClosed(_ channel: ByteChannel, error: SwiftletError?) { resumeWriters(.failure(Self.lost), closed: true) }
+    package func channelClosed(_ channel: ByteChannel, error: SwiftletError?) { resumeWriters(.failure(Self.lost), closed: true) }
 }

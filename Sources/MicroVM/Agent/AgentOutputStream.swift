@@ -139,7 +139,7 @@ public final class AgentOutputStream: AsyncSequence, Sendable {
 }
 
 extension AgentOutputStream: ByteChannelOwner {
-    func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) {
+    package func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) {
         do {
             let delivery = try state.withLock { state throws(SwiftletError) in try take(bytes, &state) }
             if let (consumer, chunk) = delivery { consumer.resume(returning: chunk) }
@@ -169,20 +169,20 @@ extension AgentOutputStream: ByteChannelOwner {
         return (consumer, chunk)
     }
 
-    func channelReceivedEnd(_ channel: ByteChannel) {
+    package func channelReceivedEnd(_ channel: ByteChannel) {
         let whole = state.withLock { $0.ended.count == OutputSource.allCases.count && $0.decoder.isAtBoundary }
         channel.close()
         finish(whole ? .success(()) : .failure(SwiftletError(.unavailable, "output stream: the connection was lost before the end")))
     }
 
-    func channelDrained(_ channel: ByteChannel) {
+    package func channelDrained(_ channel: ByteChannel) {
         state.withLock { state in
             if let acknowledgement = state.acknowledgement { channel.write(acknowledgement.encoded) }
             state.acknowledgement = nil
         }
     }
 
-    func channelClosed(_ channel: ByteChannel, error: SwiftletError?) {
+    package func channelClosed(_ channel: ByteChannel, error: SwiftletError?) {
         finish(.failure(SwiftletError(.unavailable, "output stream: the connection was lost", cause: error)))
     }
 }

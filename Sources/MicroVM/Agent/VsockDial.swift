@@ -160,7 +160,7 @@ final class VsockDial: Sendable {
 
     /// A few bytes into an empty socket buffer never have to wait.
     private func send(_ bytes: [UInt8]) throws(SwiftletError) {
-        guard Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL.rawValue)) == bytes.count else {
+        guard Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else {
             throw SwiftletError(.unavailable, step, cause: SystemError(errno))
         }
     }

@@ -1,0 +1,76 @@
+import AgentProtocol
+import CLinux
+import Errors
+import Glibc
+import Linux
+
+/// The agent's servers, joined to the surroundings that they run in.
+final class Agent: Sendable {
+    /// Sent as the agent's version.
+    static let version = "0.1.0"
+
+    /// Calls that may block at the same time.
+    private static let workerLimit = 16
+
+    let control: ControlServer
+    let streams: StreamServer
+    private let loop: EventLoop
+
+    init(scope: Reaper.Scope, surroundings: AgentService.Surroundings) throws(SwiftletError) {
+        loop = try EventLoop(name: "agent")
+        streams = StreamServer(loop: loop)
+        let service = AgentService(
+            surroundings: surroundings, reaper: try Reaper(scope: scope, loop: loop), streams: streams,
+            workers: try WorkerPool(limit: Self.workerLimit), loop: loop)
+        control = ControlServer(service: service, loop: loop)
+    }
+
+    /// Serves the host on the contract's vsock ports.
+    func listen() throws(SwiftletError) {
+        try Listener.vsock(port: AgentContract.streamPort, loop: loop) { [streams] in streams.accept($0) }
+        try Listener.vsock(port: AgentContract.controlPort, loop: loop) { [control] in control.accept($0) }
+    }
+}
+
+/// The guest that an agent is PID 1 of.
+final class Guest: Sendable {
+    /// Nanoseconds of CLOCK_BOOTTIME at the kernel's hand-over.
+    let started: UInt64
+    /// When ``Agent/listen()`` is about to return.
+    let listening: UInt64
+    /// Opened when the modules and mounts are there that sandboxes need.
+    private let booted: Latch
+
+    init(started: UInt64, listening: UInt64, booted: Latch) {
+        self.started = started
+        self.listening = listening
+        self.booted = booted
+    }
+
+    var surroundings: AgentService.Surroundings {
+        AgentService.Surroundings(
+            makeContainer: { id, spec, environment throws(SwiftletError) in
+                try GuestContainer(id: id, spec: spec, environment: environment)
+            },
+            startSandbox: { [booted] request throws(SwiftletError) in
+                booted.wait()
+                return try SandboxSetup().start(request)
+            },
+            setTime: { time throws(SwiftletError) in try SandboxSetup.setTime(time) },
+            powerOff: { _ = clinux_power_off() },
+            info: { self.info })
+    }
+
+    private var info: AgentGetInfoResponse {
+        var system = utsname()
+        uname(&system)
+        return .with {
+            $0.version = Agent.version
+            $0.kernelRelease = withUnsafeBytes(of: system.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            $0.startedSinceBootNs = started
+            $0.listeningSinceBootNs = listening
+            $0.memoryBytes = UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
+            $0.cpus = UInt32(max(0, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+        }
+    }
+}

@@ -1,0 +1,45 @@
+import CLinux
+import Errors
+import Glibc
+import Linux
+
+/// The modules of the initramfs. Lists in the directory name their files in the order in which they have to be loaded.
+struct KernelModules {
+    /// Keeps the directory reachable when the root changes.
+    private let directory: Int32
+
+    /// A kernel that has everything built in needs no such directory.
+    init(directory path: String) { directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+
+    /// Loads the modules of one list. Those that are there already, or whose device is missing, are passed over; whatever
+    /// needs them fails by itself and says so.
+    func load(_ list: String, _ console: Console) {
+        for name in names(list) {
+            let file = openat(directory, name, O_RDONLY | O_CLOEXEC)
+            guard file >= 0 else {
+                console.write("module \(name) is missing")
+                continue
+            }
+            if clinux_finit_module(file) != 0, errno != EEXIST {
+                console.write("module \(name): \(SystemError(errno))")
+            }
+            close(file)
+        }
+    }
+
+    /// Gives the files' memory back once all are loaded.
+    func remove() {
+        for list in ["first", "rest"] {
+            for name in names(list) { unlinkat(directory, name, 0) }
+            unlinkat(directory, list, 0)
+        }
+        close(directory)
+    }
+
+    private func names(_ list: String) -> [String] {
+        let file = openat(directory, list, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return [] }
+        defer { close(file) }
+        return (Files.text("/proc/self/fd/\(file)") ?? "").split(separator: "\n").map(String.init)
+    }
+}

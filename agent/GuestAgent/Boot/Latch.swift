@@ -1,0 +1,22 @@
+import CLinux
+import Errors
+import Glibc
+
+/// Holds threads back until it is opened, once and for all.
+final class Latch: Sendable {
+    private let event = clinux_semaphore()
+
+    init() throws(SwiftletError) {
+        guard event >= 0 else { throw .system("latch: eventfd") }
+    }
+
+    deinit { close(event) }
+
+    func open() { eventfd_write(event, 1) }
+
+    func wait() {
+        // The count is never read, so the descriptor stays readable.
+        var waited = pollfd(fd: event, events: Int16(POLLIN), revents: 0)
+        while poll(&waited, 1, -1) < 0 && errno == EINTR {}
+    }
+}

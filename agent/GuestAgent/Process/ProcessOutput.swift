@@ -1,0 +1,170 @@
+import AgentProtocol
+import Errors
+import Linux
+import Synchronization
+
+/// Carries a process's output from its pipes or terminal through an ``OutputBuffer`` to the host's connection.
+final class ProcessOutput: Sendable {
+    private struct State {
+        var buffer = OutputBuffer()
+        var readers: [OutputSource: ByteChannel] = [:]
+        var connection: ByteChannel?
+        var acknowledgements = ByteQueue()
+        /// Whether the pipes are read; off while the buffer is full.
+        var reading = true
+    }
+
+    /// Bytes that may wait in a connection's queue before frames stay in the buffer.
+    private static let connectionQueue = 128 << 10
+
+    private let loop: EventLoop
+    private let state = Mutex(State())
+
+    init(loop: EventLoop) { self.loop = loop }
+
+    /// Begins to read. A source without a descriptor ends at once. Takes the descriptors over.
+    func read(stdout: Int32, stderr: Int32?) throws(SwiftletError) {
+        try read(.stdout, stdout)
+        if let stderr { try read(.stderr, stderr) } else { end(.stderr) }
+    }
+
+    private func read(_ source: OutputSource, _ descriptor: Int32) throws(SwiftletError) {
+        let reader = ByteChannel(descriptor: descriptor, loop: loop)
+        let reading = state.withLock { state in
+            state.readers[source] = reader
+            return state.reading
+        }
+        try reader.open(owner: self, reading: reading)
+    }
+
+    /// Ends both sources of a process that was never started or cannot be read any more.
+    func abandon() {
+        let readers = state.withLock { state in
+            defer { state.readers = [:] }
+            return state.readers
+        }
+        for reader in readers.values { reader.close() }
+        for source in OutputSource.allCases { end(source) }
+    }
+
+    /// Gives the output to a new connection, whose owner this becomes, from what its host already has. An older one is
+    /// closed.
+    ///
+    /// - Throws: `.outOfRange` for offsets that are gone.
+    func attach(_ connection: ByteChannel, stdout: UInt64, stderr: UInt64) throws(SwiftletError) {
+        let older = try state.withLock { state throws(SwiftletError) in
+            try state.buffer.restart(stdout: stdout, stderr: stderr)
+            let older = state.connection
+            state.connection = connection
+            state.acknowledgements = ByteQueue()
+            connection.hand(to: self)
+            connection.write([AgentContract.streamAccepted])
+            connection.setReading(true)
+            pump(&state)
+            updateReading(&state)
+            return older
+        }
+        older?.close()
+    }
+
+    /// - Throws: `.outOfRange` for offsets from which output cannot go on.
+    func check(stdout: UInt64, stderr: UInt64) throws(SwiftletError) {
+        try state.withLock { state throws(SwiftletError) in try state.buffer.check(stdout: stdout, stderr: stderr) }
+    }
+
+    func acknowledged(_ source: OutputSource) -> UInt64 { state.withLock { $0.buffer.acknowledged(source) } }
+
+    /// Runs `body` with the terminal's master; nil once it is closed.
+    func withTerminal<Result: Sendable>(_ body: (Int32) -> Result) -> Result? {
+        state.withLock { $0.readers[.stdout] }?.withDescriptor(body)
+    }
+
+    /// Closes everything, for a process that is deleted.
+    func close() {
+        let channels = state.withLock { state in
+            defer {
+                state.readers = [:]
+                state.connection = nil
+            }
+            return Array(state.readers.values) + (state.connection.map { [$0] } ?? [])
+        }
+        for channel in channels { channel.close() }
+    }
+
+    private func end(_ source: OutputSource) {
+        state.withLock { state in
+            state.buffer.end(source)
+            pump(&state)
+        }
+    }
+
+    private func pump(_ state: inout State) {
+        guard let connection = state.connection else { return }
+        while connection.queued < Self.connectionQueue, let frame = state.buffer.nextFrame() {
+            connection.write(frame.encoded)
+        }
+        // Nothing was said by a process without output, so there is nothing to acknowledge either.
+        if state.buffer.isDone { connection.finishWriting() }
+    }
+
+    private func updateReading(_ state: inout State) {
+        let reading = state.buffer.room >= OutputFrame.maximumPayload
+        guard reading != state.reading else { return }
+        state.reading = reading
+        for reader in state.readers.values { reader.setReading(reading) }
+    }
+}
+
+extension ProcessOutput: ByteChannelOwner {
+    func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) {
+        let broken = state.withLock { state -> Bool in
+            if channel === state.connection { return !acknowledge(bytes, &state) }
+            guard let source = state.readers.first(where: { $0.value === channel })?.key else { return false }
+            state.buffer.append(source, bytes)
+            pump(&state)
+            updateReading(&state)
+            return false
+        }
+        if broken { channel.close() }
+    }
+
+    /// False when the host breaks the protocol.
+    private func acknowledge(_ bytes: UnsafeRawBufferPointer, _ state: inout State) -> Bool {
+        state.acknowledgements.append(bytes)
+        while let acknowledgement = OutputAcknowledgement(from: &state.acknowledgements) {
+            do { try state.buffer.acknowledge(acknowledgement) } catch { return false }
+        }
+        pump(&state)
+        updateReading(&state)
+        return true
+    }
+
+    func channelReceivedEnd(_ channel: ByteChannel) {
+        let source = state.withLock { state in
+            let source = state.readers.first { $0.value === channel }?.key
+            if let source { state.readers[source] = nil }
+            return source
+        }
+        channel.close()
+        if let source { end(source) }
+    }
+
+    func channelDrained(_ channel: ByteChannel) {
+        state.withLock { state in
+            if channel === state.connection { pump(&state) }
+        }
+    }
+
+    func channelClosed(_ channel: ByteChannel, error: SwiftletError?) {
+        let source = state.withLock { state -> OutputSource? in
+            if channel === state.connection {
+                state.connection = nil
+                return nil
+            }
+            let source = state.readers.first { $0.value === channel }?.key
+            if let source { state.readers[source] = nil }
+            return source
+        }
+        if let source { end(source) }
+    }
+}

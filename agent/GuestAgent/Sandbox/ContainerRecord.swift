@@ -1,0 +1,94 @@
+import AgentProtocol
+import Errors
+import Glibc
+import Linux
+import Synchronization
+
+/// A container and its processes from the host's CreateContainer to its DeleteContainer.
+final class ContainerRecord: Sendable {
+    let id: String
+    let container: any PodContainer
+    let first: GuestProcess
+    private let reaper: Reaper
+    private let workers: WorkerPool
+    private let loop: EventLoop
+    private let execs = Mutex<[String: GuestProcess]>([:])
+
+    /// Further processes that a host may have running or not yet deleted.
+    private static let execLimit = 1024
+
+    init(id: String, process: AgentProcessSpec, container: any PodContainer, reaper: Reaper, workers: WorkerPool, loop: EventLoop) {
+        self.id = id
+        self.container = container
+        self.reaper = reaper
+        self.workers = workers
+        self.loop = loop
+        first = GuestProcess(id: "", spec: process, loop: loop)
+    }
+
+    /// Runs the first process.
+    func start() throws(SwiftletError) -> pid_t {
+        try first.start(reaper: reaper) { descriptors throws(SwiftletError) in
+            try container.start(stdio: descriptors)
+        } wasKilledForMemory: { [container] in
+            container.oomKillCount > 0
+        } exited: { [container, workers] in
+            // With a PID namespace of the pod the others do not die by themselves.
+            workers.run { try? container.signalAll(SIGKILL) }
+        }
+    }
+
+    /// Enters a further process; ``run(_:_:inherit:)`` starts it.
+    ///
+    /// - Throws: `.alreadyExists`; `.invalidArgument` for an empty id or one of more than 128 bytes; `.resourceExhausted`;
+    ///   `.failedPrecondition` when the first process does not run.
+    func enter(_ id: String, _ spec: AgentProcessSpec) throws(SwiftletError) -> GuestProcess {
+        guard (1...128).contains(id.utf8.count), !id.utf8.contains(0) else {
+            throw SwiftletError(.invalidArgument, "process id of \(id.utf8.count) bytes is not 1 to 128 bytes long")
+        }
+        guard first.runningPid != nil else {
+            throw SwiftletError(.failedPrecondition, "container \(self.id) is not running")
+        }
+        let process = GuestProcess(id: id, spec: spec, loop: loop)
+        try execs.withLock { execs throws(SwiftletError) in
+            guard execs[id] == nil else { throw SwiftletError(.alreadyExists, "process \(id) of container \(self.id)") }
+            guard execs.count < Self.execLimit else {
+                throw SwiftletError(.resourceExhausted, "container \(self.id) already has \(Self.execLimit) further processes")
+            }
+            execs[id] = process
+        }
+        return process
+    }
+
+    /// Runs an entered process; one that cannot be started stays entered.
+    func run(_ process: GuestProcess, _ spec: AgentProcessSpec, inherit: Bool) throws(SwiftletError) -> pid_t {
+        let killsBefore = container.oomKillCount
+        return try process.start(reaper: reaper) { descriptors throws(SwiftletError) in
+            try container.exec(spec, inherit: inherit, stdio: descriptors)
+        } wasKilledForMemory: { [container] in
+            container.oomKillCount > killsBefore
+        } exited: {
+        }
+    }
+
+    /// The first process for an empty id.
+    func process(_ id: String) throws(SwiftletError) -> GuestProcess {
+        guard let process = id.isEmpty ? first : execs.withLock({ $0[id] }) else {
+            throw SwiftletError(.notFound, "process \(printable(id)) of container \(self.id)")
+        }
+        return process
+    }
+
+    /// Takes a further process out; nil when there is none.
+    func remove(_ id: String) -> GuestProcess? { execs.withLock { $0.removeValue(forKey: id) } }
+
+    var processes: [GuestProcess] { [first] + execs.withLock { Array($0.values) } }
+
+    var summary: AgentContainerState {
+        var summary = AgentContainerState()
+        summary.containerID = id
+        summary.process = first.summary
+        summary.execs = execs.withLock { Array($0.values) }.map(\.summary)
+        return summary
+    }
+}

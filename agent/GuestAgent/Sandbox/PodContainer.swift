@@ -1,0 +1,21 @@
+import AgentProtocol
+import Errors
+import Glibc
+
+/// What the agent needs of a container. Calls block; they come from several threads.
+protocol PodContainer: Sendable {
+    /// Makes everything but the process. The user is the spec's, looked up in the container's own files.
+    func prepare() throws(SwiftletError) -> ResolvedUser
+    /// Runs the first process as a child of the agent.
+    func start(stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t
+    /// Runs a further process as a child of the agent.
+    func exec(_ process: AgentProcessSpec, inherit: Bool, stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t
+    /// Signals all processes of the container.
+    func signalAll(_ signal: Int32) throws(SwiftletError)
+    /// How often the kernel has killed a process of the container for lack of memory.
+    var oomKillCount: UInt64 { get }
+    /// Kills what is left and gives everything back. Idempotent.
+    func release()
+}
+
+extension GuestContainer: PodContainer {}

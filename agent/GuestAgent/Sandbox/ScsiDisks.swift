@@ -1,0 +1,52 @@
+import Errors
+import Glibc
+import Linux
+
+/// Finds SCSI disks by the serial that the host gave them.
+enum ScsiDisks {
+    /// Polls until a disk shows. Counted, not timed: a guest's clock may jump.
+    private static let attempts = 2000
+    private static let pause: useconds_t = 5000
+    /// Attempts after which a scan is asked for, in case the hot-plug event was lost.
+    private static let rescanEvery = 100
+
+    /// The device node of the disk with a serial, "/dev/sdb"; waits about ten seconds for one that is just being attached.
+    ///
+    /// - Throws: `.notFound` when it does not show; `.invalidArgument` for a serial that no disk can have.
+    static func path(serial: String) throws(SwiftletError) -> String {
+        guard !serial.isEmpty, serial.utf8.count <= 128, serial.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else {
+            throw SwiftletError(.invalidArgument, "disk serial of \(serial.utf8.count) bytes is not 1 to 128 printable characters")
+        }
+        for attempt in 0..<attempts {
+            if let path = find(serial) { return path }
+            if attempt % rescanEvery == rescanEvery - 1 { rescan() }
+            usleep(pause)
+        }
+        throw SwiftletError(.notFound, "no disk with serial \(serial) was attached to the guest: attach it before it is named")
+    }
+
+    private static func find(_ serial: String) -> String? {
+        for name in Files.list("/sys/block") where name.hasPrefix("sd") {
+            guard let page = Files.read("/sys/block/\(name)/device/vpd_pg80", limit: 512), unitSerial(page) == serial else { continue }
+            // The node appears a moment after the device does.
+            if access("/dev/\(name)", F_OK) == 0 { return "/dev/\(name)" }
+        }
+        return nil
+    }
+
+    /// The serial in a SCSI vital product data page 80h (SPC-4, 7.8.18): four bytes of header, then text padded with spaces.
+    static func unitSerial(_ page: [UInt8]) -> String? {
+        guard page.count >= 4, page[1] == 0x80 else { return nil }
+        let length = Int(page[2]) << 8 | Int(page[3])
+        var text = page.dropFirst(4).prefix(length)
+        while let last = text.last, last == 0x20 || last == 0 { text.removeLast() }
+        while let first = text.first, first == 0x20 { text.removeFirst() }
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    private static func rescan() {
+        for host in Files.list("/sys/class/scsi_host") {
+            try? Files.write("- - -", to: "/sys/class/scsi_host/\(host)/scan")
+        }
+    }
+}

@@ -1,0 +1,173 @@
+import AgentProtocol
+import Errors
+import Glibc
+import Linux
+
+extension AgentService {
+    @Sendable func startSandbox(_ request: AgentStartSandboxRequest) throws(SwiftletError) -> AgentStartSandboxResponse {
+        try sandbox.start(request)
+        return .init()
+    }
+
+    @Sendable func setTime(_ request: AgentSetTimeRequest) throws(SwiftletError) -> AgentSetTimeResponse {
+        try surroundings.setTime(request.timeNs)
+        return .init()
+    }
+
+    @Sendable func createContainer(_ request: AgentCreateContainerRequest) throws(SwiftletError) -> AgentCreateContainerResponse {
+        let id = request.containerID
+        let environment = try sandbox.environment()
+        try containers.reserve(id)
+        do {
+            var spec = request.spec
+            spec.process = spec.process.withOwnOOMScore
+            let container = try surroundings.makeContainer(id, spec, environment)
+            let user: ResolvedUser
+            do {
+                user = try container.prepare()
+            } catch {
+                container.release()
+                throw error
+            }
+            let record = ContainerRecord(
+                id: id, process: spec.process, container: container, reaper: reaper, workers: workers, loop: loop)
+            do {
+                try grantStreams(record.first, output: request.outputToken, stdin: request.stdinToken)
+            } catch {
+                release(record)
+                throw error
+            }
+            containers.enter(record)
+            return .with {
+                $0.uid = user.uid
+                $0.gid = user.gid
+                $0.additionalGids = user.additionalGIDs
+            }
+        } catch {
+            containers.cancel(id)
+            throw error.during("creating container \(printable(id))")
+        }
+    }
+
+    @Sendable func startContainer(_ request: AgentStartContainerRequest) throws(SwiftletError) -> AgentStartContainerResponse {
+        let record = try containers.find(request.containerID)
+        let pid = try record.start()
+        return .with { $0.pid = UInt32(pid) }
+    }
+
+    /// Idempotent.
+    @Sendable func deleteContainer(_ request: AgentDeleteContainerRequest) throws(SwiftletError) -> AgentDeleteContainerResponse {
+        guard let record = try containers.beginDelete(request.containerID) else { return .init() }
+        release(record)
+        containers.cancel(record.id)
+        return .init()
+    }
+
+    private func release(_ record: ContainerRecord) {
+        for process in record.processes {
+            streams.revoke(process)
+            process.delete()
+        }
+        record.container.release()
+    }
+
+    @Sendable func exec(_ request: AgentExecRequest) throws(SwiftletError) -> AgentExecResponse {
+        let record = try containers.find(request.containerID)
+        let spec = request.process.withOwnOOMScore
+        let process = try record.enter(request.processID, spec)
+        do {
+            try grantStreams(process, output: request.outputToken, stdin: request.stdinToken)
+            let pid = try record.run(process, spec, inherit: request.inherit)
+            return .with { $0.pid = UInt32(pid) }
+        } catch {
+            forget(record.remove(request.processID))
+            throw error.during("exec in container \(record.id)")
+        }
+    }
+
+    @Sendable func signal(_ request: AgentSignalRequest) throws(SwiftletError) -> AgentSignalResponse {
+        // Linux has 64 signals on every architecture we run on (signal(7)).
+        guard (1...64).contains(request.signal) else {
+            throw SwiftletError(.invalidArgument, "\(request.signal) is no signal")
+        }
+        let record = try containers.find(request.containerID)
+        let process = try record.process(request.processID)
+        if request.all {
+            try record.container.signalAll(Int32(request.signal))
+        } else {
+            try process.signal(Int32(request.signal))
+        }
+        return .init()
+    }
+
+    @Sendable func deleteProcess(_ request: AgentDeleteProcessRequest) throws(SwiftletError) -> AgentDeleteProcessResponse {
+        guard !request.processID.isEmpty else {
+            throw SwiftletError(.invalidArgument, "the first process is deleted with its container")
+        }
+        guard let record = containers.lookup(request.containerID) else { return .init() }
+        forget(record.remove(request.processID))
+        return .init()
+    }
+
+    private func forget(_ process: GuestProcess?) {
+        guard let process else { return }
+        try? process.signal(SIGKILL)
+        streams.revoke(process)
+        process.delete()
+    }
+
+    func list() -> AgentListResponse {
+        .with { $0.containers = containers.all.map(\.summary) }
+    }
+
+    func openStream(_ request: AgentOpenStreamRequest) throws(SwiftletError) -> AgentOpenStreamResponse {
+        let process = try containers.find(request.containerID).process(request.processID)
+        switch request.kind {
+        case .stdin:
+            try process.checkInput()
+            try streams.grant(request.token, StreamGrant(process: process, kind: .input))
+        case .output:
+            try process.output.check(stdout: request.stdoutOffset, stderr: request.stderrOffset)
+            let kind = StreamGrant.Kind.output(stdout: request.stdoutOffset, stderr: request.stderrOffset)
+            try streams.grant(request.token, StreamGrant(process: process, kind: kind))
+        case .UNRECOGNIZED(let kind):
+            throw SwiftletError(.invalidArgument, "no stream kind \(kind)")
+        }
+        return .init()
+    }
+
+    private func grantStreams(_ process: GuestProcess, output: [UInt8], stdin: [UInt8]) throws(SwiftletError) {
+        if !output.isEmpty { try streams.grant(output, StreamGrant(process: process, kind: .output(stdout: 0, stderr: 0))) }
+        guard !stdin.isEmpty else { return }
+        try process.checkInput()
+        try streams.grant(stdin, StreamGrant(process: process, kind: .input))
+    }
+
+    func resizeTerminal(_ request: AgentResizeTerminalRequest) throws(SwiftletError) -> AgentResizeTerminalResponse {
+        let process = try containers.find(request.containerID).process(request.processID)
+        try process.resize(TerminalSize(width: request.width, height: request.height))
+        return .init()
+    }
+
+    @Sendable func shutdown(_ request: AgentShutdownRequest) throws(SwiftletError) -> AgentShutdownResponse {
+        for record in containers.all { try? record.container.signalAll(SIGKILL) }
+        sync()
+        // Lets the answer leave the guest first.
+        let powerOff = surroundings.powerOff
+        workers.run {
+            Pause.milliseconds(20)
+            powerOff()
+        }
+        return .init()
+    }
+}
+
+extension AgentProcessSpec {
+    /// Without a score of its own a process would inherit the agent's, which the kernel never kills.
+    fileprivate var withOwnOOMScore: AgentProcessSpec {
+        guard !hasOomScoreAdj else { return self }
+        var spec = self
+        spec.oomScoreAdj = 0
+        return spec
+    }
+}
