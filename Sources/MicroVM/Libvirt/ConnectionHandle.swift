@@ -1,0 +1,103 @@
+import CLibvirt
+import Errors
+import Synchronization
+
+/// One open connection, closed when the last call that uses it has returned.
+///
+/// Unchecked, because the pointer is a C value: libvirt's connections may be used by any number of threads at once, and
+/// the count below keeps it from being closed under them.
+final class ConnectionHandle: @unchecked Sendable {
+    private struct Use {
+        var users = 0
+        var closed = false
+    }
+
+    private let pointer: virConnectPtr
+    private let events: Int32
+    private let use = Mutex(Use())
+
+    /// Opens a connection, sends its domains' events to `hub` and calls `onClose` when the daemon hangs up.
+    ///
+    /// - Throws: `unavailable` with libvirt's reason.
+    init(_ uri: String, hub: DomainEventHub, onClose: @escaping @Sendable (ConnectionHandle) -> Void) throws {
+        try LibvirtEventLoop.start()
+        guard let pointer = virConnectOpen(uri) else {
+            throw SwiftletError(.unavailable, "connect to libvirt at \(uri)", cause: LibvirtError.last())
+        }
+        events = clibvirt_register_lifecycle(pointer, receiveLifecycle, retained(hub), releaseContext)
+        guard events >= 0 else {
+            let error = SwiftletError.libvirt("register for the events of \(uri)")
+            virConnectClose(pointer)
+            throw error
+        }
+        self.pointer = pointer
+        // Only connections to a daemon can be closed by the other side, and only they are kept alive: 3 unanswered
+        // messages at 5 seconds' distance end them.
+        let closing = CloseAction { [weak self] in
+            if let self { onClose(self) }
+        }
+        if virConnectRegisterCloseCallback(pointer, receiveClose, retained(closing), releaseContext) == 0 {
+            virConnectSetKeepAlive(pointer, 5, 3)
+        }
+    }
+
+    /// Calls `body` with the connection, on the caller's thread.
+    ///
+    /// - Throws: `unavailable` once it is closed.
+    func with<Value>(_ body: (virConnectPtr) throws -> Value) throws -> Value {
+        try use.withLock { use in
+            guard !use.closed else { throw SwiftletError(.unavailable, "the connection to libvirt is closed") }
+            use.users += 1
+        }
+        defer {
+            let last = use.withLock { use in
+                use.users -= 1
+                return use.closed && use.users == 0
+            }
+            if last { virConnectClose(pointer) }
+        }
+        return try body(pointer)
+    }
+
+    /// Stops events and closes the connection, now or after the last call in flight. May block.
+    func close() {
+        let first = use.withLock { use in
+            guard !use.closed else { return false }
+            use.closed = true
+            use.users += 1
+            return true
+        }
+        guard first else { return }
+        virConnectUnregisterCloseCallback(pointer, receiveClose)
+        virConnectDomainEventDeregisterAny(pointer, events)
+        let last = use.withLock { use in
+            use.users -= 1
+            return use.users == 0
+        }
+        if last { virConnectClose(pointer) }
+    }
+}
+
+private final class CloseAction: Sendable {
+    let run: @Sendable () -> Void
+    init(run: @escaping @Sendable () -> Void) { self.run = run }
+}
+
+private func retained(_ object: some AnyObject) -> UnsafeMutableRawPointer { Unmanaged.passRetained(object).toOpaque() }
+
+private let releaseContext: virFreeCallback = { context in
+    guard let context else { return }
+    Unmanaged<AnyObject>.fromOpaque(context).release()
+}
+
+private let receiveClose: virConnectCloseFunc = { _, _, context in
+    guard let context else { return }
+    Unmanaged<CloseAction>.fromOpaque(context).takeUnretainedValue().run()
+}
+
+private let receiveLifecycle: virConnectDomainEventCallback = { _, domain, event, detail, context in
+    guard let context, let domain, let uuid = DomainPointer(domain).uuid else { return 0 }
+    let hub = Unmanaged<DomainEventHub>.fromOpaque(context).takeUnretainedValue()
+    if let event = DomainEvent(uuid: uuid, lifecycle: event, detail: detail) { hub.send(event) }
+    return 0
+}

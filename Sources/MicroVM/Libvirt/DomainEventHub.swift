@@ -1,0 +1,75 @@
+import CLibvirt
+import FoundationEssentials
+import Synchronization
+
+/// Hands every event to every listener.
+final class DomainEventHub: Sendable {
+    /// A listener that falls further behind loses the oldest events; far more than the machines of a node can cause.
+    private static let mostBuffered = 8192
+
+    private struct State {
+        var listeners: [UInt64: AsyncStream<DomainEvent>.Continuation] = [:]
+        var next: UInt64 = 0
+        var closed = false
+    }
+
+    private let state = Mutex(State())
+
+    func events() -> AsyncStream<DomainEvent> {
+        let (stream, continuation) = AsyncStream.makeStream(
+            of: DomainEvent.self, bufferingPolicy: .bufferingNewest(Self.mostBuffered))
+        let key: UInt64? = state.withLock { state in
+            guard !state.closed else { return nil }
+            state.next += 1
+            state.listeners[state.next] = continuation
+            return state.next
+        }
+        guard let key else {
+            continuation.finish()
+            return stream
+        }
+        continuation.onTermination = { [weak self] _ in
+            _ = self?.state.withLock { $0.listeners.removeValue(forKey: key) }
+        }
+        return stream
+    }
+
+    func send(_ event: DomainEvent) {
+        let listeners = state.withLock { Array($0.listeners.values) }
+        for listener in listeners { listener.yield(event) }
+    }
+
+    func close() {
+        let listeners = state.withLock { state in
+            state.closed = true
+            return Array(state.listeners.values)
+        }
+        for listener in listeners { listener.finish() }
+    }
+}
+
+extension DomainEvent {
+    /// libvirt's lifecycle event, if it is one that ends a machine.
+    init?(uuid: UUID, lifecycle: Int32, detail: Int32) {
+        switch virDomainEventType(rawValue: UInt32(bitPattern: lifecycle)) {
+        case VIR_DOMAIN_EVENT_CRASHED:
+            self = .crashed(uuid)
+        case VIR_DOMAIN_EVENT_STOPPED:
+            let detail = virDomainEventStoppedDetailType(rawValue: UInt32(bitPattern: detail))
+            self = detail == VIR_DOMAIN_EVENT_STOPPED_CRASHED ? .crashed(uuid) : .stopped(uuid, reason: Self.reason(detail))
+        default:
+            return nil
+        }
+    }
+
+    private static func reason(_ detail: virDomainEventStoppedDetailType) -> String {
+        switch detail {
+        case VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "the guest shut down"
+        case VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "destroyed"
+        case VIR_DOMAIN_EVENT_STOPPED_MIGRATED: "migrated"
+        case VIR_DOMAIN_EVENT_STOPPED_SAVED: "saved"
+        case VIR_DOMAIN_EVENT_STOPPED_FAILED: "QEMU failed"
+        default: "unknown"
+        }
+    }
+}

@@ -1,0 +1,57 @@
+import CLibvirt
+import Errors
+import FoundationEssentials
+import Glibc
+
+/// One virDomainPtr, used on the thread that got it.
+struct DomainPointer {
+    let pointer: virDomainPtr
+
+    init(_ pointer: virDomainPtr) { self.pointer = pointer }
+
+    /// Calls `body` with the domain of this UUID, or with nil when libvirt knows none.
+    static func withDomain<Value>(
+        _ uuid: UUID, on connection: virConnectPtr, _ body: (DomainPointer?) throws -> Value
+    ) throws -> Value {
+        let bytes = withUnsafeBytes(of: uuid.uuid) { Array($0) }
+        guard let pointer = virDomainLookupByUUID(connection, bytes) else {
+            let error = SwiftletError.libvirt("look up domain \(uuid)")
+            guard error.code == .notFound else { throw error }
+            return try body(nil)
+        }
+        defer { virDomainFree(pointer) }
+        return try body(DomainPointer(pointer))
+    }
+
+    var uuid: UUID? {
+        // VIR_UUID_BUFLEN is 16.
+        var bytes = uuid_t(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        let result = withUnsafeMutableBytes(of: &bytes) {
+            virDomainGetUUID(pointer, $0.baseAddress?.assumingMemoryBound(to: UInt8.self))
+        }
+        return result == 0 ? UUID(uuid: bytes) : nil
+    }
+
+    var name: String { virDomainGetName(pointer).map { String(cString: $0) } ?? "" }
+
+    var isActive: Bool { virDomainIsActive(pointer) == 1 }
+
+    /// The domain's XML as it runs now.
+    func liveXML() throws -> String {
+        guard let text = virDomainGetXMLDesc(pointer, 0) else { throw SwiftletError.libvirt("describe domain \(name)") }
+        defer { free(text) }
+        return String(cString: text)
+    }
+
+    func state() -> DomainSummary.State {
+        var state: Int32 = 0
+        guard virDomainGetState(pointer, &state, nil, 0) == 0 else { return .other }
+        return switch virDomainState(rawValue: UInt32(bitPattern: state)) {
+        case VIR_DOMAIN_RUNNING, VIR_DOMAIN_BLOCKED: .running
+        case VIR_DOMAIN_PAUSED: .paused
+        case VIR_DOMAIN_SHUTDOWN, VIR_DOMAIN_SHUTOFF: .stopping
+        case VIR_DOMAIN_CRASHED: .crashed
+        default: .other
+        }
+    }
+}

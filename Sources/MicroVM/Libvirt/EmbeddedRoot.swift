@@ -1,0 +1,53 @@
+import Errors
+import Glibc
+import Linux
+
+/// The directory of libvirt's embedded QEMU driver.
+struct EmbeddedRoot {
+    let path: String
+
+    var uri: String { "qemu:///embed?root=\(path)" }
+    var pidDirectory: String { "\(path)/run/qemu" }
+
+    /// Settings of the embedded driver, in the syntax of libvirt's qemu.conf. QEMU's user, seccomp, capabilities and
+    /// mount namespace stay as they are by default.
+    static let settings = """
+        # Written by swiftletd at each start.
+        # QEMU writes its log and console files itself: there is no virtlogd to do it.
+        stdio_handler = "file"
+
+        """
+
+    /// Creates the directory and the driver's configuration.
+    ///
+    /// - Throws: `invalidArgument` for a path that a URI cannot hold, the errno of what cannot be written.
+    func prepare() throws {
+        let plain = path.utf8.allSatisfy { byte in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                UInt8(ascii: "/"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+                true
+            default: false
+            }
+        }
+        guard path.hasPrefix("/"), plain else {
+            throw SwiftletError(
+                .invalidArgument, "the embedded libvirt's directory \(path.debugDescription) must be an absolute path of A-Z a-z 0-9 . _ - /")
+        }
+        // QEMU's user passes through it to its own directories.
+        var directory = ""
+        for component in path.split(separator: "/") + ["etc"] {
+            directory += "/\(component)"
+            guard mkdir(directory, 0o755) == 0 || errno == EEXIST else { throw SwiftletError.system("creating \(directory)") }
+        }
+        try write(Self.settings, to: "\(path)/etc/qemu.conf")
+    }
+
+    private func write(_ text: String, to file: String) throws {
+        let descriptor = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw SwiftletError.system("writing \(file)") }
+        defer { close(descriptor) }
+        let bytes = Array(text.utf8)
+        guard Glibc.write(descriptor, bytes, bytes.count) == bytes.count else { throw SwiftletError.system("writing \(file)") }
+    }
+}

@@ -1,0 +1,31 @@
+import CLibvirt
+import Errors
+import Linux
+
+/// libvirt's event loop: it reads the daemon's messages and keeps connections alive, on a thread that never ends.
+///
+/// libvirt has one event loop per process, to be registered before the first connection opens.
+enum LibvirtEventLoop {
+    private static let started: Result<Void, SwiftletError> = Result { () throws(SwiftletError) in try launch() }
+
+    /// Starts the loop on the first call and does nothing afterwards.
+    static func start() throws(SwiftletError) {
+        try started.get()
+    }
+
+    private static func launch() throws(SwiftletError) {
+        clibvirt_silence_errors()
+        guard virInitialize() == 0 else { throw .libvirt("initialising libvirt") }
+        guard virEventRegisterDefaultImpl() == 0 else { throw .libvirt("registering libvirt's event loop") }
+        // poll(2) without a descriptor or a timeout would never return to see the first of either.
+        let timer = virEventAddTimeout(1000, { _, _ in }, nil, nil)
+        guard timer >= 0 else { throw .libvirt("starting libvirt's event loop") }
+        do {
+            try OwnThread.start {
+                while true { virEventRunDefaultImpl() }
+            }
+        } catch {
+            throw .wrap(error, "starting libvirt's event loop")
+        }
+    }
+}

@@ -1,0 +1,88 @@
+import CLibvirt
+import Errors
+import FoundationEssentials
+import Linux
+
+extension LibvirtHypervisor {
+    public func start(_ spec: VMSpec) async throws -> ProcessIdentity {
+        let xml = try blueprint.xml(spec)
+        let emulators = emulators
+        let step = "start machine \(spec.name)"
+        return try await inTurn(spec.uuid) { [self] in
+            try await perform(step, timeout: configuration.startTimeout) { connection, ticket in
+                if let running = try Self.running(spec.uuid, on: connection, emulators) { return running }
+                guard let pointer = virDomainCreateXML(connection, xml, 0) else {
+                    throw SwiftletError.libvirt(step)
+                }
+                defer { virDomainFree(pointer) }
+                guard !ticket.isAbandoned else {
+                    // The caller was told that it failed, and releases what the machine stands on.
+                    virDomainDestroy(pointer)
+                    throw SwiftletError(.deadlineExceeded, step)
+                }
+                guard let process = emulators.find(uuid: spec.uuid, name: spec.name) else {
+                    virDomainDestroy(pointer)
+                    throw SwiftletError(.internal, "\(step): QEMU ended right after its start; its log is in libvirt's directory")
+                }
+                return process
+            }
+        }
+    }
+
+    private static func running(
+        _ uuid: UUID, on connection: virConnectPtr, _ emulators: EmulatorProcess
+    ) throws -> ProcessIdentity? {
+        try DomainPointer.withDomain(uuid, on: connection) { domain in
+            guard let domain, domain.isActive else { return nil }
+            return emulators.find(uuid: uuid, name: domain.name)
+        }
+    }
+
+    public func destroy(uuid: UUID, process: ProcessIdentity?) async throws {
+        let emulators = emulators
+        let step = "destroy machine \(uuid.uuidString.lowercased())"
+        let emulator = await OwnThread.answer { emulators.find(uuid: uuid, name: nil) } ?? process
+        var failure: SwiftletError?
+        do {
+            try await destroyThroughLibvirt(uuid, step)
+        } catch let error as SwiftletError {
+            failure = error
+        }
+        // libvirt's word is not enough: only a process that is gone lets go of disks, taps and sockets.
+        if let emulator, emulator.isAlive {
+            logger.warning(
+                "killing QEMU", metadata: ["uuid": "\(uuid)", "pid": "\(emulator.pid)", "libvirt": "\(failure?.description ?? "done")"])
+            emulator.kill()
+            guard await OwnThread.answer({ emulator.waitForExit(.seconds(5)) }) else {
+                throw SwiftletError(
+                    .deadlineExceeded, "\(step): QEMU (process \(emulator.pid)) does not end on SIGKILL; see its stack in /proc", cause: failure)
+            }
+            // libvirt needs a moment to see it, and keeps the name until then.
+            try? await destroyThroughLibvirt(uuid, step)
+            return
+        }
+        // Without libvirt and without a process in sight there is no machine, unless a start is still under way.
+        if let failure, failure.code != .unavailable { throw failure }
+    }
+
+    /// Succeeds when libvirt knows the domain no more.
+    private func destroyThroughLibvirt(_ uuid: UUID, _ step: String) async throws {
+        try await perform(step, timeout: configuration.destroyTimeout) { connection, _ in
+            try DomainPointer.withDomain(uuid, on: connection) { domain in
+                guard let domain, virDomainDestroy(domain.pointer) != 0 else { return }
+                let error = SwiftletError.libvirt(step)
+                // It ended by itself between the look-up and the call, or while the call waited for QEMU.
+                if error.code == .notFound || !domain.isActive { return }
+                throw error
+            }
+        }
+    }
+}
+
+extension OwnThread {
+    /// Runs work that blocks but cannot fail, on a thread of its own; on the caller's where there is no thread to be had.
+    static func answer<Value: Sendable>(_ work: @escaping @Sendable () -> Value) async -> Value {
+        if let value = try? await run(work) { return value }
+        return work()
+    }
+}

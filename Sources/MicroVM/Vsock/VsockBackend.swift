@@ -1,0 +1,167 @@
+import CLinux
+import Errors
+import Glibc
+import Linux
+
+/// The process that is a machine's vsock device where the kernel has none (swiftlet-vsockd).
+///
+/// It belongs to the machine, not to the daemon: it runs in a session of its own and lives on when the daemon is killed.
+public struct VsockBackend: Sendable {
+    public var binary: String
+    /// How long the backend may take until it listens.
+    public var timeout: Duration
+
+    public init(binary: String, timeout: Duration = .seconds(5)) {
+        self.binary = binary
+        self.timeout = timeout
+    }
+
+    /// Starts the backend of a machine and returns when it listens. QEMU connects to it at its own start.
+    ///
+    /// - Parameters:
+    ///   - vhostSocket: where QEMU will connect; group kvm may.
+    ///   - hostSocket: where the host reaches the guest's ports.
+    ///   - cid: the context id the guest will see.
+    ///   - log: the file that gets the backend's output.
+    /// - Throws: the errno of a binary that cannot be started; `unavailable` with the end of its log when it ends at once;
+    ///   `deadlineExceeded`. It does not run after an error.
+    public func start(vhostSocket: String, hostSocket: String, cid: UInt32, log: String) async throws -> ProcessIdentity {
+        let (binary, timeout) = (binary, timeout)
+        let arguments = ["--vhost-socket", vhostSocket, "--host-socket", hostSocket, "--guest-cid", "\(cid)", "--group", "kvm", "--ready-fd", "3"]
+        return try await OwnThread.run {
+            let child = try DetachedChild(binary, arguments, log: log)
+            do {
+                try child.waitUntilReady(timeout)
+                guard let identity = ProcessIdentity.of(child.pid) else {
+                    throw SwiftletError(.unavailable, "vsock backend \(binary) ended after it was ready")
+                }
+                return identity
+            } catch {
+                child.killAndReap()
+                throw error
+            }
+        }
+    }
+
+    /// Ends the backend of a machine. Succeeds when there is none.
+    ///
+    /// - Parameters:
+    ///   - hostSocket: the socket it was started with: finds the process where the identity was never written down.
+    ///   - process: as `start` returned it.
+    /// - Throws: `deadlineExceeded` when the process does not end on SIGKILL.
+    public func stop(hostSocket: String, process: ProcessIdentity?) async throws {
+        let binary = binary
+        try await OwnThread.run {
+            var found = Set(Self.search(binary: binary, hostSocket: hostSocket))
+            if let process, process.isAlive { found.insert(process) }
+            for process in found {
+                _ = try? process.signal(SIGTERM)
+                if process.waitForExit(.milliseconds(500)) { continue }
+                process.kill()
+                guard process.waitForExit(.seconds(5)) else {
+                    throw SwiftletError(.deadlineExceeded, "vsock backend \(process.pid) does not end on SIGKILL")
+                }
+            }
+            for pid in found.map(\.pid) + [process?.pid].compactMap({ $0 }) {
+                // Collects the zombie of a backend this process started; another's is reaped by its own parent.
+                waitpid(pid, nil, WNOHANG)
+            }
+        }
+    }
+
+    /// Backends that run with this socket, by their command lines.
+    private static func search(binary: String, hostSocket: String) -> [ProcessIdentity] {
+        ProcessTable.all { arguments in
+            guard let flag = arguments.firstIndex(of: "--host-socket"), flag + 1 < arguments.count else { return false }
+            let name = binary.split(separator: "/").last.map(String.init) ?? binary
+            // A script's command line begins with its interpreter.
+            return arguments[flag + 1] == hostSocket && arguments.prefix(2).contains { $0 == binary || $0.hasSuffix("/" + name) }
+        }
+    }
+}
+
+/// A child in a session of its own, with a pipe on descriptor 3 on which it says that it is ready.
+private struct DetachedChild {
+    let pid: pid_t
+    private let ready: Int32
+    private let binary: String
+    private let log: String
+
+    init(_ binary: String, _ arguments: [String], log: String) throws {
+        let step = "starting vsock backend \(binary)"
+        self.binary = binary
+        self.log = log
+        let output = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
+        guard output >= 0 else { throw SwiftletError.system("\(step): opening \(log)") }
+        defer { close(output) }
+        var pipe: [Int32] = [-1, -1]
+        guard clinux_pipe2(&pipe, O_CLOEXEC) == 0 else { throw SwiftletError.system("\(step): pipe") }
+        defer { close(pipe[1]) }
+
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_adddup2(&actions, output, 1)
+        posix_spawn_file_actions_adddup2(&actions, output, 2)
+        posix_spawn_file_actions_adddup2(&actions, pipe[1], 3)
+        clinux_spawn_close_from(&actions, 4)
+
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        posix_spawnattr_setsigmask(&attributes, &signals)
+        sigfillset(&signals)
+        posix_spawnattr_setsigdefault(&attributes, &signals)
+        posix_spawnattr_setflags(
+            &attributes, Int16(POSIX_SPAWN_SETSID) | Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+
+        var argv: [UnsafeMutablePointer<CChar>?] = ([binary] + arguments).map { strdup($0) } + [nil]
+        defer { argv.forEach { free($0) } }
+        var pid: pid_t = 0
+        let failure = posix_spawn(&pid, binary, &actions, &attributes, &argv, Glibc.environ)
+        guard failure == 0 else {
+            close(pipe[0])
+            throw SwiftletError.system(step, errno: failure)
+        }
+        self.pid = pid
+        ready = pipe[0]
+    }
+
+    /// Blocks until the child has written its byte.
+    func waitUntilReady(_ timeout: Duration) throws {
+        defer { close(ready) }
+        let end = ContinuousClock.now + timeout
+        while true {
+            let left = ContinuousClock.now.duration(to: end)
+            guard left > .zero else {
+                throw SwiftletError(.deadlineExceeded, "vsock backend \(binary) did not listen within \(timeout); it said: \(said())")
+            }
+            var waiting = pollfd(fd: ready, events: Int16(POLLIN), revents: 0)
+            let (seconds, fraction) = left.components
+            guard poll(&waiting, 1, Int32(min(seconds, 3600) * 1000 + fraction / 1_000_000_000_000_000 + 1)) > 0 else { continue }
+            var byte: UInt8 = 0
+            if read(ready, &byte, 1) == 1 { return }
+            throw SwiftletError(.unavailable, "vsock backend \(binary) ended instead of listening; it said: \(said())")
+        }
+    }
+
+    func killAndReap() {
+        kill(pid, SIGKILL)
+        waitpid(pid, nil, 0)
+    }
+
+    /// The end of the log, for an error message.
+    private func said() -> String {
+        let descriptor = open(log, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return "nothing" }
+        defer { close(descriptor) }
+        lseek(descriptor, max(0, lseek(descriptor, 0, SEEK_END) - 1024), SEEK_SET)
+        let bytes = [UInt8](unsafeUninitializedCapacity: 1024) { buffer, count in
+            count = max(0, read(descriptor, buffer.baseAddress, buffer.count))
+        }
+        return bytes.isEmpty ? "nothing" : String(decoding: bytes, as: UTF8.self)
+    }
+}
