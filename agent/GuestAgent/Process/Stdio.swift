@@ -60,15 +60,10 @@ struct Stdio {
     }
 
     private mutating func openTerminal(_ size: TerminalSize, _ stdin: Bool) throws(SwiftletError) {
-        let master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)
-        guard master >= 0 else { throw .system("opening a terminal") }
+        var master: Int32 = -1
+        var slave: Int32 = -1
+        guard clinux_open_terminal(&master, &slave) == 0 else { throw .system("opening a terminal") }
         output = master
-        var name = [CChar](repeating: 0, count: 64)
-        guard grantpt(master) == 0, unlockpt(master) == 0, ptsname_r(master, &name, name.count) == 0 else {
-            throw .system("unlocking a terminal")
-        }
-        let slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC)
-        guard slave >= 0 else { throw .system("opening the terminal's process side") }
         process = ProcessDescriptors(stdin: slave, stdout: slave, stderr: slave, terminal: true)
         _ = size.apply(to: master)
         guard stdin else { return }

@@ -16,7 +16,7 @@ struct SandboxSetup: Sendable {
     /// - Throws: the failed step's error.
     func start(_ request: AgentStartSandboxRequest) throws(SwiftletError) -> SandboxEnvironment {
         if request.timeNs != 0 { try Self.setTime(request.timeNs) }
-        try addEntropy(request.entropy)
+        try addEntropy(Array(request.entropy))
         try setHostname(request.hostname)
         // Sysctls of an interface exist only once it has its name.
         do {

@@ -32,7 +32,7 @@ extension AgentService {
             let record = ContainerRecord(
                 id: id, process: spec.process, container: container, reaper: reaper, workers: workers, loop: loop)
             do {
-                try grantStreams(record.first, output: request.outputToken, stdin: request.stdinToken)
+                try grantStreams(record.first, output: Array(request.outputToken), stdin: Array(request.stdinToken))
             } catch {
                 release(record)
                 throw error
@@ -45,7 +45,7 @@ extension AgentService {
             }
         } catch {
             containers.cancel(id)
-            throw error.during("creating container \(printable(id))")
+            throw SwiftletError.wrap(error, "creating container \(printable(id))")
         }
     }
 
@@ -76,12 +76,12 @@ extension AgentService {
         let spec = request.process.withOwnOOMScore
         let process = try record.enter(request.processID, spec)
         do {
-            try grantStreams(process, output: request.outputToken, stdin: request.stdinToken)
+            try grantStreams(process, output: Array(request.outputToken), stdin: Array(request.stdinToken))
             let pid = try record.run(process, spec, inherit: request.inherit)
             return .with { $0.pid = UInt32(pid) }
         } catch {
             forget(record.remove(request.processID))
-            throw error.during("exec in container \(record.id)")
+            throw SwiftletError.wrap(error, "exec in container \(record.id)")
         }
     }
 
@@ -125,11 +125,11 @@ extension AgentService {
         switch request.kind {
         case .stdin:
             try process.checkInput()
-            try streams.grant(request.token, StreamGrant(process: process, kind: .input))
+            try streams.grant(Array(request.token), StreamGrant(process: process, kind: .input))
         case .output:
             try process.output.check(stdout: request.stdoutOffset, stderr: request.stderrOffset)
             let kind = StreamGrant.Kind.output(stdout: request.stdoutOffset, stderr: request.stderrOffset)
-            try streams.grant(request.token, StreamGrant(process: process, kind: kind))
+            try streams.grant(Array(request.token), StreamGrant(process: process, kind: kind))
         case .UNRECOGNIZED(let kind):
             throw SwiftletError(.invalidArgument, "no stream kind \(kind)")
         }
