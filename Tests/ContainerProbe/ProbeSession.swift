@@ -1,0 +1,169 @@
+import AgentProtocol
+import Errors
+import Glibc
+import GuestAgent
+import SwiftProtobuf
+
+/// The containers and processes of one script.
+struct ProbeSession {
+    private let environment: SandboxEnvironment
+    private let scratch: String
+    private let cgroup: String
+    private var containers: [String: GuestContainer] = [:]
+    private var processes: [String: ProbeProcess] = [:]
+
+    init(arguments: [String]) {
+        var options: [String: String] = [:]
+        var disks: [String: String] = [:]
+        for pair in stride(from: 0, to: arguments.count - 1, by: 2) {
+            let value = arguments[pair + 1]
+            let parts = value.split(separator: "=", maxSplits: 1).map(String.init)
+            switch arguments[pair] {
+            case "--layer": disks[parts[0]] = LoopDevice.attach(parts[1])
+            case "--disk": disks[parts[0]] = parts[1]
+            default: options[arguments[pair]] = value
+            }
+        }
+        scratch = options["--scratch"] ?? "/scratch"
+        cgroup = options["--cgroup"] ?? "/sys/fs/cgroup"
+        let known = disks
+        for (name, content) in [("resolv.conf", "nameserver 10.0.0.10\n"), ("hosts", "127.0.0.1 localhost\n")] {
+            Self.write(content, to: "\(scratch)/\(name)")
+        }
+        environment = SandboxEnvironment(
+            scratchDirectory: scratch,
+            diskPath: { (serial) throws(SwiftletError) in
+                guard let path = known[serial] else { throw SwiftletError(.notFound, "no disk has the serial \(serial)") }
+                return path
+            },
+            hostname: "probe-pod", resolvConfPath: "\(scratch)/resolv.conf", hostsPath: "\(scratch)/hosts", cgroupRoot: cgroup,
+            shared: PodSharedState(scratchDirectory: scratch, cgroupRoot: cgroup))
+    }
+
+    /// "ok ..." or "error CODE MESSAGE".
+    mutating func answer(_ words: [String]) -> String {
+        do {
+            return try (["ok"] + run(words)).joined(separator: " ")
+        } catch let error as SwiftletError {
+            return "error \(error.code.rawValue) \(error)"
+        } catch {
+            return "error unknown \(error)"
+        }
+    }
+
+    func end() {
+        for container in containers.values { container.release() }
+        environment.shared.release()
+    }
+
+    private mutating func run(_ words: [String]) throws -> [String] {
+        switch words.first {
+        case "create":
+            let spec = try AgentContainerSpec(serializedBytes: bytes(words[2]))
+            containers[words[1]] = try GuestContainer(id: words[1], spec: spec, environment: environment)
+            return []
+        case "prepare":
+            let user = try container(words[1]).prepare()
+            return ["\(user.uid)", "\(user.gid)", user.additionalGIDs.map(String.init).joined(separator: ",")]
+        case "start":
+            let process = ProbeProcess(terminal: words.last == "terminal")
+            process.started(try container(words[1]).start(stdio: process.descriptors))
+            processes[words[2]] = process
+            return ["\(process.pid)"]
+        case "exec":
+            let process = ProbeProcess(terminal: false)
+            let spec = try AgentProcessSpec(serializedBytes: bytes(words[4]))
+            process.started(try container(words[1]).exec(spec, inherit: words[3] == "inherit", stdio: process.descriptors))
+            processes[words[2]] = process
+            return ["\(process.pid)"]
+        case "wait":
+            guard let result = processes[words[1]]?.finish() else { throw SwiftletError(.deadlineExceeded, "\(words[1]) does not end") }
+            processes[words[1]] = nil
+            return ["\(result.code)"] + result.output.map(hex)
+        case "signal":
+            try container(words[1]).signalAll(Int32(words[2]) ?? 0)
+            return []
+        case "oom": return ["\(try container(words[1]).oomKillCount)"]
+        case "release":
+            try container(words[1]).release()
+            return []
+        case "repeat": return [try repeatExec(words)]
+        case "held": return [held()]
+        case "share-release":
+            environment.shared.release()
+            return []
+        default: throw SwiftletError(.unimplemented, "no such command")
+        }
+    }
+
+    /// Median microseconds of exec alone, of as many runs as the script says.
+    private func repeatExec(_ words: [String]) throws -> String {
+        let spec = try AgentProcessSpec(serializedBytes: bytes(words[3]))
+        var times: [Int] = []
+        for _ in 0..<(Int(words[2]) ?? 1) {
+            let process = ProbeProcess(terminal: false)
+            var before = timespec()
+            var after = timespec()
+            clock_gettime(CLOCK_MONOTONIC, &before)
+            process.started(try container(words[1]).exec(spec, inherit: true, stdio: process.descriptors))
+            clock_gettime(CLOCK_MONOTONIC, &after)
+            _ = process.finish()
+            times.append((after.tv_sec - before.tv_sec) * 1_000_000 + (after.tv_nsec - before.tv_nsec) / 1000)
+        }
+        return "\(times.sorted()[times.count / 2])"
+    }
+
+    /// What the machine still holds for containers: mounts, directories, cgroups, and this process's open files.
+    private func held() -> String {
+        let mounts = Self.read("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains(scratch) }.count
+        let names = ["\(scratch)/containers", "\(scratch)/trash", "\(cgroup)/swiftlet"].map { directory in
+            Self.entries(directory).joined(separator: ",")
+        }
+        return "mounts=\(mounts) containers=[\(names[0])] trash=[\(names[1])] cgroups=[\(names[2])] files=\(Self.entries("/proc/self/fd").count)"
+    }
+
+    private func container(_ id: String) throws -> GuestContainer {
+        guard let container = containers[id] else { throw SwiftletError(.notFound, "no container \(id)") }
+        return container
+    }
+
+    private static func write(_ text: String, to path: String) {
+        guard let file = fopen(path, "w") else { return }
+        fputs(text, file)
+        fclose(file)
+    }
+
+    private static func read(_ path: String) -> String {
+        guard let file = fopen(path, "r") else { return "" }
+        defer { fclose(file) }
+        var text: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while case let count = fread(&chunk, 1, chunk.count, file), count > 0 { text += chunk[..<count] }
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    /// Names of the directories (for /proc: of everything) in `path`.
+    private static func entries(_ path: String) -> [String] {
+        guard let stream = opendir(path) else { return [] }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let counted = path.hasPrefix("/proc") || entry.pointee.d_type == UInt8(DT_DIR)
+            if name != "." && name != ".." && counted { names.append(name) }
+        }
+        return names.sorted()
+    }
+}
+
+private func bytes(_ hex: String) -> [UInt8] {
+    let digits = Array(hex.utf8)
+    return stride(from: 0, to: digits.count - 1, by: 2).compactMap { UInt8(String(decoding: digits[$0...$0 + 1], as: UTF8.self), radix: 16) }
+}
+
+/// Lower-case hexadecimal; "-" for nothing, so that every answer has its words.
+private func hex(_ bytes: [UInt8]) -> String {
+    if bytes.isEmpty { return "-" }
+    let digits = Array("0123456789abcdef".utf8)
+    return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+}
