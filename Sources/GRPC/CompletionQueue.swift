@@ -1,5 +1,6 @@
 import CGRPC
 import Glibc
+import Logging
 import Synchronization
 
 /// Something that has operations under way in a completion queue. The queue holds a reference to it
@@ -83,7 +84,16 @@ final class CompletionQueue: @unchecked Sendable {
 
 /// The C core's process-wide state: started once, never stopped.
 enum Core {
-    private static let started: Void = grpc_init()
+    private static let logger = Logger(label: "grpc.core")
+
+    private static let started: Void = {
+        // What matters reaches the caller as an error; the core's own account of it is for debugging.
+        gpr_set_log_function { entry in
+            guard let entry, let message = entry.pointee.message else { return }
+            Core.logger.debug("\(String(cString: message))")
+        }
+        grpc_init()
+    }()
 
     static func start() { _ = started }
 }

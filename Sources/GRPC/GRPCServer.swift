@@ -94,9 +94,11 @@ public final class GRPCServer: Sendable {
     }
 
     /// Takes no new calls and removes the sockets at once, lets the running calls end within `grace`,
-    /// then cancels them. Returns when all have ended, or five seconds after the cancelling if a
-    /// handler does not heed it. Not shortened by cancelling the caller's task.
-    public func shutdown(grace: Duration) async {
+    /// then cancels them. Returns when all have ended. Not shortened by cancelling the caller's task.
+    ///
+    /// - Parameter patience: how long to wait, after the cancelling, for handlers that do not heed it;
+    ///   one that ends later still ends safely.
+    public func shutdown(grace: Duration, patience: Duration = .seconds(5)) async {
         let sockets = state.withLock { [core] state -> [ServerSocket] in
             let first = state.phase != .stopping
             state.phase = .stopping
@@ -108,7 +110,7 @@ public final class GRPCServer: Sendable {
         let enforcement = Task.detached { [core] in
             try await Task.sleep(for: grace)
             core.cancelCalls()
-            try await Task.sleep(for: .seconds(5))
+            try await Task.sleep(for: patience)
             core.giveUpWaiting()
         }
         await core.ended()

@@ -56,10 +56,10 @@ final class ServerCore: QueuedObject, @unchecked Sendable {
             fatalError("gRPC: the server cannot be created")
         }
         self.server = server
-        // Two threads, so that one large message does not hold up other connections.
+        // One thread: it only hands over, and a second one measured no faster.
         // The pointer is the server's own and freed once, by the queue's last thread.
         nonisolated(unsafe) let owned = server
-        queue = CompletionQueue(name: "grpc-server", threads: 2) { grpc_server_destroy(owned) }
+        queue = CompletionQueue(name: "grpc-server", threads: 1) { grpc_server_destroy(owned) }
         super.init()
         grpc_server_register_completion_queue(server, queue.pointer, nil)
     }

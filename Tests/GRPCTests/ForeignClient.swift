@@ -31,6 +31,9 @@ final class ForeignClient: Sendable {
     private let ended: AsyncStream<Int32>
 
     init(_ arguments: [String]) throws {
+        try #require(
+            FileManager.default.isExecutableFile(atPath: Self.python),
+            "no Python with grpcio at \(Self.python): run scripts/setup or set SWIFTLET_PYTHON")
         let process = Process()
         let output = Pipe()
         process.executableURL = URL(fileURLWithPath: Self.python)
@@ -76,9 +79,9 @@ final class ForeignClient: Sendable {
         return -1
     }
 
-    private static var python: String {
+    private static let python: String = {
         if let path = ProcessInfo.processInfo.environment["SWIFTLET_PYTHON"] { return path }
-        // Tests run from the package's root, where scripts/setup puts the environment.
-        return FileManager.default.currentDirectoryPath + "/.build/venv/bin/python"
-    }
+        let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        return tests.deletingLastPathComponent().path + "/.build/venv/bin/python"
+    }()
 }

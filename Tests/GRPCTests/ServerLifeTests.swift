@@ -33,15 +33,7 @@ struct ServerLifeTests {
     @Test func aStaleSocketIsReplaced() async throws {
         let directory = try TemporaryDirectory()
         let path = directory.path + "/s.sock"
-        let stale = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        let bound = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(stale, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
-        }
-        try #require(bound == 0)
-        close(stale)
+        try PlainConnection.leaveStaleSocket(path: path)
         let server = try TestServer(endpoint: .unix(path: path))
         let client = GRPCClient(endpoint: server.endpoint)
         #expect(try await client.unary(TestServer.prefix + "Echo", [1]) == [1])
@@ -116,18 +108,58 @@ struct ServerLifeTests {
         let server = try TestServer()
         let client = GRPCClient(endpoint: server.endpoint)
         let call = Task { try await client.unary(TestServer.prefix + "Slow", []) }
-        await server.calls.reach(started: 1)
+        await server.calls.reach { $0.started == 1 }
         await server.server.shutdown(grace: .milliseconds(10))
-        await server.calls.reach(cancelled: 1)
+        await server.calls.reach { $0.cancelled == 1 }
         await expectStatus(.unavailable) { try await call.value }
         await client.close()
+    }
+
+    @Test func aHandlerThatIgnoresCancellationDoesNotHoldUpTheShutdown() async throws {
+        let gate = AsyncStream.makeStream(of: Void.self)
+        let arrived = AsyncStream.makeStream(of: Void.self)
+        let left = AsyncStream.makeStream(of: Void.self)
+        var methods = MethodTable()
+        methods.add(
+            path: "/test.v1.Test/Deaf",
+            .unary { _, _ in
+                arrived.continuation.finish()
+                await Task.detached { for await _ in gate.stream {} }.value
+                left.continuation.finish()
+                return [1]
+            })
+        let directory = try TemporaryDirectory()
+        let server = GRPCServer(methods: methods, logger: logger)
+        let endpoint = try server.listen(on: .unix(path: directory.path + "/s.sock"))
+        server.start()
+        let client = GRPCClient(endpoint: endpoint)
+        let call = Task { try await client.unary("/test.v1.Test/Deaf", []) }
+        for await _ in arrived.stream {}
+        await server.shutdown(grace: .zero, patience: .milliseconds(10))
+        await expectStatus(.unavailable) { try await call.value }
+        gate.continuation.finish()
+        for await _ in left.stream {}
+        await client.close()
+    }
+
+    @Test(arguments: ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0"])
+    func aSilentConnectionDoesNotHoldUpTheShutdown(greeting: String) async throws {
+        let server = try TestServer()
+        guard case .unix(let path) = server.endpoint else { return }
+        let silent = try PlainConnection(path: path)
+        try silent.send(Array(greeting.utf8))
+        // A call on another connection: the server has seen the silent one by then.
+        let client = GRPCClient(endpoint: server.endpoint)
+        _ = try await client.unary(TestServer.prefix + "Echo", [])
+        await client.close()
+        await server.server.shutdown(grace: .seconds(1))
     }
 
     @Test func aServerLostInMidCallIsUnavailable() async throws {
         let server = try TestServer()
         let client = GRPCClient(endpoint: server.endpoint)
         let stream = Task { for try await _ in client.serverStreaming(TestServer.prefix + "Ticks", Array("-1".utf8)) {} }
-        await server.calls.reach(started: 1)
+        await server.calls.reach { $0.started == 1 }
         await server.server.shutdown(grace: .zero)
         await expectStatus(.unavailable) { try await stream.value }
         await client.close()

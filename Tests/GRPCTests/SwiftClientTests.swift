@@ -30,7 +30,7 @@ struct SwiftClientTests {
             await expectStatus(.unimplemented) { try await client.unary(path + "Nothing", []) }
             await expectStatus(.deadlineExceeded) { try await client.unary(path + "Slow", [], timeout: .milliseconds(50)) }
             await expectStatus(.invalidArgument) { try await client.unary(path + "Echo", [], metadata: [("not legal", "")]) }
-            await server.calls.reach(cancelled: 1)
+            await server.calls.reach { $0.cancelled == 1 }
             await client.close()
         }
     }
@@ -88,10 +88,10 @@ struct SwiftClientTests {
             let client = GRPCClient(endpoint: server.endpoint)
             let unary = Task { try await client.unary(path + "Slow", []) }
             let stream = Task { for try await _ in client.serverStreaming(path + "Ticks", Array("-1".utf8)) {} }
-            await server.calls.reach(started: 2)
+            await server.calls.reach { $0.started == 2 }
             unary.cancel()
             stream.cancel()
-            await server.calls.reach(cancelled: 2)
+            await server.calls.reach { $0.cancelled == 2 }
             await expectStatus(.cancelled) { try await unary.value }
             _ = await stream.result
             await client.close()
@@ -102,7 +102,7 @@ struct SwiftClientTests {
         try await TestServer.with { server in
             let client = GRPCClient(endpoint: server.endpoint)
             for try await _ in client.serverStreaming(path + "Ticks", Array("-1".utf8)) { break }
-            await server.calls.reach(cancelled: 1)
+            await server.calls.reach { $0.cancelled == 1 }
             await client.close()
         }
     }
@@ -139,7 +139,7 @@ struct SwiftClientTests {
         try await TestServer.with { server in
             let client = GRPCClient(endpoint: server.endpoint)
             let call = Task { try await client.unary(path + "Slow", []) }
-            await server.calls.reach(started: 1)
+            await server.calls.reach { $0.started == 1 }
             await client.close()
             await expectStatus(.cancelled) { try await call.value }
         }

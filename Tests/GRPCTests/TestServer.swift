@@ -96,42 +96,31 @@ final class TestServer: Sendable {
 
 /// Counts calls that wait for their cancellation, and lets a test wait for the counts.
 final class CallCounts: Sendable {
-    private struct State {
+    struct Counts: Sendable {
         var started = 0
         var cancelled = 0
-        var waiters: [(started: Int, cancelled: Int, continuation: CheckedContinuation<Void, Never>)] = []
     }
 
     /// Messages that "Flood" has got rid of.
     let written = Atomic(0)
-    private let state = Mutex(State())
+    private let counts = Mutex(Counts())
+    private let changes = AsyncStream.makeStream(of: Void.self)
 
     /// Suspends until the task is cancelled, then throws.
     func untilCancelled() async throws -> [UInt8] {
-        change { $0.started += 1 }
+        counts.withLock { $0.started += 1 }
+        changes.continuation.yield()
         let never = AsyncStream<Never> { _ in }
         for await _ in never {}
-        change { $0.cancelled += 1 }
+        counts.withLock { $0.cancelled += 1 }
+        changes.continuation.yield()
         throw CancellationError()
     }
 
-    func reach(started: Int = 0, cancelled: Int = 0) async {
-        await withCheckedContinuation { continuation in
-            change { $0.waiters.append((started, cancelled, continuation)) }
-        }
-    }
-
-    private func change(_ body: (inout State) -> Void) {
-        let ready = state.withLock { state in
-            body(&state)
-            let (started, cancelled) = (state.started, state.cancelled)
-            let isReady = { (waiter: (started: Int, cancelled: Int, continuation: CheckedContinuation<Void, Never>)) in
-                started >= waiter.started && cancelled >= waiter.cancelled
-            }
-            defer { state.waiters.removeAll(where: isReady) }
-            return state.waiters.filter(isReady)
-        }
-        for waiter in ready { waiter.continuation.resume() }
+    /// Suspends until the counts fit, or the test's time is up. For one waiter at a time.
+    func reach(_ fits: (Counts) -> Bool) async {
+        if fits(counts.withLock { $0 }) { return }
+        for await _ in changes.stream where fits(counts.withLock { $0 }) { return }
     }
 }
 
