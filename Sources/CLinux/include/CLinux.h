@@ -4,6 +4,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "clinux_features.h"
 #include "clinux_boot.h"
 #include "clinux_epoll.h"
 #include "clinux_namespace.h"

@@ -1,0 +1,85 @@
+import Errors
+import Foundation
+import MicroVM
+import Testing
+
+/// Domains as they are to be. `SWIFTLET_WRITE_GOLDEN=1` writes the files anew, to be compared by whoever reviews.
+struct DomainGoldenTests {
+    private static let host = HostProfile(dacLabel: "+64055:+108")
+
+    private static let kinds: [String: VMSpec] = {
+        let minimal = VMSpec.minimal()
+        var full = minimal
+        full.name = "swiftlet-full"
+        full.vcpus = 2
+        full.memoryBytes = (256 << 20) + 1
+        full.interface = InterfaceSpec(tap: "swl0123456789a", mac: "02:53:57:4c:00:01", mtu: 1450)
+        full.disks = [
+            DiskSpec(path: "/var/lib/swiftlet/scratch/a.img", serial: "scratch", readOnly: false, ephemeral: true),
+            DiskSpec(path: "/var/lib/swiftlet/layers/sha256-0a.erofs", serial: "layer-0a", readOnly: true),
+            DiskSpec(path: "/var/lib/swiftlet/volumes/b.qcow2", serial: "volume-b", readOnly: false, format: .qcow2),
+        ]
+        var kernelVsock = minimal
+        kernelVsock.name = "swiftlet-kernel-vsock"
+        kernelVsock.vsock = .kernel(cid: 17)
+        var kvm = full
+        kvm.name = "swiftlet-kvm"
+        kvm.accelerator = .kvm
+        return ["tcg-minimal": minimal, "tcg-tap-and-disks": full, "kernel-vsock": kernelVsock, "kvm": kvm]
+    }()
+
+    @Test(arguments: kinds.keys.sorted())
+    func domainIsAsReviewed(kind: String) throws {
+        let spec = try #require(Self.kinds[kind])
+        let xml = try DomainBlueprint(host: Self.host).xml(spec)
+        let file = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Golden/\(kind).xml")
+        if ProcessInfo.processInfo.environment["SWIFTLET_WRITE_GOLDEN"] == "1" { try Data(xml.utf8).write(to: file) }
+        let golden = try String(contentsOf: file, encoding: .utf8)
+        #expect(xml == golden)
+    }
+
+    @Test func hostileNamesNeverReachTheDocument() throws {
+        func expectRefused(_ change: (inout VMSpec) -> Void, sourceLocation: SourceLocation = #_sourceLocation) {
+            var spec = VMSpec.minimal()
+            change(&spec)
+            #expect(sourceLocation: sourceLocation) {
+                try DomainBlueprint().xml(spec)
+            } throws: {
+                ($0 as? SwiftletError)?.code == .invalidArgument
+            }
+        }
+        for name in ["", "../etc", "a/b", "a b", "a'b", "a\0b", "-a", ".", String(repeating: "a", count: 10_000)] {
+            expectRefused { $0.name = name }
+            expectRefused { $0.disks = [DiskSpec(path: "/a", serial: name, readOnly: true)] }
+            expectRefused { $0.interface = InterfaceSpec(tap: name, mac: "02:00:00:00:00:01") }
+        }
+        for path in ["", "relative", "/a\nb", "/a\0b", "/" + String(repeating: "a", count: 5000)] {
+            expectRefused { $0.kernel = path }
+            expectRefused { $0.consoleLog = path }
+            expectRefused { $0.disks = [DiskSpec(path: path, serial: "a", readOnly: true)] }
+            expectRefused { $0.vsock = .vhostUser(socket: path, cid: 3) }
+        }
+        expectRefused { $0.vsock = .vhostUser(socket: "/" + String(repeating: "a", count: 107), cid: 3) }
+        expectRefused { $0.vsock = .kernel(cid: 2) }
+        expectRefused { $0.vsock = .kernel(cid: .max) }
+        expectRefused { $0.kernelArguments = ["quiet\ninit=/bin/sh"] }
+        expectRefused { $0.kernelArguments = [String(repeating: "a", count: 2048)] }
+        expectRefused { $0.interface = InterfaceSpec(tap: "a", mac: "01:00:00:00:00:01") }
+        expectRefused { $0.interface = InterfaceSpec(tap: "a", mac: "02:00:00:00:00:0g") }
+        expectRefused { $0.interface = InterfaceSpec(tap: "a", mac: "02:00:00:00:00:01", mtu: 0) }
+        expectRefused { $0.memoryBytes = 1 }
+        expectRefused { $0.memoryBytes = .max }
+        expectRefused { $0.vcpus = 0 }
+        expectRefused { $0.disks = (0..<257).map { DiskSpec(path: "/a", serial: "s\($0)", readOnly: true) } }
+        expectRefused { $0.disks = (0..<2).map { _ in DiskSpec(path: "/a", serial: "same", readOnly: true) } }
+    }
+
+    @Test func pathsThatXMLAndQEMUWouldReadDifferentlyAreEscaped() throws {
+        var spec = VMSpec.minimal()
+        spec.kernel = "/k'><x/>&"
+        spec.vsock = .vhostUser(socket: "/run/a,b=c", cid: 5)
+        let xml = try DomainBlueprint().xml(spec)
+        #expect(xml.contains("<kernel>/k&apos;&gt;&lt;x/&gt;&amp;</kernel>"))
+        #expect(xml.contains("socket,id=vu0,path=/run/a,,b=c'"))
+    }
+}

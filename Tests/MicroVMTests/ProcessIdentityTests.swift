@@ -1,0 +1,43 @@
+import Foundation
+import Testing
+
+@testable import Linux
+
+struct ProcessIdentityTests {
+    @Test func thisProcessIsAlive() throws {
+        let own = try #require(ProcessIdentity.of(getpid()))
+        #expect(own.isAlive)
+        #expect(own.startTime > 0)
+        #expect(try own.signal(0))
+    }
+
+    @Test func anEarlierHolderOfTheNumberIsLeftAlone() throws {
+        var earlier = try #require(ProcessIdentity.of(getpid()))
+        earlier.startTime -= 1
+        #expect(!earlier.isAlive)
+        #expect(try earlier.signal(SIGKILL) == false)
+        #expect(ProcessIdentity.of(0) == nil)
+        #expect(ProcessIdentity.of(-1) == nil)
+    }
+
+    @Test func aKilledProcessEndsAndItsZombieCountsAsGone() throws {
+        let child = Process()
+        child.executableURL = URL(filePath: "/bin/sleep")
+        child.arguments = ["1000"]
+        try child.run()
+        let identity = try #require(ProcessIdentity.of(child.processIdentifier))
+        #expect(!identity.waitForExit(.milliseconds(1)))
+        identity.kill()
+        #expect(identity.waitForExit(.seconds(10)))
+        child.waitUntilExit()
+        #expect(try identity.signal(SIGTERM) == false)
+    }
+
+    @Test func namesWithParenthesesDoNotShiftTheFields() {
+        let tail = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 987654 20"
+        #expect(ProcessIdentity.parse(Array("77 (a) Z (b)\(tail)".utf8))?.startTime == 987_654)
+        #expect(ProcessIdentity.parse(Array("77 (a) Z (b)\(tail)".utf8))?.isRunning == true)
+        #expect(ProcessIdentity.parse(Array("77 (a) Z 1 2".utf8)) == nil)
+        #expect(ProcessIdentity.parse([]) == nil)
+    }
+}

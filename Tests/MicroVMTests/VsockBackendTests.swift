@@ -1,0 +1,75 @@
+import Errors
+import Foundation
+import Linux
+import MicroVM
+import Testing
+
+struct VsockBackendTests {
+    /// A stand-in for swiftlet-vsockd.
+    private func withBackend(_ script: String, _ body: (VsockBackend, String) async throws -> Void) async throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "swiftlet-vsock-\(UUID())")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let binary = directory.appending(path: "swiftlet-vsockd")
+        try Data("#!/bin/sh\n\(script)\n".utf8).write(to: binary)
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: binary.path)
+        try await body(VsockBackend(binary: binary.path, timeout: .seconds(20)), directory.path)
+    }
+
+    private func start(_ backend: VsockBackend, _ directory: String) async throws -> ProcessIdentity {
+        try await backend.start(
+            vhostSocket: "\(directory)/vhost.sock", hostSocket: "\(directory)/host.sock", cid: 9, log: "\(directory)/vsock.log")
+    }
+
+    @Test func itRunsInASessionOfItsOwnUntilStopped() async throws {
+        try await withBackend("echo \"$@\"; printf x >&3; exec 3>&-; while :; do sleep 1; done") { backend, directory in
+            let process = try await start(backend, directory)
+            #expect(process.isAlive)
+            #expect(getsid(process.pid) == process.pid)
+            let log = try String(contentsOfFile: "\(directory)/vsock.log", encoding: .utf8)
+            #expect(
+                log == "--vhost-socket \(directory)/vhost.sock --host-socket \(directory)/host.sock --guest-cid 9 --group kvm --ready-fd 3\n")
+            try await backend.stop(hostSocket: "\(directory)/host.sock", process: process)
+            #expect(!process.isAlive)
+            try await backend.stop(hostSocket: "\(directory)/host.sock", process: process)
+        }
+    }
+
+    @Test func oneWhoseIdentityWasLostIsFoundByItsSocket() async throws {
+        try await withBackend("trap '' TERM; printf x >&3; while :; do sleep 1; done") { backend, directory in
+            let process = try await start(backend, directory)
+            try await backend.stop(hostSocket: "\(directory)/other.sock", process: nil)
+            #expect(process.isAlive)
+            try await backend.stop(hostSocket: "\(directory)/host.sock", process: nil)
+            #expect(!process.isAlive)
+        }
+    }
+
+    @Test func oneThatEndsAtOnceSaysWhy() async throws {
+        try await withBackend("echo no such group >&2; exit 3") { backend, directory in
+            await #expect {
+                _ = try await start(backend, directory)
+            } throws: {
+                ($0 as? SwiftletError)?.code == .unavailable && "\($0)".contains("no such group")
+            }
+        }
+    }
+
+    @Test func oneThatNeverListensIsKilled() async throws {
+        try await withBackend("exec sleep 1000") { backend, directory in
+            var backend = backend
+            backend.timeout = .milliseconds(50)
+            await #expect {
+                _ = try await start(backend, directory)
+            } throws: {
+                ($0 as? SwiftletError)?.code == .deadlineExceeded
+            }
+        }
+    }
+
+    @Test func onlyADeviceThatAnswersIsTheKernels() {
+        #expect(VsockSupport.detect(device: "/nonexistent") == .vhostUser)
+        #expect(VsockSupport.detect(device: "/dev/null") == .vhostUser)
+        #expect(VsockSupport.detect(device: "/proc/self/exe") == .vhostUser)
+    }
+}
