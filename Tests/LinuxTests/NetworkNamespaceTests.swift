@@ -1,4 +1,3 @@
-import CLinux
 import Errors
 import Glibc
 import Testing

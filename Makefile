@@ -1,0 +1,70 @@
+# Swiftlet: `make help` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help setup build guest demo test unit-test system-test bench lint format proto clean
+
+export PATH := $(PATH):/opt/swift/usr/bin
+
+# Of the programs that `make build` builds; tests always use debug.
+CONFIG ?= release
+GUEST := .build/guest
+AGENT := .build-agent/release/swiftlet-agent
+
+agent_sources := $(shell find agent Sources/AgentProtocol Sources/Linux Sources/CLinux Sources/Errors -type f)
+guest_sources := $(shell find images/guest -type f)
+swift_files := find Package.swift Sources Tests agent -name '*.swift' -not -path '*/Generated/*' -print0
+shell_files := $(wildcard .ci/run scripts/* images/*/build)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: ## install the packages and make the settings this machine needs (root)
+	scripts/setup
+
+build: ## build the programs into .build/release
+	swift build -c $(CONFIG) --product swiftletd
+	swift build -c $(CONFIG) --product swiftlet
+	swift build -c $(CONFIG) --product swiftlet-vsockd
+
+guest: $(GUEST)/.built ## build the agent and the guest's kernel and initramfs into .build/guest
+
+# One static binary with nothing to load: it is PID 1 of a guest that holds no library.
+$(AGENT): Package.swift $(agent_sources)
+	swift build -c release --static-swift-stdlib --product swiftlet-agent --scratch-path .build-agent
+	@touch $@
+
+$(GUEST)/.built: $(AGENT) $(guest_sources)
+	images/guest/build $(GUEST) $(AGENT)
+	@touch $@
+
+demo: setup build guest ## run a pod in a virtual machine, from a local image, and show its log
+	scripts/demo
+
+test: unit-test system-test ## set the machine up and run all tests
+
+unit-test: ## run the tests that need no virtual machine
+	scripts/setup --test
+	swift build --build-tests
+	swift test --skip-build --parallel
+
+system-test: guest ## run the tests that boot virtual machines, under emulation where there is no KVM
+	scripts/setup --test
+	swift build --build-tests
+	scripts/system-tests
+
+bench: build guest ## measure against containerd with runc; the table goes to docs/performance.md
+	scripts/setup --test
+	swift build -c release --product swiftlet-bench
+	.build/release/swiftlet-bench --guest $(GUEST) --output docs/performance.md
+
+lint: ## check format and style
+	$(swift_files) | xargs -0 swift format lint --strict
+	for file in $(shell_files); do bash -n "$$file" || exit 1; done
+
+format: ## format all Swift files in place
+	$(swift_files) | xargs -0 swift format --in-place
+
+proto: ## regenerate the Swift of every .proto file
+	scripts/proto
+
+clean: ## remove everything that was built
+	rm -rf .build .build-agent .build-proto
