@@ -30,6 +30,14 @@ public struct BlobSource: Sendable, Equatable {
         }
         return data
     }
+
+    /// How the blob is compressed, by its first bytes. Blocks.
+    func compression() throws -> Compression {
+        let reader = try BlobReader(self)
+        return try withExtendedLifetime(reader) {
+            try Compression(magic: reader.next().map { Array($0.prefix(4)) } ?? [])
+        }
+    }
 }
 
 /// A sequence of buffers; each is valid until the next call.

@@ -40,7 +40,7 @@ struct LayerConverter: Sendable {
     private func convert(
         _ blob: BlobSource, compression: Compression?, into output: SparseFile, isCancelled: @escaping @Sendable () -> Bool
     ) throws -> Result {
-        let found = try Compression(magic: BlobReader(blob).next().map { Array($0.prefix(4)) } ?? [])
+        let found = try blob.compression()
         if let compression, blob.length > 0, found != compression {
             throw SwiftletError(.dataLoss, "the blob is said to have compression \(compression) but has \(found)")
         }

@@ -150,11 +150,9 @@ struct LayerTree {
     }
 
     private func linkTarget(_ entry: TarEntry) throws -> LayerNode {
-        var target = TarEntry(kind: .hardLink, path: entry.linkPath)
-        target.path = entry.linkPath
-        let components = try components(of: entry.linkPath, entry)
-        guard let name = components.last,
-            let parent = try? directory(components.dropLast(), creating: false, entry),
+        let target = TarEntry(kind: .hardLink, path: entry.linkPath)
+        guard let components = try? components(of: entry.linkPath, target), let name = components.last,
+            let parent = try? directory(components.dropLast(), creating: false, target),
             let node = parent.child(name), !node.isDirectory, !node.isWhiteout
         else { throw rejected(entry, "is a hard link to \(target.displayPath), which is no file of this layer") }
         return node

@@ -38,7 +38,6 @@ extension ImageStore {
         }
 
         layers.holds.take(config.diffIDs)
-        defer { layers.holds.release(config.diffIDs) }
         do {
             try await withThrowingTaskGroup { group in
                 for (descriptor, diffID) in Dictionary(zip(config.diffIDs, manifest.layers), uniquingKeysWith: { first, _ in first }).map({ ($1, $0) }) {
@@ -51,12 +50,12 @@ extension ImageStore {
                 names.append(ImageNameRecord(name: reference.description, isDigest: false, imageID: manifest.config.digest))
             }
             let image = try await register(id: Digest(manifest.config.digest), config: configBytes, diffIDs: config.diffIDs, names: names)
+            layers.holds.release(config.diffIDs)
             logger.info("image pulled", metadata: ["reference": "\(reference)", "image": "\(image.id)"])
             return image
         } catch {
             // Layers that did arrive have no image: give them up.
             layers.holds.release(config.diffIDs)
-            defer { layers.holds.take(config.diffIDs) }
             try? await layers.collect()
             throw error
         }

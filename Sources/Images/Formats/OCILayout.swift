@@ -1,0 +1,76 @@
+import Errors
+import Foundation
+
+/// An OCI image layout, as a directory or in a tar: OCI image spec, image layout.
+enum OCILayout: ImageFormat {
+    static let name = "OCI layout"
+
+    private static let containerdName = "io.containerd.image.name"
+    private static let referenceName = "org.opencontainers.image.ref.name"
+
+    static func images(in archive: ImageArchive, platform: Platform) throws -> [ArchivedImage]? {
+        guard archive.file("oci-layout") != nil, archive.file("index.json") != nil else { return nil }
+        let what = "\(archive.path): index.json"
+        let bytes = try archive.contents("index.json", limit: ManifestDocument.maximumBytes)
+        guard case .index(let index) = try ManifestDocument(bytes, contentType: MediaType.ociIndex, what: what) else {
+            throw SwiftletError(.dataLoss, "\(what): it is no index")
+        }
+        return try index.manifests.map { try image($0, archive, platform) }
+    }
+
+    private static func image(_ top: Descriptor, _ archive: ImageArchive, _ platform: Platform) throws -> ArchivedImage {
+        let manifest: Manifest
+        switch try document(top, archive) {
+        case .manifest(let found): manifest = found
+        case .index(let index):
+            guard case .manifest(let found) = try document(platform.choose(from: index, what: archive.path), archive) else {
+                throw SwiftletError(.unimplemented, "\(archive.path): an index within an index is not supported")
+            }
+            manifest = found
+        }
+        let layers = try manifest.layers.map { descriptor in
+            guard let compression = descriptor.mediaType.flatMap(MediaType.compression(ofLayer:)) else {
+                throw SwiftletError(
+                    .dataLoss, "\(archive.path): layer \(descriptor.digest): media type \"\(descriptor.mediaType ?? "")\" is not that of a layer")
+            }
+            return ArchivedImage.Layer(
+                name: "\(archive.path): layer \(descriptor.digest)", blob: try blob(descriptor, archive), compression: compression)
+        }
+        let config = try verified(manifest.config, archive, limit: ImageConfig.maximumBytes)
+        return ArchivedImage(
+            references: try reference(top, archive).map { [$0] } ?? [], manifestDigest: try Digest(top.digest), config: config, layers: layers)
+    }
+
+    /// A full name if the archive has one; a mere tag is combined with the archive's file name.
+    private static func reference(_ descriptor: Descriptor, _ archive: ImageArchive) throws -> ImageReference? {
+        if let name = descriptor.annotations?[containerdName] { return try ImageReference(name) }
+        guard let name = descriptor.annotations?[referenceName] else { return nil }
+        if name.contains("/") || name.contains(":") { return try ImageReference(name) }
+        let stem = archive.path.split(separator: "/").last?.prefix { $0 != "." } ?? ""
+        return try? ImageReference("\(stem.lowercased()):\(name)")
+    }
+
+    private static func document(_ descriptor: Descriptor, _ archive: ImageArchive) throws -> ManifestDocument {
+        try ManifestDocument(
+            verified(descriptor, archive, limit: ManifestDocument.maximumBytes), contentType: descriptor.mediaType, what: archive.path)
+    }
+
+    private static func verified(_ descriptor: Descriptor, _ archive: ImageArchive, limit: Int) throws -> Data {
+        let what = "\(archive.path): blob \(descriptor.digest)"
+        let bytes = try blob(descriptor, archive).contents(limit: limit, what: what)
+        let found = Digest(of: bytes)
+        guard found == (try Digest(descriptor.digest)) else { throw SwiftletError(.dataLoss, "\(what): the content has the digest \(found)") }
+        return bytes
+    }
+
+    private static func blob(_ descriptor: Descriptor, _ archive: ImageArchive) throws -> BlobSource {
+        let digest = try Digest(descriptor.digest)
+        guard let source = archive.file("blobs/sha256/\(digest.hex)") else {
+            throw SwiftletError(.dataLoss, "\(archive.path): blob \(digest) is missing")
+        }
+        guard Int64(exactly: source.length) == descriptor.size else {
+            throw SwiftletError(.dataLoss, "\(archive.path): blob \(digest) has \(source.length) bytes, \(descriptor.size) are announced")
+        }
+        return source
+    }
+}

@@ -1,0 +1,80 @@
+import Errors
+import Foundation
+import State
+
+extension ImageStore {
+    /// Takes in the images of an archive: an OCI layout (directory or tar) or a Docker archive, plain or compressed.
+    ///
+    /// - Parameters:
+    ///   - path: read by the daemon, with its rights.
+    ///   - reference: the name to give, instead of those in the archive; only for an archive with one image.
+    /// - Throws: `SwiftletError`: `.notFound` for a missing file, `.invalidArgument` for what is no archive of images,
+    ///   `.dataLoss` for a damaged one.
+    public func load(path: String, reference: String? = nil) async throws -> [Image] {
+        let reference = try reference.map { try ImageReference($0) }
+        let scratch = layers.partialPath("archive")
+        defer { unlink(scratch) }
+        let limits = configuration.limits
+        do {
+            let archived = try await work.run { _ in
+                let archive = try ImageArchive(path: path, scratch: scratch, limits: limits)
+                for format in imageFormats {
+                    if let images = try format.images(in: archive, platform: .machine) { return images }
+                }
+                let known = imageFormats.map { $0.name }.joined(separator: ", ")
+                throw SwiftletError(.invalidArgument, "it is none of these: \(known)")
+            }
+            guard reference == nil || archived.count == 1 else {
+                throw SwiftletError(.invalidArgument, "one name for \(archived.count) images; leave it out to use the archive's own names")
+            }
+            var images: [Image] = []
+            for image in archived { images.append(try await take(image, named: reference, archive: path)) }
+            return images
+        } catch {
+            throw SwiftletError.wrap(error, "load \(path)")
+        }
+    }
+
+    private func take(_ archived: ArchivedImage, named reference: ImageReference?, archive: String) async throws -> Image {
+        let config = try ImageConfig.decode(archived.config, what: archive, platform: .machine)
+        guard config.diffIDs.count == archived.layers.count, !config.diffIDs.isEmpty else {
+            throw SwiftletError(.dataLoss, "\(archived.layers.count) layers where the configuration has \(config.diffIDs.count); one at least is needed")
+        }
+        layers.holds.take(config.diffIDs)
+        do {
+            try await withThrowingTaskGroup { group in
+                for (diffID, layer) in Dictionary(zip(config.diffIDs, archived.layers), uniquingKeysWith: { first, _ in first }) {
+                    group.addTask { try await self.take(layer, diffID: try Digest(diffID)) }
+                }
+                try await group.waitForAll()
+            }
+            let id = Digest(of: archived.config)
+            let tagged = reference.map { [$0] } ?? archived.references
+            var names = tagged.filter { $0.digest == nil }.map {
+                ImageNameRecord(name: $0.description, isDigest: false, imageID: id.description)
+            }
+            if let digest = archived.manifestDigest {
+                names += Set(tagged.map(\.name)).map {
+                    ImageNameRecord(name: "\($0)@\(digest)", isDigest: true, imageID: id.description)
+                }
+            }
+            let image = try await register(id: id, config: archived.config, diffIDs: config.diffIDs, names: names)
+            layers.holds.release(config.diffIDs)
+            logger.info("image loaded", metadata: ["path": "\(archive)", "image": "\(image.id)"])
+            return image
+        } catch {
+            layers.holds.release(config.diffIDs)
+            try? await layers.collect()
+            throw error
+        }
+    }
+
+    private func take(_ layer: ArchivedImage.Layer, diffID: Digest) async throws {
+        try await layerPulls.run("\(diffID) \(layer.name)") { [self] in
+            if try await database.layer(diffID: diffID.description) != nil { return }
+            try await gate.pass { [self] in
+                try await layers.add(layer.blob, compression: layer.compression, diffID: diffID, name: layer.name)
+            }
+        }
+    }
+}
