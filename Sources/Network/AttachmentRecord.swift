@@ -35,7 +35,8 @@ struct AttachmentRecords: Sendable {
         FileManager.default.contents(atPath: path(request)).flatMap { try? JSONDecoder().decode(AttachmentRecord.self, from: $0) }
     }
 
-    /// Replaces the file in one step; on disk, and not just in the page cache, when this returns.
+    /// Replaces the file in one step. Not forced to the disk: a power failure takes the namespaces too, and a DEL without
+    /// record gives back what IPAM plugins have kept.
     func write(_ record: AttachmentRecord) throws {
         let path = path(record.request)
         let step = "pod \(record.request.podID): recording its network attachment in \(path)"
@@ -55,7 +56,7 @@ struct AttachmentRecords: Sendable {
             guard count > 0 || errno == EINTR else { throw SwiftletError.system(step) }
             written += max(0, count)
         }
-        guard fdatasync(descriptor) == 0, rename(temporary, path) == 0 else { throw SwiftletError.system(step) }
+        guard rename(temporary, path) == 0 else { throw SwiftletError.system(step) }
     }
 
     func remove(_ request: PodNetworkRequest) throws {
