@@ -111,7 +111,8 @@ final class ServerCall: QueuedObject, @unchecked Sendable {
             case .unary(let answer):
                 let reply = try await answer(request, context)
                 if let status = core.refusal(ofReply: reply.count) { return finish(status) }
-                enqueue(Send(what: CGRPC_SEND_HEADERS | CGRPC_SEND_MESSAGE | CGRPC_SEND_STATUS, message: reply, status: GRPCStatus(.ok, "")))
+                let whole = CGRPC_SEND_HEADERS | CGRPC_SEND_MESSAGE | CGRPC_SEND_STATUS
+                enqueue(Send(what: whole, message: reply, status: GRPCStatus(.ok, "")))
             case .serverStreaming(let answer):
                 // Headers go at once: a client may wait for them before it trusts a quiet stream.
                 enqueue(Send(what: CGRPC_SEND_HEADERS))

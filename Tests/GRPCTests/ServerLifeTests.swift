@@ -180,8 +180,8 @@ struct EndpointTests {
     }
 
     @Test(arguments: [
-        "", "run/x.sock", "unix://", "unix://run/x", "tcp://", "tcp://host", "tcp://host:99999", "tcp://host:-1", "tcp://::1:1", "http://x:1",
-        "unix:///" + String(repeating: "x", count: 107), "/a\0b",
+        "", "run/x.sock", "unix://", "unix://run/x", "tcp://", "tcp://host", "tcp://host:99999", "tcp://host:-1", "tcp://::1:1",
+        "http://x:1", "unix:///" + String(repeating: "x", count: 107), "/a\0b",
     ])
     func malformedTextsAreRefused(text: String) {
         #expect(throws: SwiftletError.self) { try Endpoint(parsing: text) }

@@ -106,6 +106,8 @@ final class CallCounts: Sendable {
     private let counts = Mutex(Counts())
     private let changes = AsyncStream.makeStream(of: Void.self)
 
+    var now: Counts { counts.withLock { $0 } }
+
     /// Suspends until the task is cancelled, then throws.
     func untilCancelled() async throws -> [UInt8] {
         counts.withLock { $0.started += 1 }
@@ -119,8 +121,8 @@ final class CallCounts: Sendable {
 
     /// Suspends until the counts fit, or the test's time is up. For one waiter at a time.
     func reach(_ fits: (Counts) -> Bool) async {
-        if fits(counts.withLock { $0 }) { return }
-        for await _ in changes.stream where fits(counts.withLock { $0 }) { return }
+        if fits(now) { return }
+        for await _ in changes.stream where fits(now) { return }
     }
 }
 

@@ -96,9 +96,9 @@ def unknown(target):
             say(path=path, **outcome(lambda: unary(connection, path)(b"", timeout=60)))
 
 
-def deadline(target):
+def deadline(target, seconds):
     with channel(target) as connection:
-        say(**outcome(lambda: unary(connection, TEST + "Slow")(b"", timeout=0.3)))
+        say(**outcome(lambda: unary(connection, TEST + "Slow")(b"", timeout=float(seconds))))
 
 
 def hang(target):
