@@ -21,7 +21,7 @@ struct DoctorCommand: AsyncParsableCommand {
     var guestDir = ["/usr/lib/swiftlet", "/usr/local/lib/swiftlet", "/var/lib/swiftlet/guest"]
 
     func run() async throws {
-        let findings = await findings(on: ThisHost(), daemon: try connection.daemon())
+        let findings = await findings(on: ThisNode(), daemon: try connection.daemon())
         switch format.output {
         case .json: Terminal.output(try JSONText.of(findings))
         case .text: Terminal.output(findings.text)
@@ -29,19 +29,19 @@ struct DoctorCommand: AsyncParsableCommand {
         if findings.contains(where: { $0.verdict == .fail }) { throw ExitCode.failure }
     }
 
-    private func findings(on host: some Host, daemon: Daemon) async -> [Finding] {
+    private func findings(on node: some Node, daemon: Daemon) async -> [Finding] {
         let report = await DaemonChecks.ask(daemon)
         return [
-            MachineChecks.kvm(host),
-            MachineChecks.vsock(host),
-            MachineChecks.tun(host),
-            MachineChecks.cgroups(host),
-            MachineChecks.disk(host, directory: dataDir),
-            HypervisorChecks.libvirt(host),
-            await HypervisorChecks.qemu(host),
-            HypervisorChecks.guest(host, kernel: report.kernel, initramfs: report.initramfs, directories: guestDir),
-            HypervisorChecks.tools(host),
-            NetworkChecks.cni(host, configurations: cniConfDir, plugins: cniBinDir),
+            MachineChecks.kvm(node),
+            MachineChecks.vsock(node),
+            MachineChecks.tun(node),
+            MachineChecks.cgroups(node),
+            MachineChecks.disk(node, directory: dataDir),
+            HypervisorChecks.libvirt(node),
+            await HypervisorChecks.qemu(node),
+            HypervisorChecks.guest(node, kernel: report.kernel, initramfs: report.initramfs, directories: guestDir),
+            HypervisorChecks.tools(node),
+            NetworkChecks.cni(node, configurations: cniConfDir, plugins: cniBinDir),
         ] + report.findings
     }
 }

@@ -9,7 +9,7 @@ struct RunCommand: AsyncParsableCommand {
         commandName: "run", abstract: "Runs an image as a pod of one container and ends with its exit code.",
         discussion: """
             The image is pulled if it is not on the node. The pod is removed afterwards; Ctrl-C stops and removes it early, \
-            a second Ctrl-C gives up at once.
+            a second Ctrl-C gives up at once. Its log lies in /var/log/swiftlet, or in $SWIFTLET_LOGS, until then.
             """)
 
     @OptionGroup var connection: ConnectionOptions

@@ -1,12 +1,12 @@
 /// libvirt, QEMU, and what the guests are made of.
 enum HypervisorChecks {
-    static func libvirt(_ host: some Host) -> Finding {
+    static func libvirt(_ node: some Node) -> Finding {
         let sockets = ["/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"]
-        let failures = sockets.map { ($0, host.connectFailure($0)) }
-        if let (socket, _) = failures.first(where: { $0.1 == nil }) { return settings(host, "a daemon listens at \(socket)") }
+        let failures = sockets.map { ($0, node.connectFailure($0)) }
+        if let (socket, _) = failures.first(where: { $0.1 == nil }) { return settings(node, "a daemon listens at \(socket)") }
         let driver = "libvirt/connection-driver/libvirt_driver_qemu.so"
         let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"]
-        if let place = places.first(where: { host.status("\($0)/\(driver)") != nil }) {
+        if let place = places.first(where: { node.status("\($0)/\(driver)") != nil }) {
             return .ok("libvirt", "no daemon runs; swiftletd uses the driver itself (qemu:///embed, \(place)/\(driver))")
         }
         let reason = failures.first?.1 ?? ""
@@ -16,14 +16,14 @@ enum HypervisorChecks {
     }
 
     /// Settings without which the daemon refuses or delays every machine.
-    private static func settings(_ host: some Host, _ found: String) -> Finding {
-        let handler = setting("stdio_handler", in: host.text("/etc/libvirt/qemu.conf") ?? "")
-        if handler != "file", host.connectFailure("/run/libvirt/virtlogd-sock") != nil {
+    private static func settings(_ node: some Node, _ found: String) -> Finding {
+        let handler = setting("stdio_handler", in: node.text("/etc/libvirt/qemu.conf") ?? "")
+        if handler != "file", node.connectFailure("/run/libvirt/virtlogd-sock") != nil {
             return .fail(
                 "libvirt", "\(found); but its consoles go to virtlogd, which does not run",
                 "set stdio_handler = \"file\" in /etc/libvirt/qemu.conf and restart libvirtd, or start virtlogd")
         }
-        if let kvm = host.status("/dev/kvm"), kvm.mode & 0o666 != 0o666, kvm.group != "kvm" || kvm.mode & 0o060 != 0o060 {
+        if let kvm = node.status("/dev/kvm"), kvm.mode & 0o666 != 0o666, kvm.group != "kvm" || kvm.mode & 0o060 != 0o060 {
             return .warn(
                 "libvirt", "\(found); QEMU's user may not open /dev/kvm, so libvirt looks at QEMU anew for each machine, for many seconds",
                 "chgrp kvm /dev/kvm && chmod 0660 /dev/kvm")
@@ -42,15 +42,15 @@ enum HypervisorChecks {
     }
 
     /// 7.2, Debian 12's, is the oldest that Swiftlet is tested with.
-    static func qemu(_ host: some Host) async -> Finding {
+    static func qemu(_ node: some Node) async -> Finding {
         #if arch(arm64)
             let name = "qemu-system-aarch64"
         #else
             let name = "qemu-system-x86_64"
         #endif
         let install = "apt-get install qemu-system"
-        guard let path = host.program(name) else { return .fail("qemu", "no \(name) in $PATH", install) }
-        guard let line = await host.output(path, ["--version"])?.split(whereSeparator: \.isNewline).first else {
+        guard let path = node.program(name) else { return .fail("qemu", "no \(name) in $PATH", install) }
+        guard let line = await node.output(path, ["--version"])?.split(whereSeparator: \.isNewline).first else {
             return .fail("qemu", "\(path) --version fails", "run it by hand and see what it lacks; \(install)")
         }
         // "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"
@@ -67,15 +67,15 @@ enum HypervisorChecks {
     /// - Parameters:
     ///   - kernel: as the daemon says, if it does.
     ///   - directories: where to look otherwise.
-    static func guest(_ host: some Host, kernel: String?, initramfs: String?, directories: [String]) -> Finding {
+    static func guest(_ node: some Node, kernel: String?, initramfs: String?, directories: [String]) -> Finding {
         let advice = "make guest, or set the paths in swiftletd's configuration"
         if let kernel, let initramfs {
-            let missing = [kernel, initramfs].filter { host.text($0)?.isEmpty ?? true }
+            let missing = [kernel, initramfs].filter { node.text($0)?.isEmpty ?? true }
             guard missing.isEmpty else { return .fail("guest", "not readable: \(missing.joined(separator: ", "))", advice) }
             return .ok("guest", "\(kernel), \(initramfs)")
         }
         for directory in directories {
-            guard let names = host.entries(directory) else { continue }
+            guard let names = node.entries(directory) else { continue }
             let kernel = names.first { $0.hasPrefix("vmlinu") }
             let initramfs = names.first { $0.hasPrefix("initr") }
             if let kernel, let initramfs { return .ok("guest", "\(directory)/\(kernel), \(initramfs)") }
@@ -85,14 +85,14 @@ enum HypervisorChecks {
         return .fail("guest", "no kernel and initramfs in \(directories.joined(separator: ", "))", advice)
     }
 
-    static func tools(_ host: some Host) -> Finding {
+    static func tools(_ node: some Node) -> Finding {
         let needed = [("sqfstar", "squashfs-tools"), ("mkfs.ext4", "e2fsprogs")]
-        let missing = needed.filter { host.program($0.0) == nil }
+        let missing = needed.filter { node.program($0.0) == nil }
         guard missing.isEmpty else {
             return .fail(
                 "tools", "missing: \(missing.map(\.0).joined(separator: ", ")); images and scratch disks cannot be made",
                 "apt-get install \(missing.map(\.1).joined(separator: " "))")
         }
-        return .ok("tools", needed.compactMap { host.program($0.0) }.joined(separator: ", "))
+        return .ok("tools", needed.compactMap { node.program($0.0) }.joined(separator: ", "))
     }
 }

@@ -2,9 +2,9 @@ import Glibc
 
 /// The machine's devices, control groups and disk.
 enum MachineChecks {
-    static func kvm(_ host: some Host) -> Finding {
+    static func kvm(_ node: some Node) -> Finding {
         let emulated = "guests are emulated, many times slower"
-        switch host.openFailure("/dev/kvm") {
+        switch node.openFailure("/dev/kvm") {
         case nil:
             return .ok("kvm", "/dev/kvm opens; swiftletd finds out with a guest of its own whether it works, and emulates if not")
         case ENOENT:
@@ -18,16 +18,16 @@ enum MachineChecks {
         }
     }
 
-    static func tun(_ host: some Host) -> Finding {
-        guard let number = host.openFailure("/dev/net/tun") else { return .ok("tun", "/dev/net/tun opens") }
+    static func tun(_ node: some Node) -> Finding {
+        guard let number = node.openFailure("/dev/net/tun") else { return .ok("tun", "/dev/net/tun opens") }
         return .fail(
             "tun", "/dev/net/tun: \(String(cString: strerror(number))); pods get no network",
             number == EACCES ? "run doctor as root" : "modprobe tun; if the node is missing: mknod /dev/net/tun c 10 200")
     }
 
-    static func vsock(_ host: some Host) -> Finding {
-        if host.status("/dev/vhost-vsock") != nil { return .ok("vsock", "/dev/vhost-vsock") }
-        if let backend = host.program("swiftlet-vsockd") {
+    static func vsock(_ node: some Node) -> Finding {
+        if node.status("/dev/vhost-vsock") != nil { return .ok("vsock", "/dev/vhost-vsock") }
+        if let backend = node.program("swiftlet-vsockd") {
             return .ok("vsock", "no /dev/vhost-vsock; \(backend) serves in its place")
         }
         return .fail(
@@ -35,10 +35,10 @@ enum MachineChecks {
             "modprobe vhost_vsock, or install swiftlet-vsockd beside swiftletd")
     }
 
-    static func cgroups(_ host: some Host) -> Finding {
-        switch host.cgroupLayout() {
+    static func cgroups(_ node: some Node) -> Finding {
+        switch node.cgroupLayout() {
         case .v2:
-            let controllers = (host.text("/sys/fs/cgroup/cgroup.controllers") ?? "").split { $0 == " " || $0.isNewline }
+            let controllers = (node.text("/sys/fs/cgroup/cgroup.controllers") ?? "").split { $0 == " " || $0.isNewline }
             let missing = ["cpu", "memory"].filter { name in !controllers.contains { $0 == name } }
             guard missing.isEmpty else {
                 return .warn(
@@ -54,8 +54,8 @@ enum MachineChecks {
     }
 
     /// A small image and its pods take a few hundred MB.
-    static func disk(_ host: some Host, directory: String) -> Finding {
-        guard let (free, total) = host.space(directory), total > 0 else {
+    static func disk(_ node: some Node, directory: String) -> Finding {
+        guard let (free, total) = node.space(directory), total > 0 else {
             return .fail("disk", "\(directory): its file system cannot be looked at", "make the directory, or name another with --data-dir")
         }
         let found = "\(directory): \(Units.size(free)) free of \(Units.size(total))"

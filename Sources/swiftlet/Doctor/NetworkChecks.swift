@@ -12,14 +12,14 @@ enum NetworkChecks {
     }
 
     /// - Parameter plugins: directories of programs; the first that has one counts.
-    static func cni(_ host: some Host, configurations: String, plugins: [String]) -> Finding {
+    static func cni(_ node: some Node, configurations: String, plugins: [String]) -> Finding {
         let install = "apt-get install containernetworking-plugins"
-        let present = Set(plugins.flatMap { host.entries($0) ?? [] })
+        let present = Set(plugins.flatMap { node.entries($0) ?? [] })
         guard !present.isEmpty else {
             return .fail("cni", "no plug-ins in \(plugins.joined(separator: " or "))", install)
         }
         // The first by name counts, as for other runtimes.
-        let files = (host.entries(configurations) ?? []).filter { name in
+        let files = (node.entries(configurations) ?? []).filter { name in
             [".conflist", ".conf", ".json"].contains { name.hasSuffix($0) }
         }
         guard let file = files.first else {
@@ -28,7 +28,7 @@ enum NetworkChecks {
                 "install a network add-on, or write \(configurations)/10-swiftlet.conflist with the plug-ins bridge and portmap")
         }
         let path = "\(configurations)/\(file)"
-        guard let text = host.text(path), let parsed = try? JSONDecoder().decode(Configuration.self, from: Data(text.utf8)) else {
+        guard let text = node.text(path), let parsed = try? JSONDecoder().decode(Configuration.self, from: Data(text.utf8)) else {
             return .fail("cni", "\(path) is not a CNI configuration", "correct it: a JSON object with name, cniVersion and plugins")
         }
         let types = parsed.plugins?.map(\.type) ?? [parsed.type].compactMap(\.self)

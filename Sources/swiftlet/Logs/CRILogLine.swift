@@ -1,12 +1,13 @@
 /// One line of a container's log file: `<RFC 3339 time> <stdout|stderr> <P|F[:more tags]> <content>`.
 /// (Kubernetes, "CRI logging": the format that the kubelet reads.)
 struct CRILogLine: Equatable {
-    enum Source: String {
+    enum Source: String, CaseIterable {
         case stdout
         case stderr
     }
 
-    let timestamp: String
+    /// As the file has it.
+    let timestamp: ArraySlice<UInt8>
     let source: Source
     /// The container's line goes on in the next piece of the same source.
     let isPartial: Bool
@@ -15,18 +16,18 @@ struct CRILogLine: Equatable {
     /// - Parameter line: without its newline.
     /// - Returns: nil when it has another form.
     init?(_ line: ArraySlice<UInt8>) {
-        let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
-        guard fields.count >= 3, fields[0].contains(UInt8(ascii: "T")) else { return nil }
-        guard let source = Source(rawValue: String(decoding: fields[1], as: UTF8.self)) else { return nil }
-        switch fields[2].first {
-        case UInt8(ascii: "P"): isPartial = true
-        case UInt8(ascii: "F"): isPartial = false
-        default: return nil
-        }
-        guard fields[2].count == 1 || fields[2].dropFirst().first == UInt8(ascii: ":") else { return nil }
-        timestamp = String(decoding: fields[0], as: UTF8.self)
+        let blank = UInt8(ascii: " ")
+        guard let first = line.firstIndex(of: blank), line[..<first].contains(UInt8(ascii: "T")) else { return nil }
+        guard let second = line[(first + 1)...].firstIndex(of: blank) else { return nil }
+        let tagEnd = line[(second + 1)...].firstIndex(of: blank) ?? line.endIndex
+        let tag = line[(second + 1)..<tagEnd]
+        guard let mark = tag.first, tag.count == 1 || tag.dropFirst().first == UInt8(ascii: ":") else { return nil }
+        guard let source = Source.allCases.first(where: { line[(first + 1)..<second].elementsEqual($0.rawValue.utf8) }) else { return nil }
+        guard mark == UInt8(ascii: "P") || mark == UInt8(ascii: "F") else { return nil }
+        timestamp = line[..<first]
         self.source = source
-        content = fields.count == 4 ? fields[3] : []
+        isPartial = mark == UInt8(ascii: "P")
+        content = line[min(tagEnd + 1, line.endIndex)...]
     }
 }
 
@@ -43,30 +44,57 @@ struct CRILogDecoder {
 
     private var unfinished: [UInt8] = []
 
-    /// Takes the file's next bytes; a line counts when its newline has come.
+    /// Takes the file's next bytes; a line counts when its newline has come. Lines of one source that follow each other
+    /// come as one piece.
     mutating func decode(_ bytes: [UInt8]) -> [Piece] {
-        var pieces: [Piece] = []
+        var run = Run()
         var rest = bytes[...]
         while let newline = rest.firstIndex(of: 0x0A) {
             if unfinished.isEmpty {
-                pieces.append(Self.piece(rest[..<newline]))
+                run.add(rest[..<newline])
             } else {
                 unfinished += rest[..<newline]
-                pieces.append(Self.piece(unfinished[...]))
+                run.add(unfinished[...])
                 unfinished.removeAll(keepingCapacity: true)
             }
             rest = rest[(newline + 1)...]
         }
         unfinished += rest
         if unfinished.count > Self.longestLine {
-            pieces.append(.malformed(unfinished + [0x0A]))
+            run.add(malformed: unfinished[...])
             unfinished.removeAll()
         }
-        return pieces
+        return run.finish()
     }
 
-    private static func piece(_ line: ArraySlice<UInt8>) -> Piece {
-        guard let parsed = CRILogLine(line) else { return .malformed(line + [0x0A]) }
-        return .output(parsed.source, parsed.isPartial ? Array(parsed.content) : parsed.content + [0x0A])
+    /// Pieces in the making: the last one still grows.
+    private struct Run {
+        private var pieces: [Piece] = []
+        private var source: CRILogLine.Source?
+        private var content: [UInt8] = []
+
+        mutating func add(_ line: ArraySlice<UInt8>) {
+            guard let parsed = CRILogLine(line) else { return add(malformed: line) }
+            if parsed.source != source { flush() }
+            source = parsed.source
+            content += parsed.content
+            if !parsed.isPartial { content.append(0x0A) }
+        }
+
+        mutating func add(malformed line: ArraySlice<UInt8>) {
+            flush()
+            pieces.append(.malformed(line + [0x0A]))
+        }
+
+        consuming func finish() -> [Piece] {
+            flush()
+            return pieces
+        }
+
+        private mutating func flush() {
+            if let source, !content.isEmpty { pieces.append(.output(source, content)) }
+            source = nil
+            content = []
+        }
     }
 }

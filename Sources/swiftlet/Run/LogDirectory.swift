@@ -10,7 +10,8 @@ struct LogDirectory: Equatable {
 
     let path: String
 
-    /// Makes `/var/log/swiftlet/NAME_UID`, or the same below $TMPDIR for a user who may not write there.
+    /// Makes `/var/log/swiftlet/NAME_UID`, or the same below $TMPDIR for a user who may not write there. $SWIFTLET_LOGS
+    /// names another place.
     ///
     /// - Throws: `SwiftletError` when neither can be made.
     init(creatingFor name: String, uid: String, below bases: [String] = Self.bases()) throws {
@@ -62,7 +63,9 @@ struct LogDirectory: Equatable {
         return status.st_mode & S_IFMT == S_IFDIR && status.st_uid == getuid()
     }
 
+    /// Where log directories are made: the first that this user may write to.
     static func bases() -> [String] {
+        if let chosen = getenv("SWIFTLET_LOGS").map({ String(cString: $0) }), chosen.hasPrefix("/") { return [chosen] }
         let temporary = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
         return ["/var/log/swiftlet", "\(temporary)/swiftlet-logs-\(getuid())"]
     }

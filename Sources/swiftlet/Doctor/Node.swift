@@ -2,7 +2,7 @@ import Glibc
 import Linux
 
 /// What doctor looks at; tests put a made-up machine in its place.
-protocol Host: Sendable {
+protocol Node: Sendable {
     /// The errno of opening a device for reading and writing; nil when it opens.
     func openFailure(_ path: String) -> Int32?
     func status(_ path: String) -> FileStatus?
@@ -28,7 +28,7 @@ struct FileStatus: Equatable, Sendable {
 }
 
 /// This machine.
-struct ThisHost: Host {
+struct ThisNode: Node {
     func openFailure(_ path: String) -> Int32? {
         let descriptor = open(path, O_RDWR | O_CLOEXEC)
         guard descriptor >= 0 else { return errno }

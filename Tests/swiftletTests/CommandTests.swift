@@ -1,0 +1,210 @@
+import Errors
+import Foundation
+import GRPC
+import Linux
+import Testing
+
+/// The command as it was built, beside the tests.
+private func swiftlet(_ arguments: String..., endpoint: String) async throws -> Spawn.Result {
+    try await swiftlet(arguments, endpoint: endpoint)
+}
+
+private func program() throws -> String {
+    let tests = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    let beside = URL(fileURLWithPath: tests).deletingLastPathComponent().appendingPathComponent("swiftlet").path
+    guard FileManager.default.isExecutableFile(atPath: beside) else {
+        throw SwiftletError(.notFound, "\(beside) is missing; build it with the tests")
+    }
+    return beside
+}
+
+private func swiftlet(_ arguments: [String], endpoint: String) async throws -> Spawn.Result {
+    var environment = ProcessInfo.processInfo.environment
+    environment["SWIFTLET_ENDPOINT"] = endpoint
+    environment["SWIFTLET_LOGS"] = logs(of: endpoint)
+    return try await Spawn(try program(), arguments, environment: environment, deadline: .seconds(60)).run()
+}
+
+/// Beside the socket, in a directory that goes with the test.
+private func logs(of endpoint: String) -> String {
+    "/" + endpoint.drop { $0 != "/" }.drop { $0 == "/" }.prefix { $0 != "." } + "-logs"
+}
+
+@Suite struct CommandTests {
+    @Test func runPrintsTheOutputPassesOnTheExitCodeAndLeavesNothing() async throws {
+        try await FakeDaemon.serve(.init(stdout: ["one", "two"], stderr: ["oops"], exitCode: 42)) { daemon, endpoint async throws in
+            let result = try await swiftlet("run", "--name", "web", "busybox", "--", "sh", "-c", "x", endpoint: endpoint)
+            #expect(result.status == 42)
+            #expect(result.outputText == "one\ntwo\n")
+            #expect(result.errorText == "booting web …\nstarting web …\noops\n")
+            #expect(await daemon.pods.isEmpty)
+            #expect(await daemon.containerConfig.args == ["sh", "-c", "x"])
+            #expect(await daemon.containerConfig.image.image == "sha256:b0")
+            #expect(!FileManager.default.fileExists(atPath: await daemon.podConfig.logDirectory))
+        }
+    }
+
+    @Test func runPullsAnImageThatIsAbsent() async throws {
+        try await FakeDaemon.serve { daemon, endpoint async throws in
+            let result = try await swiftlet("run", "--name", "new", "new:1", endpoint: endpoint)
+            #expect(result.status == 0)
+            #expect(result.errorText == "pulling new:1 …\nbooting new …\nstarting new …\n")
+            #expect(await daemon.requests.prefix(3) == ["ImageStatus", "PullImage", "RunPodSandbox"])
+        }
+    }
+
+    @Test func quietIsQuiet() async throws {
+        try await FakeDaemon.serve { _, endpoint async throws in
+            #expect(try await swiftlet("run", "-q", "new", endpoint: endpoint).errorText == "")
+        }
+    }
+
+    @Test func aPullThatFailsIsOneLineAndExitStatusOne() async throws {
+        try await FakeDaemon.serve { daemon, endpoint async throws in
+            let result = try await swiftlet("run", "-q", "missing", endpoint: endpoint)
+            #expect(result.status == 1)
+            #expect(result.errorText == "swiftlet: pulling missing: manifest of missing:; unknown\n")
+            #expect(await daemon.pods.isEmpty)
+        }
+    }
+
+    @Test func whatAFailedBootLeavesIsFoundAndRemoved() async throws {
+        try await FakeDaemon.serve(.init(bootFailure: GRPCStatus(.internal, "no VM"))) { daemon, endpoint async throws in
+            let result = try await swiftlet("run", "-q", "--name", "web", "busybox", endpoint: endpoint)
+            #expect(result.status == 1)
+            #expect(result.errorText == "swiftlet: booting pod web: no VM\n")
+            #expect(await daemon.pods.isEmpty)
+            #expect(!FileManager.default.fileExists(atPath: await daemon.podConfig.logDirectory))
+        }
+    }
+
+    @Test func aStartThatFailsLeavesNothingEvenDetached() async throws {
+        try await FakeDaemon.serve(.init(startFailure: GRPCStatus(.invalidArgument, "no such file"))) { daemon, endpoint async throws in
+            let result = try await swiftlet("run", "-q", "--detach", "busybox", endpoint: endpoint)
+            #expect(result.status == 1)
+            #expect(result.errorText == "swiftlet: starting the container: no such file\n")
+            #expect(await daemon.pods.isEmpty)
+        }
+    }
+
+    @Test func aDetachedPodIsListedLoggedStoppedAndRemovedByItsName() async throws {
+        try await FakeDaemon.serve(.init(stdout: ["hello"], runsUntilStopped: true)) { daemon, endpoint async throws in
+            #expect(try await swiftlet("run", "-q", "-d", "--name", "web", "busybox", endpoint: endpoint).outputText == "web\n")
+            let listing = try await swiftlet("ps", endpoint: endpoint).outputText
+            #expect(listing.contains("swiftlet/web  ready"))
+            #expect(listing.contains("10.1.2.3"))
+            let json = try await swiftlet("ps", "-o", "json", endpoint: endpoint).output
+            let object = try #require(try JSONSerialization.jsonObject(with: Data(json)) as? [String: [[String: Any]]])
+            #expect(object["pods"]?.first?["name"] as? String == "web")
+            #expect(try await swiftlet("logs", "web", endpoint: endpoint).outputText == "hello\n")
+            let refused = try await swiftlet("rm", "web", endpoint: endpoint)
+            #expect(refused.status == 1)
+            #expect(refused.errorText == "swiftlet: removing pod web: it runs; stop it first, or use rm -f\n")
+            #expect(try await swiftlet("stop", "web", endpoint: endpoint).outputText == "web\n")
+            #expect(try await swiftlet("logs", "-f", "web", endpoint: endpoint).outputText == "hello\n")
+            #expect(try await swiftlet("rm", "web", endpoint: endpoint).status == 0)
+            #expect(await daemon.pods.isEmpty)
+            #expect(!FileManager.default.fileExists(atPath: await daemon.podConfig.logDirectory))
+        }
+    }
+
+    @Test func aKeptPodStaysWithItsLog() async throws {
+        try await FakeDaemon.serve(.init(stdout: ["hello"], exitCode: 3)) { daemon, endpoint async throws in
+            #expect(try await swiftlet("run", "-q", "--keep", "--name", "web", "busybox", endpoint: endpoint).status == 3)
+            #expect(await daemon.pods.count == 1)
+            #expect(try await swiftlet("logs", "web", endpoint: endpoint).outputText == "hello\n")
+            #expect(try await swiftlet("rm", "-f", "web", endpoint: endpoint).status == 0)
+        }
+    }
+
+    @Test(arguments: [SIGINT, SIGTERM])
+    func anInterruptStopsAndRemovesThePod(_ signal: Int32) async throws {
+        try await FakeDaemon.serve(.init(stdout: ["ready"], runsUntilStopped: true)) { daemon, endpoint async throws in
+            let process = Process()
+            process.executableURL = URL(fileURLWithPath: try program())
+            process.environment = ["SWIFTLET_LOGS": logs(of: endpoint)]
+            process.arguments = ["run", "-q", "--endpoint", endpoint, "busybox"]
+            let output = Pipe()
+            process.standardOutput = output
+            process.standardError = FileHandle.nullDevice
+            let ended = AsyncStream.makeStream(of: Int32.self)
+            process.terminationHandler = { ended.continuation.yield($0.terminationStatus) }
+            try process.run()
+            let descriptor = output.fileHandleForReading.fileDescriptor
+            let first = try await OwnThread.run {
+                var bytes = [UInt8](repeating: 0, count: 6)
+                return read(descriptor, &bytes, bytes.count) == 6 ? bytes : []
+            }
+            #expect(first == Array("ready\n".utf8))
+            kill(process.processIdentifier, signal)
+            var statuses = ended.stream.makeAsyncIterator()
+            #expect(await statuses.next() == 128 + signal)
+            #expect(await daemon.pods.isEmpty)
+        }
+    }
+
+    @Test func execPassesOnOutputAndExitCode() async throws {
+        try await FakeDaemon.serve(.init(runsUntilStopped: true)) { _, endpoint async throws in
+            _ = try await swiftlet("run", "-q", "-d", "--name", "web", "busybox", endpoint: endpoint)
+            let result = try await swiftlet("exec", "--timeout", "1500ms", "web", "--", "ls", "-l", endpoint: endpoint)
+            #expect(result.status == 7)
+            #expect(result.outputText == "ran ls -l\n")
+            #expect(result.errorText == "timeout 2\n")
+            _ = try await swiftlet("rm", "-f", "web", endpoint: endpoint)
+        }
+    }
+
+    @Test func imagesArePulledListedLoadedAndRemoved() async throws {
+        try await FakeDaemon.serve { _, endpoint async throws in
+            #expect(try await swiftlet("image", "pull", "-q", "new", endpoint: endpoint).outputText == "sha256:9u11\n")
+            let table = try await swiftlet("image", "ls", endpoint: endpoint).outputText
+            #expect(table.split(separator: "\n").count == 3)
+            #expect(try await swiftlet("image", "load", "/proc/self", "--name", "x:1", endpoint: endpoint).outputText == "x:1\n")
+            let absent = try await swiftlet("image", "load", "/nonexistent.tar", endpoint: endpoint)
+            #expect(absent.errorText == "swiftlet: loading /nonexistent.tar: No such file or directory\n")
+            let removed = try await swiftlet("image", "rm", "new", "nothing", "busybox", endpoint: endpoint)
+            #expect(removed.status == 1)
+            #expect(removed.outputText == "new\nbusybox\n")
+            #expect(removed.errorText == "swiftlet: removing image nothing: no such image; see swiftlet image ls\n")
+            #expect(try await swiftlet("image", "ls", "-o", "json", endpoint: endpoint).outputText == "[\n\n]\n")
+        }
+    }
+
+    @Test func versionAndInfoSayWhatTheDaemonIs() async throws {
+        try await FakeDaemon.serve { _, endpoint async throws in
+            #expect(try await swiftlet("version", endpoint: endpoint).outputText.contains("swiftlet  9.9.9 (CRI v1, \(endpoint))"))
+            let info = try await swiftlet("info", "-o", "json", endpoint: endpoint).output
+            let object = try #require(try JSONSerialization.jsonObject(with: Data(info)) as? [String: Any])
+            #expect((object["info"] as? [String: String])?["config"] == "{}")
+        }
+    }
+
+    @Test func aDaemonThatIsNotThereIsNamedWithWhatToStart() async throws {
+        let result = try await swiftlet("ps", endpoint: "unix:///nonexistent/d.sock")
+        #expect(result.status == 1)
+        #expect(
+            result.errorText == """
+                swiftlet: listing pods: no swiftletd at unix:///nonexistent/d.sock (No such file or directory); \
+                start swiftletd, or name its socket with --endpoint or SWIFTLET_ENDPOINT\n
+                """)
+        let doctor = try await swiftlet("doctor", "-o", "json", endpoint: "unix:///nonexistent/d.sock")
+        #expect(doctor.status == 1)
+        let findings = try #require(try JSONSerialization.jsonObject(with: Data(doctor.output)) as? [[String: String]])
+        #expect(findings.last?["check"] == "swiftletd")
+        #expect(findings.last?["verdict"] == "fail")
+    }
+
+    @Test(arguments: [["nonsense"], ["run"], ["exec", "x"], ["run", "--memory", "many", "x"], ["ps", "--endpoint", "nowhere"]])
+    func aWrongCommandLineEndsInTwo(_ arguments: [String]) async throws {
+        let result = try await swiftlet(arguments, endpoint: "unix:///nonexistent/d.sock")
+        #expect(result.status == 2)
+        #expect(result.errorText.hasPrefix("swiftlet: "))
+        #expect(result.errorText.split(separator: "\n").count == 1)
+    }
+
+    @Test func theEndpointMayStandBeforeTheCommand() async throws {
+        try await FakeDaemon.serve { _, endpoint async throws in
+            #expect(try await swiftlet("--endpoint", endpoint, "version", endpoint: "unix:///nonexistent").status == 0)
+        }
+    }
+}

@@ -1,0 +1,146 @@
+import CRI
+import Foundation
+import Linux
+import Testing
+
+@testable import swiftlet
+
+/// A machine on which all is well, until a test takes something away.
+private struct MadeUpNode: Node {
+    var openFailures: [String: Int32] = [:]
+    var files: [String: FileStatus] = [
+        "/dev/kvm": FileStatus(mode: 0o660, group: "kvm"), "/dev/vhost-vsock": FileStatus(mode: 0o600, group: "root"),
+    ]
+    var texts: [String: String] = [
+        "/etc/libvirt/qemu.conf": "# stdio_handler = \"logd\"\nstdio_handler = \"file\"\n",
+        "/sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n",
+        "/etc/cni/net.d/10-pods.conflist": #"{"name": "pods", "plugins": [{"type": "bridge"}, {"type": "portmap"}]}"#,
+    ]
+    var directories: [String: [String]] = [
+        "/usr/lib/cni": ["bridge", "host-local", "portmap"], "/etc/cni/net.d": ["10-pods.conflist", "README"],
+        "/usr/lib/swiftlet": ["initramfs.cpio", "vmlinuz"],
+    ]
+    var sockets: Set<String> = ["/run/libvirt/libvirt-sock"]
+    var free: UInt64 = 50_000_000_000
+    var programs: Set<String> = ["qemu-system-x86_64", "qemu-system-aarch64", "sqfstar", "mkfs.ext4"]
+    var qemuVersion: String? = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright"
+    var layout: Cgroups.Layout? = .v2
+
+    func openFailure(_ path: String) -> Int32? { openFailures[path] }
+    func status(_ path: String) -> FileStatus? { files[path] }
+    func text(_ path: String) -> String? { texts[path] }
+    func entries(_ directory: String) -> [String]? { directories[directory] }
+    func connectFailure(_ socket: String) -> String? { sockets.contains(socket) ? nil : "No such file or directory" }
+    func space(_ directory: String) -> (free: UInt64, total: UInt64)? { (free, 60_000_000_000) }
+    func program(_ name: String) -> String? { programs.contains(name) ? "/usr/bin/\(name)" : nil }
+    func output(_ program: String, _ arguments: [String]) async -> String? { qemuVersion }
+    func cgroupLayout() -> Cgroups.Layout? { layout }
+
+    func all() async -> [Finding] {
+        [
+            MachineChecks.kvm(self), MachineChecks.vsock(self), MachineChecks.tun(self), MachineChecks.cgroups(self),
+            MachineChecks.disk(self, directory: "/var/lib/swiftlet"), HypervisorChecks.libvirt(self), await HypervisorChecks.qemu(self),
+            HypervisorChecks.guest(self, kernel: nil, initramfs: nil, directories: ["/usr/lib/swiftlet"]), HypervisorChecks.tools(self),
+            NetworkChecks.cni(self, configurations: "/etc/cni/net.d", plugins: ["/opt/cni/bin", "/usr/lib/cni"]),
+        ]
+    }
+}
+
+@Suite struct DoctorTests {
+    @Test func aMachineThatHasAllIsWell() async {
+        #expect(await MadeUpNode().all().filter { $0.verdict != .ok } == [])
+    }
+
+    /// What is taken away, and the one check that must notice and say what to do.
+    @Test(arguments: [
+        ("no kvm", "kvm", .warn), ("kvm locked", "kvm", .warn), ("kvm wrong group", "libvirt", .warn), ("no vsock", "vsock", .fail),
+        ("no tun", "tun", .fail), ("no cgroups", "cgroups", .fail), ("no memory controller", "cgroups", .warn), ("full", "disk", .fail),
+        ("nearly full", "disk", .warn), ("no libvirt", "libvirt", .fail), ("virtlogd wanted", "libvirt", .fail), ("no qemu", "qemu", .fail),
+        ("old qemu", "qemu", .warn), ("broken qemu", "qemu", .fail), ("no guest", "guest", .fail), ("no initramfs", "guest", .fail),
+        ("no sqfstar", "tools", .fail), ("no plug-ins", "cni", .fail), ("no network", "cni", .fail), ("bad network", "cni", .fail),
+        ("plug-in missing", "cni", .fail),
+    ] as [(String, String, Finding.Verdict)])
+    func eachLackIsNoticedAndHasARemedy(_ lack: String, _ check: String, _ verdict: Finding.Verdict) async {
+        var node = MadeUpNode()
+        switch lack {
+        case "no kvm":
+            node.openFailures["/dev/kvm"] = ENOENT
+            node.files["/dev/kvm"] = nil
+        case "kvm locked": node.openFailures["/dev/kvm"] = EACCES
+        case "kvm wrong group": node.files["/dev/kvm"] = FileStatus(mode: 0o600, group: "root")
+        case "no vsock": node.files["/dev/vhost-vsock"] = nil
+        case "no tun": node.openFailures["/dev/net/tun"] = ENOENT
+        case "no cgroups": node.layout = nil
+        case "no memory controller": node.texts["/sys/fs/cgroup/cgroup.controllers"] = "cpuset cpu io"
+        case "full": node.free = 900_000_000
+        case "nearly full": node.free = 4_000_000_000
+        case "no libvirt": node.sockets = []
+        case "virtlogd wanted": node.texts["/etc/libvirt/qemu.conf"] = "# stdio_handler = \"file\"\n"
+        case "no qemu": node.programs = ["sqfstar", "mkfs.ext4"]
+        case "old qemu": node.qemuVersion = "QEMU emulator version 5.2.0"
+        case "broken qemu": node.qemuVersion = nil
+        case "no guest": node.directories["/usr/lib/swiftlet"] = nil
+        case "no initramfs": node.directories["/usr/lib/swiftlet"] = ["vmlinuz"]
+        case "no sqfstar": node.programs.remove("sqfstar")
+        case "no plug-ins": node.directories["/usr/lib/cni"] = nil
+        case "no network": node.directories["/etc/cni/net.d"] = ["README"]
+        case "bad network": node.texts["/etc/cni/net.d/10-pods.conflist"] = "{"
+        case "plug-in missing": node.directories["/usr/lib/cni"] = ["bridge"]
+        default: Issue.record("unknown lack \(lack)")
+        }
+        let troubles = await node.all().filter { $0.verdict != .ok }
+        #expect(troubles.map(\.check) == [check])
+        #expect(troubles.first?.verdict == verdict)
+        #expect(troubles.first?.advice.isEmpty == false)
+    }
+
+    @Test func vsockdServesWhereTheKernelDoesNot() {
+        var node = MadeUpNode()
+        node.files["/dev/vhost-vsock"] = nil
+        node.programs.insert("swiftlet-vsockd")
+        #expect(MachineChecks.vsock(node).verdict == .ok)
+    }
+
+    @Test func theDriverLibraryServesWhereNoDaemonRuns() {
+        var node = MadeUpNode()
+        node.sockets = []
+        node.files["/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so"] = FileStatus(mode: 0o644, group: "root")
+        #expect(HypervisorChecks.libvirt(node).verdict == .ok)
+    }
+
+    @Test func theDaemonsConditionsAndPathsAreTaken() {
+        let status = CRIStatusResponse.with {
+            $0.status.conditions = [
+                .with {
+                    $0.type = "RuntimeReady"
+                    $0.status = true
+                },
+                .with {
+                    $0.type = "NetworkReady"
+                    $0.reason = "NoConfiguration"
+                    $0.message = "nothing in /etc/cni/net.d"
+                },
+            ]
+            $0.info = ["config": #"{"kernel": "/k/vmlinuz", "initramfs": "/k/initrd", "poolSize": 2}"#]
+        }
+        let report = DaemonChecks.report(.with { $0.runtimeName = "swiftlet" }, status, endpoint: "unix:///x")
+        #expect(report.findings.map(\.verdict) == [.ok, .ok, .fail])
+        #expect(report.findings.last?.found == "NoConfiguration: nothing in /etc/cni/net.d")
+        #expect(report.kernel == "/k/vmlinuz")
+        #expect(report.initramfs == "/k/initrd")
+    }
+
+    @Test func thisMachineCanBeLookedAt() async throws {
+        let node = ThisNode()
+        #expect(node.openFailure("/dev/null") == nil)
+        #expect(node.openFailure("/dev/none") == ENOENT)
+        #expect(node.text("/proc/self/comm")?.isEmpty == false)
+        #expect(node.entries("/proc/self")?.contains("comm") == true)
+        #expect(try #require(node.space("/var/lib/not/there/yet")).total > 0)
+        let shell = try #require(node.program("sh"))
+        #expect(await node.output(shell, ["-c", "echo yes"]) == "yes\n")
+        #expect(await node.output(shell, ["-c", "exit 3"]) == nil)
+        #expect(node.connectFailure("/nonexistent.sock") == "No such file or directory")
+        #expect(node.status("/dev/null")?.mode == 0o666)
+    }
+}

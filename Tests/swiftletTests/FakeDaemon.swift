@@ -1,0 +1,264 @@
+import CRI
+import Errors
+import Foundation
+import GRPC
+import Logging
+import SwiftProtobuf
+
+/// A swiftletd without virtual machines, on a socket of its own: it keeps pods and containers in memory, and a
+/// container "runs" by writing its log.
+actor FakeDaemon {
+    /// What a container does when it is started.
+    struct Script: Sendable {
+        var stdout: [String] = []
+        var stderr: [String] = []
+        var exitCode: Int32 = 0
+        /// Exits only when it is stopped.
+        var runsUntilStopped = false
+        var startFailure: GRPCStatus?
+        var bootFailure: GRPCStatus?
+    }
+
+    let script: Script
+    private(set) var pods: [String: CRIPodSandboxStatus] = [:]
+    private(set) var containers: [String: CRIContainerStatus] = [:]
+    private(set) var requests: [String] = []
+    private(set) var containerConfig = CRIContainerConfig()
+    private(set) var podConfig = CRIPodSandboxConfig()
+    private var podOf: [String: String] = [:]
+    private var images: [String: String]
+    private var count = 0
+
+    init(_ script: Script, images: [String: String]) {
+        self.script = script
+        self.images = images
+    }
+
+    /// Serves at `DIRECTORY/d.sock` while `body` runs.
+    static func serve<Value: Sendable>(
+        _ script: Script = Script(), images: [String: String] = ["busybox": "sha256:b0"],
+        _ body: @Sendable (FakeDaemon, String) async throws -> Value
+    ) async throws -> Value {
+        try await withTemporaryDirectory { directory in
+            let daemon = FakeDaemon(script, images: images)
+            let server = GRPCServer(methods: daemon.methods(), logger: Logger(label: "fake"))
+            try server.listen(on: .unix(path: directory + "/d.sock"))
+            server.start()
+            let outcome: Result<Value, any Error>
+            do { outcome = .success(try await body(daemon, "unix://\(directory)/d.sock")) } catch { outcome = .failure(error) }
+            await server.shutdown(grace: .zero)
+            return try outcome.get()
+        }
+    }
+
+    private nonisolated func methods() -> MethodTable {
+        var table = MethodTable()
+        add(RuntimeRPC.version, &table) { _, _ in
+            .with {
+                $0.runtimeName = "swiftlet"
+                $0.runtimeVersion = "9.9.9"
+                $0.runtimeApiVersion = "v1"
+            }
+        }
+        add(RuntimeRPC.status, &table) { _, _ in
+            .with {
+                $0.status.conditions = [
+                    .with {
+                        $0.type = "RuntimeReady"
+                        $0.status = true
+                    }
+                ]
+                $0.info = ["config": "{}"]
+            }
+        }
+        add(RuntimeRPC.runPodSandbox, &table) { try $0.runPod($1) }
+        add(RuntimeRPC.stopPodSandbox, &table) { $0.stopPod($1.podSandboxID) }
+        add(RuntimeRPC.removePodSandbox, &table) { $0.removePod($1.podSandboxID) }
+        add(RuntimeRPC.podSandboxStatus, &table) { daemon, request in
+            guard let pod = daemon.pods[request.podSandboxID] else { throw GRPCStatus(.notFound, "no pod") }
+            return .with { $0.status = pod }
+        }
+        add(RuntimeRPC.listPodSandbox, &table) { $0.listPods($1.filter) }
+        add(RuntimeRPC.createContainer, &table) { $0.create($1) }
+        add(RuntimeRPC.startContainer, &table) { try $0.start($1.containerID) }
+        add(RuntimeRPC.stopContainer, &table) { daemon, request in
+            daemon.exit(request.containerID, 143)
+            return .init()
+        }
+        add(RuntimeRPC.removeContainer, &table) { daemon, request in
+            daemon.containers[request.containerID] = nil
+            return .init()
+        }
+        add(RuntimeRPC.containerStatus, &table) { daemon, request in
+            guard let container = daemon.containers[request.containerID] else { throw GRPCStatus(.notFound, "no container") }
+            return .with { $0.status = container }
+        }
+        add(RuntimeRPC.listContainers, &table) { $0.listContainers($1.filter) }
+        add(RuntimeRPC.execSync, &table) { _, request in
+            .with {
+                $0.stdout = Data("ran \(request.cmd.joined(separator: " "))\n".utf8)
+                $0.stderr = Data("timeout \(request.timeout)\n".utf8)
+                $0.exitCode = 7
+            }
+        }
+        add(ImageRPC.imageStatus, &table) { $0.imageStatus($1.image.image) }
+        add(ImageRPC.pullImage, &table) { try $0.pull($1.image.image) }
+        add(ImageRPC.listImages, &table) { daemon, _ in daemon.listImages() }
+        add(ImageRPC.removeImage, &table) { $0.removeImage($1.image.image) }
+        add(OperatorRPC.loadImage, &table) { _, request in
+            .with {
+                $0.images = [
+                    .with {
+                        $0.id = "sha256:10ad"
+                        $0.references = [request.reference.isEmpty ? request.path : request.reference]
+                    }
+                ]
+            }
+        }
+        return table
+    }
+
+    private nonisolated func add<Request, Response>(
+        _ method: RPCDescriptor<Request, Response>, _ table: inout MethodTable,
+        _ answer: @escaping @Sendable (isolated FakeDaemon, Request) throws -> Response
+    ) {
+        table.add(
+            path: method.path(),
+            .unary { bytes, _ in
+                try await self.answering(method.name, try Request(serializedBytes: bytes), answer).serializedBytes()
+            })
+    }
+
+    private func answering<Request: Sendable, Response: Sendable>(
+        _ name: String, _ request: Request, _ answer: @Sendable (isolated FakeDaemon, Request) throws -> Response
+    ) throws -> Response {
+        requests.append(name)
+        return try answer(self, request)
+    }
+
+    private func newID(_ prefix: String) -> String {
+        count += 1
+        return "\(prefix)\(count)0000000000000000"
+    }
+
+    private func runPod(_ request: CRIRunPodSandboxRequest) throws -> CRIRunPodSandboxResponse {
+        let id = newID("p")
+        podConfig = request.config
+        pods[id] = .with {
+            $0.id = id
+            $0.metadata = request.config.metadata
+            $0.state = .sandboxReady
+            $0.labels = request.config.labels
+            $0.annotations = request.config.annotations
+            $0.network.ip = "10.1.2.3"
+            $0.runtimeHandler = request.runtimeHandler
+        }
+        // The worst case: an error, and yet a pod is left.
+        if let failure = script.bootFailure { throw failure }
+        return .with { $0.podSandboxID = id }
+    }
+
+    private func stopPod(_ id: String) -> CRIStopPodSandboxResponse {
+        pods[id]?.state = .sandboxNotready
+        for (container, pod) in podOf where pod == id { exit(container, 137) }
+        return .init()
+    }
+
+    private func removePod(_ id: String) -> CRIRemovePodSandboxResponse {
+        pods[id] = nil
+        for (container, pod) in podOf where pod == id { containers[container] = nil }
+        return .init()
+    }
+
+    private func listPods(_ filter: CRIPodSandboxFilter) -> CRIListPodSandboxResponse {
+        let found = pods.values.filter { pod in
+            filter.labelSelector.allSatisfy { pod.labels[$0.key] == $0.value } && (!filter.hasState || pod.state == filter.state.state)
+        }
+        return .with {
+            $0.items = found.map { pod in
+                .with {
+                    $0.id = pod.id
+                    $0.metadata = pod.metadata
+                    $0.state = pod.state
+                    $0.labels = pod.labels
+                    $0.runtimeHandler = pod.runtimeHandler
+                }
+            }
+        }
+    }
+
+    private func create(_ request: CRICreateContainerRequest) -> CRICreateContainerResponse {
+        let id = newID("c")
+        containerConfig = request.config
+        podOf[id] = request.podSandboxID
+        containers[id] = .with {
+            $0.id = id
+            $0.metadata = request.config.metadata
+            $0.state = .containerCreated
+            $0.image = request.config.image
+            $0.logPath = request.sandboxConfig.logDirectory + "/" + request.config.logPath
+        }
+        return .with { $0.containerID = id }
+    }
+
+    private func start(_ id: String) throws -> CRIStartContainerResponse {
+        if let failure = script.startFailure { throw failure }
+        guard let container = containers[id] else { throw GRPCStatus(.notFound, "no container \(id)") }
+        var log = ""
+        for line in script.stdout { log += "2026-01-01T00:00:00.000000000Z stdout F \(line)\n" }
+        for line in script.stderr { log += "2026-01-01T00:00:00.000000000Z stderr F \(line)\n" }
+        try log.write(toFile: container.logPath, atomically: false, encoding: .utf8)
+        containers[id]?.state = .containerRunning
+        if !script.runsUntilStopped { exit(id, script.exitCode) }
+        return .init()
+    }
+
+    private func exit(_ id: String, _ code: Int32) {
+        guard containers[id]?.state != .containerExited else { return }
+        containers[id]?.state = .containerExited
+        containers[id]?.exitCode = code
+    }
+
+    private func listContainers(_ filter: CRIContainerFilter) -> CRIListContainersResponse {
+        let found = containers.values.filter { !filter.hasState || $0.state == filter.state.state }
+        return .with {
+            $0.containers = found.map { container in
+                .with {
+                    $0.id = container.id
+                    $0.podSandboxID = podOf[container.id] ?? ""
+                    $0.metadata = container.metadata
+                    $0.state = container.state
+                    $0.image = container.image
+                }
+            }
+        }
+    }
+
+    private func imageStatus(_ name: String) -> CRIImageStatusResponse {
+        guard let id = images[name] ?? images.values.first(where: { $0 == name }) else { return .init() }
+        return .with { $0.image.id = id }
+    }
+
+    private func pull(_ name: String) throws -> CRIPullImageResponse {
+        guard !name.contains("missing") else { throw GRPCStatus(.notFound, "manifest of \(name):\nunknown") }
+        images[name] = "sha256:9u11"
+        return .with { $0.imageRef = "sha256:9u11" }
+    }
+
+    private func listImages() -> CRIListImagesResponse {
+        .with {
+            $0.images = images.sorted { $0.key < $1.key }.map { name, id in
+                .with {
+                    $0.id = id
+                    $0.repoTags = ["\(name):latest"]
+                    $0.size = 1_000_000
+                }
+            }
+        }
+    }
+
+    private func removeImage(_ id: String) -> CRIRemoveImageResponse {
+        images = images.filter { $0.value != id }
+        return .init()
+    }
+}
