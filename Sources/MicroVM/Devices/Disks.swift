@@ -12,8 +12,7 @@ struct Disks: DomainConfigurator {
             driver.attributes.append(.init(name: "cache", value: disk.ephemeral ? "unsafe" : "writeback"))
             driver.attributes.append(.init(name: "discard", value: "unmap"))
         }
-        // Layers are shared by many machines and the scratch disk has its owner: libvirt must not change either.
-        let source = XMLTag("source", ["file": disk.path], [XMLTag("seclabel", ["model": "dac", "relabel": "no"])])
+        let source = XMLTag("source", ["file": disk.path])
         var tag = XMLTag(
             "disk", ["type": "file", "device": "disk"],
             [driver, source, XMLTag("target", ["dev": targetName(unit), "bus": "scsi"]), XMLTag("serial", text: disk.serial)])

@@ -1,7 +1,8 @@
 /// QEMU's user, without the change of owners that libvirt makes by default.
 ///
 /// By default libvirt makes QEMU's user the owner of every file of a domain, kernel and initramfs included. All machines
-/// share those, and an owner may write. Everything else of libvirt's confinement stays as it is configured.
+/// share those, and layers, and an owner may write. With the domain's label static nothing changes hands; libvirt allows no
+/// labels of single disks then, and none are needed. Everything else of libvirt's confinement stays as it is configured.
 struct SecurityLabel: DomainConfigurator {
     let dac: String?
 

@@ -5,7 +5,7 @@ struct SerialConsole: DomainConfigurator {
             XMLTag(
                 "serial", ["type": "file"],
                 [
-                    XMLTag("source", ["path": spec.consoleLog], [XMLTag("seclabel", ["model": "dac", "relabel": "no"])]),
+                    XMLTag("source", ["path": spec.consoleLog]),
                     XMLTag("target", ["type": "isa-serial", "port": "0"]),
                 ]))
     }

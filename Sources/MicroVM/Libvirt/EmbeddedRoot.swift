@@ -36,7 +36,7 @@ struct EmbeddedRoot {
         }
         // QEMU's user passes through it to its own directories.
         var directory = ""
-        for component in path.split(separator: "/") + ["etc"] {
+        for component: Substring in "\(path)/etc".split(separator: "/") {
             directory += "/\(component)"
             guard mkdir(directory, 0o755) == 0 || errno == EEXIST else { throw SwiftletError.system("creating \(directory)") }
         }

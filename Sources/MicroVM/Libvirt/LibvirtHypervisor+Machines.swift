@@ -8,6 +8,8 @@ extension LibvirtHypervisor {
         let xml = try blueprint.xml(spec)
         let emulators = emulators
         let step = "start machine \(spec.name)"
+        let began = ContinuousClock.now
+        defer { logger.debug("start of machine is over", metadata: ["name": "\(spec.name)", "took": "\(began.duration(to: .now))"]) }
         return try await inTurn(spec.uuid) { [self] in
             try await perform(step, timeout: configuration.startTimeout) { connection, ticket in
                 if let running = try Self.running(spec.uuid, on: connection, emulators) { return running }
@@ -41,6 +43,8 @@ extension LibvirtHypervisor {
     public func destroy(uuid: UUID, process: ProcessIdentity?) async throws {
         let emulators = emulators
         let step = "destroy machine \(uuid.uuidString.lowercased())"
+        let began = ContinuousClock.now
+        defer { logger.debug("destruction of machine is over", metadata: ["uuid": "\(uuid)", "took": "\(began.duration(to: .now))"]) }
         let emulator = await OwnThread.answer { emulators.find(uuid: uuid, name: nil) } ?? process
         var failure: SwiftletError?
         do {
