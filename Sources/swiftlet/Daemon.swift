@@ -53,7 +53,8 @@ struct Daemon: Sendable {
             if let reason = await unreachable() {
                 return SwiftletError(
                     .unavailable,
-                    "\(step): no swiftletd at \(endpoint) (\(reason)); start swiftletd, or name its socket with --endpoint or SWIFTLET_ENDPOINT")
+                    "\(step): no swiftletd at \(endpoint) (\(reason)); start swiftletd, or name its socket with --endpoint or SWIFTLET_ENDPOINT"
+                )
             }
         case .deadlineExceeded:
             if let limit {

@@ -52,14 +52,16 @@ private struct MadeUpNode: Node {
     }
 
     /// What is taken away, and the one check that must notice and say what to do.
-    @Test(arguments: [
-        ("no kvm", "kvm", .warn), ("kvm locked", "kvm", .warn), ("kvm wrong group", "libvirt", .warn), ("no vsock", "vsock", .fail),
-        ("no tun", "tun", .fail), ("no cgroups", "cgroups", .fail), ("no memory controller", "cgroups", .warn), ("full", "disk", .fail),
-        ("nearly full", "disk", .warn), ("no libvirt", "libvirt", .fail), ("virtlogd wanted", "libvirt", .fail), ("no qemu", "qemu", .fail),
-        ("old qemu", "qemu", .warn), ("broken qemu", "qemu", .fail), ("no guest", "guest", .fail), ("no initramfs", "guest", .fail),
-        ("no sqfstar", "tools", .fail), ("no plug-ins", "cni", .fail), ("no network", "cni", .fail), ("bad network", "cni", .fail),
-        ("plug-in missing", "cni", .fail),
-    ] as [(String, String, Finding.Verdict)])
+    @Test(
+        arguments: [
+            ("no kvm", "kvm", .warn), ("kvm locked", "kvm", .warn), ("kvm wrong group", "libvirt", .warn), ("no vsock", "vsock", .fail),
+            ("no tun", "tun", .fail), ("no cgroups", "cgroups", .fail), ("no memory controller", "cgroups", .warn), ("full", "disk", .fail),
+            ("nearly full", "disk", .warn), ("no libvirt", "libvirt", .fail), ("virtlogd wanted", "libvirt", .fail),
+            ("no qemu", "qemu", .fail),
+            ("old qemu", "qemu", .warn), ("broken qemu", "qemu", .fail), ("no guest", "guest", .fail), ("no initramfs", "guest", .fail),
+            ("no sqfstar", "tools", .fail), ("no plug-ins", "cni", .fail), ("no network", "cni", .fail), ("bad network", "cni", .fail),
+            ("plug-in missing", "cni", .fail),
+        ] as [(String, String, Finding.Verdict)])
     func eachLackIsNoticedAndHasARemedy(_ lack: String, _ check: String, _ verdict: Finding.Verdict) async {
         var node = MadeUpNode()
         switch lack {

@@ -4,17 +4,19 @@ import Testing
 @testable import swiftlet
 
 @Suite struct UnitsTests {
-    @Test(arguments: [
-        (0, "0B"), (999, "999B"), (1000, "1kB"), (5_270_000, "5.27MB"), (81_900_000_000, "81.9GB"), (999_600, "1MB"),
-        (123_456_789, "123MB"), (2_500_000_000_000, "2.5TB"),
-    ] as [(UInt64, String)])
+    @Test(
+        arguments: [
+            (0, "0B"), (999, "999B"), (1000, "1kB"), (5_270_000, "5.27MB"), (81_900_000_000, "81.9GB"), (999_600, "1MB"),
+            (123_456_789, "123MB"), (2_500_000_000_000, "2.5TB"),
+        ] as [(UInt64, String)])
     func sizesHaveThreeDigits(_ bytes: UInt64, _ text: String) {
         #expect(Units.size(bytes) == text)
     }
 
-    @Test(arguments: [
-        ("512m", 536_870_912), ("1.5g", 1_610_612_736), ("1Gi", 1_073_741_824), ("4096", 4096), ("2KiB", 2048),
-    ] as [(String, Int64)])
+    @Test(
+        arguments: [
+            ("512m", 536_870_912), ("1.5g", 1_610_612_736), ("1Gi", 1_073_741_824), ("4096", 4096), ("2KiB", 2048),
+        ] as [(String, Int64)])
     func memoryIsReadInPowersOf1024(_ text: String, _ bytes: Int64) {
         #expect(Units.bytes(text) == bytes)
     }
@@ -24,10 +26,11 @@ import Testing
         #expect(Units.bytes(text) == nil)
     }
 
-    @Test(arguments: [
-        (0, "0 seconds ago"), (1, "1 second ago"), (59, "59 seconds ago"), (60, "1 minute ago"), (7200, "2 hours ago"),
-        (86400 * 13, "13 days ago"), (86400 * 800, "2 years ago"), (-5, "0 seconds ago"),
-    ] as [(Int64, String)])
+    @Test(
+        arguments: [
+            (0, "0 seconds ago"), (1, "1 second ago"), (59, "59 seconds ago"), (60, "1 minute ago"), (7200, "2 hours ago"),
+            (86400 * 13, "13 days ago"), (86400 * 800, "2 years ago"), (-5, "0 seconds ago"),
+        ] as [(Int64, String)])
     func agesAreRounded(_ seconds: Int64, _ text: String) {
         let now: Int64 = 1_800_000_000_000_000_000
         #expect(Units.age(of: now - seconds * 1_000_000_000, now: now) == text)

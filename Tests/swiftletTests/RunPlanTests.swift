@@ -26,7 +26,8 @@ private func plan(_ wishes: RunPlan.Wishes, inherited: [String: String] = [:]) t
     @Test func thePodAndItsContainerAreAsAskedFor() throws {
         let plan = try plan(
             .init(
-                image: "busybox", command: ["sh", "-c", "id"], name: "web", environment: ["A=1=2", "HOME", "GONE"], memory: 1 << 28, cpus: 1.5,
+                image: "busybox", command: ["sh", "-c", "id"], name: "web", environment: ["A=1=2", "HOME", "GONE"], memory: 1 << 28,
+                cpus: 1.5,
                 workingDirectory: "/srv", user: "1000:50"), inherited: ["HOME": "/root"])
         #expect(plan.pod.metadata.namespace == "swiftlet")
         #expect(plan.pod.metadata.uid == uid)

@@ -25,7 +25,10 @@ private func container(_ id: String, _ name: String, in pod: String, attempt: UI
 
 @Suite struct TargetsTests {
     private let targets = Targets(
-        pods: [pod("aa11", "web"), pod("aa22", "db"), pod("bb33", "db", namespace: "other"), pod("cc44", "job", attempt: 1), pod("cc40", "job")],
+        pods: [
+            pod("aa11", "web"), pod("aa22", "db"), pod("bb33", "db", namespace: "other"), pod("cc44", "job", attempt: 1),
+            pod("cc40", "job"),
+        ],
         containers: [
             container("ab77", "web", in: "aa11"), container("dd88", "sidecar", in: "aa11"), container("dd99", "sidecar", in: "aa22"),
             container("ee11", "main", in: "cc44", attempt: 2), container("ee10", "main", in: "cc44", attempt: 1),

@@ -18,7 +18,7 @@ struct DoctorCommand: AsyncParsableCommand {
     var cniBinDir = ["/opt/cni/bin", "/usr/lib/cni"]
 
     @Option(help: "Directory with the guest's kernel and initramfs, for when swiftletd does not say; may be repeated.")
-    var guestDir = ["/usr/lib/swiftlet", "/usr/local/lib/swiftlet", "/var/lib/swiftlet/guest"]
+    var guestDir = ["/usr/lib/swiftlet/guest", "/usr/local/lib/swiftlet/guest"]
 
     func run() async throws {
         let findings = await findings(on: ThisNode(), daemon: try connection.daemon())

@@ -35,7 +35,8 @@ enum NetworkChecks {
         let missing = types.filter { !present.contains($0) }
         guard !types.isEmpty, missing.isEmpty else {
             return .fail(
-                "cni", types.isEmpty ? "\(path) names no plug-in" : "\(path) needs plug-ins that are missing: \(missing.joined(separator: ", "))",
+                "cni",
+                types.isEmpty ? "\(path) names no plug-in" : "\(path) needs plug-ins that are missing: \(missing.joined(separator: ", "))",
                 types.isEmpty ? "add plugins to it" : "\(install), or install what made this configuration")
         }
         return .ok("cni", "\(parsed.name ?? file) (\(path)): \(types.joined(separator: ", "))")

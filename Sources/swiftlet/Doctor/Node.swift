@@ -76,7 +76,8 @@ struct ThisNode: Node {
 
     func program(_ name: String) -> String? {
         let listed = getenv("PATH").map { String(cString: $0) }?.split(separator: ":").map(String.init) ?? []
-        let directories = [Self.ownDirectory()].compactMap(\.self) + listed + ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"]
+        let directories =
+            [Self.ownDirectory()].compactMap(\.self) + listed + ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"]
         return directories.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
     }
 

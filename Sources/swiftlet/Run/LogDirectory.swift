@@ -40,7 +40,9 @@ struct LogDirectory: Equatable {
 
     init?(of pod: CRIPodSandboxStatus, below bases: [String]) {
         guard let path = pod.annotations[Self.annotation], !pod.metadata.uid.isEmpty else { return nil }
-        guard bases.contains(where: { path == "\($0)/\(pod.metadata.name)_\(pod.metadata.uid)" }), !path.contains("/../") else { return nil }
+        guard bases.contains(where: { path == "\($0)/\(pod.metadata.name)_\(pod.metadata.uid)" }), !path.contains("/../") else {
+            return nil
+        }
         self.path = path
     }
 

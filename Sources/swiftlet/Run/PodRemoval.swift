@@ -5,7 +5,8 @@ import Errors
 enum PodRemoval {
     static func remove(_ id: String, name: String, _ daemon: Daemon) async throws {
         let status = try? await daemon.call(
-            RuntimeRPC.podSandboxStatus, .with { $0.podSandboxID = id }, "asking for pod \(name)").status
+            RuntimeRPC.podSandboxStatus, .with { $0.podSandboxID = id }, "asking for pod \(name)"
+        ).status
         _ = try await daemon.call(
             RuntimeRPC.stopPodSandbox, .with { $0.podSandboxID = id }, "stopping pod \(name)", within: Daemon.Patience.end)
         _ = try await daemon.call(
