@@ -22,7 +22,7 @@ public struct LibvirtConfiguration: Sendable, Equatable {
     /// QEMU's program; nil for libvirt's choice.
     public var emulator: String?
     /// For opening a connection. The first open of a node probes QEMU, which takes seconds.
-    public var openTimeout: Duration = .seconds(30)
+    public var openTimeout: Duration = .seconds(60)
     /// For a machine to be created.
     public var startTimeout: Duration = .seconds(30)
     /// For libvirt to destroy a machine before QEMU is killed by pid.

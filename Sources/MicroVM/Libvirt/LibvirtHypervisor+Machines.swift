@@ -48,7 +48,7 @@ extension LibvirtHypervisor {
         let emulator = await OwnThread.answer { emulators.find(uuid: uuid, name: nil) } ?? process
         var failure: SwiftletError?
         do {
-            try await destroyThroughLibvirt(uuid, step)
+            try await destroyThroughLibvirt(uuid, step, configuration.destroyTimeout)
         } catch let error as SwiftletError {
             failure = error
         }
@@ -62,7 +62,7 @@ extension LibvirtHypervisor {
                     .deadlineExceeded, "\(step): QEMU (process \(emulator.pid)) does not end on SIGKILL; see its stack in /proc", cause: failure)
             }
             // libvirt needs a moment to see it, and keeps the name until then.
-            try? await destroyThroughLibvirt(uuid, step)
+            try? await destroyThroughLibvirt(uuid, step, .seconds(2))
             return
         }
         // Without libvirt and without a process in sight there is no machine, unless a start is still under way.
@@ -70,8 +70,8 @@ extension LibvirtHypervisor {
     }
 
     /// Succeeds when libvirt knows the domain no more.
-    private func destroyThroughLibvirt(_ uuid: UUID, _ step: String) async throws {
-        try await perform(step, timeout: configuration.destroyTimeout) { connection, _ in
+    private func destroyThroughLibvirt(_ uuid: UUID, _ step: String, _ timeout: Duration) async throws {
+        try await perform(step, timeout: timeout) { connection, _ in
             try DomainPointer.withDomain(uuid, on: connection) { domain in
                 guard let domain, virDomainDestroy(domain.pointer) != 0 else { return }
                 let error = SwiftletError.libvirt(step)
