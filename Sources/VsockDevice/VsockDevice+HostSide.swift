@@ -190,9 +190,12 @@ extension VsockDevice {
         connection.hostShutdown.insert(.receive)
     }
 
-    /// The host's socket has given all its bytes.
+    /// The host's socket has given all its bytes. If it was closed, not just shut down, the guest hears both at once:
+    /// the kernel ends both directions of a closed socket before it shows the end of its bytes.
     func hostStoppedSending(_ connection: Connection) {
         connection.hostShutdown.insert(.send)
+        var entry = pollfd(fd: connection.socket, events: 0, revents: 0)
+        if poll(&entry, 1, 0) == 1, entry.revents & Int16(POLLHUP) != 0 { hostStoppedReading(connection) }
     }
 
     /// The guest knows that the host's side is over; its RST is all that is missing.

@@ -55,21 +55,13 @@ final class DeviceUnderTest: Sendable {
         stopDescriptor = stop
         let outcome = Outcome()
         self.outcome = outcome
-        let listening = Mutex(false)
         let ready = clinux_eventfd()
-        _ = listening
         thread = startThread {
-            do throws(SwiftletError) {
-                let device = try VsockDevice(options)
-                var one: UInt64 = 1
-                _ = write(ready, &one, 8)
-                let end = try device.run(until: stop)
-                outcome.result.withLock { $0 = .success(end) }
-            } catch {
-                outcome.result.withLock { $0 = .failure(error) }
-                var one: UInt64 = 1
-                _ = write(ready, &one, 8)
-            }
+            let made = Result { try VsockDevice(options) }
+            var one: UInt64 = 1
+            _ = write(ready, &one, 8)
+            let result = made.flatMap { device in Result { try device.run(until: stop) } }
+            outcome.result.withLock { $0 = result.mapError { SwiftletError.wrap($0, "device under test") } }
         }
         var entry = pollfd(fd: ready, events: Int16(POLLIN), revents: 0)
         _ = poll(&entry, 1, -1)
@@ -182,6 +174,16 @@ final class HostClient {
             let part = try read()
             if part.isEmpty { return bytes }
             bytes += part
+        }
+    }
+
+    /// Waits for the end of the stream, orderly or by reset (the device closed with bytes of ours unread).
+    func waitForEnd() throws {
+        var byte: UInt8 = 0
+        while true {
+            let result = recv(descriptor, &byte, 1, 0)
+            if result == 0 || (result < 0 && errno == ECONNRESET) { return }
+            guard result > 0 else { throw Failure(description: "no end: \(systemErrorText())") }
         }
     }
 

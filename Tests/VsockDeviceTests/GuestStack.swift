@@ -14,7 +14,7 @@ final class GuestStack {
     static let stuckPort: UInt32 = 10
     /// Sends `sourceBytes` bytes, then ends its side.
     static let sourcePort: UInt32 = 19
-    static let sourceBytes = 3 << 20
+    static let sourceBytes = 1 << 20
     /// Refuses.
     static let closedPort: UInt32 = 1
 
@@ -57,7 +57,7 @@ final class GuestStack {
 
     /// Handles packets until `done` says so.
     func serve(until done: (GuestStack) -> Bool) throws {
-        while !done(self) { _ = try driver.receivePacket { try handle($0, $1) } }
+        while !done(self) { _ = try driver.receivePacket(milliseconds: 50) { try handle($0, $1) } }
     }
 
     /// Handles packets until none comes for a moment.
@@ -142,16 +142,18 @@ final class GuestStack {
         if socket.forwarded &- socket.announced >= Self.buffer - 65536 { try driver.transmit(header(key, VsockOperation.creditUpdate)) }
     }
 
-    /// Byte number `index` of the source port's stream.
-    static func sourceByte(_ index: Int) -> UInt8 { UInt8(truncatingIfNeeded: index &* 31 &+ index >> 8) }
+    /// What the source port sends.
+    static let sourceStream: [UInt8] = (0..<sourceBytes).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
 
     private func push(_ key: Key) throws {
         while let socket = sockets[key], !socket.ended, socket.credit > 0, !socket.pending.isEmpty || socket.toSend > 0 {
             let count = min(socket.credit, VhostUserDriver.transmitBuffer, socket.pending.isEmpty ? socket.toSend : socket.pending.count)
             if socket.pending.isEmpty {
                 let start = Self.sourceBytes - socket.toSend
-                let bytes = (start..<start + count).map(Self.sourceByte)
-                try bytes.withUnsafeBytes { try driver.transmit(header(key, VsockOperation.data, length: count), $0) }
+                try Self.sourceStream.withUnsafeBytes {
+                    try driver.transmit(
+                        header(key, VsockOperation.data, length: count), UnsafeRawBufferPointer(rebasing: $0[start..<start + count]))
+                }
                 sockets[key]?.toSend -= count
             } else {
                 try socket.pending.withUnsafeBytes {

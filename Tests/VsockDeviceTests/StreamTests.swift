@@ -53,8 +53,7 @@ import Testing
         try await withGuest { device in
             let client = try HostClient(device, port: GuestStack.sourcePort)
             let bytes = try client.readToEnd()
-            #expect(bytes.count == GuestStack.sourceBytes)
-            #expect(bytes.indices.allSatisfy { bytes[$0] == GuestStack.sourceByte($0) })
+            #expect(bytes == GuestStack.sourceStream)
         }
     }
 

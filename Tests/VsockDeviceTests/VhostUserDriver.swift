@@ -23,6 +23,8 @@ final class VhostUserDriver {
 
     let socket: Int32
     private let memfd: Int32
+    /// As the kernel shows it in the list of mappings.
+    let memoryName: String
     let bytes: UnsafeMutableRawPointer
     private let fileSize = 16 << 20
     private var kicks: [Int32]
@@ -34,7 +36,8 @@ final class VhostUserDriver {
     init(path: String) throws {
         socket = clinux_unix_socket()
         guard clinux_unix_connect(socket, path) == 0 else { throw Failure(description: "connect \(path): \(systemErrorText())") }
-        memfd = clinux_memfd("guest")
+        memoryName = "guest-of-" + path.split(separator: "/").suffix(2).joined(separator: "-") + "-memory"
+        memfd = clinux_memfd(memoryName)
         guard ftruncate(memfd, off_t(fileSize)) == 0,
             let mapped = mmap(nil, fileSize, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0), mapped != MAP_FAILED
         else { throw Failure(description: "guest memory: \(systemErrorText())") }
