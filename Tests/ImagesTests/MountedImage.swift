@@ -35,10 +35,10 @@ struct MountedImage {
     }
 
     func link(_ path: String) throws -> String {
-        var target = [UInt8](repeating: 0, count: 8192)
-        let count = target.withUnsafeMutableBytes { readlink("\(root)/\(path)", $0.bindMemory(to: CChar.self).baseAddress, $0.count) }
+        var target = [CChar](repeating: 0, count: 8192)
+        let count = readlink("\(root)/\(path)", &target, target.count)
         guard count >= 0 else { throw Failure(what: "\(path): \(String(cString: strerror(errno)))") }
-        return String(decoding: target.prefix(count), as: UTF8.self)
+        return String(decoding: target.prefix(count).map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 
     func xattr(_ path: String, _ name: String) -> Data? {

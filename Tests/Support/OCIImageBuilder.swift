@@ -123,7 +123,8 @@ public struct OCIImageBuilder: Sendable {
         try bytes.write(to: file)
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = [compression.rawValue, "-c", "-q", "-1", file.path]
+        // Equal content, equal blob: gzip must not write the file's name and time.
+        process.arguments = [compression.rawValue, "-c", "-q", "-1"] + (compression == .gzip ? ["-n"] : []) + [file.path]
         let output = Pipe()
         process.standardOutput = output
         try process.run()

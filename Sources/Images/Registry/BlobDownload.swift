@@ -65,11 +65,10 @@ struct BlobDownload: Sendable {
             // What came is good for the next attempt.
             let rest = pending
             try await work.run { _ in try file.append(rest) }
-            if (error as? HTTPClientError) == .remoteConnectionClosed {
-                throw RegistryFailure(
-                    error: SwiftletError(.dataLoss, "\(step): truncated after \(file.count) of \(size) bytes"), isTransient: true)
-            }
-            throw RegistryFailure.transport(error, step)
+            let isSilence = (error as? HTTPClientError) == .readTimeout || (error as? HTTPClientError) == .cancelled
+            if isSilence || error is SwiftletError || error is CancellationError { throw RegistryFailure.transport(error, step) }
+            throw RegistryFailure(
+                error: SwiftletError(.dataLoss, "\(step): truncated after \(file.count) of \(size) bytes", cause: error), isTransient: true)
         }
         let rest = pending
         try await work.run { _ in try file.append(rest) }
