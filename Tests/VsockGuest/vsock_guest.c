@@ -1,11 +1,12 @@
-// PID 1 of a guest that only has vsock: it loads the modules named in /modules (in order), then serves these ports
-// with one thread per connection. Build: gcc -O2 -static -pthread -o init vsock_guest.c
+// PID 1 of a guest that only has vsock. It takes the place of /init in the initramfs of `make guest`, loads the modules
+// listed there in /lib/modules/first, and serves these ports with one thread per connection.
+// Build: gcc -O2 -static -pthread -o init vsock_guest.c
 //
 //   7  echo: sends back what it gets; ends its side when the host has ended its own
 //   9  sink: reads to the end, then answers with an FNV-1a hash over words and the count as "<hex> <bytes>\n"
 //   19 source: reads "<bytes>\n", sends that many pattern bytes, ends its side
 //   20 call: reads "<port>\n", connects to that port of the host, sends "guest\n", relays one line back to the caller
-//   21 control: reads a line: "reboot", "poweroff", "uptime"
+//   21 control: reads a line, "reboot", "poweroff" (answers "going\n", then is off at once) or "uptime" (answers seconds)
 //
 // Pattern byte number i is (i * 31 + (i >> 8)) & 0xff.
 #define _GNU_SOURCE
@@ -117,7 +118,6 @@ static void control(int fd) {
     if (read_line(fd, line, sizeof line) != 0) return;
     if (strcmp(line, "reboot") == 0) reboot(RB_AUTOBOOT);
     if (strcmp(line, "poweroff") == 0) {
-        // More than the host's socket buffers hold, then off at once: whatever was sent must still arrive.
         write_all(fd, "going\n", 6);
         reboot(RB_POWER_OFF);
     }
@@ -177,9 +177,9 @@ static void *serve(void *argument) {
 int main(void) {
     mount("proc", "/proc", "proc", 0, 0);
     mount("devtmpfs", "/dev", "devtmpfs", 0, 0);
-    FILE *list = fopen("/modules", "r");
+    FILE *list = fopen("/lib/modules/first", "r");
     char name[128];
-    while (list && fgets(name, sizeof name, list)) {
+    while (chdir("/lib/modules") == 0 && list && fgets(name, sizeof name, list)) {
         name[strcspn(name, "\n")] = 0;
         int fd = open(name, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0) printf("%s: %s\n", name, strerror(errno));
