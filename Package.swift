@@ -40,14 +40,18 @@ let package = Package(
             dependencies: [
                 "CRIServer", "Pods", "MicroVM", "Images", "Network", "Logs", "State", "GRPC", "CRI", "Linux", "Errors", arguments, logging, "TOMLKit",
             ]),
-        .executableTarget(name: "swiftlet", dependencies: ["GRPC", "CRI", "Linux", "Errors", arguments]),
+        .executableTarget(name: "swiftlet", dependencies: ["GRPC", "CRI", "Linux", "Errors", arguments, protobuf]),
         .executableTarget(name: "swiftlet-vsockd", dependencies: ["VsockDevice", "Linux", "Errors", arguments, logging]),
+        .executableTarget(
+            name: "swiftlet-bench", dependencies: ["Support", "MicroVM", "State", "CRI", "GRPC", "Linux", "Errors", arguments, logging]),
 
         // Doors
         .target(name: "CRIServer", dependencies: ["Pods", "Images", "GRPC", "CRI", "Errors", protobuf, logging]),
 
         // Heart
-        .target(name: "Pods", dependencies: ["MicroVM", "Images", "Network", "Logs", "AgentProtocol", "State", "Linux", "Errors", logging]),
+        .target(
+            name: "Pods",
+            dependencies: ["MicroVM", "Images", "Network", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors", crypto, logging]),
 
         // Hands
         .target(name: "MicroVM", dependencies: ["CLibvirt", "AgentProtocol", "Linux", "CLinux", "Errors", crypto, protobuf, logging]),
@@ -90,14 +94,15 @@ let package = Package(
             name: "Support", dependencies: ["GRPC", "CRI", "Linux", "Errors", "CArchive", crypto, protobuf], path: "Tests/Support"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "CRI", "GRPC", "Errors"]),
-        .testTarget(name: "CRITests", dependencies: ["CRI"], exclude: ["Golden"]),
+        .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
         .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Errors", logging], exclude: ["foreign_client.py"]),
         .testTarget(name: "ImagesTests", dependencies: ["Images", "State", "Support"]),
         .testTarget(name: "LinuxTests", dependencies: ["Linux", "Errors"]),
         .testTarget(name: "LogsTests", dependencies: ["Logs"]),
         .testTarget(name: "MicroVMTests", dependencies: ["MicroVM", "Errors"], exclude: ["Golden"]),
-        .testTarget(name: "NetworkTests", dependencies: ["Network", "Linux", "Errors"]),
+        .testTarget(name: "NetworkTests", dependencies: ["Network", "Linux", "Errors", logging]),
         .testTarget(name: "PodsTests", dependencies: ["Pods", "Images", "Network", "State", "Errors", logging]),
+        .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),
         .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),
         .testTarget(name: "SystemTests", dependencies: ["Support", "CRI", "GRPC", "Linux", "Errors", protobuf]),
     ],

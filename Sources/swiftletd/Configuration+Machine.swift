@@ -56,15 +56,11 @@ extension Configuration {
     }
 
     private func accelerator(_ logger: Logger) async throws -> Accelerator {
-        switch machine.accelerator {
-        case "kvm": return .kvm
-        case "tcg": return .tcg
-        case "auto":
-            let verdict = await AcceleratorProbe(cacheDirectory: root).verdict()
-            logger.info("accelerator", metadata: ["verdict": "\(verdict.rawValue)"])
-            return verdict
-        default: throw SwiftletError(.invalidArgument, "machine.accelerator \(machine.accelerator) is not auto, kvm or tcg")
+        guard let choice = AcceleratorProbe.Choice(rawValue: machine.accelerator) else {
+            throw SwiftletError(.invalidArgument, "machine.accelerator \(machine.accelerator) is not auto, kvm or tcg")
         }
+        return await AcceleratorProbe(choice: choice, kernel: machine.kernel, cacheFile: root + "/accelerator.json")
+            .verdict(logger: logger)
     }
 
     private func vsock() throws -> VsockSupport {

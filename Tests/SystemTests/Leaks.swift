@@ -11,8 +11,8 @@ struct Footprint: Equatable, CustomStringConvertible {
         for command in [
             ["/sbin/ip", "-o", "link"], ["/sbin/ip", "-o", "addr"], ["/usr/sbin/iptables-save"], ["/sbin/tc", "qdisc"],
         ] {
-            let result = try await Spawn.run(command[0], Array(command.dropFirst()), deadline: .seconds(10))
-            for line in String(decoding: result.stdout, as: UTF8.self).split(separator: "\n") where !line.hasPrefix("#") {
+            let result = try await Spawn(command[0], Array(command.dropFirst())).run()
+            for line in result.outputText.split(separator: "\n") where !line.hasPrefix("#") {
                 lines.insert("\(command[0]) \(normalised(String(line)))")
             }
         }

@@ -9,6 +9,7 @@
 #include "clinux_epoll.h"
 #include "clinux_namespace.h"
 #include "clinux_netlink.h"
+#include "clinux_file.h"
 #include "clinux_process.h"
 #include "clinux_signalfd.h"
 #include "clinux_spawn.h"

@@ -142,6 +142,9 @@ public final class AgentClient: Sendable {
         continuation?.resume(throwing: SwiftletError(.cancelled, "waiting for a process: cancelled"))
     }
 
+    /// Whether the connection is lost or closed.
+    public var isClosed: Bool { connection.isClosed }
+
     /// Returns when the connection is lost or closed, or when the caller's task is cancelled.
     public var closed: Void {
         get async {

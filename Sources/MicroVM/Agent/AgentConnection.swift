@@ -66,6 +66,8 @@ final class AgentConnection: ByteChannelOwner {
         drop(stream, SwiftletError(.cancelled, "agent call cancelled"))
     }
 
+    var isClosed: Bool { state.withLock { $0.closed } }
+
     /// Runs `listener` once when the connection is lost or closed; at once if it already is.
     ///
     /// - Returns: an id for ``removeCloseListener(_:)``.
@@ -91,8 +93,10 @@ final class AgentConnection: ByteChannelOwner {
     }
 
     func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) {
+        state.withLock { $0.decoder.append(bytes) }
         do {
-            for (call, response) in try takeAnswers(bytes) {
+            // One by one: answers in front of a broken frame still count.
+            while let (call, response) = try nextAnswer() {
                 if let timer = call.timer { loop.cancel(timer) }
                 call.complete(response.result)
             }
@@ -113,14 +117,12 @@ final class AgentConnection: ByteChannelOwner {
         end(SwiftletError(.unavailable, "the agent connection was lost", cause: error))
     }
 
-    private func takeAnswers(_ bytes: UnsafeRawBufferPointer) throws(SwiftletError) -> [(Pending, TTRPCResponse)] {
+    private func nextAnswer() throws(SwiftletError) -> (Pending, TTRPCResponse)? {
         try state.withLock { state throws(SwiftletError) in
-            var answers: [(Pending, TTRPCResponse)] = []
-            state.decoder.append(bytes)
             while let frame = try state.decoder.next() {
-                if let answer = try state.calls.receive(frame) { answers.append(answer) }
+                if let answer = try state.calls.receive(frame) { return answer }
             }
-            return answers
+            return nil
         }
     }
 

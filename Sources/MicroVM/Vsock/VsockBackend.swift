@@ -121,7 +121,8 @@ private struct DetachedChild {
         var argv: [UnsafeMutablePointer<CChar>?] = ([binary] + arguments).map { strdup($0) } + [nil]
         defer { argv.forEach { free($0) } }
         var pid: pid_t = 0
-        let failure = posix_spawn(&pid, binary, &actions, &attributes, &argv, Glibc.environ)
+        // A tap that is being made must not be held open by the child.
+        let failure = ForkGate.hold { posix_spawn(&pid, binary, &actions, &attributes, &argv, Glibc.environ) }
         guard failure == 0 else {
             close(pipe[0])
             throw SwiftletError.system(step, errno: failure)

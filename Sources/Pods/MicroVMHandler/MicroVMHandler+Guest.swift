@@ -20,7 +20,7 @@ extension MicroVMHandler {
                     $0.addresses = network.addresses
                 }
             ]
-            $0.routes = network.routes.map { route in
+            $0.routes = network.routes.filter { $0.interface == network.interfaceName }.map { route in
                 .with {
                     $0.destination = route.destination
                     $0.gateway = route.gateway

@@ -1,3 +1,4 @@
+import CLinux
 import Errors
 import Glibc
 import Linux
@@ -28,10 +29,8 @@ struct ScratchDisk: Sendable {
             "-q", "-F", "-t", "ext4", "-m", "0", "-O", "^has_journal,sparse_super2,^resize_inode", "-E", "lazy_itable_init=1,nodiscard",
             partial,
         ]
-        let result = try await Spawn.run("/sbin/mke2fs", options, deadline: .seconds(60))
-        guard result.exitCode == 0 else {
-            throw SwiftletError(.internal, "mke2fs \(partial): \(String(decoding: result.stderr, as: UTF8.self))")
-        }
+        let result = try await Spawn("/sbin/mke2fs", options).run()
+        guard result.succeeded else { throw SwiftletError(.internal, "mke2fs \(partial): \(result.errorText)") }
         guard rename(partial, template) == 0 else {
             throw SwiftletError(.internal, "rename \(partial): \(String(cString: strerror(errno)))")
         }
@@ -57,15 +56,15 @@ struct ScratchDisk: Sendable {
     private func copyData(from source: Int32, to target: Int32, _ path: String) throws {
         var offset: off_t = 0
         while true {
-            let start = lseek(source, offset, SEEK_DATA)
+            let start = lseek(source, offset, Int32(CLINUX_SEEK_DATA))
             if start < 0 {
                 if errno == ENXIO { return }
                 throw failure("copy \(path)")
             }
-            let end = lseek(source, start, SEEK_HOLE)
-            var (from, to) = (start, start)
+            let end = lseek(source, start, Int32(CLINUX_SEEK_HOLE))
+            var (from, to) = (Int64(start), Int64(start))
             while from < end {
-                let count = copy_file_range(source, &from, target, &to, Int(end - from), 0)
+                let count = clinux_copy_file_range(source, &from, target, &to, Int(Int64(end) - from))
                 guard count > 0 else { throw failure("copy \(path)") }
             }
             offset = end
