@@ -21,7 +21,8 @@ final class ListeningSocket {
     init(path: String, mode: mode_t, group: gid_t? = nil, backlog: Int32) throws(SwiftletError) {
         self.path = path
         guard !path.isEmpty, path.utf8.count <= Self.longestPath, !path.utf8.contains(0) else {
-            throw SwiftletError(.invalidArgument, "socket path \(path) must have 1 to \(Self.longestPath) bytes: choose a shorter directory")
+            throw SwiftletError(
+                .invalidArgument, "socket path \(path) must have 1 to \(Self.longestPath) bytes: choose a shorter directory")
         }
         try Self.removeStaleSocket(path)
         descriptor = clinux_unix_socket()

@@ -51,13 +51,14 @@ extension VsockDevice {
         guard header.destinationCID == VsockHeader.hostCID, header.type == VsockHeader.streamType,
             let connection = connections[hostPort: header.destinationPort, header.sourcePort]
         else { return receiveForNobody(header) }
+        if header.operation == VsockOperation.reset {
+            return connection.phase == .requesting ? guestRefused(connection) : guestLeft(connection)
+        }
         guard connection.credit.guestAnnounced(allocation: header.bufferAllocation, forwarded: header.forwardCount) else {
             return abort(connection)
         }
         switch (header.operation, connection.phase) {
         case (VsockOperation.response, .requesting): guestAccepted(connection)
-        case (VsockOperation.reset, .requesting): guestRefused(connection)
-        case (VsockOperation.reset, _): guestLeft(connection)
         case (_, .requesting): abort(connection)
         case (VsockOperation.shutdown, _): guestShutDown(connection, VsockShutdown(rawValue: header.flags).intersection(.both))
         case (VsockOperation.data, .established): receiveData(connection, Int(header.length))

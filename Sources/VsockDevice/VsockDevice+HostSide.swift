@@ -13,7 +13,7 @@ extension VsockDevice {
     }
 
     func acceptClients() {
-        while let socket = hostListener.accept() {
+        while let socket = nextClient() {
             guard connections.startedByHost < options.limits.hostConnections else {
                 Self.say("ERROR too many connections to this guest (\(options.limits.hostConnections))\n", to: socket)
                 Glibc.close(socket)
@@ -21,6 +21,20 @@ extension VsockDevice {
             }
             add(socket, startedByGuest: false, .greeting, within: options.limits.greetingTime)
         }
+    }
+
+    /// With no descriptor left, the spare one makes room to take the client and send it away: a client that stays in the
+    /// backlog would keep the loop busy.
+    private func nextClient() -> Int32? {
+        if let socket = hostListener.accept() { return socket }
+        guard errno == EMFILE || errno == ENFILE, spare >= 0 else { return nil }
+        Glibc.close(spare)
+        if let socket = hostListener.accept() {
+            Self.say("ERROR swiftlet-vsockd has no file descriptor left: raise its limit\n", to: socket)
+            Glibc.close(socket)
+        }
+        spare = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        return nil
     }
 
     /// Connects the guest to whoever listens on the socket of the port it names.

@@ -205,7 +205,11 @@ extension VsockDevice {
         driverStartedAt = monotonicNanoseconds()
         resets.removeAll()
         for connection in connections.all {
-            if connection.phase == .requesting || connection.phase == .waiting { retry(connection, after: 0) } else { guestLeft(connection) }
+            if connection.phase == .requesting || connection.phase == .waiting {
+                retry(connection, after: 0)
+            } else {
+                guestLeft(connection)
+            }
         }
         log.info("the guest's vsock driver started")
     }

@@ -51,6 +51,8 @@ public final class VsockDevice {
     var transmitPending = false
     var driverStartedAt: UInt64 = 0
     var nextDeadline = UInt64.max
+    /// Given up for a moment when descriptors run out.
+    var spare: Int32
     let segments = SegmentList()
     let window = SegmentList()
     let chains: UnsafeMutablePointer<DescriptorChain> = .allocate(capacity: VsockDevice.chainsPerRead)
@@ -66,6 +68,7 @@ public final class VsockDevice {
         var group: gid_t?
         if let name = options.group { group = try groupID(named: name) }
         poller = try Poller()
+        spare = open("/dev/null", O_RDONLY | O_CLOEXEC)
         vhostListener = try ListeningSocket(path: options.vhostSocket, mode: 0o660, group: group, backlog: 1)
         hostListener = try ListeningSocket(path: options.hostSocket, mode: 0o600, backlog: 1024)
         try poller.add(vhostListener.descriptor, .vhostListener, .readable)
@@ -74,6 +77,7 @@ public final class VsockDevice {
 
     deinit {
         for index in rings.indices { rings[index].closeAll() }
+        if spare >= 0 { Glibc.close(spare) }
         chains.deallocate()
         headerBytes.deallocate()
     }

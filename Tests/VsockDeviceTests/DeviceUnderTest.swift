@@ -20,11 +20,13 @@ func startThread(_ body: @escaping @Sendable () -> Void) -> pthread_t {
     }
     var thread = pthread_t()
     let argument = Unmanaged.passRetained(Box(body)).toOpaque()
-    pthread_create(&thread, nil, { pointer in
-        guard let pointer else { return nil }
-        Unmanaged<Box>.fromOpaque(pointer).takeRetainedValue().body()
-        return nil
-    }, argument)
+    pthread_create(
+        &thread, nil,
+        { pointer in
+            guard let pointer else { return nil }
+            Unmanaged<Box>.fromOpaque(pointer).takeRetainedValue().body()
+            return nil
+        }, argument)
     return thread
 }
 
@@ -143,7 +145,9 @@ final class HostClient {
     func write(_ bytes: [UInt8]) throws {
         var done = 0
         while done < bytes.count {
-            let result = bytes.withUnsafeBytes { send(descriptor, $0.baseAddress! + done, bytes.count - done, Int32(MSG_NOSIGNAL)) }
+            let result = bytes.withUnsafeBytes {
+                send(descriptor, $0.baseAddress.map { $0 + done }, bytes.count - done, Int32(MSG_NOSIGNAL))
+            }
             guard result > 0 else { throw Failure(description: "write: \(systemErrorText())") }
             done += result
         }

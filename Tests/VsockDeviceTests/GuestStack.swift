@@ -94,7 +94,9 @@ final class GuestStack {
     private func handle(_ packet: VsockHeader, _ payload: UnsafeRawBufferPointer) throws {
         seen[packet.operation, default: 0] += 1
         let key = Key(host: packet.sourcePort, guest: packet.destinationPort)
-        guard packet.sourceCID == 2 || packet.operation == VsockOperation.reset, packet.destinationCID == Self.cid, payload.count == Int(packet.length) else {
+        guard packet.sourceCID == 2 || packet.operation == VsockOperation.reset, packet.destinationCID == Self.cid,
+            payload.count == Int(packet.length)
+        else {
             throw VhostUserDriver.Failure(description: "odd packet \(packet)")
         }
         if packet.operation == VsockOperation.request {

@@ -129,7 +129,8 @@ enum RingAttack: String, CaseIterable, Sendable {
     @Test(arguments: [UInt16(0), 2, 4, 5, 6, 7, 8, 0xffff])
     func packetsForUnknownConnectionsAreReset(operation: UInt16) async throws {
         try await withDriver { device, driver in
-            try driver.transmit(VsockHeader(sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: 40, destinationPort: 41, operation: operation))
+            try driver.transmit(
+                VsockHeader(sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: 40, destinationPort: 41, operation: operation))
             let answer = try driver.expect(VsockOperation.reset)
             #expect(answer.sourcePort == 41 && answer.destinationPort == 40)
         }
@@ -137,7 +138,8 @@ enum RingAttack: String, CaseIterable, Sendable {
 
     @Test func resetsAreNeverAnsweredAndForeignAddressesAreDropped() async throws {
         try await withDriver { device, driver in
-            var header = VsockHeader(sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: 40, destinationPort: 41, operation: VsockOperation.reset)
+            var header = VsockHeader(
+                sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: 40, destinationPort: 41, operation: VsockOperation.reset)
             try driver.transmit(header)
             header.operation = VsockOperation.request
             header.sourceCID = GuestStack.cid + 1
@@ -154,7 +156,8 @@ enum RingAttack: String, CaseIterable, Sendable {
 
     @Test func aTypeThatIsNoStreamIsResetInKind() async throws {
         try await withDriver { device, driver in
-            var header = VsockHeader(sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: 40, destinationPort: 41, operation: VsockOperation.request)
+            var header = VsockHeader(
+                sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: 40, destinationPort: 41, operation: VsockOperation.request)
             header.type = 2
             try driver.transmit(header)
             #expect(try driver.expect(VsockOperation.reset).type == 2)
@@ -167,7 +170,9 @@ enum RingAttack: String, CaseIterable, Sendable {
             var counts: [UInt16: Int] = [:]
             for port in 0..<200 {
                 try driver.transmit(
-                    VsockHeader(sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: UInt32(port), destinationPort: 50, operation: VsockOperation.request))
+                    VsockHeader(
+                        sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: UInt32(port), destinationPort: 50,
+                        operation: VsockOperation.request))
                 if let packet = try driver.next() { counts[packet.header.operation, default: 0] += 1 }
             }
             #expect(counts == [VsockOperation.response: 20, VsockOperation.reset: 180])
@@ -181,7 +186,9 @@ enum RingAttack: String, CaseIterable, Sendable {
             // Far more RSTs are owed than the receive queue has room for.
             for port in 0..<20_000 {
                 try driver.transmit(
-                    VsockHeader(sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: UInt32(port), destinationPort: 41, operation: VsockOperation.data))
+                    VsockHeader(
+                        sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: UInt32(port), destinationPort: 41,
+                        operation: VsockOperation.data))
             }
             var resets = 0
             while let packet = try driver.next(milliseconds: 200) { resets += packet.header.operation == VsockOperation.reset ? 1 : 0 }

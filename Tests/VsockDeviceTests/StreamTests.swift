@@ -138,7 +138,8 @@ import Testing
     @Test func theGuestReachesAListenerOnTheHost() async throws {
         try await withDriver { device, driver in
             let listener = try ListeningSocket(path: device.hostSocket + "_50", mode: 0o600, backlog: 1)
-            var header = VsockHeader(sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: 900, destinationPort: 50, operation: VsockOperation.request)
+            var header = VsockHeader(
+                sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: 900, destinationPort: 50, operation: VsockOperation.request)
             header.bufferAllocation = 256 << 10
             try driver.transmit(header)
             let response = try driver.expect(VsockOperation.response)
@@ -154,7 +155,9 @@ import Testing
 
     @Test func aHostPortWithoutListenerIsReset() async throws {
         try await withDriver { device, driver in
-            try driver.transmit(VsockHeader(sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: 900, destinationPort: 51, operation: VsockOperation.request))
+            try driver.transmit(
+                VsockHeader(
+                    sourceCID: GuestStack.cid, destinationCID: 2, sourcePort: 900, destinationPort: 51, operation: VsockOperation.request))
             let answer = try driver.expect(VsockOperation.reset)
             #expect(answer.sourcePort == 51 && answer.destinationPort == 900)
         }

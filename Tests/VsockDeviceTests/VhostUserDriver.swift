@@ -88,7 +88,7 @@ final class VhostUserDriver {
         var done = 0
         while done < count {
             try wait(for: socket, POLLIN, "a reply")
-            let result = buffer.withUnsafeMutableBytes { clinux_receive(socket, $0.baseAddress! + done, count - done) }
+            let result = buffer.withUnsafeMutableBytes { clinux_receive(socket, $0.baseAddress.map { $0 + done }, count - done) }
             guard result > 0 else { throw Failure(description: "the device closed the vhost-user socket") }
             done += result
         }
@@ -237,7 +237,9 @@ final class VhostUserDriver {
     }
 
     private func waitForCall(_ queue: Int, milliseconds: Int32 = 60_000) throws {
-        try wait(for: calls[queue], POLLIN, queue == Self.receive ? "packet for the guest" : "room in the transmit queue", milliseconds: milliseconds)
+        try wait(
+            for: calls[queue], POLLIN, queue == Self.receive ? "packet for the guest" : "room in the transmit queue",
+            milliseconds: milliseconds)
         var count: UInt64 = 0
         _ = Glibc.read(calls[queue], &count, 8)
     }
