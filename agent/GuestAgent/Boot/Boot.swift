@@ -3,8 +3,12 @@ import Glibc
 
 /// The agent as a guest's PID 1: from the kernel's hand-over to serving the host, for ever.
 public enum Boot {
-    /// Never returns: without PID 1 the kernel panics.
+    /// Never returns: without PID 1 the kernel panics. Anywhere else it says its version and ends.
     public static func run() -> Never {
+        guard getpid() == 1 else {
+            print(Agent.version)
+            exit(0)
+        }
         let started = Clock.sinceBoot
         let console = Console()
         // Handled, not ignored: what is ignored stays so in the processes of containers.

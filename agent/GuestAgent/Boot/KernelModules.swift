@@ -20,7 +20,7 @@ struct KernelModules {
                 console.write("module \(name) is missing")
                 continue
             }
-            if clinux_finit_module(file) != 0, errno != EEXIST {
+            if clinux_finit_module(file) != 0, errno != EEXIST, errno != ENODEV {
                 console.write("module \(name): \(SystemError(errno))")
             }
             close(file)

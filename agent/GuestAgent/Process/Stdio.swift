@@ -27,13 +27,8 @@ struct Stdio {
 
     /// Gives the agent's ends to those who carry the bytes.
     mutating func connect(output carrier: ProcessOutput, input writer: ProcessInput?) throws(SwiftletError) {
-        let stdout = take(&output)
-        let stderr = take(&error)
-        let stdin = take(&input)
-        if let stdin {
-            if let writer { try writer.write(to: stdin) } else { close(stdin) }
-        }
-        if let stdout { try carrier.read(stdout: stdout, stderr: stderr) }
+        if let output = take(&self.output) { try carrier.read(stdout: output, stderr: take(&error)) }
+        if let writer, let input = take(&self.input) { try writer.write(to: input) }
     }
 
     /// Closes the process's ends, which only the process may hold once it runs.
