@@ -89,6 +89,7 @@ struct ProbeSession {
             return []
         case "repeat": return [try repeatExec(words)]
         case "held": return [held()]
+        case "spawn": return [Self.repeatSpawn(Int(words[1]) ?? 1)]
         case "share-release":
             environment.shared.release()
             return []
@@ -113,13 +114,34 @@ struct ProbeSession {
         return "\(times.sorted()[times.count / 2])"
     }
 
+    /// Median microseconds until the end of the machine's own busybox, started by posix_spawn: what exec is measured against.
+    private static func repeatSpawn(_ count: Int) -> String {
+        var times: [Int] = []
+        for _ in 0..<count {
+            var before = timespec()
+            var after = timespec()
+            clock_gettime(CLOCK_MONOTONIC, &before)
+            var pid: pid_t = 0
+            var arguments = [strdup("busybox"), strdup("true"), nil]
+            posix_spawn(&pid, "/bin/busybox", nil, nil, &arguments, nil)
+            var status: Int32 = 0
+            waitpid(pid, &status, 0)
+            clock_gettime(CLOCK_MONOTONIC, &after)
+            for argument in arguments { free(argument) }
+            times.append((after.tv_sec - before.tv_sec) * 1_000_000 + (after.tv_nsec - before.tv_nsec) / 1000)
+        }
+        return "\(times.sorted()[times.count / 2])"
+    }
+
     /// What the machine still holds for containers: mounts, directories, cgroups, and this process's open files.
     private func held() -> String {
         let mounts = Self.read("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains(scratch) }.count
+        let files = Self.entries("/proc/self/fd").count
         let names = ["\(scratch)/containers", "\(scratch)/trash", "\(cgroup)/swiftlet"].map { directory in
             Self.entries(directory).joined(separator: ",")
         }
-        return "mounts=\(mounts) containers=[\(names[0])] trash=[\(names[1])] cgroups=[\(names[2])] files=\(Self.entries("/proc/self/fd").count)"
+        return
+            "mounts=\(mounts) containers=[\(names[0])] trash=[\(names[1])] cgroups=[\(names[2])] files=\(files)"
     }
 
     private func container(_ id: String) throws -> GuestContainer {
@@ -158,7 +180,9 @@ struct ProbeSession {
 
 private func bytes(_ hex: String) -> [UInt8] {
     let digits = Array(hex.utf8)
-    return stride(from: 0, to: digits.count - 1, by: 2).compactMap { UInt8(String(decoding: digits[$0...$0 + 1], as: UTF8.self), radix: 16) }
+    return stride(from: 0, to: digits.count - 1, by: 2).compactMap {
+        UInt8(String(decoding: digits[$0...$0 + 1], as: UTF8.self), radix: 16)
+    }
 }
 
 /// Lower-case hexadecimal; "-" for nothing, so that every answer has its words.

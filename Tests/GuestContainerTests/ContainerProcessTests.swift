@@ -36,14 +36,16 @@ import Testing
     func fileThatCannotBeExecutedIsInvalid(command: String) async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             let error = await #expect(throws: SwiftletError.self) { try await probe.launch("c", image.spec(command)) }
-            #expect(error?.code == (command.hasSuffix("sh/") ? .notFound : .invalidArgument), "\(error.map(String.init(describing:)) ?? "")")
+            #expect(
+                error?.code == (command.hasSuffix("sh/") ? .notFound : .invalidArgument), "\(error.map(String.init(describing:)) ?? "")")
             try await probe.send("release", "c")
             #expect(try await probe.held().hasPrefix("mounts=1 containers=[] trash=[] cgroups=[]"))
         }
     }
 
     @Test func commandIsSearchedInThePATHOfTheSpec() async throws {
-        let image = try TestImage.extended(by: "mkdir -p opt/tools; printf '#!/bin/sh\\necho tool $PATH\\n' > opt/tools/tool; chmod 755 opt/tools/tool")
+        let image = try TestImage.extended(
+            by: "mkdir -p opt/tools; printf '#!/bin/sh\\necho tool $PATH\\n' > opt/tools/tool; chmod 755 opt/tools/tool")
         try await ProbeClient.with(image) { (probe) async throws in
             var spec = image.spec("tool")
             spec.process.env = ["PATH=/nowhere::/opt/tools"]
@@ -132,7 +134,9 @@ import Testing
         try await ProbeClient.with(image) { (probe) async throws in
             var spec = image.spec("grep", "-E", "open files|core file", "/proc/self/limits")
             spec.process.rlimits = [.init("RLIMIT_NOFILE", 100, 200), .init("RLIMIT_CORE", 0, 0)]
-            let lines = try await probe.run(spec).stdout.split(separator: "\n").map { $0.split(separator: " ").dropLast().suffix(2).joined(separator: " ") }
+            let lines = try await probe.run(spec).stdout.split(separator: "\n").map {
+                $0.split(separator: " ").dropLast().suffix(2).joined(separator: " ")
+            }
             #expect(lines == ["0 0", "100 200"])
         }
     }

@@ -28,7 +28,8 @@ import Testing
 
     @Test func readOnlyRootRefusesWritesButTakesMounts() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
-            var spec = image.shell("touch /x || echo refused; touch /data/x /dev/shm/x /tmp/new/x && echo written; mount -o remount,rw / || echo still")
+            var spec = image.shell(
+                "touch /x || echo refused; touch /data/x /dev/shm/x /tmp/new/x && echo written; mount -o remount,rw / || echo still")
             spec.root.readonly = true
             spec.mounts = [.init("tmpfs", from: "tmpfs", to: "/data", ["size=1m", "mode=0700"]), .init("tmpfs", from: "", to: "/tmp/new")]
             #expect(try await probe.run(spec).stdout == "refused\nwritten\nstill\n")
@@ -68,7 +69,8 @@ import Testing
 
     @Test func kernelFilesystemsAreMountedAsUsual() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
-            let outcome = try await probe.run(image.shell("cut -d' ' -f5,6 /proc/self/mountinfo; cut -d' ' -f5- /proc/self/mountinfo | grep -c ' - cgroup2 '"))
+            let outcome = try await probe.run(
+                image.shell("cut -d' ' -f5,6 /proc/self/mountinfo; cut -d' ' -f5- /proc/self/mountinfo | grep -c ' - cgroup2 '"))
             let lines = Set(outcome.stdout.split(separator: "\n").map(String.init))
             #expect(
                 lines.isSuperset(of: [
@@ -98,7 +100,11 @@ import Testing
             try FileManager.default.createDirectory(at: volume, withIntermediateDirectories: true)
             try Data("shared".utf8).write(to: volume.appendingPathComponent("file"))
             var spec = image.shell(
-                "cat /mnt/ro/file; touch /mnt/ro/x || echo ro; echo new > /mnt/rw/new; ls /mnt/rw; ls /mnt/rw/deep; grep -E ' /mnt/r[ow] ' /proc/self/mountinfo | cut -d' ' -f5,6")
+                """
+                cat /mnt/ro/file; touch /mnt/ro/x || echo ro; echo new > /mnt/rw/new; ls /mnt/rw; ls /mnt/rw/deep
+                grep -E ' /mnt/r[ow] ' /proc/self/mountinfo | cut -d' ' -f5,6
+                """
+            )
             spec.mounts = [
                 .init("bind", from: volume.path, to: "/mnt/ro", ["rbind", "rprivate", "ro", "nosuid"]),
                 .init("bind", from: volume.path, to: "/mnt/rw", ["bind", "rw", "noexec"]),
@@ -122,10 +128,15 @@ import Testing
     }
 
     @Test func maskedPathsAreEmptyAndReadOnlyOnesRefuseWrites() async throws {
-        let image = try TestImage.extended(by: "mkdir secret; echo s > secret/key; echo f > secret-file; mkdir fixed; echo o > fixed/f; ln -s secret link")
+        let image = try TestImage.extended(
+            by: "mkdir secret; echo s > secret/key; echo f > secret-file; mkdir fixed; echo o > fixed/f; ln -s secret link")
         try await ProbeClient.with(image) { (probe) async throws in
             var spec = image.shell(
-                "ls /secret | wc -l; wc -c < /secret-file; touch /secret/x || echo no; echo x > /fixed/f || echo ro; cat /fixed/f; echo 1 > /proc/sys/vm/drop_caches || echo ro; ls /link | wc -l")
+                """
+                ls /secret | wc -l; wc -c < /secret-file; touch /secret/x || echo no; echo x > /fixed/f || echo ro
+                cat /fixed/f; echo 1 > /proc/sys/vm/drop_caches || echo ro; ls /link | wc -l
+                """
+            )
             spec.maskedPaths = ["/secret", "/secret-file", "/not/there", "/link"]
             spec.readonlyPaths = ["/fixed", "/proc/sys", "/absent"]
             #expect(try await probe.run(spec).stdout == "0\n0\nno\nro\no\nro\n0\n")
@@ -135,14 +146,23 @@ import Testing
     @Test func devicesOfTheSpecAreMade() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             var spec = image.shell("stat -c '%t:%T %a %u:%g' /dev/sub/nil; echo x > /dev/sub/nil")
-            spec.devices = [.with { $0.path = "/dev/sub/nil"; $0.type = "c"; $0.major = 1; $0.minor = 3; $0.mode = 0o620; $0.uid = 5; $0.gid = 6 }]
+            spec.devices = [
+                .with {
+                    $0.path = "/dev/sub/nil"; $0.type = "c"; $0.major = 1; $0.minor = 3; $0.mode = 0o620; $0.uid = 5; $0.gid = 6
+                }
+            ]
             #expect(try await probe.run(spec) == .init(code: 0, stdout: "1:3 620 5:6\n", stderr: ""))
         }
     }
 
     @Test func privilegedContainerHasAllDevicesAndNoRestrictions() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
-            var spec = image.shell("test -c /dev/loop-control && echo loop; echo x > /proc/sys/kernel/domainname; grep -c ' /proc/sys ' /proc/self/mountinfo; grep ' /sys ' /proc/self/mountinfo | cut -d' ' -f6; test -c /dev/pts/ptmx && echo pts")
+            var spec = image.shell(
+                """
+                test -c /dev/loop-control && echo loop; grep -c ' /proc/sys ' /proc/self/mountinfo
+                grep ' /sys ' /proc/self/mountinfo | cut -d' ' -f6; test -c /dev/pts/ptmx && echo pts
+                """
+            )
             spec.privileged = true
             spec.maskedPaths = ["/proc/sys"]
             spec.readonlyPaths = ["/proc/sys"]

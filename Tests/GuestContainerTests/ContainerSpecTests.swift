@@ -7,12 +7,18 @@ import Testing
 /// What is refused before the machine is touched.
 @Suite struct ContainerSpecTests {
     private let environment = SandboxEnvironment(
-        scratchDirectory: "/scratch", diskPath: { (_) throws(SwiftletError) in "/dev/null" }, hostname: "pod", resolvConfPath: "/run/resolv.conf",
-        hostsPath: "/run/hosts", cgroupRoot: "/sys/fs/cgroup", shared: PodSharedState(scratchDirectory: "/scratch", cgroupRoot: "/sys/fs/cgroup"))
+        scratchDirectory: "/scratch", diskPath: { (_) throws(SwiftletError) in "/dev/null" }, hostname: "pod",
+        resolvConfPath: "/run/resolv.conf",
+        hostsPath: "/run/hosts", cgroupRoot: "/sys/fs/cgroup",
+        shared: PodSharedState(scratchDirectory: "/scratch", cgroupRoot: "/sys/fs/cgroup"))
 
     private func code(_ id: String = "c", _ change: (inout AgentContainerSpec) -> Void) -> SwiftletError.Code? {
         var spec = AgentContainerSpec()
-        spec.root.layers = [.with { $0.serial = "a"; $0.filesystem = "erofs" }]
+        spec.root.layers = [
+            .with {
+                $0.serial = "a"; $0.filesystem = "erofs"
+            }
+        ]
         spec.process.args = ["sh"]
         change(&spec)
         do throws(SwiftletError) {
@@ -23,7 +29,10 @@ import Testing
         }
     }
 
-    @Test(arguments: ["", ".", "..", "../x", "a/b", "/a", "a\0b", "-a", "_a", "a b", "ä", String(repeating: "a", count: 129), String(repeating: "../", count: 4000)])
+    @Test(arguments: [
+        "", ".", "..", "../x", "a/b", "/a", "a\0b", "-a", "_a", "a b", "ä", String(repeating: "a", count: 129),
+        String(repeating: "../", count: 4000),
+    ])
     func idsThatAreNoNamesAreRefused(id: String) {
         #expect(code(id) { _ in } == .invalidArgument)
     }
@@ -36,11 +45,32 @@ import Testing
 
     @Test func pathsMustBeAbsoluteAndWithoutNUL() {
         for path in ["", "relative", "../up", "/a\0b", "/" + String(repeating: "x", count: 5000)] {
-            #expect(code { $0.mounts = [.with { $0.type = "tmpfs"; $0.destination = path }] } == .invalidArgument)
-            #expect(code { $0.mounts = [.with { $0.type = "bind"; $0.source = path; $0.destination = "/a" }] } == .invalidArgument)
+            #expect(
+                code {
+                    $0.mounts = [
+                        .with {
+                            $0.type = "tmpfs"; $0.destination = path
+                        }
+                    ]
+                } == .invalidArgument)
+            #expect(
+                code {
+                    $0.mounts = [
+                        .with {
+                            $0.type = "bind"; $0.source = path; $0.destination = "/a"
+                        }
+                    ]
+                } == .invalidArgument)
             #expect(code { $0.maskedPaths = [path] } == .invalidArgument)
             #expect(code { $0.readonlyPaths = [path] } == .invalidArgument)
-            #expect(code { $0.devices = [.with { $0.path = path; $0.type = "c" }] } == .invalidArgument)
+            #expect(
+                code {
+                    $0.devices = [
+                        .with {
+                            $0.path = path; $0.type = "c"
+                        }
+                    ]
+                } == .invalidArgument)
             if !path.isEmpty { #expect(code { $0.process.cwd = path } == .invalidArgument) }
         }
     }
@@ -52,17 +82,47 @@ import Testing
             { $0.process.rlimits = [.init("RLIMIT_FUN", 1, 1)] }, { $0.process.rlimits = [.init("RLIMIT_CPU", 2, 1)] },
             { $0.process.oomScoreAdj = 1001 }, { $0.process.user.name = "a\0" }, { $0.root.layers = [] },
             { $0.root.layers[0].filesystem = "ext4" }, { $0.root.layers[0].serial = "\0" },
-            { $0.mounts = [.with { $0.type = "tmpfs"; $0.destination = "/" }] }, { $0.mounts = [.with { $0.type = "a/b"; $0.destination = "/x" }] },
-            { $0.mounts = [.with { $0.type = "bind"; $0.source = "/a"; $0.destination = "/x"; $0.options = ["size=1"] }] },
-            { $0.resources.unified = ["../memory.max": "1"] }, { $0.resources.unified = ["cgroup.procs": "1"] }, { $0.resources.unified = ["": "1"] },
-            { $0.devices = [.with { $0.path = "/dev/x"; $0.type = "p" }] }, { $0.maskedPaths = ["/"] },
-            { $0.pidMode = .pidTarget }, { $0.pidMode = .pidTarget; $0.pidTarget = "../a" }, { $0.pidMode = .UNRECOGNIZED(9) },
+            {
+                $0.mounts = [
+                    .with {
+                        $0.type = "tmpfs"; $0.destination = "/"
+                    }
+                ]
+            },
+            {
+                $0.mounts = [
+                    .with {
+                        $0.type = "a/b"; $0.destination = "/x"
+                    }
+                ]
+            },
+            {
+                $0.mounts = [
+                    .with {
+                        $0.type = "bind"; $0.source = "/a"; $0.destination = "/x"; $0.options = ["size=1"]
+                    }
+                ]
+            },
+            { $0.resources.unified = ["../memory.max": "1"] }, { $0.resources.unified = ["cgroup.procs": "1"] },
+            { $0.resources.unified = ["": "1"] },
+            {
+                $0.devices = [
+                    .with {
+                        $0.path = "/dev/x"; $0.type = "p"
+                    }
+                ]
+            }, { $0.maskedPaths = ["/"] },
+            { $0.pidMode = .pidTarget },
+            {
+                $0.pidMode = .pidTarget; $0.pidTarget = "../a"
+            }, { $0.pidMode = .UNRECOGNIZED(9) },
         ]
         for (index, change) in wrong.enumerated() { #expect(code("c", change) == .invalidArgument, "case \(index)") }
     }
 
     @Test func mountOptionsBecomeAttributes() throws {
-        let plan = try MountPlan(.init("bind", from: "/a", to: "//b/./c/", ["rbind", "rslave", "rro", "nosuid", "nodev", "noexec", "noatime"]))
+        let plan = try MountPlan(
+            .init("bind", from: "/a", to: "//b/./c/", ["rbind", "rslave", "rro", "nosuid", "nodev", "noexec", "noatime"]))
         #expect(plan.target == "/b/c" && plan.filesystem == nil && plan.recursive && plan.attributesRecursive)
         #expect(plan.attributesSet == 0x1F && plan.attributesCleared == MountAttribute.accessTimes)
         #expect(plan.propagation == MountPropagation.slave)
@@ -73,11 +133,16 @@ import Testing
     }
 
     @Test func damagedUserFilesAreReadAsFarAsTheyGo() throws {
-        let passwd = "no colons\n#c:x:1:1::/:\nshort:x:5\nbad:x:a:b:::\n:::::::\napp:x:10:20:g:relative:/bin/sh\napp:x:99:99::/second:\n\u{0}\n"
+        let passwd =
+            "no colons\n#c:x:1:1::/:\nshort:x:5\nbad:x:a:b:::\n:::::::\napp:x:10:20:g:relative:/bin/sh\napp:x:99:99::/second:\n\u{0}\n"
         let group = "g:x:30:app,,other\nh:x:31:application\ni:x:99999999999:app\n"
         let users = UserDatabase(passwd: Array(passwd.utf8), group: Array(group.utf8))
         #expect(try users.resolve(.with { $0.name = "app" }) == ResolvedUser(uid: 10, gid: 20, additionalGIDs: [30]))
         #expect(users.home(of: 10) == "/" && users.home(of: 99) == "/second" && users.home(of: 7) == "/")
-        #expect(try users.resolve(.with { $0.uid = 99; $0.gid = 4 }) == ResolvedUser(uid: 99, gid: 4, additionalGIDs: [30]))
+        #expect(
+            try users.resolve(
+                .with {
+                    $0.uid = 99; $0.gid = 4
+                }) == ResolvedUser(uid: 99, gid: 4, additionalGIDs: [30]))
     }
 }

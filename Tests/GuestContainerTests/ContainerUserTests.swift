@@ -53,7 +53,8 @@ import Testing
     }
 
     @Test func passwdLinkedOutOfTheImageIsReadInsideIt() async throws {
-        let image = try TestImage.extended(by: "mkdir etc; ln -s ../../../../../hidden/passwd etc/passwd; mkdir hidden; echo app:x:77:78::/inside:/bin/sh > hidden/passwd")
+        let image = try TestImage.extended(
+            by: "mkdir etc; ln -s ../../../../../hidden/passwd etc/passwd; mkdir hidden; echo app:x:77:78::/inside:/bin/sh > hidden/passwd")
         try await ProbeClient.with(image) { (probe) async throws in
             var spec = image.shell("echo $(id -u) $(id -g) $HOME")
             spec.process.user.name = "app"
@@ -66,7 +67,18 @@ import Testing
             let outcome = try await probe.run(image.spec("grep", "-E", "^(Cap|NoNew)", "/proc/self/status"))
             // The 14 default capabilities of container runtimes.
             let set = "00000000a80425fb"
-            #expect(outcome.stdout == "CapInh:\t0000000000000000\nCapPrm:\t\(set)\nCapEff:\t\(set)\nCapBnd:\t\(set)\nCapAmb:\t0000000000000000\nNoNewPrivs:\t0\n")
+            #expect(
+                outcome.stdout
+                    == """
+                    CapInh:\t0000000000000000
+                    CapPrm:\t\(set)
+                    CapEff:\t\(set)
+                    CapBnd:\t\(set)
+                    CapAmb:\t0000000000000000
+                    NoNewPrivs:\t0
+
+                    """
+            )
         }
     }
 
@@ -80,7 +92,8 @@ import Testing
             let bind = "0000000000000400"
             #expect(
                 try await probe.run(spec).stdout
-                    == "CapInh:\t\(bind)\nCapPrm:\t\(bind)\nCapEff:\t\(bind)\nCapBnd:\t00000000a80425fb\nCapAmb:\t\(bind)\nNoNewPrivs:\t1\n")
+                    == "CapInh:\t\(bind)\nCapPrm:\t\(bind)\nCapEff:\t\(bind)\nCapBnd:\t00000000a80425fb\nCapAmb:\t\(bind)\nNoNewPrivs:\t1\n"
+            )
         }
     }
 

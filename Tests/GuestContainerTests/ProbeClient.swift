@@ -39,7 +39,9 @@ final class ProbeClient: Sendable {
         try FileManager.default.createDirectory(atPath: cgroup, withIntermediateDirectories: false)
         process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
-        process.arguments = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", Self.executable, "--scratch", scratch.path, "--cgroup", cgroup]
+        process.arguments = [
+            "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", Self.executable, "--scratch", scratch.path, "--cgroup", cgroup,
+        ]
         for (serial, file) in image.files { process.arguments?.append(contentsOf: ["--layer", "\(serial)=\(file)"]) }
         let toProbe = Pipe()
         let fromProbe = Pipe()
@@ -67,7 +69,9 @@ final class ProbeClient: Sendable {
         await onQueue {
             try? self.input.close()
             self.process.waitUntilExit()
-            for directory in (FileManager.default.subpaths(atPath: self.cgroup) ?? []).sorted().reversed() { rmdir("\(self.cgroup)/\(directory)") }
+            for directory in (FileManager.default.subpaths(atPath: self.cgroup) ?? []).sorted().reversed() {
+                rmdir("\(self.cgroup)/\(directory)")
+            }
             rmdir(self.cgroup)
             try? FileManager.default.removeItem(at: self.scratch)
         }
@@ -123,12 +127,13 @@ final class ProbeClient: Sendable {
         return Outcome(code: Int(words[0]) ?? -1, stdout: text(words[1]), stderr: words.count > 2 ? text(words[2]) : "")
     }
 
-    /// What the machine holds for containers, once background removal is done.
+    /// What the machine holds for containers, once background removal is done and its thread has closed its files.
     func held() async throws -> String {
         var held = ""
         for _ in 0..<3000 {
+            let before = held
             held = try await send("held").joined(separator: " ")
-            if held.contains("trash=[]") { break }
+            if held.contains("trash=[]") && held == before { break }
             try await Task.sleep(for: .milliseconds(10))
         }
         return held
@@ -160,6 +165,8 @@ func hex(_ bytes: [UInt8]) -> String { bytes.map { String(format: "%02x", $0) }.
 
 private func text(_ hex: String) -> String {
     let digits = Array(hex.utf8)
-    let bytes = stride(from: 0, to: digits.count - 1, by: 2).compactMap { UInt8(String(decoding: digits[$0...$0 + 1], as: UTF8.self), radix: 16) }
+    let bytes = stride(from: 0, to: digits.count - 1, by: 2).compactMap {
+        UInt8(String(decoding: digits[$0...$0 + 1], as: UTF8.self), radix: 16)
+    }
     return String(decoding: bytes, as: UTF8.self)
 }

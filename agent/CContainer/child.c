@@ -1,6 +1,7 @@
 // Between clone and exec: no allocation, no lock, no library state.
 #include "child.h"
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -8,9 +9,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+_Thread_local struct cc_failure *cc_shared_report;
+
 void cc_fail(int step, const char *detail) {
     struct cc_failure failure = { .step = step, .error = errno };
     cc_copy(failure.detail, sizeof failure.detail, detail);
+    if (cc_shared_report) {
+        *cc_shared_report = failure;
+        _exit(127);
+    }
     // At most PIPE_BUF bytes: written whole.
     while (write(CC_REPORT_FD, &failure, sizeof failure) < 0 && errno == EINTR) {}
     _exit(127);
@@ -19,14 +26,15 @@ void cc_fail(int step, const char *detail) {
 /// Stdio to 0, 1, 2, the report to 3, the root's tree or the process to join to 4, everything else closed.
 static void arrange_descriptors(const struct cc_spawn *spawn, int report) {
     enum { ABOVE = 64 };
-    int wanted[] = { spawn->process->stdio[0], spawn->process->stdio[1], spawn->process->stdio[2], report,
-                     spawn->root ? spawn->root->tree : spawn->join_pidfd };
+    int kept = spawn->root ? spawn->root->tree : spawn->join_pidfd;
+    // Without a pipe its number holds one descriptor more of what is kept.
+    int wanted[] = { spawn->process->stdio[0], spawn->process->stdio[1], spawn->process->stdio[2], report < 0 ? kept : report, kept };
     const int count = sizeof wanted / sizeof wanted[0];
     // First out of the way of the numbers to fill, then into place.
     for (int i = 0; i < count; i++) {
         wanted[i] = fcntl(wanted[i], F_DUPFD_CLOEXEC, ABOVE);
         if (wanted[i] < 0) {
-            dup3(report, CC_REPORT_FD, O_CLOEXEC);
+            if (report >= 0) dup3(report, CC_REPORT_FD, O_CLOEXEC);
             cc_fail(CC_STEP_STDIO, "");
         }
     }
@@ -70,11 +78,20 @@ static void set_oom_score(const struct cc_process *process) {
 
 static void join(const struct cc_spawn *spawn) {
     if (syscall(SYS_setns, CC_ROOT_FD, CLONE_NEWNS | CLONE_NEWCGROUP) < 0) cc_fail(CC_STEP_JOIN_NAMESPACES, "");
-    // setns moved the root directory to the container's; it takes the number that a first process has for it.
+    // setns has moved the root and the working directory to the container's root.
+    if (strcmp(spawn->process->working_directory, "/") == 0) return;
     int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0 || dup3(root, CC_ROOT_FD, O_CLOEXEC) < 0) cc_fail(CC_STEP_JOIN_NAMESPACES, "/");
     close(root);
     cc_enter_directory(spawn->process->working_directory);
+}
+
+/// Lets SIGALRM end a child for which its caller cannot watch a clock. Only for a moment before exec, and never in PID 1 of a
+/// namespace, which does not hear it.
+static void limit_time(int milliseconds) {
+    uint64_t all_but_alarm = ~(1ULL << (SIGALRM - 1));
+    cc_restore_signals(&all_but_alarm);
+    alarm((unsigned)(milliseconds + 999) / 1000);
 }
 
 void cc_child(const struct cc_spawn *spawn, int report) {
@@ -82,6 +99,7 @@ void cc_child(const struct cc_spawn *spawn, int report) {
     // Until exec nobody else in the container may trace this copy of the caller or look at its files.
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     cc_reset_signals();
+    if (report < 0) limit_time(spawn->timeout_ms);
     umask(0);
     arrange_descriptors(spawn, report);
     take_terminal(process);
@@ -96,6 +114,8 @@ void cc_child(const struct cc_spawn *spawn, int report) {
     }
     umask(022);
     cc_apply_credentials(process);
+    if (report < 0) alarm(0);
+    if (cc_shared_report) cc_shared_report->step = CC_STEP_NONE;
     cc_unblock_signals();
     cc_execute(process);
 }

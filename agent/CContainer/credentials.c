@@ -29,7 +29,8 @@ uint64_t cc_permitted_capabilities(void) {
 static int drop_bounding(uint64_t kept) {
     for (unsigned long capability = 0; capability < 64; capability++) {
         if (kept >> capability & 1) continue;
-        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 && errno != EINVAL) return -1;  // EINVAL: past the last one
+        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0) continue;
+        return errno == EINVAL ? 0 : -1;  // EINVAL: past the last one that the kernel knows
     }
     return 0;
 }

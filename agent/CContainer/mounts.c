@@ -13,7 +13,7 @@ static int open_filesystem(const struct cc_mount *mount) {
     for (uint32_t i = 0; ok && i < mount->option_count; i++) {
         const struct cc_option *option = &mount->options[i];
         ok = fsconfig(context, option->value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, option->key, option->value, 0) == 0;
-        if (!ok) cc_fail(CC_STEP_MOUNT_CREATE, option->key);
+        if (!ok) cc_fail(CC_STEP_MOUNT_OPTION, option->key);
     }
     ok = ok && fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0;
     int tree = ok ? fsmount(context, FSMOUNT_CLOEXEC, 0) : -1;

@@ -21,7 +21,8 @@ void cc_unblock_signals(void) {
 }
 
 void cc_reset_signals(void) {
-    // The kernel's struct sigaction of all our machines: handler, flags, restorer, mask; zero is SIG_DFL.
+    // The clone has cleared the handlers (CLONE_CLEAR_SIGHAND), but what the caller ignores is left.
+    // The kernel's struct sigaction, all zero: SIG_DFL, no flags, no mask.
     struct { void *handler; unsigned long flags; void *restorer; uint64_t mask; } action = { 0 };
     for (int signal = 1; signal <= 64; signal++) {
         if (signal != SIGKILL && signal != SIGSTOP) syscall(SYS_rt_sigaction, signal, &action, NULL, sizeof action.mask);

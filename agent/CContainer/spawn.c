@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -62,53 +63,55 @@ static void discard(int pidfd) {
     close(pidfd);
 }
 
-/// clone3(2) as fork; in the child returns 0.
-static pid_t clone_child(uint64_t flags, int cgroup, int *pidfd) {
-    struct clone_args arguments = {
-        .flags = flags | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
+static struct clone_args clone_arguments(uint64_t flags, int cgroup, int *pidfd) {
+    return (struct clone_args){
+        .flags = flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
         .pidfd = (uint64_t)(uintptr_t)pidfd,
         .exit_signal = SIGCHLD,
         .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
     };
+}
+
+/// clone3(2) as fork; in the child returns 0.
+static pid_t clone_child(uint64_t flags, int cgroup, int *pidfd) {
+    struct clone_args arguments = clone_arguments(flags, cgroup, pidfd);
     return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
 }
 
-/// Clones into the PID namespace of `target`. Only this thread's future children are concerned, and only for the moment.
-static pid_t clone_into(int target, uint64_t flags, int cgroup, int *pidfd, int *step) {
-    int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
-    *step = CC_STEP_JOIN_PID_NAMESPACE;
-    if (own < 0) return -1;
-    pid_t pid = -1;
-    int error;
-    if (syscall(SYS_setns, target, CLONE_NEWPID) == 0) {
-        *step = CC_STEP_CLONE;
-        pid = clone_child(flags, cgroup, pidfd);
-        if (pid == 0) return 0;
+/// Moves this thread's future children into the PID namespace of `target`, or back with -1. Other threads are not concerned.
+static int enter_pid_namespace(int target) {
+    static _Atomic int own = -1;  // stays open: a process never changes its own
+    if (own < 0) {
+        int opened = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+        if (opened < 0) return -1;
+        int none = -1;
+        if (!atomic_compare_exchange_strong(&own, &none, opened)) close(opened);
+    }
+    if (target >= 0) return (int)syscall(SYS_setns, target, CLONE_NEWPID);
+    // Cannot fail for the caller's own namespace; a thread left in the other one must not go on.
+    if (syscall(SYS_setns, own, CLONE_NEWPID) < 0) _exit(126);
+    return 0;
+}
+
+/// A child that builds a root: a copy of the caller, which waits for its report with a clock.
+static int spawn_first(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure) {
+    int report[2];
+    if (pipe2(report, O_CLOEXEC) < 0) return refuse(failure, CC_STEP_CLONE, errno);
+    bool joins = spawn->pid_namespace_pidfd >= 0;
+    uint64_t mask;
+    cc_block_signals(&mask);
+    int step = CC_STEP_JOIN_PID_NAMESPACE;
+    pid_t child = -1;
+    int error = 0;
+    if (!joins || enter_pid_namespace(spawn->pid_namespace_pidfd) == 0) {
+        step = CC_STEP_CLONE;
+        child = clone_child(CLONE_NEWNS | (joins ? 0 : CLONE_NEWPID), spawn->cgroup, pidfd);
+        if (child == 0) cc_child(spawn, report[1]);
         error = errno;
-        // Cannot fail for the caller's own namespace; a thread left in the other one must not go on.
-        if (syscall(SYS_setns, own, CLONE_NEWPID) < 0) _exit(126);
+        if (joins) enter_pid_namespace(-1);
     } else {
         error = errno;
     }
-    close(own);
-    errno = error;
-    return pid;
-}
-
-int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure) {
-    int report[2];
-    if (pipe2(report, O_CLOEXEC) < 0) return refuse(failure, CC_STEP_CLONE, errno);
-    // The child is born with this, so that there is no moment in which the container could trace it.
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    uint64_t mask;
-    cc_block_signals(&mask);
-    uint64_t flags = spawn->root ? CLONE_NEWNS : 0;
-    int step = CC_STEP_CLONE;
-    pid_t child = spawn->pid_namespace_pidfd < 0
-        ? clone_child(flags | CLONE_NEWPID, spawn->cgroup, pidfd)
-        : clone_into(spawn->pid_namespace_pidfd, flags, spawn->cgroup, pidfd, &step);
-    if (child == 0) cc_child(spawn, report[1]);
-    int error = errno;
     cc_restore_signals(&mask);
     close(report[1]);
     int result = child < 0 ? refuse(failure, step, error) : await_report(report[0], spawn->timeout_ms, failure);
@@ -116,6 +119,90 @@ int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_fai
     if (child > 0 && result < 0) discard(*pidfd);
     *pid = child;
     return result;
+}
+
+static void run_further(void *spawn) { cc_child(spawn, -1); }
+
+/// clone3(2) as vfork: the child runs `body` on `stack` in the caller's memory, which sleeps until exec or exit.
+static pid_t clone_sharing(struct clone_args *arguments, void (*body)(void *), void *argument) {
+    long result;
+#if defined(__x86_64__)
+    register void (*body_register)(void *) __asm__("r12") = body;
+    register void *argument_register __asm__("r13") = argument;
+    __asm__ volatile(
+        "syscall\n\t"
+        "testq %%rax, %%rax\n\t"
+        "jnz 1f\n\t"
+        "xorl %%ebp, %%ebp\n\t"
+        "movq %%r13, %%rdi\n\t"
+        "callq *%%r12\n\t"
+        "ud2\n"
+        "1:"
+        : "=a"(result)
+        : "0"((long)SYS_clone3), "D"(arguments), "S"(sizeof *arguments), "r"(body_register), "r"(argument_register)
+        : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long x0 __asm__("x0") = (long)arguments;
+    register long x1 __asm__("x1") = sizeof *arguments;
+    register long x8 __asm__("x8") = SYS_clone3;
+    register void (*x9)(void *) __asm__("x9") = body;
+    register void *x10 __asm__("x10") = argument;
+    __asm__ volatile(
+        "svc #0\n\t"
+        "cbnz x0, 1f\n\t"
+        "mov x29, #0\n\t"
+        "mov x0, x10\n\t"
+        "blr x9\n\t"
+        "brk #0\n"
+        "1:"
+        : "+r"(x0)
+        : "r"(x1), "r"(x8), "r"(x9), "r"(x10)
+        : "memory");
+    result = x0;
+#else
+#error "cc_spawn needs clone3 with a stack of its own for this machine"
+#endif
+    if (result >= 0) return (pid_t)result;
+    errno = (int)-result;
+    return -1;
+}
+
+/// A child that joins a container: it borrows the caller's memory until exec, which is several times faster under emulation
+/// than a copy. The failure comes back in memory; SIGALRM bounds the time.
+static int spawn_further(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure) {
+    enum { STACK_SIZE = 65536 };
+    _Alignas(64) char stack[STACK_SIZE];
+    refuse(failure, CC_STEP_KILLED, EINTR);  // true until the child says otherwise
+    struct clone_args arguments = clone_arguments(CLONE_VM | CLONE_VFORK, spawn->cgroup, pidfd);
+    arguments.stack = (uint64_t)(uintptr_t)stack;
+    arguments.stack_size = sizeof stack;
+    uint64_t mask;
+    cc_block_signals(&mask);
+    int step = CC_STEP_JOIN_PID_NAMESPACE;
+    pid_t child = -1;
+    int error = 0;
+    if (enter_pid_namespace(spawn->pid_namespace_pidfd) == 0) {
+        step = CC_STEP_CLONE;
+        cc_shared_report = failure;
+        child = clone_sharing(&arguments, run_further, (void *)spawn);
+        error = errno;
+        cc_shared_report = NULL;
+        enter_pid_namespace(-1);
+    } else {
+        error = errno;
+    }
+    cc_restore_signals(&mask);
+    *pid = child;
+    if (child < 0) return refuse(failure, step, error);
+    if (failure->step == CC_STEP_NONE) return 0;
+    discard(*pidfd);
+    return -1;
+}
+
+int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure) {
+    // The child is born with this, so that there is no moment in which the container could trace it.
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    return spawn->root ? spawn_first(spawn, pid, pidfd, failure) : spawn_further(spawn, pid, pidfd, failure);
 }
 
 static void reap_forever(void) {
@@ -138,6 +225,7 @@ _Noreturn static void become_pause(const char *directory, int report) {
     if (syscall(SYS_close_range, 0, CC_REPORT_FD - 1, 0) < 0 || syscall(SYS_close_range, CC_REPORT_FD + 1, ~0U, 0) < 0) {
         cc_fail(CC_STEP_STDIO, "close_range");
     }
+    prctl(PR_SET_NAME, "pause", 0, 0, 0);
     if (syscall(SYS_setsid) < 0) cc_fail(CC_STEP_SESSION, "");
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) cc_fail(CC_STEP_PROPAGATION, "/");
     if (mount("tmpfs", directory, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=1") < 0

@@ -49,6 +49,7 @@ private func isAlphanumeric(_ byte: UInt8) -> Bool {
 func requireContainerID(_ id: String) throws(SwiftletError) {
     guard isPlainWord(id, limit: 128) else {
         throw SwiftletError(
-            .invalidArgument, "container id \"\(printable(id))\" must be 1 to 128 letters, digits, '.', '_' or '-', beginning with one of the first two")
+            .invalidArgument,
+            "container id \"\(printable(id))\" must be 1 to 128 letters, digits, '.', '_' or '-', beginning with one of the first two")
     }
 }

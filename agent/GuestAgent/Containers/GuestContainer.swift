@@ -72,7 +72,8 @@ public final class GuestContainer: Sendable {
         for layer in root.layers {
             guard layer.filesystem == "squashfs" || layer.filesystem == "erofs" else {
                 throw SwiftletError(
-                    .invalidArgument, "layer \(printable(layer.serial)): filesystem \"\(printable(layer.filesystem))\" must be squashfs or erofs")
+                    .invalidArgument,
+                    "layer \(printable(layer.serial)): filesystem \"\(printable(layer.filesystem))\" must be squashfs or erofs")
             }
             try requireText(layer.serial, "layer serial", limit: 256)
         }
@@ -100,7 +101,7 @@ public final class GuestContainer: Sendable {
             return false
         }
         if wasReleased {
-            dismantle(prepared)
+            dismantle(prepared, first: nil)
             throw releasedMeanwhile("prepare")
         }
         return prepared.user
@@ -140,12 +141,10 @@ public final class GuestContainer: Sendable {
             started = try spawnFirst(prepared, stdio)
         } catch {
             // A root that was attached is gone with the child's mount namespace: it cannot be attached again.
-            let retired = state.withLock { state in
-                guard case .starting = state.phase else { return false }
-                state.phase = .created
-                return true
+            dismantle(prepared, first: nil)
+            state.withLock { state in
+                if case .starting = state.phase { state.phase = .created }
             }
-            if retired { dismantle(prepared) }
             throw error
         }
         let wasReleased = state.withLock { state in
@@ -154,18 +153,20 @@ public final class GuestContainer: Sendable {
             return false
         }
         if wasReleased {
-            cc_signal(started.process.number, SIGKILL)
-            dismantle(prepared)
+            dismantle(prepared, first: started.process)
             throw releasedMeanwhile("start")
         }
         environment.shared.register(started.process, of: id)
         return started.pid
     }
 
-    private func spawnFirst(_ prepared: Prepared, _ stdio: ProcessDescriptors) throws(SwiftletError) -> (pid: pid_t, process: OwnedDescriptor) {
+    private func spawnFirst(
+        _ prepared: Prepared, _ stdio: ProcessDescriptors
+    ) throws(SwiftletError) -> (pid: pid_t, process: OwnedDescriptor) {
         let plan = try ProcessPlan(spec.process)
         let root = try RootPlan(
-            spec, environment: environment, hostnameFile: prepared.root.hostnameFile, sharedMemory: try environment.shared.sharedMemoryDirectory())
+            spec, environment: environment, hostnameFile: prepared.root.hostnameFile,
+            sharedMemory: try environment.shared.sharedMemoryDirectory())
         let pidNamespace: OwnedDescriptor? =
             switch spec.pidMode {
             case .pidPod: try environment.shared.podNamespaceProcess()
@@ -221,6 +222,15 @@ public final class GuestContainer: Sendable {
         let started = try Spawn.run(
             plan.flat(user: user, home: home, stdio: stdio, memory: memory),
             root: nil, joining: first, pidNamespace: first, cgroup: prepared.cgroup, memory: memory, of: id)
+        let isRunning = state.withLock { state in
+            if case .running = state.phase { true } else { false }
+        }
+        guard isRunning else {
+            // Born after release had killed all it saw.
+            cc_signal(started.process.number, SIGKILL)
+            release()
+            throw releasedMeanwhile("exec")
+        }
         return started.pid
     }
 
@@ -259,33 +269,42 @@ public final class GuestContainer: Sendable {
     /// that hang in the kernel; a further call tries again what could not be removed. Idempotent.
     public func release() {
         environment.shared.unregister(id)
-        let (prepared, leftover) = state.withLock { state -> (Prepared?, [ContainerCgroup]) in
-            let leftover = state.leftover
-            state.leftover = []
-            defer { state.phase = .released }
-            switch state.phase {
-            case .prepared(let prepared), .running(let prepared, first: _): return (prepared, leftover)
-            // The thread inside start sees the new phase and dismantles; its child dies now.
-            case .starting(let prepared):
-                try? prepared.cgroup.killAll()
-                return (nil, leftover)
-            case .created, .preparing, .released: return (nil, leftover)
+        let (phase, leftover) = state.withLock { state in
+            defer {
+                state.phase = .released
+                state.leftover = []
             }
+            return (state.phase, state.leftover)
         }
-        for cgroup in leftover where !cgroup.remove() { state.withLock { $0.leftover.append(cgroup) } }
-        if let prepared { dismantle(prepared) }
+        for cgroup in leftover { killAndRemove(cgroup) }
+        switch phase {
+        case .prepared(let prepared): dismantle(prepared, first: nil)
+        case .running(let prepared, let first): dismantle(prepared, first: first)
+        // The thread inside start sees the new phase and dismantles; its child dies now.
+        case .starting(let prepared): try? prepared.cgroup.killAll()
+        case .created, .preparing, .released: break
+        }
     }
 
-    private func dismantle(_ prepared: Prepared) {
-        try? prepared.cgroup.killAll()
-        _ = prepared.cgroup.waitUntilEmpty()
-        let kills = prepared.cgroup.oomKillCount
-        let removed = prepared.cgroup.remove()
-        state.withLock { state in
-            state.lastOOMKillCount = kills
-            if !removed { state.leftover.append(prepared.cgroup) }
-        }
+    private func dismantle(_ prepared: Prepared, first: OwnedDescriptor?) {
+        // By itself as well: a privileged container may have moved its processes to other cgroups, but its PID namespace
+        // ends with its first process.
+        if let first { cc_signal(first.number, SIGKILL) }
+        killAndRemove(prepared.cgroup)
         _ = OverlayRoot.discard(prepared.root.directory, environment)
+    }
+
+    /// Keeps what cannot be removed for the next release.
+    private func killAndRemove(_ cgroup: ContainerCgroup) {
+        // More than once: a process of exec may be born into the cgroup between the kill and the removal.
+        for _ in 0..<5 {
+            try? cgroup.killAll()
+            guard cgroup.waitUntilEmpty() else { break }
+            let kills = cgroup.oomKillCount
+            state.withLock { $0.lastOOMKillCount = max($0.lastOOMKillCount, kills) }
+            if cgroup.remove() { return }
+        }
+        state.withLock { $0.leftover.append(cgroup) }
     }
 
     private func wrongPhase(_ step: String, _ phase: Phase) -> SwiftletError {

@@ -58,7 +58,8 @@ struct MountPlan: Sendable, Equatable {
     /// - Throws: `.invalidArgument` naming the destination.
     init(_ spec: AgentMountSpec) throws(SwiftletError) {
         let target = try containerPath(spec.destination, "mount destination")
-        let isBind = spec.type == "bind" || spec.type == "none" || spec.type.isEmpty || spec.options.contains { $0 == "bind" || $0 == "rbind" }
+        let isBind =
+            spec.type == "bind" || spec.type == "none" || spec.type.isEmpty || spec.options.contains { $0 == "bind" || $0 == "rbind" }
         do throws(SwiftletError) {
             if isBind {
                 let source = try containerPath(spec.source, "mount source")

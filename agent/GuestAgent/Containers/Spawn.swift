@@ -45,6 +45,7 @@ enum Spawn {
             if number == ENOMEM || number == ENODEV { return ("clone: its PID namespace or cgroup is gone", .failedPrecondition) }
             return ("clone", number == EAGAIN ? .resourceExhausted : nil)
         case CC_STEP_TIMEOUT: return ("no answer within \(timeout / 1000) s between clone and exec", .deadlineExceeded)
+        case CC_STEP_KILLED: return ("killed before exec, or not there within \(timeout / 1000) s", .aborted)
         case CC_STEP_SESSION: return ("make a session", nil)
         case CC_STEP_STDIO: return ("arrange standard input and output", nil)
         case CC_STEP_TERMINAL: return ("take the terminal", nil)
@@ -53,6 +54,7 @@ enum Spawn {
         case CC_STEP_CGROUP_NAMESPACE: return ("make a cgroup namespace", nil)
         case CC_STEP_MOUNT_SOURCE: return ("open mount source \(detail)", number == ENOENT ? .failedPrecondition : nil)
         case CC_STEP_MOUNT_CREATE: return ("make the filesystem of mount \(detail)", nil)
+        case CC_STEP_MOUNT_OPTION: return ("set mount option \"\(detail)\"", number == EINVAL ? .invalidArgument : nil)
         case CC_STEP_MOUNT_ATTRIBUTES: return ("set the options of mount \(detail)", nil)
         case CC_STEP_MOUNT_TARGET, CC_STEP_MOUNT_ATTACH:
             return ("make mount destination \(detail) in the image", isPathError(number) ? .invalidArgument : nil)

@@ -34,7 +34,11 @@ struct StandardTree {
         let replaced = Set(kernel.map(\.target))
         // A standard mount that the spec makes itself is the spec's, in the standard's place.
         mounts = kernel.map { standard in own.last { $0.target == standard.target } ?? standard }
-        volumes = files.filter { file in !own.contains { $0.target == file.target } } + own.filter { !replaced.contains($0.target) }
+        // A volume that is all of /etc comes below the pod's files, not above them.
+        let below = own.filter { $0.target == "/etc" }
+        own.removeAll { $0.target == "/etc" }
+        volumes =
+            below + files.filter { file in !own.contains { $0.target == file.target } } + own.filter { !replaced.contains($0.target) }
         guard !volumes.contains(where: { $0.target == "/" }) else {
             throw SwiftletError(.invalidArgument, "mount destination \"/\" is the container's own root: choose a directory below it")
         }
@@ -50,7 +54,8 @@ struct StandardTree {
             if privileged {
                 try MountPlan(target: "/dev", source: "/dev", filesystem: nil)
             } else {
-                try MountPlan(target: "/dev", source: "tmpfs", filesystem: "tmpfs", options: ["nosuid", "strictatime", "mode=755", "size=65536k"])
+                try MountPlan(
+                    target: "/dev", source: "tmpfs", filesystem: "tmpfs", options: ["nosuid", "strictatime", "mode=755", "size=65536k"])
             }
         var mounts = [
             try MountPlan(target: "/proc", source: "proc", filesystem: "proc", options: kernelOptions),
@@ -113,6 +118,7 @@ struct StandardTree {
             throw SwiftletError(.invalidArgument, "device \(printable(path)): path and mode must be those of a device file")
         }
         return Device(
-            path: path, mode: kind | (spec.mode == 0 ? 0o666 : spec.mode), major: spec.major, minor: spec.minor, uid: spec.uid, gid: spec.gid)
+            path: path, mode: kind | (spec.mode == 0 ? 0o666 : spec.mode), major: spec.major, minor: spec.minor, uid: spec.uid,
+            gid: spec.gid)
     }
 }
