@@ -102,7 +102,9 @@ final class FakeRegistry: Sendable {
         guard let file = state.withLock({ $0.files[request.path] }) else {
             return .json(#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}"#, status: .notFound)
         }
-        if let range = request.headers["range"], let start = range.firstMatch(of: /bytes=(\d+)-/).flatMap({ Int($0.1) }), start < file.bytes.count {
+        if let range = request.headers["range"], let start = range.firstMatch(of: /bytes=(\d+)-/).flatMap({ Int($0.1) }),
+            start < file.bytes.count
+        {
             return Answer(
                 status: .partialContent, headers: [("content-range", "bytes \(start)-\(file.bytes.count - 1)/\(file.bytes.count)")],
                 body: Data(file.bytes[start...]))

@@ -63,14 +63,19 @@ import Testing
         Case(what: "pax header too large", mentions: "extended header", code: .dataLoss) { tar in
             tar.entry("p", type: "x", content: Data(), announcedSize: 1 << 30)
         },
-        Case(what: "malformed pax header", mentions: "malformed", code: .dataLoss) { $0.entry("p", type: "x", content: Data("999 a=b\n".utf8)) },
-        Case(what: "negative pax size", mentions: "bad number", code: .dataLoss) { $0.entry("p", type: "x", content: Data("11 size=-1\n".utf8)) },
+        Case(what: "malformed pax header", mentions: "malformed", code: .dataLoss) {
+            $0.entry("p", type: "x", content: Data("999 a=b\n".utf8))
+        },
+        Case(what: "negative pax size", mentions: "bad number", code: .dataLoss) {
+            $0.entry("p", type: "x", content: Data("11 size=-1\n".utf8))
+        },
         Case(what: "huge pax size", mentions: "announces", code: .dataLoss) { tar in
             tar.entry("p", type: "x", content: Data("29 size=18446744073709551615\n".utf8))
             tar.file("f", "x")
         },
         Case(what: "attributes too large", mentions: "extended attributes") { tar in
-            tar.file("f", Data(), xattrs: ["user.a": String(repeating: "a", count: 40_000), "user.b": String(repeating: "b", count: 40_000)])
+            tar.file(
+                "f", Data(), xattrs: ["user.a": String(repeating: "a", count: 40_000), "user.b": String(repeating: "b", count: 40_000)])
         },
     ]
 

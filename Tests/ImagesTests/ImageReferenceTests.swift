@@ -27,9 +27,11 @@ import Testing
     }
 
     @Test(arguments: [
-        "", ":", "/", "@", "app:", "App", "app//b", "a/", "-a", "a..b", "a___b", "a/../b", "a b", "a\u{0}", "app:-tag", "app:.tag", "app:ta/g",
+        "", ":", "/", "@", "app:", "App", "app//b", "a/", "-a", "a..b", "a___b", "a/../b", "a b", "a\u{0}", "app:-tag", "app:.tag",
+        "app:ta/g",
         "app@sha256:short", "app@md5:" + String(repeating: "a", count: 32), "app@" + digest.uppercased(), "host:99999/app", "host:/app",
-        "ho_st.x/app", "[::1/app", String(repeating: "a", count: 300), String(repeating: "a", count: 10_000), "app:" + String(repeating: "t", count: 129),
+        "ho_st.x/app", "[::1/app", String(repeating: "a", count: 300), String(repeating: "a", count: 10_000),
+        "app:" + String(repeating: "t", count: 129),
         String(repeating: "0a", count: 32), "http://host/app", "app:tag:tag",
     ]) func isRefused(_ text: String) {
         let error = #expect(throws: SwiftletError.self) { try ImageReference(text) }
@@ -38,7 +40,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("localhost", true), ("localhost:5000", true), ("127.0.0.1", true), ("127.9.8.7:80", true), ("[::1]:5000", true), ("128.0.0.1", false),
+        ("localhost", true), ("localhost:5000", true), ("127.0.0.1", true), ("127.9.8.7:80", true), ("[::1]:5000", true),
+        ("128.0.0.1", false),
         ("127.0.0.1.example.com", false), ("example.com", false), ("localhost.example", false),
     ]) func loopbackIsPlainHTTP(_ host: String, _ isPlain: Bool) {
         #expect(RegistryEndpoint.all(for: host, [])[0].origin == (isPlain ? "http://\(host)" : "https://\(host)"))

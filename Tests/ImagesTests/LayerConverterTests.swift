@@ -12,7 +12,8 @@ import Testing
         var tar = TarBuilder()
         tar.directory("./", mode: 0o711, uid: 5)
         tar.directory("tmp", mode: 0o1777)
-        tar.file("bin/tool", Data("#!/bin/sh\n".utf8), mode: 0o4755, uid: 70_000, gid: 4_000_000_000, mtime: 1_234_567_890,
+        tar.file(
+            "bin/tool", Data("#!/bin/sh\n".utf8), mode: 0o4755, uid: 70_000, gid: 4_000_000_000, mtime: 1_234_567_890,
             xattrs: ["security.capability": capability, "user.note": "hello"])
         tar.file("big", big)
         tar.file("empty", "")
@@ -76,6 +77,36 @@ import Testing
             #expect(try image.contents("kept/file") == Data("kept".utf8))
             #expect(image.xattr("forged", "trusted.overlay.redirect") == nil)
             #expect(image.xattr("forged", "trusted.overlay.opaque") == nil)
+        }
+    }
+
+    @Test func overlayfsHidesWhatUpperLayersRemoved() async throws {
+        var low = TarBuilder()
+        low.file("gone", "gone")
+        low.file("dir/old", "old")
+        low.file("cleared/old", "old")
+        low.file("stays", "stays")
+        var high = TarBuilder()
+        high.file(".wh.gone", "")
+        high.file("dir/.wh.old", "")
+        high.file("dir/new", "new")
+        high.directory("cleared", mode: 0o700)
+        high.file("cleared/.wh..wh..opq", "")
+        let highTar = high.finished()
+        try await withConverted(low.finished()) { lower throws in
+            let directory = FileManager.default.temporaryDirectory.appendingPathComponent("overlay-\(UUID().uuidString)")
+            try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
+            defer { try? FileManager.default.removeItem(at: directory) }
+            let image = directory.appendingPathComponent("high").path
+            _ = try convert(highTar, to: image, in: directory)
+            try MountedImage.with(image) { upper throws in
+                try MountedImage.withOverlay([upper, lower]) { merged throws in
+                    #expect(try merged.names("") == ["cleared", "dir", "stays"])
+                    #expect(try merged.names("dir") == ["new"])
+                    #expect(try merged.names("cleared").isEmpty)
+                    #expect(try merged.status("cleared").st_mode & 0o777 == 0o700)
+                }
+            }
         }
     }
 

@@ -87,7 +87,9 @@ import Testing
     @Test func wrongConfigurationIsDataLoss() async throws {
         try await withFake { [image] registry, store, directory async throws in
             registry.add(image, "app")
-            registry.script { $0.path.contains(image.config.digest) ? .init(body: Data(repeating: 32, count: image.config.bytes.count)) : nil }
+            registry.script {
+                $0.path.contains(image.config.digest) ? .init(body: Data(repeating: 32, count: image.config.bytes.count)) : nil
+            }
             let error = try await failure(store, "\(registry.host)/app", directory)
             #expect(error.code == .dataLoss)
             #expect(error.message.contains("configuration"))
@@ -162,9 +164,13 @@ import Testing
     }
 
     @Test func silenceEndsWithTheProgressTimeout() async throws {
-        try await withFake({ $0.progressTimeout = .milliseconds(200); $0.attempts = 2 }) { [bad] registry, store, directory async throws in
+        try await withFake({
+            $0.progressTimeout = .milliseconds(200); $0.attempts = 2
+        }) { [bad] registry, store, directory async throws in
             registry.add(image, "app")
-            registry.script { $0.path.contains(bad.digest) ? .init(body: bad.bytes.prefix(1000), announcedLength: bad.bytes.count, ending: .hang) : nil }
+            registry.script {
+                $0.path.contains(bad.digest) ? .init(body: bad.bytes.prefix(1000), announcedLength: bad.bytes.count, ending: .hang) : nil
+            }
             let error = try await failure(store, "\(registry.host)/app", directory)
             #expect(error.code == .unavailable)
             #expect(error.message.hasPrefix("RegistryUnavailable: "))
@@ -221,7 +227,8 @@ import Testing
     }
 
     @Test(arguments: [
-        (500, SwiftletError.Code.unavailable), (503, .unavailable), (429, .resourceExhausted), (403, .permissionDenied), (401, .unauthenticated),
+        (500, SwiftletError.Code.unavailable), (503, .unavailable), (429, .resourceExhausted), (403, .permissionDenied),
+        (401, .unauthenticated),
         (404, .notFound), (418, .unknown),
     ]) func statusBecomesACode(_ status: Int, _ code: SwiftletError.Code) async throws {
         try await withFake { registry, store, directory async throws in
@@ -248,7 +255,9 @@ import Testing
                     return isRight && (request.path + request.body).contains("repository:team/app:pull")
                         ? .json(#"{"token":"the-token"}"#) : .json("{}", status: .unauthorized)
                 }
-                if request.headers["authorization"] == "Bearer the-token" || request.headers["authorization"] == "Bearer ready" { return nil }
+                if request.headers["authorization"] == "Bearer the-token" || request.headers["authorization"] == "Bearer ready" {
+                    return nil
+                }
                 let challenge = #"Bearer realm="http://\#(host)/token?x=1",service="the, service",scope="repository:team/app:pull""#
                 return .json("{}", status: .unauthorized, headers: [("www-authenticate", challenge)])
             }
@@ -258,7 +267,9 @@ import Testing
             #expect(try await store.pull(name, auth: RegistryAuth(identityToken: "id+token")).id == image.id)
             #expect(try await store.pull(name, auth: RegistryAuth(registryToken: "ready")).id == image.id)
             #expect(registry.count("/token") == 2)
-            let error = await #expect(throws: SwiftletError.self) { try await store.pull(name, auth: RegistryAuth(username: "user", password: "no")) }
+            let error = await #expect(throws: SwiftletError.self) {
+                try await store.pull(name, auth: RegistryAuth(username: "user", password: "no"))
+            }
             #expect(error?.code == .unauthenticated)
         }
     }

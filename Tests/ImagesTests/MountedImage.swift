@@ -13,10 +13,19 @@ struct MountedImage {
     /// Mounts the image while `body` runs.
     static func with<Value>(_ image: String, _ body: (MountedImage) throws -> Value) throws -> Value {
         try command("fsck.erofs", [image])
+        return try mounted(["-t", "erofs", "-o", "ro,loop", image], body)
+    }
+
+    /// Stacks mounted layers, uppermost first, while `body` runs.
+    static func withOverlay<Value>(_ layers: [MountedImage], _ body: (MountedImage) throws -> Value) throws -> Value {
+        try mounted(["-t", "overlay", "-o", "ro,lowerdir=\(layers.map(\.root).joined(separator: ":"))", "overlay"], body)
+    }
+
+    private static func mounted<Value>(_ arguments: [String], _ body: (MountedImage) throws -> Value) throws -> Value {
         let point = FileManager.default.temporaryDirectory.appendingPathComponent("mount-\(UUID().uuidString)").path
         try FileManager.default.createDirectory(atPath: point, withIntermediateDirectories: false)
         defer { rmdir(point) }
-        try command("mount", ["-t", "erofs", "-o", "ro,loop", image, point])
+        try command("mount", arguments + [point])
         defer { try? command("umount", [point]) }
         return try body(MountedImage(root: point))
     }

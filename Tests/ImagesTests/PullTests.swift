@@ -76,7 +76,9 @@ import Testing
                 #expect(image.repoDigests == ["\(registry.host)/multi@\(index.digest)"])
                 let stored = directory.stored
                 for tag in ["foreign", "single"] {
-                    let error = await #expect(throws: SwiftletError.self) { try await store.pull("\(registry.host)/multi:\(tag)", auth: nil) }
+                    let error = await #expect(throws: SwiftletError.self) {
+                        try await store.pull("\(registry.host)/multi:\(tag)", auth: nil)
+                    }
                     #expect(error?.code == .failedPrecondition)
                     #expect(error?.message.contains("s390x") == true)
                 }
@@ -110,13 +112,17 @@ import Testing
             try await withStore { store, _ async throws in
                 let name = "\(registry.host)/private"
                 let (user, password) = TestRegistry.credentials
-                for auth in [nil, RegistryAuth(username: user, password: "wrong"), RegistryAuth(username: user, password: password, serverAddress: "elsewhere.example")] {
+                for auth in [
+                    nil, RegistryAuth(username: user, password: "wrong"),
+                    RegistryAuth(username: user, password: password, serverAddress: "elsewhere.example"),
+                ] {
                     let error = await #expect(throws: SwiftletError.self) { try await store.pull(name, auth: auth) }
                     #expect(error?.code == .unauthenticated)
                 }
                 let encoded = Data("\(user):\(password)".utf8).base64EncodedString()
                 #expect(try await store.pull(name, auth: RegistryAuth(auth: encoded)).id == built.id)
-                let image = try await store.pull(name, auth: RegistryAuth(username: user, password: password, serverAddress: "http://\(registry.host)/v1/"))
+                let image = try await store.pull(
+                    name, auth: RegistryAuth(username: user, password: password, serverAddress: "http://\(registry.host)/v1/"))
                 #expect(image.id == built.id)
             }
         }
@@ -166,7 +172,9 @@ import Testing
         try await withRegistry { registry in
             try await registry.push(built, "team/app")
             let registries = [RegistryConfiguration(host: "registry.invalid", mirrors: ["127.0.0.1:1", registry.host])]
-            try await withStore({ $0.registries = registries; $0.attempts = 1 }) { store, _ async throws in
+            try await withStore({
+                $0.registries = registries; $0.attempts = 1
+            }) { store, _ async throws in
                 let image = try await store.pull("registry.invalid/team/app", auth: nil)
                 #expect(image.repoTags == ["registry.invalid/team/app:latest"])
             }

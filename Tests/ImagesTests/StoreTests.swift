@@ -10,7 +10,9 @@ extension Database {
     /// Tables that hold anything.
     var tableNamesWithRows: [String] {
         get throws {
-            try ["image", "imageName", "imageLayer", "layer", "imageLease"].filter { try Int.fetchOne(self, sql: "SELECT count(*) FROM \($0)") != 0 }
+            try ["image", "imageName", "imageLayer", "layer", "imageLease"].filter {
+                try Int.fetchOne(self, sql: "SELECT count(*) FROM \($0)") != 0
+            }
         }
     }
 }
@@ -33,7 +35,7 @@ extension Database {
 
             for (path, content) in try OCIImageBuilder.layout([("v3", first)]) { _ = try directory.file("layout/\(path)", content) }
             let named = try await store.load(path: directory.appendingPathComponent("layout").path, reference: "mine")
-            #expect(named.first?.repoTags == ["docker.io/library/layout:v3", "docker.io/library/mine:latest"].filter { $0.contains("mine") } + ["docker.io/library/one:v1"])
+            #expect(named.first?.repoTags == ["docker.io/library/mine:latest", "docker.io/library/one:v1"])
 
             let packed = try directory.file("packed.tar.gz", OCIImageBuilder.compress(Data(contentsOf: URL(fileURLWithPath: both)), .gzip))
             #expect(try await store.load(path: packed, reference: nil).count == 2)
@@ -66,7 +68,8 @@ extension Database {
         let files = try OCIImageBuilder.layout([("app:v1", built)])
         try await withStore { store, directory async throws in
             var cases: [(path: String, code: SwiftletError.Code)] = [
-                ("/nonexistent/file", .notFound), ("/dev/null", .invalidArgument), (try directory.file("text", Data("hello".utf8)), .dataLoss),
+                ("/nonexistent/file", .notFound), ("/dev/null", .invalidArgument),
+                (try directory.file("text", Data("hello".utf8)), .dataLoss),
                 (try archive([("app:v1", swapped)], directory, "swapped.tar"), .dataLoss),
                 (try directory.file("half.tar", OCIImageBuilder.archive([("app:v1", built)]).prefix(4000)), .dataLoss),
                 (try directory.file("empty.tar", TarBuilder().finished()), .invalidArgument),
@@ -91,7 +94,10 @@ extension Database {
         try await withStore { store, directory async throws in
             _ = try await store.load(path: try archive([("app:v1", built), ("other:v1", other)], directory), reference: nil)
             let hex = built.id.dropFirst(7)
-            for name in ["app:v1", "docker.io/library/app:v1", built.id, String(hex), String(hex.prefix(12)), "sha256:\(hex.prefix(12))", "app@\(built.manifest.digest)"] {
+            for name in [
+                "app:v1", "docker.io/library/app:v1", built.id, String(hex), String(hex.prefix(12)), "sha256:\(hex.prefix(12))",
+                "app@\(built.manifest.digest)",
+            ] {
                 #expect(try await store.status(name)?.id == built.id, "\(name)")
                 #expect(try await store.list(filter: name).map(\.id) == [built.id])
             }

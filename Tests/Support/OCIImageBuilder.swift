@@ -72,7 +72,8 @@ public struct OCIImageBuilder: Sendable {
         let configType =
             format == .oci ? "application/vnd.oci.image.config.v1+json" : "application/vnd.docker.container.image.v1+json"
         return try Self.image(
-            config: BuiltImage.Blob(mediaType: configType, bytes: config), layers: blobs, manifestType: manifestType, platform: architecture)
+            config: BuiltImage.Blob(mediaType: configType, bytes: config), layers: blobs, manifestType: manifestType, platform: architecture
+        )
     }
 
     /// Writes a manifest over given blobs.

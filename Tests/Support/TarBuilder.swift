@@ -11,7 +11,8 @@ public struct TarBuilder: Sendable {
     }
 
     public mutating func file(
-        _ path: String, _ content: Data, mode: Int = 0o644, uid: Int = 0, gid: Int = 0, mtime: Int = 1_700_000_000, xattrs: [String: String] = [:]
+        _ path: String, _ content: Data, mode: Int = 0o644, uid: Int = 0, gid: Int = 0, mtime: Int = 1_700_000_000,
+        xattrs: [String: String] = [:]
     ) {
         entry(path, type: "0", mode: mode, uid: uid, gid: gid, mtime: mtime, content: content, xattrs: xattrs)
     }
@@ -62,7 +63,8 @@ public struct TarBuilder: Sendable {
     }
 
     private mutating func header(
-        _ path: String, type: Character, mode: Int, uid: Int, gid: Int, mtime: Int, size: Int, link: String, device: (major: Int, minor: Int)
+        _ path: String, type: Character, mode: Int, uid: Int, gid: Int, mtime: Int, size: Int, link: String,
+        device: (major: Int, minor: Int)
     ) {
         var block = [UInt8](repeating: 0, count: 512)
         func put(_ text: String, _ offset: Int, _ length: Int) {

@@ -1,6 +1,5 @@
-import AsyncHTTPClient
 import Foundation
-import NIOCore
+import FoundationNetworking
 
 /// Debian's docker-registry on a free loopback port, with its files in a directory of its own.
 public final class TestRegistry: Sendable {
@@ -81,26 +80,28 @@ public final class TestRegistry: Sendable {
 
     public func push(_ blob: BuiltImage.Blob, _ repository: String) async throws {
         let started = try await send("POST", "http://\(host)/v2/\(repository)/blobs/uploads/", expecting: 202)
-        guard let location = started.headers.first(name: "location") else { throw Failure(what: "no upload location") }
+        guard let location = started.value(forHTTPHeaderField: "location") else { throw Failure(what: "no upload location") }
         let url = location + (location.contains("?") ? "&" : "?") + "digest=\(blob.digest)"
         _ = try await send("PUT", url, blob.bytes, type: "application/octet-stream", expecting: 201)
     }
 
     public func push(manifest: BuiltImage.Blob, _ repository: String, reference: String) async throws {
-        _ = try await send("PUT", "http://\(host)/v2/\(repository)/manifests/\(reference)", manifest.bytes, type: manifest.mediaType, expecting: 201)
+        _ = try await send(
+            "PUT", "http://\(host)/v2/\(repository)/manifests/\(reference)", manifest.bytes, type: manifest.mediaType, expecting: 201)
     }
 
-    private func send(_ method: String, _ url: String, _ body: Data = Data(), type: String? = nil, expecting status: UInt) async throws -> HTTPClientResponse {
-        var request = HTTPClientRequest(url: url)
-        request.method = .RAW(value: method)
-        if let type { request.headers.add(name: "content-type", value: type) }
+    private func send(
+        _ method: String, _ url: String, _ body: Data = Data(), type: String? = nil, expecting status: Int
+    ) async throws -> HTTPURLResponse {
+        guard let address = URL(string: url) else { throw Failure(what: "bad URL \(url)") }
+        var request = URLRequest(url: address, timeoutInterval: 60)
+        request.httpMethod = method
+        if let type { request.setValue(type, forHTTPHeaderField: "content-type") }
         let login = Data("\(Self.credentials.user):\(Self.credentials.password)".utf8).base64EncodedString()
-        request.headers.add(name: "authorization", value: "Basic \(login)")
-        request.body = .bytes(ByteBuffer(bytes: body))
-        let response = try await HTTPClient.shared.execute(request, timeout: .seconds(60))
-        let answer = try await response.body.collect(upTo: 1 << 20)
-        guard response.status.code == status else {
-            throw Failure(what: "\(method) \(url): \(response.status.code) \(String(buffer: answer))")
+        request.setValue("Basic \(login)", forHTTPHeaderField: "authorization")
+        let (answer, response) = try await URLSession.shared.upload(for: request, from: body)
+        guard let response = response as? HTTPURLResponse, response.statusCode == status else {
+            throw Failure(what: "\(method) \(url): \(response) \(String(decoding: answer, as: UTF8.self))")
         }
         return response
     }

@@ -6,9 +6,15 @@ enum DockerArchive: ImageFormat {
     static let name = "Docker archive"
 
     private struct Item: Decodable {
-        var Config: String
-        var RepoTags: [String]?
-        var Layers: [String]
+        var config: String
+        var repoTags: [String]?
+        var layers: [String]
+
+        enum CodingKeys: String, CodingKey {
+            case config = "Config"
+            case repoTags = "RepoTags"
+            case layers = "Layers"
+        }
     }
 
     static func images(in archive: ImageArchive, platform: Platform) throws -> [ArchivedImage]? {
@@ -19,15 +25,15 @@ enum DockerArchive: ImageFormat {
             throw SwiftletError(.dataLoss, "\(archive.path): manifest.json is not that of a Docker archive", cause: error)
         }
         return try items.map { item in
-            let layers = try item.Layers.map { name in
+            let layers = try item.layers.map { name in
                 guard let blob = archive.file(name) else {
                     throw SwiftletError(.dataLoss, "\(archive.path): layer \(name.prefix(200)) is missing")
                 }
                 return ArchivedImage.Layer(name: "\(archive.path): layer \(name.prefix(200))", blob: blob, compression: nil)
             }
             return ArchivedImage(
-                references: try (item.RepoTags ?? []).map { try ImageReference($0) }, manifestDigest: nil,
-                config: try archive.contents(item.Config, limit: ImageConfig.maximumBytes), layers: layers)
+                references: try (item.repoTags ?? []).map { try ImageReference($0) }, manifestDigest: nil,
+                config: try archive.contents(item.config, limit: ImageConfig.maximumBytes), layers: layers)
         }
     }
 }

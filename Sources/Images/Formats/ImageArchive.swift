@@ -49,7 +49,9 @@ struct ImageArchive: Sendable {
     /// Where `name` is, or nil. Names are relative, without `.` and `..`.
     func file(_ name: String) -> BlobSource? {
         guard let directory else { return files[name] }
-        guard !name.isEmpty, !name.hasPrefix("/"), !name.split(separator: "/", omittingEmptySubsequences: false).contains("..") else { return nil }
+        guard !name.isEmpty, !name.hasPrefix("/"), !name.split(separator: "/", omittingEmptySubsequences: false).contains("..") else {
+            return nil
+        }
         let path = "\(directory)/\(name)"
         var status = stat()
         guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
@@ -97,7 +99,9 @@ struct ImageArchive: Sendable {
         return parts.joined(separator: "/")
     }
 
-    private static func decompress(_ source: BlobSource, _ compression: Compression, to path: String, limits: LayerLimits) throws -> BlobSource {
+    private static func decompress(
+        _ source: BlobSource, _ compression: Compression, to path: String, limits: LayerLimits
+    ) throws -> BlobSource {
         let output = try SparseFile(creating: path, reserve: limits.diskReserve)
         let stream = try Decompressor(BlobReader(source), compression: compression)
         while let piece = try stream.next() {

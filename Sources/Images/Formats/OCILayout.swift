@@ -31,14 +31,16 @@ enum OCILayout: ImageFormat {
         let layers = try manifest.layers.map { descriptor in
             guard let compression = descriptor.mediaType.flatMap(MediaType.compression(ofLayer:)) else {
                 throw SwiftletError(
-                    .dataLoss, "\(archive.path): layer \(descriptor.digest): media type \"\(descriptor.mediaType ?? "")\" is not that of a layer")
+                    .dataLoss,
+                    "\(archive.path): layer \(descriptor.digest): media type \"\(descriptor.mediaType ?? "")\" is not that of a layer")
             }
             return ArchivedImage.Layer(
                 name: "\(archive.path): layer \(descriptor.digest)", blob: try blob(descriptor, archive), compression: compression)
         }
         let config = try verified(manifest.config, archive, limit: ImageConfig.maximumBytes)
         return ArchivedImage(
-            references: try reference(top, archive).map { [$0] } ?? [], manifestDigest: try Digest(top.digest), config: config, layers: layers)
+            references: try reference(top, archive).map { [$0] } ?? [], manifestDigest: try Digest(top.digest), config: config,
+            layers: layers)
     }
 
     /// A full name if the archive has one; a mere tag is combined with the archive's file name.
@@ -59,7 +61,9 @@ enum OCILayout: ImageFormat {
         let what = "\(archive.path): blob \(descriptor.digest)"
         let bytes = try blob(descriptor, archive).contents(limit: limit, what: what)
         let found = Digest(of: bytes)
-        guard found == (try Digest(descriptor.digest)) else { throw SwiftletError(.dataLoss, "\(what): the content has the digest \(found)") }
+        guard found == (try Digest(descriptor.digest)) else {
+            throw SwiftletError(.dataLoss, "\(what): the content has the digest \(found)")
+        }
         return bytes
     }
 

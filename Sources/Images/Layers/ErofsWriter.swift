@@ -24,7 +24,9 @@ final class ErofsWriter {
     /// Stores the data that `read` delivers. `size` must be exactly what comes.
     ///
     /// - Parameter xattrs: the file's extended attributes, which share the inode's block with the tail.
-    func store(size: UInt64, xattrs: [ExtendedAttribute], read: ((UnsafeRawBufferPointer) throws -> Void) throws -> Void) throws -> FileExtent {
+    func store(
+        size: UInt64, xattrs: [ExtendedAttribute], read: ((UnsafeRawBufferPointer) throws -> Void) throws -> Void
+    ) throws -> FileExtent {
         var extent = FileExtent(size: size, firstBlock: nextBlock, tail: [])
         let tailSize = Int(size % UInt64(Self.blockSize))
         let head = ErofsInode.size + ErofsXattrs.size(xattrs)

@@ -54,7 +54,8 @@ struct LayerConverter: Sendable {
         while let entry = try tar.next() {
             entries += 1
             guard entries <= limits.entries else {
-                throw SwiftletError(.resourceExhausted, "entry \(entry.displayPath): more than the \(limits.entries) entries a layer may have")
+                throw SwiftletError(
+                    .resourceExhausted, "entry \(entry.displayPath): more than the \(limits.entries) entries a layer may have")
             }
             try tree.add(entry) { xattrs in
                 try writer.store(size: entry.size, xattrs: xattrs, read: tar.readData)

@@ -26,7 +26,8 @@ final class LayerNode {
     var position: UInt64 = 0
     var isPlaced = false
 
-    init(content: Content, mode: UInt16, uid: UInt32 = 0, gid: UInt32 = 0, mtime: Int64 = 0, mtimeNanoseconds: UInt32 = 0,
+    init(
+        content: Content, mode: UInt16, uid: UInt32 = 0, gid: UInt32 = 0, mtime: Int64 = 0, mtimeNanoseconds: UInt32 = 0,
         xattrs: [ExtendedAttribute] = []
     ) {
         self.content = content

@@ -176,7 +176,8 @@ struct LayerTree {
         guard size <= Self.maximumXattrBytes else { throw rejected(entry, "has \(size) bytes of extended attributes") }
         xattrBytes += size
         guard xattrBytes <= limits.xattrBytes else {
-            throw SwiftletError(.resourceExhausted, "entry \(entry.displayPath): the layer's extended attributes exceed \(limits.xattrBytes) bytes")
+            throw SwiftletError(
+                .resourceExhausted, "entry \(entry.displayPath): the layer's extended attributes exceed \(limits.xattrBytes) bytes")
         }
     }
 

@@ -112,7 +112,8 @@ public struct ImageConfig: Codable, Sendable, Equatable {
                 "image \(what) is for \(config.os)/\(config.architecture); this machine runs \(platform.os)/\(platform.architecture)")
         }
         guard config.diffIDs.count <= ManifestDocument.maximumLayers else {
-            throw SwiftletError(.invalidArgument, "image \(what): \(config.diffIDs.count) layers, at most \(ManifestDocument.maximumLayers) can be stacked")
+            throw SwiftletError(
+                .invalidArgument, "image \(what): \(config.diffIDs.count) layers, at most \(ManifestDocument.maximumLayers) can be stacked")
         }
         for diffID in config.diffIDs { _ = try Digest(diffID) }
         return config

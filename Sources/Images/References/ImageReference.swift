@@ -56,7 +56,8 @@ public struct ImageReference: Sendable, Hashable, CustomStringConvertible {
         if let colon = rest.lastIndex(of: ":"), !rest[colon...].contains("/") {
             let candidate = rest[rest.index(after: colon)...]
             guard Self.isTag(candidate) else {
-                throw invalid("tag \"\(candidate.prefix(140))\" must be 1 to \(Self.maximumTagLength) of [A-Za-z0-9_.-] and not begin with . or -")
+                throw invalid(
+                    "tag \"\(candidate.prefix(140))\" must be 1 to \(Self.maximumTagLength) of [A-Za-z0-9_.-] and not begin with . or -")
             }
             tag = String(candidate)
             rest = rest[..<colon]

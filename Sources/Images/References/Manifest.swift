@@ -102,7 +102,8 @@ enum ManifestDocument: Sendable {
             throw SwiftletError(.dataLoss, "manifest of \(what): not a JSON document of an image", cause: error)
         }
         if shape.schemaVersion == 1 {
-            throw SwiftletError(.unimplemented, "manifest of \(what): Docker schema 1 is not supported; push the image again with a current tool")
+            throw SwiftletError(
+                .unimplemented, "manifest of \(what): Docker schema 1 is not supported; push the image again with a current tool")
         }
         let declared = shape.mediaType ?? contentType.flatMap { MediaType.manifests.contains($0) ? $0 : nil }
         let isIndex = declared.map { $0 == MediaType.ociIndex || $0 == MediaType.dockerList } ?? (shape.manifests != nil)
@@ -113,7 +114,9 @@ enum ManifestDocument: Sendable {
             throw SwiftletError(.dataLoss, "manifest of \(what): it is neither a manifest nor an index")
         }
         do {
-            self = isIndex ? .index(try decoder.decode(ManifestIndex.self, from: bytes)) : .manifest(try decoder.decode(Manifest.self, from: bytes))
+            self =
+                isIndex
+                ? .index(try decoder.decode(ManifestIndex.self, from: bytes)) : .manifest(try decoder.decode(Manifest.self, from: bytes))
         } catch {
             throw SwiftletError(.dataLoss, "manifest of \(what): fields of an image are missing", cause: error)
         }
@@ -138,9 +141,10 @@ struct Platform: Sendable, Equatable {
         let images = index.manifests.filter { $0.mediaType.map(MediaType.manifests.contains) ?? true }
         if let match = images.first(where: { $0.platform?.os == os && $0.platform?.architecture == architecture }) { return match }
         if images.count == 1, images[0].platform == nil { return images[0] }
-        let offered = images.compactMap(\.platform).prefix(20).map { "\($0.os)/\($0.architecture)" }
+        let platforms = images.compactMap(\.platform).prefix(20).map { "\($0.os)/\($0.architecture)" }
+        let offered = platforms.isEmpty ? "nothing named" : platforms.joined(separator: ", ")
         throw SwiftletError(
             .failedPrecondition,
-            "image \(what): no manifest for \(os)/\(architecture); it is there for \(offered.isEmpty ? "nothing named" : offered.joined(separator: ", "))")
+            "image \(what): no manifest for \(os)/\(architecture); it is there for \(offered)")
     }
 }

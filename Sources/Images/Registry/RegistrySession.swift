@@ -134,19 +134,26 @@ actor RegistrySession {
             request.headers.add(name: "content-type", value: "application/x-www-form-urlencoded")
             request.body = .bytes(Array((form.percentEncodedQuery ?? "").replacing("+", with: "%2B").utf8))
         } else {
-            components.queryItems = (components.queryItems ?? [])
+            components.queryItems =
+                (components.queryItems ?? [])
                 + [("service", service), ("scope", scope)].compactMap { name, value in value.map { URLQueryItem(name: name, value: $0) } }
             request = HTTPClientRequest(url: components.string ?? realm)
         }
-        let answer = try await execute(request, authorization: auth?.identityToken.isEmpty == false ? nil : auth?.basic, "\(step) from \(host)")
+        let answer = try await execute(
+            request, authorization: auth?.identityToken.isEmpty == false ? nil : auth?.basic, "\(step) from \(host)")
         guard answer.status == .ok else { throw try await Self.failure(answer, "\(step) from \(host)") }
         struct Token: Decodable {
             var token: String?
-            var access_token: String?
+            var accessToken: String?
+
+            enum CodingKeys: String, CodingKey {
+                case token
+                case accessToken = "access_token"
+            }
         }
         let bytes = try await Self.collect(answer, limit: Self.maximumAnswerBytes, step: step)
         let decoded = try? JSONDecoder().decode(Token.self, from: bytes)
-        guard let token = decoded?.token ?? decoded?.access_token, token.utf8.allSatisfy({ $0 > 32 && $0 < 127 }) else {
+        guard let token = decoded?.token ?? decoded?.accessToken, token.utf8.allSatisfy({ $0 > 32 && $0 < 127 }) else {
             throw SwiftletError(.unauthenticated, "\(step): the token server at \(host) gave no token")
         }
         return token

@@ -10,7 +10,9 @@ struct BlockingWork: Sendable {
     }
 
     /// Runs `body` on a thread of its own. `isCancelled`, handed to it, turns true when the calling task is cancelled.
-    func run<Value: Sendable>(_ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Value) async throws -> Value {
+    func run<Value: Sendable>(
+        _ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Value
+    ) async throws -> Value {
         let cancelled = CancellationFlag()
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
@@ -30,4 +32,10 @@ private final class CancellationFlag: Sendable {
     var isSet: Bool { value.load(ordering: .relaxed) }
 
     func set() { value.store(true, ordering: .relaxed) }
+}
+
+/// Runs `body` to its end, whatever becomes of the caller: what has begun to change disk and database must not stop half-way,
+/// and cleaning up must not be skipped because the work was cancelled.
+func uncancelled<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
+    try await Task { try await body() }.value
 }

@@ -38,7 +38,8 @@ extension ImageStore {
     private func take(_ archived: ArchivedImage, named reference: ImageReference?, archive: String) async throws -> Image {
         let config = try ImageConfig.decode(archived.config, what: archive, platform: .machine)
         guard config.diffIDs.count == archived.layers.count, !config.diffIDs.isEmpty else {
-            throw SwiftletError(.dataLoss, "\(archived.layers.count) layers where the configuration has \(config.diffIDs.count); one at least is needed")
+            throw SwiftletError(
+                .dataLoss, "\(archived.layers.count) layers where the configuration has \(config.diffIDs.count); one at least is needed")
         }
         layers.holds.take(config.diffIDs)
         do {
@@ -64,7 +65,7 @@ extension ImageStore {
             return image
         } catch {
             layers.holds.release(config.diffIDs)
-            try? await layers.collect()
+            await collectAfterFailure()
             throw error
         }
     }

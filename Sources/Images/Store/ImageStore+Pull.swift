@@ -34,13 +34,17 @@ extension ImageStore {
         let config = try ImageConfig.decode(configBytes, what: "\(reference)", platform: .machine)
         guard config.diffIDs.count == manifest.layers.count, !config.diffIDs.isEmpty else {
             throw SwiftletError(
-                .dataLoss, "the manifest has \(manifest.layers.count) layers, the configuration \(config.diffIDs.count); they must be as many, and one at least")
+                .dataLoss,
+                "\(manifest.layers.count) layers in the manifest, \(config.diffIDs.count) in the configuration; they must be as many"
+            )
         }
 
         layers.holds.take(config.diffIDs)
         do {
             try await withThrowingTaskGroup { group in
-                for (descriptor, diffID) in Dictionary(zip(config.diffIDs, manifest.layers), uniquingKeysWith: { first, _ in first }).map({ ($1, $0) }) {
+                for (descriptor, diffID) in Dictionary(zip(config.diffIDs, manifest.layers), uniquingKeysWith: { first, _ in first }).map({
+                    ($1, $0)
+                }) {
                     group.addTask { try await self.fetchLayer(descriptor, diffID: try Digest(diffID), session) }
                 }
                 try await group.waitForAll()
@@ -56,7 +60,7 @@ extension ImageStore {
         } catch {
             // Layers that did arrive have no image: give them up.
             layers.holds.release(config.diffIDs)
-            try? await layers.collect()
+            await collectAfterFailure()
             throw error
         }
     }
@@ -83,7 +87,9 @@ extension ImageStore {
     }
 
     /// Goes from an index to the manifest for this machine.
-    private func imageManifest(_ document: ManifestDocument, _ session: RegistrySession, _ reference: ImageReference) async throws -> Manifest {
+    private func imageManifest(
+        _ document: ManifestDocument, _ session: RegistrySession, _ reference: ImageReference
+    ) async throws -> Manifest {
         switch document {
         case .manifest(let manifest): return manifest
         case .index(let index):
@@ -92,9 +98,11 @@ extension ImageStore {
             let (bytes, contentType) = try await session.manifest(digest.description)
             let found = Digest(of: bytes)
             guard found == digest, bytes.count == descriptor.size else {
+                let what = "\(bytes.count) bytes with the digest \(found); the index announces \(descriptor.size) bytes"
                 throw SwiftletError(
                     .dataLoss,
-                    "manifest \(digest) from \(session.endpoint.host): \(bytes.count) bytes with the digest \(found); the index announces \(descriptor.size) bytes")
+                    "manifest \(digest) from \(session.endpoint.host): \(what)"
+                )
             }
             guard case .manifest(let manifest) = try ManifestDocument(bytes, contentType: contentType, what: "\(reference)") else {
                 throw SwiftletError(.unimplemented, "manifest \(digest): an index within an index is not supported")

@@ -117,7 +117,9 @@ public final class ImageStore: Sendable {
     // MARK: Inside
 
     func find(_ reference: String) async throws -> StoredImage? {
-        if reference.hasPrefix("sha256:") || reference.utf8.count == 64, let id = try? Digest(reference.hasPrefix("sha256:") ? reference : "sha256:\(reference)") {
+        if reference.hasPrefix("sha256:") || reference.utf8.count == 64,
+            let id = try? Digest(reference.hasPrefix("sha256:") ? reference : "sha256:\(reference)")
+        {
             return try await database.image(id: id.description)
         }
         let parsed = Result { try ImageReference(reference) }
@@ -143,6 +145,13 @@ public final class ImageStore: Sendable {
             id: stored.record.id, repoTags: stored.names.filter { !$0.isDigest }.map(\.name),
             repoDigests: stored.names.filter(\.isDigest).map(\.name), size: UInt64(stored.record.size), user: ImageUser(config.user),
             config: config, pinned: stored.record.pinned || stored.names.contains { pinned.contains($0.name) })
+    }
+
+    /// Gives up layers that arrived for an image that did not. What fails here is collected with the next removal or start.
+    func collectAfterFailure() async {
+        do { try await layers.collect() } catch {
+            logger.warning("layers of a failed pull could not be deleted yet", metadata: ["error": "\(error)"])
+        }
     }
 
     /// Records an image whose layers are all in place and held.

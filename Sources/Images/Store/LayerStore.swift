@@ -83,9 +83,11 @@ struct LayerStore: Sendable {
                 diffID: diffID.description, filesystem: LayerConverter.filesystem, sizeBytes: Int64(result.sizeBytes),
                 entries: Int64(result.entries))
             let final = path(of: record)
-            try await database.addLayer(record) {
-                guard rename(temporary, final) == 0 else { throw SwiftletError.system("\(name): rename to \(final)") }
-                try syncDirectory()
+            try await uncancelled {
+                try await database.addLayer(record) {
+                    guard rename(temporary, final) == 0 else { throw SwiftletError.system("\(name): rename to \(final)") }
+                    try syncDirectory()
+                }
             }
         } catch {
             unlink(temporary)
@@ -93,10 +95,12 @@ struct LayerStore: Sendable {
         }
     }
 
-    /// Deletes what no image needs.
+    /// Deletes what no image needs. Not stopped by cancellation.
     func collect() async throws {
-        try await database.collectImages(isHeld: holds.contains) { layer in
-            guard unlink(path(of: layer)) == 0 || errno == ENOENT else { throw SwiftletError.system("delete \(path(of: layer))") }
+        try await uncancelled {
+            try await database.collectImages(isHeld: holds.contains) { layer in
+                guard unlink(path(of: layer)) == 0 || errno == ENOENT else { throw SwiftletError.system("delete \(path(of: layer))") }
+            }
         }
     }
 
