@@ -25,7 +25,7 @@ build: ## build the programs into .build/release
 	swift build -c $(CONFIG) --product swiftlet
 	swift build -c $(CONFIG) --product swiftlet-vsockd
 
-guest: $(GUEST)/.built ## build the agent and the guest's kernel and initramfs into .build/guest
+guest: $(GUEST)/.built $(GUEST)/samples.tar ## build the agent, the guest's kernel and initramfs and the sample image into .build/guest
 
 # One static binary with nothing to load: it is PID 1 of a guest that holds no library.
 $(AGENT): Package.swift $(agent_sources)
@@ -35,6 +35,9 @@ $(AGENT): Package.swift $(agent_sources)
 $(GUEST)/.built: $(AGENT) $(guest_sources)
 	images/guest/build $(GUEST) $(AGENT)
 	@touch $@
+
+$(GUEST)/samples.tar: images/samples/build
+	images/samples/build $(GUEST)
 
 demo: setup build guest ## run a pod in a virtual machine, from a local image, and show its log
 	scripts/demo
@@ -54,7 +57,7 @@ system-test: guest ## run the tests that boot virtual machines, under emulation 
 bench: build guest ## measure against containerd with runc; the table goes to docs/performance.md
 	scripts/setup --test
 	swift build -c release --product swiftlet-bench
-	.build/release/swiftlet-bench --guest $(GUEST) --output docs/performance.md
+	scripts/bench --output docs/performance.md
 
 lint: ## check format and style
 	$(swift_files) | xargs -0 swift format lint --strict

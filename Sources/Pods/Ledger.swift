@@ -47,14 +47,14 @@ public struct Ledger: Sendable {
     /// Writes the resource down, then acquires it. The entry stays when `body` throws: the release is idempotent
     /// and finds out what there is to undo.
     func acquire<Document: Encodable & Sendable, Value: Sendable>(
-        _ kind: ResourceKind, _ name: String, _ document: Document, _ body: () async throws -> Value
+        _ kind: ResourceKind, _ name: String, _ document: Document, _ body: @Sendable () async throws -> Value
     ) async throws -> Value {
         try await note(kind, name, document)
         return try await body()
     }
 
     /// Acquires a resource whose name says all that its release needs.
-    func acquire<Value: Sendable>(_ kind: ResourceKind, _ name: String, _ body: () async throws -> Value) async throws -> Value {
+    func acquire<Value: Sendable>(_ kind: ResourceKind, _ name: String, _ body: @Sendable () async throws -> Value) async throws -> Value {
         try await acquire(kind, name, [String: String](), body)
     }
 

@@ -25,7 +25,8 @@ extension Pod {
         containers[id] = container
         do {
             container.log = try openLog(container)
-            try await container.ledger.acquire(.imageLease, id) { try await context.images.lease(imageID: image.id, holder: id) }
+            let images = context.images
+            try await container.ledger.acquire(.imageLease, id) { try await images.lease(imageID: image.id, holder: id) }
             try await withDeadline(context.deadlines.guestAnswer, "create container \(spec.metadata.name)") {
                 try await machine.createContainer(id, plan)
             }
@@ -170,8 +171,9 @@ extension Pod {
     }
 
     private func exits(_ container: Container, within limit: Duration) async -> Bool {
+        let id = container.id
         do {
-            try await withDeadline(limit, "exit") { await self.waitForRecordedExit(container.id) }
+            try await withDeadline(limit, "exit") { await self.waitForRecordedExit(id) }
             return true
         } catch {
             return !container.isRunning
