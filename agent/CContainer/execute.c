@@ -31,7 +31,9 @@ static void search(const struct cc_process *process, bool *denied) {
             memcpy(path, directory, used);
             path[used] = '/';
             memcpy(path + used + 1, name, length + 1);
-            try_path(process, path, denied);
+            // Looked at first: execve copies all arguments before it finds that there is no such file.
+            struct stat status;
+            if (stat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR)) try_path(process, path, denied);
         }
         entry += size;
         if (*entry == 0) return;
