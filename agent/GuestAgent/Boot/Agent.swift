@@ -3,6 +3,7 @@ import CLinux
 import Errors
 import Glibc
 import Linux
+import Synchronization
 
 /// The agent's servers, joined to the surroundings that they run in.
 final class Agent: Sendable {
@@ -35,17 +36,18 @@ final class Agent: Sendable {
 /// The guest that an agent is PID 1 of.
 final class Guest: Sendable {
     /// Nanoseconds of CLOCK_BOOTTIME at the kernel's hand-over.
-    let started: UInt64
-    /// When ``Agent/listen()`` is about to return.
-    let listening: UInt64
+    private let started: UInt64
+    private let listening = Atomic<UInt64>(0)
     /// Opened when the modules and mounts are there that sandboxes need.
     private let booted: Latch
 
-    init(started: UInt64, listening: UInt64, booted: Latch) {
+    init(started: UInt64, booted: Latch) {
         self.started = started
-        self.listening = listening
         self.booted = booted
     }
+
+    /// Called when the host can connect.
+    func isListening() { listening.store(Clock.sinceBoot, ordering: .relaxed) }
 
     var surroundings: AgentService.Surroundings {
         AgentService.Surroundings(
@@ -68,7 +70,7 @@ final class Guest: Sendable {
             $0.version = Agent.version
             $0.kernelRelease = withUnsafeBytes(of: system.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
             $0.startedSinceBootNs = started
-            $0.listeningSinceBootNs = listening
+            $0.listeningSinceBootNs = listening.load(ordering: .relaxed)
             $0.memoryBytes = UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
             $0.cpus = UInt32(max(0, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
         }
