@@ -1,0 +1,69 @@
+import ArgumentParser
+
+/// What is measured: the two runtimes, and the machine without any runtime.
+enum Subject: String, CaseIterable, ExpressibleByArgument {
+    case swiftlet
+    case containerd
+    case qemu
+}
+
+/// What is timed.
+enum Operation: String, CaseIterable {
+    case runPodSandbox = "RunPodSandbox, cold"
+    case createContainer = "CreateContainer"
+    case startContainer = "StartContainer"
+    case execSync = "ExecSync(true)"
+    case listFew = "ListContainers, few"
+    case listMany = "ListContainers, many"
+    case stopPodSandbox = "StopPodSandbox"
+    /// From the start of the QEMU process to the agent's first answer.
+    case boot = "raw QEMU to the agent's answer"
+}
+
+/// Memory of a runtime with and without pods, in bytes.
+struct MemoryFigures {
+    /// Resident sizes of the daemon's processes.
+    var daemonIdle: UInt64 = 0
+    var daemonWithPods: UInt64 = 0
+    /// Resident sizes of the runtime's helpers (containerd's shims), with pods.
+    var helpers: UInt64 = 0
+    /// Proportional set sizes of all processes that run for pods, divided by the number of pods.
+    var perPod: UInt64 = 0
+    /// Of that, shared memory: the RAM that guests have touched.
+    var sharedMemoryPerPod: UInt64 = 0
+    var pods = 0
+}
+
+/// Everything one run of the benchmark found out.
+struct Measurements {
+    private struct Key: Hashable {
+        var subject: Subject
+        var operation: Operation
+    }
+
+    private var samples: [Key: Samples] = [:]
+    var memory: [Subject: MemoryFigures] = [:]
+    /// Name and version as each runtime answers Version.
+    var versions: [Subject: String] = [:]
+    /// How many containers there were when lists were timed.
+    var fewContainers = 0
+    var manyContainers = 0
+
+    subscript(_ subject: Subject, _ operation: Operation) -> Samples? {
+        samples[Key(subject: subject, operation: operation)]
+    }
+
+    mutating func add(_ subject: Subject, _ operation: Operation, _ value: Duration) {
+        samples[Key(subject: subject, operation: operation), default: Samples()].add(value)
+    }
+
+    mutating func add(_ subject: Subject, _ times: [(Operation, Duration)]) {
+        for (operation, value) in times { add(subject, operation, value) }
+    }
+
+    /// How many times longer the first takes than the second at the median; nil when one was not measured.
+    func ratio(_ subject: Subject, _ operation: Operation, to other: Subject, _ otherOperation: Operation? = nil) -> Double? {
+        guard let first = self[subject, operation], let second = self[other, otherOperation ?? operation] else { return nil }
+        return first.p50.milliseconds / second.p50.milliseconds
+    }
+}

@@ -1,0 +1,57 @@
+import Foundation
+
+/// What a process holds of the host's memory, in bytes, from /proc/PID/smaps_rollup (proc(5)).
+struct ProcessMemory {
+    /// Resident pages, shared ones counted in full.
+    var resident: UInt64 = 0
+    /// Resident pages, each shared one divided by the number of processes that map it.
+    var proportional: UInt64 = 0
+    /// Of `proportional`, shared memory: a machine's RAM is a memfd.
+    var sharedMemory: UInt64 = 0
+
+    /// Nil when the process is gone.
+    init?(pid: Int32) {
+        guard let text = try? String(contentsOfFile: "/proc/\(pid)/smaps_rollup", encoding: .utf8) else { return nil }
+        for line in text.split(separator: "\n") {
+            let fields = line.split(separator: " ")
+            guard fields.count == 3, let kibibytes = UInt64(fields[1]) else { continue }
+            switch fields[0] {
+            case "Rss:": resident = kibibytes << 10
+            case "Pss:": proportional = kibibytes << 10
+            case "Pss_Shmem:": sharedMemory = kibibytes << 10
+            default: break
+            }
+        }
+    }
+}
+
+/// Which of a runtime's processes are its daemon; all others are there for pods.
+struct ProcessRoles: Sendable {
+    var daemon: String
+    /// Programs among the pods' processes whose resident size counts as the runtime's own; nil where there are none.
+    var helper: String?
+}
+
+extension MemoryFigures {
+    /// Resident bytes of the daemon.
+    static func daemon(_ roles: ProcessRoles, _ directories: [String]) -> UInt64 {
+        sum(ProcessTree.now().processes(of: directories).filter { $0.program == roles.daemon }).resident
+    }
+
+    /// Looks at everything that runs below the directories while there are `pods` pods.
+    mutating func measure(_ roles: ProcessRoles, _ directories: [String], pods: Int) {
+        let all = ProcessTree.now().processes(of: directories)
+        self.pods = pods
+        daemonWithPods = Self.sum(all.filter { $0.program == roles.daemon }).resident
+        helpers = Self.sum(all.filter { $0.program == roles.helper }).resident
+        let others = Self.sum(all.filter { $0.program != roles.daemon })
+        perPod = others.proportional / UInt64(max(pods, 1))
+        sharedMemoryPerPod = others.sharedMemory / UInt64(max(pods, 1))
+    }
+
+    private static func sum(_ processes: [ProcessTree.Entry]) -> (resident: UInt64, proportional: UInt64, sharedMemory: UInt64) {
+        processes.compactMap { ProcessMemory(pid: $0.identity.pid) }.reduce((0, 0, 0)) {
+            ($0.0 + $1.resident, $0.1 + $1.proportional, $0.2 + $1.sharedMemory)
+        }
+    }
+}

@@ -1,0 +1,101 @@
+import AgentProtocol
+import Errors
+import Foundation
+import Glibc
+import Linux
+import MicroVM
+
+/// What all machines of the benchmark have in common.
+struct MachineShape: Sendable {
+    var accelerator: Accelerator
+    /// MiB of RAM.
+    var memory = 256
+}
+
+/// A pod's machine without the pod: QEMU started directly, with the devices that libvirt would give it.
+struct RawMachine: Sendable {
+    let workspace: Workspace
+    let vsockBackend: VsockBackend
+    let guest: GuestFiles
+    let machine: MachineShape
+
+    private var directory: String { workspace.run + "/qemu" }
+    private var vhostSocket: String { directory + "/vhost" }
+    private var hostSocket: String { directory + "/vsock" }
+    private var console: String { directory + "/console.log" }
+    private var disk: String { workspace.root + "/qemu.img" }
+
+    private static let limit = Duration.seconds(120)
+
+    /// Boots a machine, waits for its agent's first answer, and ends it.
+    ///
+    /// - Parameter number: makes the tap's name, which the last machine may still hold for a moment.
+    /// - Returns: the time from the start of the QEMU process to the answer.
+    func boot(number: Int) async throws -> Duration {
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        try makeDisk()
+        let backend = try await vsockBackend.start(
+            vhostSocket: vhostSocket, hostSocket: hostSocket, cid: 3, log: directory + "/vsockd.log")
+        let result: Result<Duration, any Error>
+        do { result = .success(try await bootAndEnd(tap: "sw-raw-\(number)")) } catch { result = .failure(error) }
+        try await vsockBackend.stop(hostSocket: hostSocket, process: backend)
+        return try result.get()
+    }
+
+    private func bootAndEnd(tap: String) async throws -> Duration {
+        let start = ContinuousClock.now
+        let process = try BenchProcess("/usr/bin/qemu-system-x86_64", arguments(tap: tap), log: directory + "/qemu.log")
+        let (identity, address) = (process.identity, VsockAddress.unixProxy(path: hostSocket))
+        do {
+            return try await withThrowingTaskGroup(of: Duration?.self) { group in
+                group.addTask {
+                    let client = try await AgentClient.connect(to: address, deadline: .now + Self.limit)
+                    defer { withExtendedLifetime(client) {} }
+                    return ContinuousClock.now - start
+                }
+                group.addTask {
+                    try await OwnThread.run { _ = identity.waitForExit(Self.limit) }
+                    return nil
+                }
+                // The second task ends with the process.
+                defer { identity.kill() }
+                guard let time = try await group.next() ?? nil else { throw SwiftletError(.unavailable, "QEMU ended") }
+                return time
+            }
+        } catch {
+            let said = (try? String(contentsOfFile: console, encoding: .utf8)) ?? ""
+            throw SwiftletError.wrap(error, "boot raw QEMU (it said: \(process.said); console: \(said.suffix(1000)))")
+        }
+    }
+
+    /// Sparse, as large as a pod's scratch disk.
+    private func makeDisk() throws {
+        guard FileManager.default.createFile(atPath: disk, contents: nil), truncate(disk, 10 << 30) == 0 else {
+            throw SwiftletError(.internal, "making \(disk): \(String(cString: strerror(errno)))")
+        }
+    }
+
+    private func arguments(tap: String) -> [String] {
+        let accelerator = machine.accelerator == .kvm ? ["-accel", "kvm", "-cpu", "host"] : ["-accel", "tcg,tb-size=32", "-cpu", "max"]
+        let ports = (1...8).flatMap { ["-device", "pcie-root-port,id=pci.\($0),bus=pcie.0,port=\($0),chassis=\($0)"] }
+        let devices = [
+            "virtio-scsi-pci,id=scsi0,bus=pci.1", "scsi-hd,bus=scsi0.0,drive=disk0,serial=scratch",
+            "virtio-net-pci,netdev=net0,bus=pci.2,romfile=", "virtio-rng-pci,rng=rng0,bus=pci.3",
+            "virtio-balloon-pci,bus=pci.4,deflate-on-oom=on,free-page-reporting=on",
+            #"{"driver":"vhost-user-vsock-pci","chardev":"vu0","id":"uvsock0","bus":"pci.5"}"#,
+        ].flatMap { ["-device", $0] }
+        return ["-machine", "q35,usb=off,hpet=off,dump-guest-core=off,memory-backend=ram"] + accelerator
+            + [
+                "-m", "\(machine.memory)", "-object", "memory-backend-memfd,id=ram,share=on,size=\(machine.memory)M", "-smp", "1",
+                "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-rtc", "base=utc",
+                "-kernel", guest.kernel, "-initrd", guest.initramfs,
+                "-append", GuestKernelArguments.standard.joined(separator: " "),
+                "-serial", "file:\(console)",
+                "-drive", "file=\(disk),format=raw,if=none,id=disk0,cache=unsafe,discard=unmap",
+                "-netdev", "tap,id=net0,ifname=\(tap),script=no,downscript=no",
+                "-object", "rng-random,id=rng0,filename=/dev/urandom",
+                "-chardev", "socket,id=vu0,path=\(vhostSocket)",
+            ] + ports + devices
+    }
+}

@@ -1,0 +1,113 @@
+import MicroVM
+
+/// The page that a run writes.
+struct Report {
+    let results: Measurements
+    let plan: BenchmarkPlan
+    let machine: MachineShape
+    let surroundings: Surroundings
+    let sizes: GuestSizes
+    /// As it was typed.
+    let command: String
+
+    var markdown: String {
+        [
+            "# Performance\n",
+            "One run of `make bench`, which replaces this page. Ratios say more than times: \(emulation)\n",
+            "## Targets\n", targets, "## Calls\n", calls, "## Cold start\n", coldStart, "## Memory\n", memory, "## The guest\n", guest,
+            "## How it was measured\n", method,
+        ].joined(separator: "\n")
+    }
+
+    private var emulation: String {
+        machine.accelerator == .kvm
+            ? "the guests ran under KVM on the machine below."
+            : "the guests are emulated (TCG) on the machine below,\nwhich has no KVM that works, and containerd's containers run "
+                + "natively there. Under KVM a guest is several times faster."
+    }
+
+    private var targets: String {
+        var table = Table(["target", "measured", "verdict"])
+        for target in Target.all(results) { table.add(target.promise, target.measured, target.verdict) }
+        return table.markdown
+    }
+
+    private var calls: String {
+        var table = Table(["ms", "swiftlet p50", "p90", "n", "containerd p50", "p90", "n", "ratio of p50"])
+        for operation in Operation.allCases where operation != .boot {
+            let (swiftlet, containerd) = (results[.swiftlet, operation], results[.containerd, operation])
+            guard swiftlet != nil || containerd != nil else { continue }
+            table.add(
+                name(operation), Figures.milliseconds(swiftlet?.p50), Figures.milliseconds(swiftlet?.p90), count(swiftlet),
+                Figures.milliseconds(containerd?.p50), Figures.milliseconds(containerd?.p90), count(containerd),
+                Figures.ratio(results.ratio(.swiftlet, operation, to: .containerd)))
+        }
+        return table.markdown
+    }
+
+    private func name(_ operation: Operation) -> String {
+        switch operation {
+        case .listFew: "ListContainers of \(results.fewContainers)"
+        case .listMany: "ListContainers of \(results.manyContainers)"
+        default: operation.rawValue
+        }
+    }
+
+    private var coldStart: String {
+        var table = Table(["ms", "p50", "p90", "n", "ratio of p50"])
+        let (raw, pod) = (results[.qemu, .boot], results[.swiftlet, .runPodSandbox])
+        table.add(Operation.boot.rawValue, Figures.milliseconds(raw?.p50), Figures.milliseconds(raw?.p90), count(raw), Figures.ratio(1))
+        table.add(
+            "RunPodSandbox, cold", Figures.milliseconds(pod?.p50), Figures.milliseconds(pod?.p90), count(pod),
+            Figures.ratio(results.ratio(.swiftlet, .runPodSandbox, to: .qemu, .boot)))
+        return table.markdown
+    }
+
+    private var memory: String {
+        var table = Table(["MiB", "swiftlet", "containerd"])
+        let (swiftlet, containerd) = (results.memory[.swiftlet], results.memory[.containerd])
+        func add(_ what: String, _ figure: (MemoryFigures) -> UInt64?) {
+            table.add(what, Figures.mebibytes(swiftlet.flatMap(figure)), Figures.mebibytes(containerd.flatMap(figure)))
+        }
+        add("daemon, RSS, no pods yet") { $0.daemonIdle }
+        if let pods = (swiftlet ?? containerd)?.pods, pods > 0 {
+            add("daemon, RSS, \(pods) pods") { $0.daemonWithPods }
+            add("shims, sum of RSS, \(pods) pods") { $0.helpers > 0 ? $0.helpers : nil }
+            add("one pod, PSS") { $0.perPod }
+            add("one pod, PSS beyond guest RAM") { $0.perPod - $0.sharedMemoryPerPod }
+        }
+        return table.markdown
+            + """
+
+            A pod is QEMU and swiftlet-vsockd, or a shim with its sandbox and container processes. Guest RAM (\(machine.memory) MiB) counts as
+            far as the guest has touched it. swiftletd is two processes here: the daemon, and the reaper of the libvirt inside it.
+
+            """
+    }
+
+    private var guest: String {
+        var table = Table(["MiB", "size"])
+        table.add("swiftlet-agent", Figures.mebibytes(sizes.agent))
+        table.add("initramfs, with the agent", Figures.mebibytes(sizes.initramfs))
+        table.add("kernel", Figures.mebibytes(sizes.kernel))
+        return table.markdown
+    }
+
+    private var method: String {
+        let versions = (Subject.allCases.compactMap { results.versions[$0] } + surroundings.versions).joined(separator: "; ")
+        return """
+            - Date: \(surroundings.date). Command: `\(command)`.
+            - Machine: \(surroundings.machine); \(surroundings.host); load average at the start \(surroundings.load).
+            - Versions: \(versions).
+            - Both daemons run side by side in one network namespace with one CNI configuration (bridge, host-local, portmap) and one image.
+              One client, on Swiftlet's own gRPC module, asks both for the same pods: one container that sleeps, a log, a kubelet's labels.
+            - The subjects take turns: \(plan.rounds) rounds count, \(plan.warmUpRounds) before them do not. A round is one pod of each runtime from
+              RunPodSandbox to RemovePodSandbox, with \(plan.execs) ExecSyncs, and one raw QEMU. Percentiles are nearest-rank.
+            - Raw QEMU has the pods' kernel, initramfs, RAM, vhost-user vsock and devices on q35; no libvirt, network set-up or sandbox call.
+            - Lists are of containers that do not run: made by CreateContainer in containerd, as copies of a record in swiftletd's database.
+
+            """
+    }
+
+    private func count(_ samples: Samples?) -> String { samples.map { "\($0.count)" } ?? Figures.missing }
+}

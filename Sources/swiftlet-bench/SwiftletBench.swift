@@ -1,0 +1,117 @@
+import ArgumentParser
+import Errors
+import Foundation
+import Glibc
+import Logging
+import MicroVM
+
+extension AcceleratorProbe.Choice: ExpressibleByArgument {}
+
+/// Measures swiftletd against containerd with runc, and against QEMU without a runtime.
+@main
+struct SwiftletBench: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "swiftlet-bench",
+        abstract: "Measures swiftletd against containerd with runc, and against raw QEMU.",
+        discussion: "Needs root and namespaces of its own: start it by scripts/bench.")
+
+    @Option(help: "The directory with vmlinuz, initramfs.img and samples.tar.")
+    var guest: String
+
+    @Option(help: "The directory with swiftletd and swiftlet-vsockd; by default this program's own.")
+    var programs: String?
+
+    @Option(help: "The agent's binary, for its size.")
+    var agent = ".build-agent/release/swiftlet-agent"
+
+    @Option(help: "The Markdown file to write, beside stdout.")
+    var output: String?
+
+    @Option(help: "What to measure: swiftlet, containerd, qemu; by default all.")
+    var only: [Subject] = []
+
+    @Option(help: "auto boots a probe guest once; kvm; tcg.")
+    var accelerator = AcceleratorProbe.Choice.auto
+
+    @Option(help: "Pods of each runtime, and raw machines, to measure.")
+    var rounds = 12
+
+    @Option(help: "Rounds before those whose samples are dropped.")
+    var warmUp = 1
+
+    @Option(help: "ExecSyncs in each pod.")
+    var execs = 10
+
+    @Option(help: "ListContainers of each runtime at each size; 0: none.")
+    var lists = 50
+
+    @Option(help: "Containers in the long list.")
+    var containers = 1000
+
+    @Option(help: "Pods at once while memory is measured; 0: none.")
+    var pods = 10
+
+    func validate() throws {
+        guard rounds > 0, warmUp >= 0, execs > 0, lists >= 0, pods >= 0, containers >= 10 else {
+            throw ValidationError("Counts must be positive, and --containers at least 10.")
+        }
+    }
+
+    func run() async throws {
+        signal(SIGPIPE, SIG_IGN)
+        let workspace = Workspace()
+        do {
+            try Self.checkNamespaces()
+            let report = try await measure(workspace)
+            workspace.remove()
+            print(report, terminator: "")
+            if let output { try report.write(toFile: output, atomically: true, encoding: .utf8) }
+        } catch {
+            workspace.remove()
+            progress("\(error)")
+            throw ExitCode.failure
+        }
+    }
+
+    private func measure(_ workspace: Workspace) async throws -> String {
+        let files = try GuestFiles(directory: guest)
+        let surroundings = await Surroundings.now(guest: files)
+        try workspace.create()
+        var logger = Logger(label: "swiftlet-bench") { StreamLogHandler.standardError(label: $0) }
+        logger.logLevel = .warning
+        let verdict = await AcceleratorProbe(
+            choice: accelerator, kernel: files.kernel, cacheFile: workspace.root + "/accelerator.json"
+        ).verdict(logger: logger)
+        let machine = MachineShape(accelerator: verdict)
+        let programs = programs ?? Self.ownDirectory
+        let workload = Workload(logs: workspace.logs, cgroup: workspace.cgroup)
+        let plan = BenchmarkPlan(
+            subjects: Subject.allCases.filter { only.isEmpty || only.contains($0) }, rounds: rounds, warmUpRounds: warmUp, execs: execs,
+            lists: lists, manyContainers: containers, memoryPods: pods)
+        var benchmark = Benchmark(
+            plan: plan, workload: workload,
+            nodes: [
+                ContainerdNode(workspace: workspace, sampleArchive: files.samples, workload: workload),
+                SwiftletNode(workspace: workspace, programs: programs, guest: files, machine: machine, workload: workload),
+            ],
+            raw: RawMachine(
+                workspace: workspace, vsockBackend: VsockBackend(binary: programs + "/swiftlet-vsockd"), guest: files, machine: machine))
+        try await benchmark.run()
+        return Report(
+            results: benchmark.results, plan: plan, machine: machine, surroundings: surroundings,
+            sizes: GuestSizes(agent: agent, guest: files), command: CommandLine.arguments.joined(separator: " ")
+        ).markdown
+    }
+
+    /// Pods' addresses must never exist in the machine's own network, nor processes outlive the run.
+    private static func checkNamespaces() throws {
+        var (own, made) = (stat(), stat())
+        guard stat("/proc/self/ns/net", &own) == 0, stat("/run/netns/swiftlet-bench", &made) == 0, own.st_ino == made.st_ino, getppid() == 1
+        else { throw SwiftletError(.failedPrecondition, "the benchmark runs in namespaces of its own; use scripts/bench") }
+    }
+
+    private static var ownDirectory: String {
+        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+        return URL(fileURLWithPath: own).deletingLastPathComponent().path
+    }
+}

@@ -1,0 +1,134 @@
+import CRI
+import Errors
+import Foundation
+import MicroVM
+import State
+import Support
+
+/// swiftletd with a configuration and directories of the benchmark's own, and libvirt inside it.
+actor SwiftletNode: RuntimeNode {
+    nonisolated let subject = Subject.swiftlet
+    nonisolated let roles = ProcessRoles(daemon: "swiftletd", helper: nil)
+    private nonisolated let workspace: Workspace
+    private let programs: String
+    private let guest: GuestFiles
+    private let machine: MachineShape
+    private let workload: Workload
+    private(set) var daemon: CRIDaemon?
+    /// What is copied to make containers, and how many there are.
+    private var listed: (template: ContainerRecord, count: Int)?
+
+    init(workspace: Workspace, programs: String, guest: GuestFiles, machine: MachineShape, workload: Workload) {
+        self.workspace = workspace
+        self.programs = programs
+        self.guest = guest
+        self.machine = machine
+        self.workload = workload
+    }
+
+    private nonisolated var root: String { workspace.root + "/swiftlet" }
+    private nonisolated var run: String { workspace.run + "/swiftlet" }
+    nonisolated var directories: [String] { [root, run] }
+
+    func start() async throws {
+        for directory in directories {
+            try FileManager.default.createDirectory(
+                atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o711])
+        }
+        try configuration.write(toFile: root + "/swiftletd.toml", atomically: true, encoding: .utf8)
+        try await launch()
+        let archive = guest.samples
+        _ = try await cri.call(
+            OperatorRPC.loadImage,
+            .with {
+                $0.path = archive
+                $0.reference = Workload.image
+            })
+    }
+
+    /// Starts the daemon over the state that is there.
+    private func launch() async throws {
+        daemon = try await CRIDaemon(
+            programs + "/swiftletd", ["--config", root + "/swiftletd.toml"], endpoint: "unix://\(run)/swiftletd.sock",
+            log: root + "/swiftletd.log")
+    }
+
+    private var configuration: String {
+        """
+        endpoint = "unix://\(run)/swiftletd.sock"
+        root = "\(root)"
+        run = "\(run)"
+
+        [machine]
+        kernel = "\(guest.kernel)"
+        initramfs = "\(guest.initramfs)"
+        accelerator = "\(machine.accelerator.rawValue)"
+        vsock = "vhost-user"
+        libvirt = "embed"
+        default_memory_mib = \(machine.memory)
+        default_cpus = 1
+
+        [network]
+        cni_config_dir = "\(workspace.cniConfiguration)"
+        cni_plugin_dirs = ["\(workspace.cniPlugins)"]
+        """
+    }
+
+    // MARK: State for lists
+
+    /// Copies of a real container's record, put into the database while the daemon is down.
+    func hold(containers count: Int) async throws -> Int {
+        let (template, held) = try await template()
+        await daemon?.stop()
+        daemon = nil
+        let records = try (held..<count).map { try Self.copy($0, of: template) }
+        try await database().write { database in
+            for record in records { try record.insert(database) }
+        }
+        listed = (template, count)
+        try await launch()
+        return count
+    }
+
+    /// The record of a container that was created in a pod that has been stopped since: nothing runs for it.
+    private func template() async throws -> (ContainerRecord, count: Int) {
+        if let listed { return (listed.template, listed.count) }
+        let pod = try await workload.runPod("listed", on: cri)
+        let container = try await workload.createContainer("listed", in: pod, podName: "listed", on: cri)
+        let record = try await database().read { try ContainerRecord.fetchOne($0, key: container) }
+        guard let record else { throw SwiftletError(.internal, "swiftletd's database has no record of container \(container)") }
+        try await workload.stopPod(pod, on: cri)
+        return (record, 1)
+    }
+
+    private func database() throws -> StateDatabase {
+        try StateDatabase(path: root + "/state.sqlite")
+    }
+
+    private static func copy(_ number: Int, of template: ContainerRecord) throws -> ContainerRecord {
+        var record = template
+        record.id = String(template.id.dropLast(8)) + String(format: "%08x", number)
+        record.createdAt += Int64(number)
+        guard var document = try JSONSerialization.jsonObject(with: template.document) as? [String: Any],
+            var spec = document["spec"] as? [String: Any], var metadata = spec["metadata"] as? [String: Any]
+        else { throw SwiftletError(.internal, "container \(template.id): its record is not as expected") }
+        metadata["name"] = "listed-\(number)"
+        spec["metadata"] = metadata
+        document["spec"] = spec
+        record.document = try JSONSerialization.data(withJSONObject: document)
+        return record
+    }
+
+    // MARK: End
+
+    func destroy() async {
+        await stopPods()
+        let left = ProcessTree.now().processes(of: directories).map(\.identity)
+        await daemon?.stop()
+        daemon = nil
+        // Machines outlive the daemon.
+        await BenchProcess.end(left)
+        await endProcesses()
+        await unmount(below: directories)
+    }
+}
