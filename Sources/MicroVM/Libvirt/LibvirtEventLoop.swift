@@ -1,5 +1,6 @@
 import CLibvirt
 import Errors
+import Glibc
 import Linux
 
 /// libvirt's event loop: it reads the daemon's messages and keeps connections alive, on a thread that never ends.
@@ -15,6 +16,11 @@ enum LibvirtEventLoop {
 
     private static func launch() throws(SwiftletError) {
         clibvirt_silence_errors()
+        // The embedded driver would print a line for each machine with a device that libvirt does not know. What goes
+        // wrong comes back from the calls. The administrator's own choice stands.
+        setenv("LIBVIRT_DEBUG", "error", 0)
+        // libvirt's client writes to a socket whose other end may have died; by default that ends the process.
+        signal(SIGPIPE, SIG_IGN)
         guard virInitialize() == 0 else { throw .libvirt("initialising libvirt") }
         guard virEventRegisterDefaultImpl() == 0 else { throw .libvirt("registering libvirt's event loop") }
         // poll(2) without a descriptor or a timeout would never return to see the first of either.

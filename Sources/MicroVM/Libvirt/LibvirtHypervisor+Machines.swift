@@ -46,6 +46,7 @@ extension LibvirtHypervisor {
         let began = ContinuousClock.now
         defer { logger.debug("destruction of machine is over", metadata: ["uuid": "\(uuid)", "took": "\(began.duration(to: .now))"]) }
         let emulator = await OwnThread.answer { emulators.find(uuid: uuid, name: nil) } ?? process
+        let ran = emulator?.isAlive == true
         var failure: SwiftletError?
         do {
             try await destroyThroughLibvirt(uuid, step, configuration.destroyTimeout)
@@ -63,10 +64,12 @@ extension LibvirtHypervisor {
             }
             // libvirt needs a moment to see it, and keeps the name until then.
             try? await destroyThroughLibvirt(uuid, step, .seconds(2))
-            return
+            failure = nil
         }
         // Without libvirt and without a process in sight there is no machine, unless a start is still under way.
         if let failure, failure.code != .unavailable { throw failure }
+        // libvirtd tells nobody of a machine that ends while it is still finding its machines again after a restart.
+        if ran { report(.stopped(uuid, reason: "destroyed")) }
     }
 
     /// Succeeds when libvirt knows the domain no more.

@@ -74,6 +74,8 @@ public final class LibvirtHypervisor: Hypervisor {
 
     public func events() -> AsyncStream<DomainEvent> { hub.events() }
 
+    func report(_ event: DomainEvent) { hub.send(event) }
+
     public func close() async {
         await connection.close()
         hub.close()
@@ -81,6 +83,7 @@ public final class LibvirtHypervisor: Hypervisor {
 
     public func domains() async throws -> [DomainSummary] {
         let emulators = emulators
+        let haveProcesses = uri.hasPrefix("qemu")
         return try await perform("list domains", timeout: configuration.callTimeout) { connection, _ in
             var list: UnsafeMutablePointer<virDomainPtr?>?
             let count = virConnectListAllDomains(connection, &list, VIR_CONNECT_LIST_DOMAINS_ACTIVE.rawValue)
@@ -92,7 +95,10 @@ public final class LibvirtHypervisor: Hypervisor {
                 let domain = DomainPointer(pointer)
                 guard let uuid = domain.uuid else { return nil }
                 let name = domain.name
-                return DomainSummary(uuid: uuid, name: name, state: domain.state(), process: emulators.find(uuid: uuid, name: name))
+                let process = haveProcesses ? emulators.find(uuid: uuid, name: name) : nil
+                // For a moment after its restart libvirtd lists machines that ended without it.
+                guard process != nil || !haveProcesses else { return nil }
+                return DomainSummary(uuid: uuid, name: name, state: domain.state(), process: process)
             }
         }
     }
