@@ -43,7 +43,9 @@ actor ContainerdNode: RuntimeNode {
         try await ctr(["images", "import", "--base-name", "localhost/swiftlet", "--index-name", name, archive])
         let deadline = ContinuousClock.now + .seconds(30)
         while try await !cri.call(ImageRPC.imageStatus, .with { $0.image.image = name }).hasImage {
-            guard ContinuousClock.now < deadline else { throw SwiftletError(.deadlineExceeded, "containerd does not show the image \(name)") }
+            guard ContinuousClock.now < deadline else {
+                throw SwiftletError(.deadlineExceeded, "containerd does not show the image \(name)")
+            }
             try await Task.sleep(for: .milliseconds(50))
         }
     }

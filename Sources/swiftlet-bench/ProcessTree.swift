@@ -43,7 +43,8 @@ struct ProcessTree {
 
     /// Field 4 of /proc/PID/stat, counted from behind the program's name, which may hold anything (proc(5)).
     private static func parent(of pid: Int32) -> Int32? {
-        guard let line = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8), let end = line.lastIndex(of: ")") else { return nil }
+        guard let line = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8), let end = line.lastIndex(of: ")")
+        else { return nil }
         let fields = line[line.index(after: end)...].split(separator: " ")
         return fields.count > 1 ? Int32(fields[1]) : nil
     }
