@@ -56,7 +56,9 @@ struct EmbeddedDriverSystemTests {
             #expect(other != process)
             let domains = try await hypervisor.domains()
             #expect(Set(domains.map(\.name)) == ["swl-first", "swl-second"])
-            #expect(domains.first { $0.uuid == first.uuid } == DomainSummary(uuid: first.uuid, name: first.name, state: .running, process: process))
+            #expect(
+                domains.first { $0.uuid == first.uuid }
+                    == DomainSummary(uuid: first.uuid, name: first.name, state: .running, process: process))
 
             try expectConfined(process)
             for file in [room.kernel, room.initramfs, layer.path] {

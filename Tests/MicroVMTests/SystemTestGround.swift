@@ -49,7 +49,8 @@ final class MachineRoom: Sendable {
     init() throws {
         // Not below a private /tmp of the test's user: QEMU runs as its own user and must get through.
         directory = "/tmp/swiftlet-room-\(UUID().uuidString.prefix(8))"
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+        try FileManager.default.createDirectory(
+            atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
         kernel = "\(directory)/vmlinuz"
         initramfs = "\(directory)/initramfs"
         try FileManager.default.copyItem(atPath: "\(SystemTestGround.guest)/vmlinuz", toPath: kernel)
@@ -85,7 +86,8 @@ final class MachineRoom: Sendable {
     func waitForGreeting(_ spec: VMSpec) async throws {
         let began = ContinuousClock.now
         try await eventually("the guest of \(spec.name) greets") { console(spec).contains(SystemTestGround.greeting) }
-        SystemTestGround.logger.debug("the guest greets", metadata: ["after": "\(began.duration(to: .now))", "console": "\(console(spec))"])
+        SystemTestGround.logger.debug(
+            "the guest greets", metadata: ["after": "\(began.duration(to: .now))", "console": "\(console(spec))"])
     }
 
     /// Ends what a test may have left and removes the directory.

@@ -27,8 +27,8 @@ struct VsockBackendTests {
             #expect(process.isAlive)
             #expect(getsid(process.pid) == process.pid)
             let log = try String(contentsOfFile: "\(directory)/vsock.log", encoding: .utf8)
-            #expect(
-                log == "--vhost-socket \(directory)/vhost.sock --host-socket \(directory)/host.sock --guest-cid 9 --group kvm --ready-fd 3\n")
+            let sockets = "--vhost-socket \(directory)/vhost.sock --host-socket \(directory)/host.sock"
+            #expect(log == "\(sockets) --guest-cid 9 --group kvm --ready-fd 3\n")
             try await backend.stop(hostSocket: "\(directory)/host.sock", process: process)
             #expect(!process.isAlive)
             try await backend.stop(hostSocket: "\(directory)/host.sock", process: process)

@@ -76,7 +76,8 @@ public struct AcceleratorProbe: Sendable {
             [
                 "-machine", "q35", "-accel", accelerator.rawValue, "-cpu", "max", "-m", "256", "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot", "-kernel", kernel, "-initrd", initramfs,
-                "-append", (["console=ttyS0", "quiet", "loglevel=1"] + GuestKernelArguments.end + GuestKernelArguments.startup)
+                "-append",
+                (["console=ttyS0", "quiet", "loglevel=1"] + GuestKernelArguments.end + GuestKernelArguments.startup)
                     .joined(separator: " "),
                 "-serial", "stdio", "-device", "isa-debug-exit,iobase=\(ProbeGuest.exitPort),iosize=4",
             ],

@@ -11,12 +11,14 @@ struct Vsock: DomainConfigurator {
         case .vhostUser(let socket, _):
             // libvirt has no such device and would give a port of its own away: this one gets a port libvirt never sees,
             // in a slot it does not come to (it fills the root complex from below). Chassis numbers must differ.
+            let port = #"{"driver":"pcie-root-port","id":"pci.vsock","bus":"pcie.0","addr":"0x1c","port":224,"chassis":224}"#
+            // Only the JSON form finds a bus that another argument has made.
+            let device =
+                #"{"driver":"vhost-user-vsock-pci","chardev":"\#(Self.chardev)","id":"\#(Self.device)","bus":"pci.vsock","addr":"0x0"}"#
+            // QEMU's option syntax doubles commas.
+            let path = socket.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
             domain.emulatorArguments += [
-                // QEMU's option syntax doubles commas.
-                "-chardev", "socket,id=\(Self.chardev),path=\(socket.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,"))",
-                "-device", #"{"driver":"pcie-root-port","id":"pci.vsock","bus":"pcie.0","addr":"0x1c","port":224,"chassis":224}"#,
-                // Only the JSON form finds a bus that another argument has made.
-                "-device", #"{"driver":"vhost-user-vsock-pci","chardev":"\#(Self.chardev)","id":"\#(Self.device)","bus":"pci.vsock","addr":"0x0"}"#,
+                "-chardev", "socket,id=\(Self.chardev),path=\(path)", "-device", port, "-device", device,
             ]
         }
     }

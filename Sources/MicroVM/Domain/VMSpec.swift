@@ -188,7 +188,8 @@ extension DiskSpec {
         try VMSpec.checkPath(path)
         guard VMSpec.isName(serial, longest: 36) else {
             throw SwiftletError(
-                .invalidArgument, "disk \(path): serial \(serial.prefix(64).debugDescription) is not 1 to 36 letters, digits, '.', '_', '-'")
+                .invalidArgument, "disk \(path): serial \(serial.prefix(64).debugDescription) is not 1 to 36 letters, digits, '.', '_', '-'"
+            )
         }
     }
 }

@@ -37,7 +37,9 @@ struct DomainDisks {
     }
 
     private static func text(of tag: String, in element: Substring) -> String {
-        guard let start = element.firstRange(of: "<\(tag)>"), let end = element[start.upperBound...].firstRange(of: "</\(tag)>") else { return "" }
+        guard let start = element.firstRange(of: "<\(tag)>"), let end = element[start.upperBound...].firstRange(of: "</\(tag)>") else {
+            return ""
+        }
         return String(element[start.upperBound..<end.lowerBound])
     }
 

@@ -32,7 +32,8 @@ struct EmbeddedRoot {
         }
         guard path.hasPrefix("/"), plain else {
             throw SwiftletError(
-                .invalidArgument, "the embedded libvirt's directory \(path.debugDescription) must be an absolute path of A-Z a-z 0-9 . _ - /")
+                .invalidArgument,
+                "the embedded libvirt's directory \(path.debugDescription) must be an absolute path of A-Z a-z 0-9 . _ - /")
         }
         // QEMU's user passes through it to its own directories.
         var directory = ""

@@ -60,7 +60,8 @@ extension LibvirtHypervisor {
             emulator.kill()
             guard await OwnThread.answer({ emulator.waitForExit(.seconds(5)) }) else {
                 throw SwiftletError(
-                    .deadlineExceeded, "\(step): QEMU (process \(emulator.pid)) does not end on SIGKILL; see its stack in /proc", cause: failure)
+                    .deadlineExceeded, "\(step): QEMU (process \(emulator.pid)) does not end on SIGKILL; see its stack in /proc",
+                    cause: failure)
             }
             // libvirt needs a moment to see it, and keeps the name until then.
             try? await destroyThroughLibvirt(uuid, step, .seconds(2))

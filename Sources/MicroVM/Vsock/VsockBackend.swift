@@ -27,7 +27,9 @@ public struct VsockBackend: Sendable {
     ///   `deadlineExceeded`. It does not run after an error.
     public func start(vhostSocket: String, hostSocket: String, cid: UInt32, log: String) async throws -> ProcessIdentity {
         let (binary, timeout) = (binary, timeout)
-        let arguments = ["--vhost-socket", vhostSocket, "--host-socket", hostSocket, "--guest-cid", "\(cid)", "--group", "kvm", "--ready-fd", "3"]
+        let arguments = [
+            "--vhost-socket", vhostSocket, "--host-socket", hostSocket, "--guest-cid", "\(cid)", "--group", "kvm", "--ready-fd", "3",
+        ]
         return try await OwnThread.run {
             let child = try DetachedChild(binary, arguments, log: log)
             do {
