@@ -1,7 +1,7 @@
 /// vCPUs, with every feature that the host or the emulator can give.
 struct Processor: DomainConfigurator {
-    /// MiB of translated code that the emulator keeps per machine. Its own default is up to 1 GiB; 16 MiB cost no
-    /// measurable time in a pod's start and save most of an idle guest's footprint.
+    /// MiB of translated code that the emulator keeps per machine. Its own default grows to hundreds, and what is translated
+    /// once is kept: most of what an idle guest costs the host.
     static let translationCache = 32
 
     func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
