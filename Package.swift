@@ -41,7 +41,7 @@ let package = Package(
                 "CRIServer", "Pods", "MicroVM", "Images", "Network", "Logs", "State", "GRPC", "CRI", "Linux", "Errors", arguments, logging, "TOMLKit",
             ]),
         .executableTarget(name: "swiftlet", dependencies: ["GRPC", "CRI", "Linux", "Errors", arguments, protobuf]),
-        .executableTarget(name: "swiftlet-vsockd", dependencies: ["VsockDevice", "Linux", "Errors", arguments, logging]),
+        .executableTarget(name: "swiftlet-vsockd", dependencies: ["VsockDevice", "CLinux", "Errors", arguments]),
         .executableTarget(
             name: "swiftlet-bench", dependencies: ["Support", "MicroVM", "State", "CRI", "GRPC", "Linux", "Errors", arguments, logging]),
 
@@ -58,7 +58,7 @@ let package = Package(
         .target(
             name: "Images",
             dependencies: [
-                "CArchive", "State", "Linux", "Errors", crypto, logging,
+                "CArchive", "State", "Errors", crypto, logging,
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),
@@ -70,7 +70,7 @@ let package = Package(
         .target(name: "AgentProtocol", dependencies: ["CLinux", "Errors", protobuf]),
         .target(name: "CRI", dependencies: [protobuf]),
         .target(name: "GRPC", dependencies: ["CGRPC", "Errors", logging]),
-        .target(name: "VsockDevice", dependencies: ["CLinux", "Errors", logging]),
+        .target(name: "VsockDevice", dependencies: ["CLinux", "Errors"]),
         .target(name: "State", dependencies: ["Errors", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "Linux", dependencies: ["CLinux", "Errors"]),
 
@@ -91,15 +91,31 @@ let package = Package(
 
         // Tests
         .target(
-            name: "Support", dependencies: ["GRPC", "CRI", "Linux", "Errors", "CArchive", crypto, protobuf], path: "Tests/Support"),
+            name: "Support", dependencies: ["GRPC", "CRI", "Errors", crypto, protobuf], path: "Tests/Support"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "CRI", "GRPC", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
         .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Errors", logging], exclude: ["foreign_client.py"]),
-        .testTarget(name: "ImagesTests", dependencies: ["Images", "State", "Support"]),
+        .testTarget(
+            name: "ImagesTests",
+            dependencies: [
+                "Images", "State", "Support", "Errors", logging,
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ]),
         .testTarget(name: "LinuxTests", dependencies: ["Linux", "Errors"]),
         .testTarget(name: "LogsTests", dependencies: ["Logs"]),
-        .testTarget(name: "MicroVMTests", dependencies: ["MicroVM", "Errors"], exclude: ["Golden"]),
+        .testTarget(
+            name: "MicroVMTests", dependencies: ["MicroVM", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],
+            exclude: ["SubreaperFixture"], resources: [.copy("Golden")]),
+        .executableTarget(name: "subreaper-fixture", dependencies: ["Linux"], path: "Tests/MicroVMTests/SubreaperFixture"),
+        .testTarget(name: "GuestAgentTests", dependencies: ["GuestAgent", "AgentProtocol", "MicroVM", "Linux", "CLinux", "Errors"]),
+        .testTarget(
+            name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Errors", "container-probe", protobuf]),
+        .executableTarget(
+            name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
         .testTarget(name: "NetworkTests", dependencies: ["Network", "Linux", "Errors", logging]),
         .testTarget(name: "PodsTests", dependencies: ["Pods", "Images", "Network", "State", "Errors", logging]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),

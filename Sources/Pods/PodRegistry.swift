@@ -147,8 +147,9 @@ public final class PodRegistry: Sendable {
         return try await pod.execute(id, command, timeout: timeout, outputLimit: Self.execOutputLimit)
     }
 
-    /// Bytes of stdout and of stderr that ExecSync returns; the rest is read and dropped (CVE-2022-1708).
-    static let execOutputLimit = 16 * 1024 * 1024
+    /// Bytes of stdout and stderr together that ExecSync returns; the rest is read and dropped (CVE-2022-1708). The kubelet
+    /// takes messages of 16 MiB; 1 KiB of it is left for the rest of the reply.
+    static let execOutputLimit = 16 * 1024 * 1024 - 1024
 
     // MARK: The node
 

@@ -1,5 +1,6 @@
 import Foundation
 import Linux
+import Testing
 
 /// Everything that a pod could leave behind on the node, for comparison before and after.
 struct Footprint: Equatable, CustomStringConvertible {
@@ -25,7 +26,14 @@ struct Footprint: Equatable, CustomStringConvertible {
                 lines.insert("file \(directory)/\(path)")
             }
         }
-        return Footprint(lines: lines)
+        // The bridge plugin keeps its bridge, by design.
+        return Footprint(lines: lines.filter { !$0.contains("sw-\(node.name)") })
+    }
+
+    /// Records what is here now and was not there.
+    func expectNothingAdded(_ node: Node, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+        let left = try await Footprint.now(node).added(since: self)
+        #expect(left.isEmpty, "left behind: \(left.joined(separator: "; "))", sourceLocation: sourceLocation)
     }
 
     /// What is here and was not there.
@@ -37,8 +45,10 @@ struct Footprint: Equatable, CustomStringConvertible {
 
     /// Counters, indexes, states and lifetimes change without anything being leaked.
     private static func normalised(_ line: String) -> String {
-        line.replacing(/^\d+: /, with: "").replacing(/\[\d+:\d+\]/, with: "").replacing(/(state|mode|qlen|group|valid_lft|preferred_lft) \S+/, with: "")
-            .replacing(/<[^>]*>/, with: "").replacing(/(inet6|link-netnsid|link\/ether|brd) \S+/, with: "").replacing(/\d+sec/, with: "")
+        [
+            #/^\d+: /#, #/\[\d+:\d+\]/#, #/(?:state|mode|qlen|group|valid_lft|preferred_lft) \S+/#, #/<[^>]*>/#,
+            #/(?:inet6|link-netnsid|link/ether|brd) \S+/#, #/\d+sec/#,
+        ].reduce(line) { text, pattern in text.replacing(pattern, with: "") }
     }
 
     /// Command lines of the processes in this network namespace that a pod could own.
@@ -56,6 +66,6 @@ struct Footprint: Equatable, CustomStringConvertible {
     /// Caches, databases and logs of the daemon itself; in host-local's directory all but addresses.
     private static func isKept(_ path: String) -> Bool {
         if path.hasPrefix("ipam") { return !path.contains("/10.") }
-        return ["libvirt", "state.sqlite", "swiftletd.log", "logs", "images"].contains { path.hasPrefix($0) }
+        return path == "cni" || ["libvirt", "state.sqlite", "swiftletd.log", "logs", "images"].contains { path.hasPrefix($0) }
     }
 }

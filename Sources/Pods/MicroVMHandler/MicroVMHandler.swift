@@ -160,7 +160,7 @@ public final class MicroVMHandler: RuntimeHandler {
             vsock: configuration.vsock == .vhostUser
                 ? .vhostUser(socket: names.vhostSocket, cid: names.contextID) : .kernel(cid: names.contextID),
             interface: InterfaceSpec(tap: names.tap, mac: names.bootMAC, mtu: network.mtu),
-            disks: [DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, format: .raw)],
+            disks: [DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, format: .raw, ephemeral: true)],
             accelerator: configuration.accelerator)
     }
 

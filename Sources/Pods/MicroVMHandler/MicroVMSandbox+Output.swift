@@ -112,7 +112,7 @@ extension MicroVMSandbox {
     }
 }
 
-/// Both sources of a process's output, each up to a limit; the rest is counted and dropped.
+/// Both sources of a process's output, up to a limit together; the rest is counted and dropped.
 private struct CollectedOutput {
     let limit: Int
     var stdout: [UInt8] = []
@@ -129,11 +129,11 @@ private struct CollectedOutput {
     mutating func take(_ chunk: OutputChunk) -> OutputOffsets {
         switch chunk.source {
         case .stdout:
-            stdout.append(contentsOf: chunk.bytes.prefix(limit - stdout.count))
+            stdout.append(contentsOf: chunk.bytes.prefix(limit - stdout.count - stderr.count))
             received.stdout += UInt64(chunk.bytes.count)
             ended.stdout = ended.stdout || chunk.end
         case .stderr:
-            stderr.append(contentsOf: chunk.bytes.prefix(limit - stderr.count))
+            stderr.append(contentsOf: chunk.bytes.prefix(limit - stdout.count - stderr.count))
             received.stderr += UInt64(chunk.bytes.count)
             ended.stderr = ended.stderr || chunk.end
         }
