@@ -99,8 +99,9 @@ struct Report {
             - Date: \(surroundings.date). Command: `\(command)`.
             - Machine: \(surroundings.machine); \(surroundings.host); load average at the start \(surroundings.load).
             - Versions: \(versions).
-            - Both daemons run side by side in one network namespace with one CNI configuration (bridge, host-local, portmap) and one image.
-              One client, on Swiftlet's own gRPC module, asks both for the same pods: one container that sleeps, a log, a kubelet's labels.
+            - Both daemons run side by side in one network namespace with one CNI configuration (bridge, host-local, portmap) and one image;
+              containerd's sandbox container is busybox, asleep. One client, on Swiftlet's own gRPC module, asks both for the same pods: one container
+              that sleeps, a log, a kubelet's labels.
             - The subjects take turns: \(plan.rounds) rounds count, \(plan.warmUpRounds) before them do not. A round is one pod of each runtime from
               RunPodSandbox to RemovePodSandbox, with \(plan.execs) ExecSyncs, and one raw QEMU. Percentiles are nearest-rank.
             - Raw QEMU has the pods' kernel, initramfs, RAM, vhost-user vsock and devices on q35; no libvirt, network set-up or sandbox call.
