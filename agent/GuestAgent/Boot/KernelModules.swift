@@ -40,6 +40,8 @@ struct KernelModules {
         let file = openat(directory, list, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return [] }
         defer { close(file) }
-        return (Files.text("/proc/self/fd/\(file)") ?? "").split(separator: "\n").map(String.init)
+        var bytes = [UInt8](repeating: 0, count: 4096)
+        let count = read(file, &bytes, bytes.count)
+        return bytes.prefix(max(0, count)).split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
     }
 }
