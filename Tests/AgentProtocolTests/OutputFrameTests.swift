@@ -19,10 +19,12 @@ import Testing
         #expect(decoder.isAtBoundary)
     }
 
-    @Test(arguments: [
-        [0, 0, 0, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0, 0], [1, 2, 0, 0, 0, 0, 0, 0], [1, 0, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 1, 0, 1],
-        [1, 0, 0, 0, 255, 255, 255, 255],
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [0, 0, 0, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0, 0], [1, 2, 0, 0, 0, 0, 0, 0], [1, 0, 1, 0, 0, 0, 0, 0],
+            [1, 0, 0, 0, 0, 1, 0, 1],
+            [1, 0, 0, 0, 255, 255, 255, 255],
+        ] as [[UInt8]])
     func whatIsNoFrameIsAnError(header: [UInt8]) {
         var decoder = OutputFrameDecoder()
         decoder.append(header)

@@ -10,7 +10,8 @@ import Testing
 
     @Test(arguments: [1, 2, 9, 10, 11, 4096]) func framesComeOutWholeHoweverTheirBytesArrive(pieceLength: Int) throws {
         let frames = (0..<20).map { index in
-            TTRPCFrame(stream: UInt32(index * 2 + 1), kind: .response, flags: 0, payload: [UInt8](repeating: UInt8(index), count: index * 37))
+            TTRPCFrame(
+                stream: UInt32(index * 2 + 1), kind: .response, flags: 0, payload: [UInt8](repeating: UInt8(index), count: index * 37))
         }
         let bytes = try frames.flatMap { try $0.encoded() }
         var decoder = TTRPCFrameDecoder()

@@ -52,6 +52,33 @@ import Testing
         await client.closed
     }
 
+    @Test(
+        arguments: [
+            // No source 9; data after the end; a frame longer than allowed; an empty frame; half a frame.
+            [9, 0, 0, 0, 0, 0, 0, 1, 65], [1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 65], [1, 0, 0, 0, 1, 0, 0, 1],
+            [1, 0, 0, 0, 0, 0, 0, 0],
+            [1, 0, 0, 0, 0, 0, 0, 9, 65],
+        ] as [[UInt8]])
+    func outputThatBreaksTheProtocolEndsItsStreamWithAnError(bytes: [UInt8]) async throws {
+        let guest = try HostileGuest(.answersInfoThenIsSilent, stream: bytes)
+        let client = try await AgentClient.connect(to: guest.address, deadline: .now + .seconds(20))
+        let stream = try await client.openOutput(token: [UInt8](repeating: 1, count: 32))
+        let error = await #expect(throws: SwiftletError.self) { for try await _ in stream {} }
+        #expect(error?.code == .dataLoss || error?.code == .unavailable)
+    }
+
+    @Test func aFloodOfOutputWaitsForItsReader() async throws {
+        let frame = OutputFrame(source: .stdout, payload: [UInt8](repeating: 65, count: 1000)).encoded
+        let end =
+            OutputFrame(source: .stdout, end: true, payload: []).encoded + OutputFrame(source: .stderr, end: true, payload: []).encoded
+        let guest = try HostileGuest(.answersInfoThenIsSilent, stream: (0..<5000).flatMap { _ in frame } + end)
+        let client = try await AgentClient.connect(to: guest.address, deadline: .now + .seconds(20))
+        let stream = try await client.openOutput(token: [UInt8](repeating: 1, count: 32))
+        var received = 0
+        for try await chunk in stream { received += chunk.bytes.count }
+        #expect(received == 5_000_000)
+    }
+
     @Test func closedReturnsWhenItsTaskIsCancelled() async throws {
         let guest = try TestGuest()
         let client = try await guest.connect()
@@ -92,34 +119,54 @@ final class HostileGuest: Sendable {
 
     var address: VsockAddress { .unixProxy(path: path) }
 
-    init(_ behaviour: Behaviour) throws {
+    /// - Parameter stream: what each connection to the stream port gets after its token.
+    init(_ behaviour: Behaviour, stream: [UInt8] = []) throws {
         path = "/tmp/swiftlet-hostile-\(UInt64.random(in: 0 ... .max))"
         listener = try TestSocket.listen(path, nonBlocking: false)
-        let listener = listener
-        try OwnThread.start { Self.serve(listener, behaviour) }
+        // The thread has a descriptor of its own: a number that the other side closed may be anything.
+        let listener = dup(listener)
+        try OwnThread.start {
+            defer { close(listener) }
+            // One control connection, then one stream: more than any test opens.
+            guard let control = Self.greet(listener) else { return }
+            defer { close(control) }
+            Self.answer(control, stream: 1)
+            Self.behave(behaviour, control, stream, listener)
+        }
     }
 
     deinit {
+        shutdown(listener, Int32(SHUT_RDWR))
         close(listener)
         unlink(path)
     }
 
-    private static func serve(_ listener: Int32, _ behaviour: Behaviour) {
+    private static func greet(_ listener: Int32) -> Int32? {
         let connection = accept(listener, nil, nil)
-        guard connection >= 0 else { return }
-        defer { close(connection) }
+        guard connection >= 0 else { return nil }
         var byte: UInt8 = 0
         while read(connection, &byte, 1) == 1, byte != UInt8(ascii: "\n") {}
-        let greeting = Array("OK 1024\n".utf8)
+        let greeting = Array("OK 1\n".utf8)
         write(connection, greeting, greeting.count)
-        answer(connection, stream: 1)
+        return connection
+    }
+
+    private static func behave(_ behaviour: Behaviour, _ control: Int32, _ stream: [UInt8], _ listener: Int32) {
+        var byte: UInt8 = 0
         switch behaviour {
         case .answersInfoThenCloses: return
-        case .answersInfoThenIsSilent: while read(connection, &byte, 1) == 1 {}
+        case .answersInfoThenIsSilent:
+            if !stream.isEmpty, let connection = greet(listener) {
+                var token = [UInt8](repeating: 0, count: AgentContract.tokenLength)
+                recv(connection, &token, token.count, Int32(MSG_WAITALL))
+                send(connection, [AgentContract.streamAccepted] + stream, stream.count + 1, Int32(MSG_NOSIGNAL))
+                close(connection)
+            }
+            while read(control, &byte, 1) == 1 {}
         case .answersInfoThenSendsGarbage:
             let garbage = [UInt8](repeating: 0xff, count: 1000)
-            send(connection, garbage, garbage.count, Int32(MSG_NOSIGNAL))
-            while read(connection, &byte, 1) == 1 {}
+            send(control, garbage, garbage.count, Int32(MSG_NOSIGNAL))
+            while read(control, &byte, 1) == 1 {}
         }
     }
 

@@ -334,7 +334,9 @@ import Testing
         #expect(try await collect(stream).stdout.isEmpty)
     }
 
-    @Test(arguments: [AgentContract.controlPort, AgentContract.streamPort]) func garbageEndsItsOwnConnectionAndNoOther(port: UInt32) async throws {
+    @Test(arguments: [AgentContract.controlPort, AgentContract.streamPort]) func garbageEndsItsOwnConnectionAndNoOther(
+        port: UInt32
+    ) async throws {
         let guest = try TestGuest()
         let client = try await guest.start()
         for _ in 0..<20 {
@@ -346,6 +348,25 @@ import Testing
         #expect(try await client.call(.getInfo, .init(), timeout: timeout).version == "test")
         let process = try await run(client, "c", "echo fine")
         #expect(try await collect(process.output).stdout == Array("fine\n".utf8))
+    }
+
+    @Test func acknowledgementsOfNothingEndTheStreamAndNotTheProcess() async throws {
+        let guest = try TestGuest()
+        let client = try await guest.start()
+        let process = try await run(client, "c", "echo one; read line", stdin: true)
+        var chunks = process.output.makeAsyncIterator()
+        #expect(try await chunks.next()?.bytes == Array("one\n".utf8))
+        process.output.acknowledge(stdout: 1 << 60, stderr: 0)
+        await #expect(throws: SwiftletError.self) { while try await chunks.next() != nil {} }
+        let token = token()
+        _ = try await client.call(
+            .openStream,
+            .with {
+                $0.containerID = "c"
+                $0.token = .init(token)
+            }, timeout: timeout)
+        process.input?.closeWrite()
+        #expect(try await collect(try await client.openOutput(token: token)).stdout == Array("one\n".utf8))
     }
 
     @Test func unknownMethodsAndMalformedRequestsAreAnsweredAsSuch() async throws {

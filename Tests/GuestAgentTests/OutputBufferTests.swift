@@ -99,7 +99,9 @@ import Testing
                 case 0..<4:
                     let count = Int.random(in: 1...(Bool.random() ? 10 : 2000))
                     guard buffer.room >= count else { continue }
-                    let bytes = (0..<count).map { _ in counter &+= 1; return counter }
+                    let bytes = (0..<count).map { _ in
+                        counter &+= 1; return counter
+                    }
                     written[source]? += bytes
                     bytes.withUnsafeBytes { buffer.append(source, $0) }
                 case 4..<8:
@@ -111,7 +113,8 @@ import Testing
                     // The host comes back with less than was sent, but with what it acknowledged.
                     for source in OutputSource.allCases {
                         let acknowledged = Int(buffer.acknowledged(source))
-                        received[source] = Array((received[source] ?? []).prefix(Int.random(in: acknowledged...(received[source]?.count ?? 0))))
+                        received[source] = Array(
+                            (received[source] ?? []).prefix(Int.random(in: acknowledged...(received[source]?.count ?? 0))))
                     }
                     try buffer.restart(stdout: UInt64(received[.stdout]?.count ?? 0), stderr: UInt64(received[.stderr]?.count ?? 0))
                 }

@@ -38,7 +38,8 @@ final class TestGuest: Sendable {
                         resolvConfPath: "", hostsPath: "", cgroupRoot: "",
                         shared: PodSharedState(scratchDirectory: directory, cgroupRoot: ""))
                 },
-                setTime: { _ throws(SwiftletError) in }, powerOff: { powered.raise() }, info: { AgentGetInfoResponse.with { $0.version = "test" } }))
+                setTime: { _ throws(SwiftletError) in }, powerOff: { powered.raise() },
+                info: { AgentGetInfoResponse.with { $0.version = "test" } }))
         poweredOff = powered
 
         listener = try TestSocket.listen(directory + "/vsock", nonBlocking: true)

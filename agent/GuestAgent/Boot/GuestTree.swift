@@ -44,7 +44,9 @@ enum GuestTree {
         try Mounts.move(".", to: "/")
         guard chroot(".") == 0, chdir("/") == 0 else { throw SwiftletError.system("changing the root") }
         // Containers get mount namespaces of their own, whose mounts must not come back here.
-        guard clinux_mount("none", "/", "", UInt(CLINUX_MS_PRIVATE_RECURSIVE), "") == 0 else { throw SwiftletError.system("making mounts private") }
+        guard clinux_mount("none", "/", "", UInt(CLINUX_MS_PRIVATE_RECURSIVE), "") == 0 else {
+            throw SwiftletError.system("making mounts private")
+        }
     }
 
     private static func enableControllers() throws {

@@ -121,7 +121,8 @@ struct OutputBuffer {
             guard offset >= self[source].acknowledged, offset <= self[source].received else {
                 throw SwiftletError(
                     .outOfRange,
-                    "output stream: \(source) cannot go on at \(offset), the agent holds \(self[source].acknowledged) to \(self[source].received)")
+                    "output stream: \(source) cannot go on at \(offset), the agent holds \(self[source].acknowledged) to \(self[source].received)"
+                )
             }
         }
     }

@@ -39,7 +39,9 @@ enum GuestNetwork {
 
         let present = try Set(netlink.addresses(link: link.index).map(\.prefix))
         for address in interface.addresses {
-            guard let prefix = IPPrefix(address) else { throw SwiftletError(.invalidArgument, "address \"\(address)\" is not in CIDR form") }
+            guard let prefix = IPPrefix(address) else {
+                throw SwiftletError(.invalidArgument, "address \"\(address)\" is not in CIDR form")
+            }
             if !present.contains(prefix) { try netlink.add(address: prefix, link: link.index) }
         }
     }
