@@ -25,7 +25,7 @@
 ///                  full) and sends it again from the offsets of the next OpenStream. It closes the stream
 ///                  after both sources ended and everything was acknowledged.
 ///
-/// A terminal has one source, stdout. Absent stdin reads as end of file.
+/// A terminal has one source, stdout; its stderr ends at once. Absent stdin reads as end of file.
 
 #if canImport(FoundationEssentials)
 import FoundationEssentials
