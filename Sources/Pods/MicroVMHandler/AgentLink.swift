@@ -65,7 +65,10 @@ final class AgentLink: Sendable {
             client.close()
             throw SwiftletError(.unavailable, "agent: closed")
         } catch {
-            state.withLock { $0 = .lost("no answer within \(Self.patience.components.seconds) s after a lost connection") }
+            state.withLock { state in
+                if case .lost = state { return }
+                state = .lost("no answer within \(Self.patience.components.seconds) s after a lost connection")
+            }
             throw error
         }
     }
@@ -86,11 +89,14 @@ final class AgentLink: Sendable {
 
     /// Ends the connection for good.
     func close() {
-        let client: AgentClient? = state.withLock { state in
+        let previous = state.withLock { state in
             defer { state = .lost(Self.closedReason) }
-            if case .connected(let client) = state { return client }
-            return nil
+            return state
         }
-        client?.close()
+        switch previous {
+        case .connected(let client): client.close()
+        case .connecting(let task): task.cancel()
+        case .lost: break
+        }
     }
 }

@@ -42,7 +42,10 @@ final class MicroVMSandbox: SandboxMachine {
             group.addTask { await link.lostForGood() }
             defer { group.cancelAll() }
             for await reason in group {
-                if let reason { return reason }
+                guard let reason else { continue }
+                // Ends what still tries to reconnect, so that the group can end.
+                link.close()
+                return reason
             }
             return "cancelled"
         }

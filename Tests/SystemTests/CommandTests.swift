@@ -1,0 +1,53 @@
+import Foundation
+import Linux
+import Support
+import Testing
+
+/// The operator's command against a real daemon.
+@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("cli"))
+struct CommandTests {
+    private func swiftlet(_ arguments: String...) async throws -> Spawn.Result {
+        let node = try node()
+        var environment = ProcessInfo.processInfo.environment
+        environment["SWIFTLET_ENDPOINT"] = node.endpoint
+        environment["SWIFTLET_LOGS"] = node.logs
+        return try await Spawn(
+            node.environment.build + "/swiftlet", arguments, environment: environment, deadline: .seconds(120)
+        ).run()
+    }
+
+    @Test func runShowsOutputAndEndsWithTheExitCode() async throws {
+        let node = try node()
+        let before = try await Footprint.now(node)
+        let result = try await swiftlet(
+            "run", "-e", "WHO=you", Node.image, "--", "/bin/sh", "-c", "echo hello $WHO; echo careful >&2; exit 3")
+        #expect(result.status == 3)
+        #expect(result.outputText == "hello you\n")
+        #expect(result.errorText.contains("careful\n") && result.errorText.contains("booting"))
+        try await before.expectNothingAdded(node)
+    }
+
+    @Test func aDetachedPodIsListedEnteredAndRemoved() async throws {
+        let name = try await swiftlet("run", "-d", "-q", "--name", "box", Node.image, "--", "/bin/sh", "-c", "echo up; sleep 600")
+        #expect(name.status == 0 && name.outputText == "box\n", "\(name.errorText)")
+        let listing = try await swiftlet("ps")
+        #expect(listing.outputText.contains("box"))
+        let exec = try await swiftlet("exec", "box", "--", "/bin/sh", "-c", "hostname; exit 4")
+        #expect(exec.status == 4 && exec.outputText == "box\n")
+        let logs = try await swiftlet("logs", "box")
+        #expect(logs.outputText == "up\n")
+        let refused = try await swiftlet("image", "pull", "127.0.0.1:1/none:1")
+        #expect(refused.status == 1 && refused.errorText.contains("RegistryUnavailable"), "\(refused.errorText)")
+        let removed = try await swiftlet("rm", "-f", "box")
+        #expect(removed.status == 0, "\(removed.errorText)")
+        let empty = try await swiftlet("ps", "-a", "-o", "json")
+        #expect(!empty.outputText.contains("box"))
+        let missing = try await swiftlet("logs", "box")
+        #expect(missing.status == 1 && missing.errorText.contains("box"))
+    }
+
+    @Test func doctorFindsTheNodeFit() async throws {
+        let result = try await swiftlet("doctor", "-o", "json", "--cni-config-dir", try node().root + "/net.d")
+        #expect(result.outputText.contains("\"status\""), "\(result.outputText)\(result.errorText)")
+    }
+}
