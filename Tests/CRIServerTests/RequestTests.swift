@@ -47,7 +47,14 @@ import Testing
         refuses("log_directory") { $0.logDirectory = "relative" }
         refuses("log_directory") { $0.logDirectory = "/var/../etc" }
         refuses("dns_config.servers") { $0.dnsConfig.servers = ["1.1.1.1\nnameserver 6.6.6.6"] }
-        refuses("port_mappings") { $0.portMappings = [.with { $0.hostPort = 70000; $0.containerPort = 80 }] }
+        refuses("port_mappings") {
+            $0.portMappings = [
+                .with {
+                    $0.hostPort = 70000
+                    $0.containerPort = 80
+                }
+            ]
+        }
         refuses("memory_limit_in_bytes") { $0.linux.resources.memoryLimitInBytes = -1 }
         refuses("cgroup_parent") { $0.linux.cgroupParent = "kubepods" }
         for path: WritableKeyPath<CRINamespaceOption, CRINamespaceMode> & Sendable in [\.network, \.pid, \.ipc] {
@@ -92,7 +99,14 @@ import Testing
         refuses("log_path") { $0.logPath = "../../etc/passwd" }
         refuses("log_path") { $0.logPath = "/etc/passwd" }
         refuses("envs") { $0.envs = [.with { $0.key = "A=B" }] }
-        refuses("envs") { $0.envs = [.with { $0.key = "A"; $0.value = Data([0xFF, 0xFE]) }] }
+        refuses("envs") {
+            $0.envs = [
+                .with {
+                    $0.key = "A"
+                    $0.value = Data([0xFF, 0xFE])
+                }
+            ]
+        }
         refuses("command") { $0.command = ["a\u{0}b"] }
         refuses("run_as_user") { $0.linux.securityContext.runAsUser.value = -1 }
         refuses("run_as_user") { $0.linux.securityContext.runAsUser.value = 1 << 32 }
@@ -104,7 +118,14 @@ import Testing
     }
 
     @Test func whatIsNotBuiltYetIsRefusedByName() {
-        refuses("mounts", .unimplemented) { $0.mounts = [.with { $0.containerPath = "/data"; $0.hostPath = "/srv" }] }
+        refuses("mounts", .unimplemented) {
+            $0.mounts = [
+                .with {
+                    $0.containerPath = "/data"
+                    $0.hostPath = "/srv"
+                }
+            ]
+        }
         refuses("devices", .unimplemented) { $0.devices = [.with { $0.containerPath = "/dev/x" }] }
         refuses("seccomp", .unimplemented) { $0.linux.securityContext.seccomp.profileType = .localhost }
     }

@@ -80,7 +80,8 @@ private final class Scratch {
         await first.close()
         let handle = try #require(FileHandle(forUpdatingAtPath: scratch.log))
         try handle.seekToEnd()
-        try handle.write(contentsOf: Data("2026-01-01T00:00:00.000000000Z stdout F two\n2026-01-01T00:00:00.000000000Z stderr P ab\n2026-".utf8))
+        let time = "2026-01-01T00:00:00.000000000Z"
+        try handle.write(contentsOf: Data("\(time) stdout F two\n\(time) stderr P ab\n2026-".utf8))
         try handle.close()
         let second = try scratch.open()
         let written = await second.written()

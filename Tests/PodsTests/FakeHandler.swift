@@ -103,7 +103,10 @@ final class FakeMachine: SandboxMachine {
 
     func createContainer(_ id: String, _ plan: ContainerPlan) async throws {}
     func startContainer(_ id: String) async throws {}
-    func waitForExit(_ id: String) async throws -> ProcessExit { try await Task.sleep(for: .seconds(3600)); return .init(code: 0, outOfMemory: false) }
+    func waitForExit(_ id: String) async throws -> ProcessExit {
+        try await Task.sleep(for: .seconds(3600))
+        return .init(code: 0, outOfMemory: false)
+    }
     func signal(_ id: String, _ signal: Int32, all: Bool) async throws {}
     func deleteContainer(_ id: String) async throws {}
     func pumpOutput(_ id: String, into sink: any OutputSink) async throws {}

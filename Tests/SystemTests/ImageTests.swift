@@ -25,7 +25,8 @@ struct RegistryImageTests {
         #expect(try await node.status(of: container).imageRef == id)
         #expect(
             try node.log("app") == [
-                "stdout F from the image", "stdout F /work", "stdout F 1000", "stdout F upper", "stdout F gone: yes", "stdout F opaque: new",
+                "stdout F from the image", "stdout F /work", "stdout F 1000", "stdout F upper", "stdout F gone: yes",
+                "stdout F opaque: new",
             ])
         try await node.removePod(pod)
 

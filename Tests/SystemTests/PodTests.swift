@@ -54,7 +54,9 @@ struct PodTests {
     }
 
     private func checkSharedNetwork(_ node: Node, _ client: String) async throws {
-        #expect(try await node.shell(client, "for i in 1 2 3 4 5; do nc -w 2 127.0.0.1 8080 </dev/null && break; sleep 0.2; done") == "served\n")
+        let answer = try await node.shell(
+            client, "for i in 1 2 3 4 5; do nc -w 2 127.0.0.1 8080 </dev/null && break; sleep 0.2; done")
+        #expect(answer == "served\n")
     }
 
     private func checkIdentity(_ node: Node, _ client: String) async throws {
@@ -76,7 +78,13 @@ struct PodTests {
         #expect(result.exitCode == 42)
         let timeout = await #expect(throws: GRPCStatus.self) { try await node.exec(client, ["/bin/sleep", "987"], timeout: 1) }
         #expect(timeout?.code == .deadlineExceeded)
-        #expect(try await node.shell(client, "for i in 1 2 3 4 5 6 7 8 9 10; do ps -o args | grep -q '[s]leep 987' || break; sleep 0.2; done; ps -o args | grep -c '[s]leep 987'") == "0\n")
+        let sleepers = try await node.shell(
+            client,
+            """
+            for i in 1 2 3 4 5 6 7 8 9 10; do ps -o args | grep -q '[s]leep 987' || break; sleep 0.2; done
+            ps -o args | grep -c '[s]leep 987'
+            """)
+        #expect(sleepers == "0\n")
         let missing = await #expect(throws: GRPCStatus.self) { try await node.exec(client, ["/no/such/command"]) }
         #expect(missing?.message.contains("/no/such/command") == true)
         let large = try await node.exec(client, ["/bin/sh", "-c", "dd if=/dev/zero bs=1M count=17 2>/dev/null"])
@@ -84,10 +92,14 @@ struct PodTests {
     }
 
     private func checkProcessSettings(_ node: Node, _ pod: String) async throws {
-        let container = try await node.runContainer(
-            in: pod, "settings", ["/bin/sh", "-c", "echo $GREETING; pwd; id -u; id -g; id -G; grep CapEff /proc/self/status; touch /x; ls /proc/kcore"]
-        ) {
-            $0.envs = [.with { $0.key = "GREETING"; $0.value = Data("hello world".utf8) }]
+        let script = "echo $GREETING; pwd; id -u; id -g; id -G; grep CapEff /proc/self/status; touch /x; ls /proc/kcore"
+        let container = try await node.runContainer(in: pod, "settings", ["/bin/sh", "-c", script]) {
+            $0.envs = [
+                .with {
+                    $0.key = "GREETING"
+                    $0.value = Data("hello world".utf8)
+                }
+            ]
             $0.workingDir = "/made/for/me"
             $0.linux.securityContext = .with {
                 $0.runAsUser.value = 1000
@@ -99,7 +111,8 @@ struct PodTests {
         }
         _ = try await node.exit(of: container)
         let log = try node.log("settings")
-        #expect(log.prefix(5) == ["stdout F hello world", "stdout F /made/for/me", "stdout F 1000", "stdout F 2000", "stdout F 2000 50 3000"])
+        #expect(
+            log.prefix(5) == ["stdout F hello world", "stdout F /made/for/me", "stdout F 1000", "stdout F 2000", "stdout F 2000 50 3000"])
         #expect(log.contains { $0.hasSuffix("CapEff:\t0000000000000000") })
         #expect(log.contains { $0.contains("Read-only file system") })
     }

@@ -8,8 +8,8 @@ struct RestartTests {
     @Test func aKilledDaemonLosesNoPodNoLineAndNoExitCode() async throws {
         let node = try node()
         let pod = try await node.runPod("survivor")
-        let counter = try await node.runContainer(
-            in: pod, "counter", ["/bin/sh", "-c", "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; [ $((i % 20)) = 0 ] && sleep 0.05; done; exit 5"])
+        let count = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; [ $((i % 20)) = 0 ] && sleep 0.05; done; exit 5"
+        let counter = try await node.runContainer(in: pod, "counter", ["/bin/sh", "-c", count])
         let ended = try await node.runContainer(in: pod, "ended", ["/bin/sh", "-c", "sleep 2; echo bye; exit 9"])
         for _ in 0..<3 {
             let seen = (try? node.log("counter").count) ?? 0
