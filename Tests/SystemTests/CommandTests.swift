@@ -47,7 +47,7 @@ struct CommandTests {
     }
 
     @Test func doctorFindsTheNodeFit() async throws {
-        let result = try await swiftlet("doctor", "-o", "json", "--cni-config-dir", try node().root + "/net.d")
+        let result = try await swiftlet("doctor", "-o", "json", "--cni-conf-dir", try node().root + "/net.d")
         #expect(result.outputText.contains("\"status\""), "\(result.outputText)\(result.errorText)")
     }
 }
