@@ -22,7 +22,7 @@ private struct MadeUpNode: Node {
     ]
     var sockets: Set<String> = ["/run/libvirt/libvirt-sock"]
     var free: UInt64 = 50_000_000_000
-    var programs: Set<String> = ["qemu-system-x86_64", "qemu-system-aarch64", "sqfstar", "mkfs.ext4"]
+    var programs: Set<String> = ["qemu-system-x86_64", "qemu-system-aarch64", "mke2fs"]
     var qemuVersion: String? = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright"
     var layout: Cgroups.Layout? = .v2
 
@@ -59,7 +59,7 @@ private struct MadeUpNode: Node {
             ("nearly full", "disk", .warn), ("no libvirt", "libvirt", .fail), ("virtlogd wanted", "libvirt", .fail),
             ("no qemu", "qemu", .fail),
             ("old qemu", "qemu", .warn), ("broken qemu", "qemu", .fail), ("no guest", "guest", .fail), ("no initramfs", "guest", .fail),
-            ("no sqfstar", "tools", .fail), ("no plug-ins", "cni", .fail), ("no network", "cni", .fail), ("bad network", "cni", .fail),
+            ("no mke2fs", "tools", .fail), ("no plug-ins", "cni", .fail), ("no network", "cni", .fail), ("bad network", "cni", .fail),
             ("plug-in missing", "cni", .fail),
         ] as [(String, String, Finding.Verdict)])
     func eachLackIsNoticedAndHasARemedy(_ lack: String, _ check: String, _ verdict: Finding.Verdict) async {
@@ -78,12 +78,12 @@ private struct MadeUpNode: Node {
         case "nearly full": node.free = 4_000_000_000
         case "no libvirt": node.sockets = []
         case "virtlogd wanted": node.texts["/etc/libvirt/qemu.conf"] = "# stdio_handler = \"file\"\n"
-        case "no qemu": node.programs = ["sqfstar", "mkfs.ext4"]
+        case "no qemu": node.programs = ["mke2fs"]
         case "old qemu": node.qemuVersion = "QEMU emulator version 5.2.0"
         case "broken qemu": node.qemuVersion = nil
         case "no guest": node.directories["/usr/lib/swiftlet"] = nil
         case "no initramfs": node.directories["/usr/lib/swiftlet"] = ["vmlinuz"]
-        case "no sqfstar": node.programs.remove("sqfstar")
+        case "no mke2fs": node.programs.remove("mke2fs")
         case "no plug-ins": node.directories["/usr/lib/cni"] = nil
         case "no network": node.directories["/etc/cni/net.d"] = ["README"]
         case "bad network": node.texts["/etc/cni/net.d/10-pods.conflist"] = "{"

@@ -5,7 +5,7 @@ import Glibc
 struct ExecCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "exec", abstract: "Runs a command in a running container and prints its output.",
-        discussion: "The output comes when the command has ended, 16 MiB of each stream at most. --timeout kills the command.")
+        discussion: "The output comes when the command has ended, 16 MiB of both streams together at most. --timeout kills the command.")
 
     @OptionGroup var connection: ConnectionOptions
 
