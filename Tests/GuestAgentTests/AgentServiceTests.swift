@@ -273,6 +273,63 @@ import Testing
         _ = try await client.call(.deleteContainer, .with { $0.containerID = "c" }, timeout: timeout)
     }
 
+    @Test func aProcessDeletedInTheMiddleOfItsStartDoesNotLive() async throws {
+        let guest = try TestGuest()
+        let client = try await guest.start()
+        _ = try await run(client, "c", "sleep 1000")
+        let exec = Task {
+            try await client.call(
+                .exec,
+                .with {
+                    $0.containerID = "c"
+                    $0.processID = "e"
+                    $0.process.args = ["/bin/sh", "-c", "sleep 1000; true", "held"]
+                    $0.process.stdin = true
+                }, timeout: timeout)
+        }
+        await guest.held.reached.wait()
+        _ = try await client.call(
+            .deleteProcess,
+            .with {
+                $0.containerID = "c"
+                $0.processID = "e"
+            }, timeout: timeout)
+        guest.held.go.open()
+        let error = await #expect(throws: SwiftletError.self) { _ = try await exec.value }
+        #expect(error?.code == .aborted)
+        #expect(guest.held.ends())
+        #expect(try await client.call(.list, .init(), timeout: timeout).containers.first?.execs.isEmpty == true)
+        _ = try await client.call(.deleteContainer, .with { $0.containerID = "c" }, timeout: timeout)
+    }
+
+    @Test func aDeleteRightBehindItsExecFindsTheProcess() async throws {
+        let guest = try TestGuest()
+        let client = try await guest.start()
+        _ = try await run(client, "c", "sleep 1000")
+        for index in 0..<50 {
+            let exec = Task {
+                try await client.call(
+                    .exec,
+                    .with {
+                        $0.containerID = "c"
+                        $0.processID = "e\(index)"
+                        $0.process.args = ["/bin/sleep", "1000"]
+                    }, timeout: timeout)
+            }
+            // The call is on the wire, or never gets there.
+            exec.cancel()
+            _ = try? await exec.value
+            _ = try await client.call(
+                .deleteProcess,
+                .with {
+                    $0.containerID = "c"
+                    $0.processID = "e\(index)"
+                }, timeout: timeout)
+        }
+        #expect(try await client.call(.list, .init(), timeout: timeout).containers.first?.execs.isEmpty == true)
+        _ = try await client.call(.deleteContainer, .with { $0.containerID = "c" }, timeout: timeout)
+    }
+
     @Test func aCommandThatDoesNotExistIsNamedAndLeavesNoProcess() async throws {
         let guest = try TestGuest()
         let client = try await guest.start()

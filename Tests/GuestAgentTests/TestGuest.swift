@@ -14,6 +14,7 @@ import Testing
 final class TestGuest: Sendable {
     let directory: String
     let poweredOff: Flag
+    let held: HeldLaunch
     private let listener: Int32
     private let agent: Agent
     private let loop: EventLoop
@@ -28,10 +29,12 @@ final class TestGuest: Sendable {
         let directory = directory
         loop = try EventLoop(name: "proxy")
         let powered = Flag()
+        let held = try HeldLaunch()
+        self.held = held
         agent = try Agent(
             scope: .launched,
             surroundings: AgentService.Surroundings(
-                makeContainer: { id, spec, _ throws(SwiftletError) in PlainContainer(id, spec) },
+                makeContainer: { id, spec, _ throws(SwiftletError) in PlainContainer(id, spec, held) },
                 startSandbox: { _ throws(SwiftletError) in
                     SandboxEnvironment(
                         scratchDirectory: directory, diskPath: { serial throws(SwiftletError) in serial }, hostname: "test",
@@ -86,6 +89,29 @@ final class Flag: Sendable {
     func wait() async { for await _ in stream.stream {} }
 }
 
+/// A process of exec whose last argument is "held": it runs, but its launch does not return yet.
+final class HeldLaunch: Sendable {
+    let reached = Flag()
+    let go: Latch
+    private let process = Mutex<Int32>(-1)
+
+    init() throws { go = try Latch() }
+
+    deinit { close(process.withLock { $0 }) }
+
+    fileprivate func hold(_ pid: pid_t) {
+        process.withLock { $0 = clinux_pidfd_open(pid, 0) }
+        reached.raise()
+        go.wait()
+    }
+
+    /// Whether the process ends, waited for at most 20 seconds.
+    func ends() -> Bool {
+        var waited = pollfd(fd: process.withLock { $0 }, events: Int16(POLLIN), revents: 0)
+        return poll(&waited, 1, 20_000) > 0
+    }
+}
+
 /// Reads the proxy's line and hands the connection on.
 private final class Greeting: Sendable {
     private let line = Mutex<[UInt8]>([])
@@ -117,7 +143,12 @@ final class PlainContainer: PodContainer {
     private let spec: AgentContainerSpec
     private let pids = Mutex<[pid_t]>([])
 
-    init(_ id: String, _ spec: AgentContainerSpec) { self.spec = spec }
+    private let held: HeldLaunch
+
+    init(_ id: String, _ spec: AgentContainerSpec, _ held: HeldLaunch) {
+        self.spec = spec
+        self.held = held
+    }
 
     var oomKillCount: UInt64 { 0 }
 
@@ -126,7 +157,9 @@ final class PlainContainer: PodContainer {
     func start(stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t { try spawn(spec.process, stdio) }
 
     func exec(_ process: AgentProcessSpec, inherit: Bool, stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t {
-        try spawn(process, stdio)
+        let pid = try spawn(process, stdio)
+        if process.args.last == "held" { held.hold(pid) }
+        return pid
     }
 
     func signalAll(_ signal: Int32) throws(SwiftletError) {

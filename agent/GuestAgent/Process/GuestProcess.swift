@@ -19,6 +19,8 @@ final class GuestProcess: Sendable {
 
     private struct State {
         var phase = Phase.created
+        /// The reaper has seen its end, so the pid may soon be another process's.
+        var isReaped = false
         /// By who waits (a connection) and a number.
         var waiters: [(owner: ObjectIdentifier, Waiter)] = []
     }
@@ -44,7 +46,7 @@ final class GuestProcess: Sendable {
     ///   - launch: starts a child with these descriptors and gives its pid.
     ///   - exited: called once after the exit is recorded; gives whether the process was killed for lack of memory.
     /// - Throws: `.failedPrecondition` unless it was never started; what `launch` throws, after which the process
-    ///   counts as never started.
+    ///   counts as never started; `.aborted` when it was deleted meanwhile, after the child was killed.
     func start(
         reaper: Reaper, launch: (ProcessDescriptors) throws(SwiftletError) -> pid_t,
         wasKilledForMemory: @escaping @Sendable () -> Bool, exited: @escaping @Sendable () -> Void
@@ -62,8 +64,12 @@ final class GuestProcess: Sendable {
                 finish(exit, outOfMemory: wasKilledForMemory())
                 exited()
             }
-            state.withLock { state in
+            try state.withLock { state throws(SwiftletError) in
                 if case .starting = state.phase { state.phase = .running(pid) }
+                guard case .deleted = state.phase else { return }
+                // Who deleted it had no pid to kill yet.
+                if !state.isReaped { kill(pid, SIGKILL) }
+                throw SwiftletError(.aborted, "process \"\(id)\" was deleted while it was started")
             }
             stdio.closeProcessEnds()
             try stdio.connect(output: output, input: input)
@@ -91,6 +97,7 @@ final class GuestProcess: Sendable {
         answer.exitedAtNs = exit.at
         answer.oomKilled = outOfMemory
         let waiters = state.withLock { state in
+            state.isReaped = true
             switch state.phase {
             case .running(let pid): state.phase = .exited(pid, answer)
             // It ended before its launch returned.

@@ -31,10 +31,13 @@ final class ProcessInput: Sendable {
     func write(to descriptor: Int32) throws(SwiftletError) {
         let writer = ByteChannel(descriptor: descriptor, loop: loop)
         try writer.open(owner: self, reading: false)
-        state.withLock { state in
+        let ended = state.withLock { state in
+            guard !state.ended else { return true }
             state.writer = writer
             state.connection?.setReading(true)
+            return false
         }
+        if ended { writer.close() }
     }
 
     /// - Throws: `.failedPrecondition` when the input has ended.

@@ -12,6 +12,8 @@ final class ProcessOutput: Sendable {
         var acknowledgements = ByteQueue()
         /// Whether the pipes are read; off while the buffer is full.
         var reading = true
+        /// The process is deleted: nothing is taken over any more.
+        var closed = false
     }
 
     /// Bytes that may wait in a connection's queue before frames stay in the buffer.
@@ -30,29 +32,22 @@ final class ProcessOutput: Sendable {
 
     private func read(_ source: OutputSource, _ descriptor: Int32) throws(SwiftletError) {
         let reader = ByteChannel(descriptor: descriptor, loop: loop)
-        let reading = state.withLock { state in
+        let reading = state.withLock { state -> Bool? in
+            guard !state.closed else { return nil }
             state.readers[source] = reader
             return state.reading
         }
+        guard let reading else { return reader.close() }
         try reader.open(owner: self, reading: reading)
-    }
-
-    /// Ends both sources of a process that was never started or cannot be read any more.
-    func abandon() {
-        let readers = state.withLock { state in
-            defer { state.readers = [:] }
-            return state.readers
-        }
-        for reader in readers.values { reader.close() }
-        for source in OutputSource.allCases { end(source) }
     }
 
     /// Gives the output to a new connection, whose owner this becomes, from what its host already has. An older one is
     /// closed.
     ///
-    /// - Throws: `.outOfRange` for offsets that are gone.
+    /// - Throws: `.outOfRange` for offsets that are gone; `.notFound` when the process is deleted.
     func attach(_ connection: ByteChannel, stdout: UInt64, stderr: UInt64) throws(SwiftletError) {
         let older = try state.withLock { state throws(SwiftletError) in
+            guard !state.closed else { throw SwiftletError(.notFound, "output stream: the process was deleted") }
             try state.buffer.restart(stdout: stdout, stderr: stderr)
             let older = state.connection
             state.connection = connection
@@ -86,6 +81,7 @@ final class ProcessOutput: Sendable {
                 state.readers = [:]
                 state.connection = nil
             }
+            state.closed = true
             return Array(state.readers.values) + (state.connection.map { [$0] } ?? [])
         }
         for channel in channels { channel.close() }

@@ -82,6 +82,11 @@ final class ContainerRecord: Sendable {
     /// Takes a further process out; nil when there is none.
     func remove(_ id: String) -> GuestProcess? { execs.withLock { $0.removeValue(forKey: id) } }
 
+    /// Takes this further process out, unless another has its id by now.
+    func remove(_ process: GuestProcess) {
+        execs.withLock { if $0[process.id] === process { $0[process.id] = nil } }
+    }
+
     var processes: [GuestProcess] { [first] + execs.withLock { Array($0.values) } }
 
     var summary: AgentContainerState {

@@ -14,10 +14,16 @@ extension AgentService {
         return .init()
     }
 
-    @Sendable func createContainer(_ request: AgentCreateContainerRequest) throws(SwiftletError) -> AgentCreateContainerResponse {
-        let id = request.containerID
+    func reserveContainer(_ request: AgentCreateContainerRequest) throws(SwiftletError) -> SandboxEnvironment {
         let environment = try sandbox.environment()
-        try containers.reserve(id)
+        try containers.reserve(request.containerID)
+        return environment
+    }
+
+    @Sendable func createContainer(
+        _ request: AgentCreateContainerRequest, _ environment: SandboxEnvironment
+    ) throws(SwiftletError) -> AgentCreateContainerResponse {
+        let id = request.containerID
         do {
             var spec = request.spec
             spec.process = spec.process.withOwnOOMScore
@@ -71,16 +77,22 @@ extension AgentService {
         record.container.release()
     }
 
-    @Sendable func exec(_ request: AgentExecRequest) throws(SwiftletError) -> AgentExecResponse {
+    func enterProcess(_ request: AgentExecRequest) throws(SwiftletError) -> (record: ContainerRecord, process: GuestProcess) {
         let record = try containers.find(request.containerID)
-        let spec = request.process.withOwnOOMScore
-        let process = try record.enter(request.processID, spec)
+        return (record, try record.enter(request.processID, request.process))
+    }
+
+    @Sendable func exec(
+        _ request: AgentExecRequest, _ entered: (record: ContainerRecord, process: GuestProcess)
+    ) throws(SwiftletError) -> AgentExecResponse {
+        let (record, process) = entered
         do {
             try grantStreams(process, output: Array(request.outputToken), stdin: Array(request.stdinToken))
-            let pid = try record.run(process, spec, inherit: request.inherit)
+            let pid = try record.run(process, request.process.withOwnOOMScore, inherit: request.inherit)
             return .with { $0.pid = UInt32(pid) }
         } catch {
-            forget(record.remove(request.processID))
+            record.remove(process)
+            forget(process)
             throw SwiftletError.wrap(error, "exec in container \(record.id)")
         }
     }

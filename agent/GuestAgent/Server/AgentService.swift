@@ -49,10 +49,10 @@ final class AgentService: Sendable {
         switch request.method {
         case "GetInfo": answer(.getInfo, request, complete) { _ in self.info() }
         case "StartSandbox": work(.startSandbox, request, complete, startSandbox)
-        case "CreateContainer": work(.createContainer, request, complete, createContainer)
+        case "CreateContainer": work(.createContainer, request, complete, enter: reserveContainer, createContainer)
         case "StartContainer": work(.startContainer, request, complete, startContainer)
         case "DeleteContainer": work(.deleteContainer, request, complete, deleteContainer)
-        case "Exec": work(.exec, request, complete, exec)
+        case "Exec": work(.exec, request, complete, enter: enterProcess, exec)
         case "Signal": work(.signal, request, complete, signal)
         case "Wait": wait(request, caller, complete)
         case "DeleteProcess": work(.deleteProcess, request, complete, deleteProcess)
@@ -84,6 +84,24 @@ final class AgentService: Sendable {
         _ body: @escaping @Sendable (Request) throws(SwiftletError) -> Response
     ) {
         workers.run { complete(Self.run(request, body)) }
+    }
+
+    /// As ``work(_:_:_:_:)``, with a first part that runs at once: a later call on the same connection, such as the delete of
+    /// a host that gave up, finds what it has entered.
+    private func work<Request: Message, Entered: Sendable, Response: Message>(
+        _ method: AgentMethod<Request, Response>, _ request: TTRPCRequest, _ complete: @escaping Completion,
+        enter: (Request) throws(SwiftletError) -> Entered,
+        _ body: @escaping @Sendable (Request, Entered) throws(SwiftletError) -> Response
+    ) {
+        do {
+            let decoded: Request = try Self.decode(request)
+            let entered = try enter(decoded)
+            workers.run {
+                complete(Result { () throws(SwiftletError) in try Self.encode(body(decoded, entered)) })
+            }
+        } catch {
+            complete(.failure(error))
+        }
     }
 
     private static func run<Request: Message, Response: Message>(
