@@ -13,6 +13,7 @@ public enum Boot {
         let console = Console()
         // Handled, not ignored: what is ignored stays so in the processes of containers.
         signal(SIGPIPE) { _ in }
+        raiseFileLimit()
         do {
             let modules = KernelModules(directory: "/lib/modules")
             let booted = try Latch()
@@ -31,5 +32,12 @@ public enum Boot {
             console.write("cannot serve the host: \(error)")
         }
         while true { pause() }
+    }
+
+    /// The kernel starts with 1024 descriptors, too few for the streams of a thousand processes. Containers without a limit of
+    /// their own inherit this one, the kernel's highest (fs.nr_open), which is also what containerd's service gives.
+    private static func raiseFileLimit() {
+        var files = rlimit(rlim_cur: 1 << 20, rlim_max: 1 << 20)
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
     }
 }

@@ -35,9 +35,12 @@ final class ControlServer: Sendable {
 
 /// One ttrpc connection. A frame that breaks the protocol closes it, and nothing else.
 final class ControlConnection: ByteChannelOwner {
+    /// Calls in flight. Most are waits, of which a host has one for every process: they must not keep it from deleting some.
+    private static let callLimit = 1 << 16
+
     private struct State {
         var decoder = TTRPCFrameDecoder()
-        var requests = TTRPCRequests(limit: 1024)
+        var requests = TTRPCRequests(limit: ControlConnection.callLimit)
     }
 
     /// Answers that may wait for a host that does not read.
