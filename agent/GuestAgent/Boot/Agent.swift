@@ -55,6 +55,8 @@ final class Guest: Sendable {
                 try GuestContainer(id: id, spec: spec, environment: environment)
             },
             startSandbox: { [booted] request throws(SwiftletError) in
+                // Before the rest of the boot, so that the clock is not behind by what is still to come.
+                if request.timeNs != 0 { try SandboxSetup.setTime(request.timeNs) }
                 booted.wait()
                 return try SandboxSetup().start(request)
             },

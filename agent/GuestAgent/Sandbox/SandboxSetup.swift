@@ -4,7 +4,7 @@ import Errors
 import Glibc
 import Linux
 
-/// Makes a booted guest one pod's. Every step can be repeated.
+/// Makes a booted guest, whose clock is set, one pod's. Every step can be repeated.
 struct SandboxSetup: Sendable {
     /// Holds what the agent writes for containers.
     static let runDirectory = "/run/swiftlet"
@@ -15,7 +15,6 @@ struct SandboxSetup: Sendable {
     /// - Returns: what containers are made in.
     /// - Throws: the failed step's error.
     func start(_ request: AgentStartSandboxRequest) throws(SwiftletError) -> SandboxEnvironment {
-        if request.timeNs != 0 { try Self.setTime(request.timeNs) }
         try addEntropy(Array(request.entropy))
         try setHostname(request.hostname)
         // Sysctls of an interface exist only once it has its name.
