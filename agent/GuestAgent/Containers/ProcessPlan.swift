@@ -65,15 +65,17 @@ struct ProcessPlan {
 
     /// The flat form for the C code, in `memory`.
     func flat(user: ResolvedUser, home: String, stdio: ProcessDescriptors, memory: CMemory) -> cc_process {
-        cc_process(
+        // The primary group as well: without it a set-group-ID program would escape permissions that deny that group.
+        let groups = user.additionalGIDs.filter { $0 != user.gid } + [user.gid]
+        return cc_process(
             arguments: memory.vector(arguments),
             environment: memory.vector(environment(home: home)),
             search_path: memory.string(searchPath),
             working_directory: memory.string(workingDirectory),
             uid: user.uid,
             gid: user.gid,
-            groups: memory.array(user.additionalGIDs),
-            group_count: UInt32(user.additionalGIDs.count),
+            groups: memory.array(groups),
+            group_count: UInt32(groups.count),
             capabilities: capabilities,
             rlimits: memory.array(limits),
             rlimit_count: UInt32(limits.count),

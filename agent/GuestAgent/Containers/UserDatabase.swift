@@ -24,7 +24,7 @@ struct UserDatabase {
     /// Largest file that is read, in bytes.
     private static let limit = 1 << 20
     /// The kernel refuses more (limits.h, NGROUPS_MAX).
-    private static let mostGroups = 65536
+    private static let mostGroups = 65536 - 1  // and the primary group
 
     /// Reads the files below the directory `root`; an absent one is empty.
     /// - Throws: `.invalidArgument` when one is no regular file or too large.
