@@ -20,6 +20,9 @@ final class AgentConnection: ByteChannelOwner {
         var nextListener: UInt64 = 0
     }
 
+    /// Bytes of calls that may wait for a guest that does not read.
+    private static let sendQueue = 16 << 20
+
     private let channel: ByteChannel
     private let loop: EventLoop
     private let state = Mutex(State())
@@ -47,6 +50,9 @@ final class AgentConnection: ByteChannelOwner {
                 throw SwiftletError(.resourceExhausted, "\(method): request of \(encoded.count) bytes is larger than ttrpc allows")
             }
             let stream = try state.withLock { state throws(SwiftletError) -> UInt32 in
+                guard channel.queued <= Self.sendQueue else {
+                    throw SwiftletError(.resourceExhausted, "the guest's agent does not take calls any more: stop the pod")
+                }
                 let stream = try state.calls.begin(Pending(complete: complete))
                 let frame = try TTRPCFrame(stream: stream, kind: .request, payload: encoded).encoded()
                 // Under the lock, so that stream ids grow on the wire as ttrpc asks.
