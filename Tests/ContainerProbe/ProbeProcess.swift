@@ -44,6 +44,13 @@ final class ProbeProcess {
         for descriptor in given + outputs where descriptor >= 0 { close(descriptor) }
     }
 
+    /// A terminal that is open already, for all.
+    init(master: Int32, slave: Int32) {
+        outputs = [master]
+        given = [slave]
+        descriptors = ProcessDescriptors(stdin: slave, stdout: slave, stderr: slave, terminal: true)
+    }
+
     /// Collects output until its end, then the exit code; nil when that takes more than a minute.
     func finish() -> (code: Int32, output: [[UInt8]])? {
         var collected: [[UInt8]] = Array(repeating: [], count: outputs.count)

@@ -71,8 +71,9 @@ struct ProbeSession {
             processes[words[2]] = process
             return ["\(process.pid)"]
         case "exec":
-            let process = ProbeProcess(terminal: false)
             let spec = try AgentProcessSpec(serializedBytes: bytes(words[4]))
+            let terminal = spec.terminal ? try container(words[1]).openTerminal() : nil
+            let process = terminal.map { ProbeProcess(master: $0.master, slave: $0.slave) } ?? ProbeProcess(terminal: spec.terminal)
             process.started(try container(words[1]).exec(spec, inherit: words[3] == "inherit", stdio: process.descriptors))
             processes[words[2]] = process
             return ["\(process.pid)"]

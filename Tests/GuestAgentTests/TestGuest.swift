@@ -162,6 +162,8 @@ final class PlainContainer: PodContainer {
         return pid
     }
 
+    func openTerminal() -> (master: Int32, slave: Int32)? { nil }
+
     func signalAll(_ signal: Int32) throws(SwiftletError) {
         for pid in pids.withLock({ $0 }) { kill(-pid, signal) }
     }

@@ -122,6 +122,18 @@ import Testing
         }
     }
 
+    @Test func terminalOfAFurtherProcessHasANameInTheContainer() async throws {
+        try await ProbeClient.with(image) { (probe) async throws in
+            try await probe.launch("c", image.spec("sleep", "1000"))
+            var process = image.shell("").process
+            process.terminal = true
+            process.user.name = "app"
+            let script = "tty; stat -c %u $(tty); echo typed > /dev/tty; ls /dev/pts"
+            let outcome = try await probe.exec("c", ["/bin/sh", "-c", script], as: process)
+            #expect(outcome.stdout == "/dev/pts/0\r\n1000\r\ntyped\r\n0     ptmx\r\n")
+        }
+    }
+
     @Test func unprivilegedProcessMayReopenItsOutput() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             var spec = image.shell("echo again > /dev/stdout; echo err > /dev/stderr")

@@ -159,6 +159,10 @@ int cc_pause(const char *directory, pid_t *pid, int *pidfd);
 /// Finds `path` below the directory `root`, out of which no link leads. Returns an O_PATH descriptor or -1 with errno.
 int cc_find_in_root(int root, const char *path);
 
+/// Opens a terminal of the /dev/pts below the directory `root`, neither end controlling. Returns 0, or -1 with errno: also
+/// when no devpts is mounted there.
+int cc_open_terminal(int root, int *master, int *slave);
+
 /// Clones the tree mounted at `path` as a detached one, not recursively. Returns its descriptor or -1 with errno.
 int cc_clone_tree(const char *path);
 

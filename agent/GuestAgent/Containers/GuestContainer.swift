@@ -188,6 +188,18 @@ public final class GuestContainer: Sendable {
         return path.hasPrefix("/dev/pts/") ? path : nil
     }
 
+    /// A terminal of the running container's own /dev/pts for `exec`; nil when it has none. Both ends are the caller's.
+    public func openTerminal() -> (master: Int32, slave: Int32)? {
+        let prepared = state.withLock { state -> Prepared? in
+            if case .running(let prepared, first: _) = state.phase { prepared } else { nil }
+        }
+        guard let prepared else { return nil }
+        var master: Int32 = -1
+        var slave: Int32 = -1
+        guard cc_open_terminal(prepared.root.tree.number, &master, &slave) == 0 else { return nil }
+        return (master, slave)
+    }
+
     /// Runs a further process in the container's namespaces and cgroup. - Returns: its pid in the agent's PID namespace.
     /// - Parameter inherit: take everything but the arguments from the container's own process.
     /// - Throws: as `start`; `.failedPrecondition` when the container's first process is not running.

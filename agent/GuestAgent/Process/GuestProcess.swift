@@ -43,19 +43,22 @@ final class GuestProcess: Sendable {
     /// Starts the process once.
     ///
     /// - Parameters:
+    ///   - openTerminal: opens the process's terminal, if it has one; nil for one of the guest's.
     ///   - launch: starts a child with these descriptors and gives its pid.
     ///   - exited: called once after the exit is recorded; gives whether the process was killed for lack of memory.
     /// - Throws: `.failedPrecondition` unless it was never started; what `launch` throws, after which the process
     ///   counts as never started; `.aborted` when it was deleted meanwhile, after the child was killed.
     func start(
-        reaper: Reaper, launch: (ProcessDescriptors) throws(SwiftletError) -> pid_t,
+        reaper: Reaper, openTerminal: () -> (master: Int32, slave: Int32)? = { nil },
+        launch: (ProcessDescriptors) throws(SwiftletError) -> pid_t,
         wasKilledForMemory: @escaping @Sendable () -> Bool, exited: @escaping @Sendable () -> Void
     ) throws(SwiftletError) -> pid_t {
         try begin()
         do {
             var stdio = try Stdio(
                 stdin: spec.stdin,
-                terminal: spec.terminal ? TerminalSize(width: spec.terminalWidth, height: spec.terminalHeight) : nil)
+                terminal: spec.terminal ? TerminalSize(width: spec.terminalWidth, height: spec.terminalHeight) : nil,
+                opening: openTerminal)
             defer { stdio.closeAll() }
             let descriptors = stdio.process
             let pid = try reaper.launch { () throws(SwiftletError) in

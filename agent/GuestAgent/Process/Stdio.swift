@@ -15,10 +15,13 @@ struct Stdio {
     /// - Parameters:
     ///   - stdin: whether input is open; otherwise it is /dev/null (a terminal's input always exists).
     ///   - size: of the terminal; nil for pipes.
-    init(stdin: Bool, terminal size: TerminalSize?) throws(SwiftletError) {
+    ///   - opening: opens the terminal; where it gives none the guest's own /dev/pts does.
+    init(
+        stdin: Bool, terminal size: TerminalSize?, opening: () -> (master: Int32, slave: Int32)? = { nil }
+    ) throws(SwiftletError) {
         process = ProcessDescriptors(stdin: -1, stdout: -1, stderr: -1, terminal: size != nil)
         do {
-            if let size { try openTerminal(size, stdin) } else { try openPipes(stdin) }
+            if let size { try openTerminal(size, stdin, opening()) } else { try openPipes(stdin) }
         } catch {
             closeAll()
             throw error
@@ -54,10 +57,11 @@ struct Stdio {
         (error, process.stderr) = try Self.pipe()
     }
 
-    private mutating func openTerminal(_ size: TerminalSize, _ stdin: Bool) throws(SwiftletError) {
-        var master: Int32 = -1
-        var slave: Int32 = -1
-        guard clinux_open_terminal(&master, &slave) == 0 else { throw .system("opening a terminal") }
+    private mutating func openTerminal(
+        _ size: TerminalSize, _ stdin: Bool, _ opened: (master: Int32, slave: Int32)?
+    ) throws(SwiftletError) {
+        var (master, slave) = opened ?? (-1, -1)
+        guard opened != nil || clinux_open_terminal(&master, &slave) == 0 else { throw .system("opening a terminal") }
         output = master
         process = ProcessDescriptors(stdin: slave, stdout: slave, stderr: slave, terminal: true)
         _ = size.apply(to: master)

@@ -63,7 +63,7 @@ final class ContainerRecord: Sendable {
     /// Runs an entered process; one that cannot be started stays entered.
     func run(_ process: GuestProcess, _ spec: AgentProcessSpec, inherit: Bool) throws(SwiftletError) -> pid_t {
         let killsBefore = container.oomKillCount
-        return try process.start(reaper: reaper) { descriptors throws(SwiftletError) in
+        return try process.start(reaper: reaper, openTerminal: container.openTerminal) { descriptors throws(SwiftletError) in
             try container.exec(spec, inherit: inherit, stdio: descriptors)
         } wasKilledForMemory: { [container] in
             container.oomKillCount > killsBefore

@@ -10,6 +10,8 @@ protocol PodContainer: Sendable {
     func start(stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t
     /// Runs a further process as a child of the agent.
     func exec(_ process: AgentProcessSpec, inherit: Bool, stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t
+    /// A terminal that a further process finds by name in the container; nil when it has none to give.
+    func openTerminal() -> (master: Int32, slave: Int32)?
     /// Signals all processes of the container.
     func signalAll(_ signal: Int32) throws(SwiftletError)
     /// How often the kernel has killed a process of the container for lack of memory.
