@@ -51,6 +51,23 @@ func coreDeadline(after timeout: Duration?) -> gpr_timespec {
     return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), span)
 }
 
+/// What a server and a client on one machine have in common.
+///
+/// - Parameter maximumMessageBytes: of one message, in either direction.
+func localArguments(maximumMessageBytes: Int) -> [String: Int] {
+    [
+        "grpc.max_receive_message_length": maximumMessageBytes,
+        "grpc.max_send_message_length": maximumMessageBytes,
+        // A large window at once instead of probing for it with pings.
+        "grpc.http2.bdp_probe": 0,
+        "grpc.http2.lookahead_bytes": 1 << 20,
+        "grpc.http2.max_frame_size": 1 << 17,
+        "grpc.max_metadata_size": 64 * 1024,
+        "grpc.enable_channelz": 0,
+        "grpc.max_channel_trace_event_memory_per_node": 0,
+    ]
+}
+
 /// Channel arguments (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html) for as long as `body` runs.
 func withArguments<Result>(
     integers: [String: Int], strings: [String: String] = [:], _ body: (UnsafePointer<grpc_channel_args>) -> Result

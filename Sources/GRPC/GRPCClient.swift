@@ -112,13 +112,7 @@ final class ClientCore: @unchecked Sendable {
         self.endpoint = endpoint
         self.maximumMessageBytes = maximumMessageBytes
         Core.start()
-        let integers = [
-            "grpc.max_receive_message_length": maximumMessageBytes,
-            "grpc.max_send_message_length": maximumMessageBytes,
-            "grpc.http2.bdp_probe": 0,
-            "grpc.http2.lookahead_bytes": 1 << 20,
-            "grpc.http2.max_frame_size": 1 << 17,
-            "grpc.max_metadata_size": 64 * 1024,
+        let integers = localArguments(maximumMessageBytes: maximumMessageBytes).merging([
             // Methods need not be idempotent.
             "grpc.enable_retries": 0,
             "grpc.enable_http_proxy": 0,
@@ -127,9 +121,7 @@ final class ClientCore: @unchecked Sendable {
             // A daemon that was restarted is found again quickly.
             "grpc.initial_reconnect_backoff_ms": 100,
             "grpc.max_reconnect_backoff_ms": 1000,
-            "grpc.enable_channelz": 0,
-            "grpc.max_channel_trace_event_memory_per_node": 0,
-        ]
+        ]) { _, own in own }
         var strings: [String: String] = [:]
         // grpc-go refuses a percent-encoded path as :authority.
         if case .unix = endpoint { strings["grpc.default_authority"] = "localhost" }

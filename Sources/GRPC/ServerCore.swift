@@ -34,24 +34,15 @@ final class ServerCore: QueuedObject, @unchecked Sendable {
         self.logger = logger
         self.errorStatus = errorStatus
         Core.start()
-        let arguments = [
-            "grpc.max_receive_message_length": maximumMessageBytes,
-            "grpc.max_send_message_length": maximumMessageBytes,
+        let arguments = localArguments(maximumMessageBytes: maximumMessageBytes).merging([
             // A second server must not share a port silently.
             "grpc.so_reuseport": 0,
-            // Local clients: a large window at once instead of probing for it with pings.
-            "grpc.http2.bdp_probe": 0,
-            "grpc.http2.lookahead_bytes": 1 << 20,
-            "grpc.http2.max_frame_size": 1 << 17,
             // A client may ping as it likes (grpc-go does on cancels); none loses its connection for it.
             "grpc.http2.max_ping_strikes": 0,
             "grpc.http2.min_ping_interval_without_data_ms": 0,
-            "grpc.max_metadata_size": 64 * 1024,
             // What connects and says nothing, or garbage, is dropped after this.
             "grpc.server_handshake_timeout_ms": 20_000,
-            "grpc.enable_channelz": 0,
-            "grpc.max_channel_trace_event_memory_per_node": 0,
-        ]
+        ]) { _, own in own }
         guard let server = withArguments(integers: arguments, { grpc_server_create($0, nil) }) else {
             fatalError("gRPC: the server cannot be created")
         }
