@@ -64,7 +64,7 @@ let package = Package(
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),
             ]),
         .target(name: "Network", dependencies: ["Linux", "CLinux", "Errors", logging]),
-        .target(name: "Logs", dependencies: ["Errors"]),
+        .target(name: "Logs", dependencies: ["CLinux", "Errors"]),
 
         // Ground
         .target(name: "AgentProtocol", dependencies: ["CLinux", "Errors", protobuf]),

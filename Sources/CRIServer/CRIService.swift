@@ -12,9 +12,12 @@ public struct CRIService: Sendable {
     let images: ImageStore
     /// Swiftlet's own version, as Version answers it.
     let version: String
+    /// What verbose Status tells beside that: the configured paths.
+    let details: [String: String]
     let logger: Logger
 
-    public init(pods: PodRegistry, images: ImageStore, version: String, logger: Logger) {
+    public init(pods: PodRegistry, images: ImageStore, version: String, details: [String: String] = [:], logger: Logger) {
+        self.details = details
         self.pods = pods
         self.images = images
         self.version = version
@@ -51,7 +54,7 @@ public struct CRIService: Sendable {
 
     /// Names of the methods that have a handler.
     private static let implemented: Set<String> = [
-        RuntimeRPC.version.name, RuntimeRPC.status.name, RuntimeRPC.runtimeConfig.name, RuntimeRPC.runPodSandbox.name,
+        RuntimeRPC.version.name, RuntimeRPC.status.name, RuntimeRPC.runPodSandbox.name,
         RuntimeRPC.stopPodSandbox.name, RuntimeRPC.removePodSandbox.name, RuntimeRPC.podSandboxStatus.name, RuntimeRPC.listPodSandbox.name,
         RuntimeRPC.createContainer.name, RuntimeRPC.startContainer.name, RuntimeRPC.stopContainer.name, RuntimeRPC.removeContainer.name,
         RuntimeRPC.containerStatus.name, RuntimeRPC.listContainers.name, RuntimeRPC.execSync.name, ImageRPC.listImages.name,

@@ -11,6 +11,8 @@ enum ContainerRequest {
         guard !image.isEmpty else { throw SwiftletError(.invalidArgument, "CreateContainer: config.image.image is missing") }
         try Validation.word(image, "config.image.image")
         var spec = ContainerSpec(metadata: .init(name: config.metadata.name, attempt: config.metadata.attempt), image: image)
+        try Validation.text(config.image.userSpecifiedImage, "config.image.user_specified_image")
+        spec.userSpecifiedImage = config.image.userSpecifiedImage
         for text in config.command + config.args { try Validation.noNUL(text, "config.command and args") }
         spec.command = config.command
         spec.arguments = config.args

@@ -31,12 +31,6 @@ enum ResourcesRequest {
             files["cpu.max"] = "\(quota) \(resources.cpuPeriod > 0 ? resources.cpuPeriod : 100_000)"
         }
         if resources.memoryLimitInBytes > 0 { files["memory.max"] = String(resources.memoryLimitInBytes) }
-        for (value, name, file) in [
-            (resources.cpusetCpus, "cpuset_cpus", "cpuset.cpus"), (resources.cpusetMems, "cpuset_mems", "cpuset.mems"),
-        ] where !value.isEmpty {
-            try Validation.word(value, "\(field).\(name)")
-            files[file] = value
-        }
         for (file, value) in resources.unified {
             guard !file.isEmpty, file.utf8.allSatisfy({ $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "_") || $0.isAlphanumeric }) else {
                 throw SwiftletError(.invalidArgument, "\(field).unified: \(Validation.printable(file)) is no cgroup v2 interface file")

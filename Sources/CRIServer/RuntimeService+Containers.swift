@@ -76,12 +76,19 @@ enum ContainerMessage {
         }
     }
 
+    private static func image(_ spec: ContainerSpec) -> CRIImageSpec {
+        .with {
+            $0.image = spec.imageTag.isEmpty ? spec.image : spec.imageTag
+            $0.userSpecifiedImage = spec.userSpecifiedImage
+        }
+    }
+
     static func item(_ container: ContainerSnapshot) -> CRIContainer {
         .with {
             $0.id = container.id
             $0.podSandboxID = container.sandboxID
             $0.metadata = metadata(container.spec)
-            $0.image.image = container.spec.image
+            $0.image = image(container.spec)
             $0.imageRef = container.imageID
             $0.imageID = container.imageID
             $0.state = state(container)
@@ -98,7 +105,7 @@ enum ContainerMessage {
             $0.state = state(container)
             $0.createdAt = container.createdAt
             $0.startedAt = container.state.startedAt
-            $0.image.image = container.spec.image
+            $0.image = image(container.spec)
             $0.imageRef = container.imageID
             $0.imageID = container.imageID
             $0.labels = container.spec.labels

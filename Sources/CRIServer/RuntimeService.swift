@@ -7,7 +7,6 @@ extension CRIService {
     func addRuntimeMethods(to table: inout MethodTable) {
         add(RuntimeRPC.version, to: &table, version)
         add(RuntimeRPC.status, to: &table, status)
-        add(RuntimeRPC.runtimeConfig, to: &table, runtimeConfig)
         add(RuntimeRPC.runPodSandbox, to: &table, runPodSandbox)
         add(RuntimeRPC.stopPodSandbox, to: &table, stopPodSandbox)
         add(RuntimeRPC.removePodSandbox, to: &table, removePodSandbox)
@@ -43,8 +42,12 @@ extension CRIService {
             $0.status.conditions = conditions
             // The empty name is the default handler's alias.
             $0.runtimeHandlers = ([""] + handlers).map { name in .with { $0.name = name } }
-            if request.verbose { $0.info = ["swiftlet": VerboseInfo.json(["version": version, "handlers": handlers.joined(separator: ",")])] }
+            if request.verbose { $0.info = ["swiftlet": VerboseInfo.json(nodeDetails(handlers))] }
         }
+    }
+
+    private func nodeDetails(_ handlers: [String]) -> [String: String] {
+        ["version": version, "handlers": handlers.joined(separator: ",")].merging(details) { own, _ in own }
     }
 
     private static func condition(_ type: String, _ obstacle: String?, reason: String) -> CRIRuntimeCondition {
@@ -54,9 +57,5 @@ extension CRIService {
             $0.reason = obstacle == nil ? "" : reason
             $0.message = obstacle ?? ""
         }
-    }
-
-    @Sendable private func runtimeConfig(_ request: CRIRuntimeConfigRequest) async throws -> CRIRuntimeConfigResponse {
-        .with { $0.linux.cgroupDriver = .cgroupfs }
     }
 }

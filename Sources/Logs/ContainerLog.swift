@@ -13,22 +13,25 @@ public final class ContainerLog: Sendable {
     /// Opens the log for appending and finds out how much of each source it already holds.
     ///
     /// - Parameters:
-    ///   - path: the log file; nil when the container has no log. Its directory must exist.
+    ///   - location: the log file; nil when the container has no log.
     ///   - positionPath: where the position is kept across restarts of the daemon.
-    /// - Throws: `SwiftletError(.failedPrecondition)` naming the path that cannot be opened.
-    public init(path: String?, positionPath: String) throws {
+    /// - Throws: `SwiftletError(.failedPrecondition)` naming the file that cannot be opened.
+    public init(location: LogLocation?, positionPath: String) throws {
         queue = DispatchQueue(label: "swiftlet.log")
-        file = try LogFile(path: path, positionPath: positionPath)
-    }
-
-    /// Bytes of each source that the log file holds.
-    public func written() async -> (stdout: UInt64, stderr: UInt64) {
-        await onQueue { (self.file.position.stdout, self.file.position.stderr) }
+        file = try LogFile(location: location, positionPath: positionPath)
     }
 
     /// Bytes of each source taken so far: what the file holds and the unfinished line in memory.
     public func received() async -> (stdout: UInt64, stderr: UInt64) {
         await onQueue { self.file.taken }
+    }
+
+    /// Writes what could not be written when it was appended.
+    public func flush() async throws -> (stdout: UInt64, stderr: UInt64) {
+        try await onQueueThrowing {
+            try self.file.flush()
+            return (self.file.position.stdout, self.file.position.stderr)
+        }
     }
 
     /// Appends output; lines are written as they complete.

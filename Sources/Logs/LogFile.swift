@@ -6,19 +6,26 @@ struct LogFile {
     private(set) var position: LogPosition
     /// Bytes of each source taken in, with those that wait for the end of their line.
     private(set) var taken: (stdout: UInt64, stderr: UInt64) = (0, 0)
-    private let path: String?
+    private let location: LogLocation?
     private var descriptor: Int32
     private var positionDescriptor: Int32
     private var timestamp = LogTimestamp()
     private var stdout = LogLineEncoder(source: .stdout)
     private var stderr = LogLineEncoder(source: .stderr)
+    /// Lines that are not in the file yet: those of the present call, and those of calls that failed.
     private var buffer: [UInt8] = []
 
-    init(path: String?, positionPath: String) throws {
-        self.path = path
-        positionDescriptor = try Self.open(positionPath, O_RDWR | O_CREAT, what: "log position")
+    /// Bytes read at once when the log is compared with its position.
+    private static let tailPiece = 1 << 20
+
+    init(location: LogLocation?, positionPath: String) throws {
+        self.location = location
+        positionDescriptor = Glibc.open(positionPath, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard positionDescriptor >= 0 else {
+            throw SwiftletError(.internal, "log position \(positionPath): \(String(cString: strerror(errno)))")
+        }
         do {
-            descriptor = try path.map { try Self.open($0, O_RDWR | O_CREAT | O_APPEND, what: "container log") } ?? -1
+            descriptor = try location?.open() ?? -1
         } catch {
             Glibc.close(positionDescriptor)
             throw error
@@ -28,25 +35,42 @@ struct LogFile {
     }
 
     mutating func append(_ bytes: [UInt8], from source: LogSource) throws {
+        try requireOpen()
         let time = timestamp.now()
-        buffer.removeAll(keepingCapacity: true)
         bytes.withUnsafeBytes { raw in
             switch source {
             case .stdout: stdout.append(raw, timestamp: time, to: &buffer)
             case .stderr: stderr.append(raw, timestamp: time, to: &buffer)
             }
         }
-        try flush(source, taken: bytes.count)
+        switch source {
+        case .stdout: taken.stdout += UInt64(bytes.count)
+        case .stderr: taken.stderr += UInt64(bytes.count)
+        }
+        try flush()
     }
 
     mutating func finish(_ source: LogSource) throws {
+        try requireOpen()
         let time = timestamp.now()
-        buffer.removeAll(keepingCapacity: true)
         switch source {
         case .stdout: stdout.finish(timestamp: time, to: &buffer)
         case .stderr: stderr.finish(timestamp: time, to: &buffer)
         }
-        try flush(source, taken: 0)
+        try flush()
+    }
+
+    /// Writes what is not in the file yet, whole lines or nothing, and notes the position.
+    mutating func flush() throws {
+        try requireOpen()
+        if descriptor >= 0, !buffer.isEmpty {
+            try writeAll()
+            position.logSize += UInt64(buffer.count)
+        }
+        buffer.removeAll(keepingCapacity: true)
+        position.stdout = taken.stdout - UInt64(stdout.pendingCount)
+        position.stderr = taken.stderr - UInt64(stderr.pendingCount)
+        position.write(to: positionDescriptor)
     }
 
     mutating func close() {
@@ -56,30 +80,22 @@ struct LogFile {
         positionDescriptor = -1
     }
 
-    private mutating func flush(_ source: LogSource, taken count: Int) throws {
+    private func requireOpen() throws {
         guard positionDescriptor >= 0 else {
-            throw SwiftletError(.failedPrecondition, "container log \(path ?? "") is closed")
+            throw SwiftletError(.failedPrecondition, "container log \(location?.description ?? "") is closed")
         }
-        switch source {
-        case .stdout: taken.stdout += UInt64(count)
-        case .stderr: taken.stderr += UInt64(count)
-        }
-        if descriptor >= 0, !buffer.isEmpty {
-            try writeAll()
-            position.logSize += UInt64(buffer.count)
-        }
-        position.stdout = taken.stdout - UInt64(stdout.pendingCount)
-        position.stderr = taken.stderr - UInt64(stderr.pendingCount)
-        position.write(to: positionDescriptor)
     }
 
+    /// - Throws: `.resourceExhausted` when the disk takes no more; what was written in part is taken back.
     private func writeAll() throws {
         var offset = 0
         while offset < buffer.count {
             let count = buffer.withUnsafeBytes { write(descriptor, $0.baseAddress.map { $0 + offset }, buffer.count - offset) }
             if count < 0 {
                 if errno == EINTR { continue }
-                throw SwiftletError(.resourceExhausted, "container log \(path ?? ""): write: \(String(cString: strerror(errno)))")
+                let reason = String(cString: strerror(errno))
+                ftruncate(descriptor, off_t(position.logSize))
+                throw SwiftletError(.resourceExhausted, "container log \(location?.description ?? ""): write: \(reason)")
             }
             offset += count
         }
@@ -93,12 +109,8 @@ struct LogFile {
         guard fstat(descriptor, &status) == 0 else { return }
         let size = UInt64(status.st_size)
         if position.inode == status.st_ino, size > position.logSize {
-            var tail = [UInt8](repeating: 0, count: Int(size - position.logSize))
-            let count = tail.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, off_t(position.logSize)) }
-            tail.removeLast(tail.count - max(count, 0))
-            let whole = position.logSize + UInt64(position.advance(over: tail))
-            if whole < size { ftruncate(descriptor, off_t(whole)) }
-            position.logSize = whole
+            while countPiece() {}
+            if position.logSize < size { ftruncate(descriptor, off_t(position.logSize)) }
         } else {
             position.logSize = size
         }
@@ -106,11 +118,16 @@ struct LogFile {
         position.write(to: positionDescriptor)
     }
 
-    private static func open(_ path: String, _ flags: Int32, what: String) throws -> Int32 {
-        let descriptor = Glibc.open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0o640)
-        guard descriptor >= 0 else {
-            throw SwiftletError(.failedPrecondition, "open \(what) \(path): \(String(cString: strerror(errno)))")
-        }
-        return descriptor
+    /// Counts the lines of the next piece behind the position.
+    ///
+    /// - Returns: whether there was a whole line.
+    private mutating func countPiece() -> Bool {
+        var piece = [UInt8](repeating: 0, count: Self.tailPiece)
+        let start = position.logSize
+        let count = piece.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, off_t(start)) }
+        piece.removeLast(piece.count - max(count, 0))
+        let lines = position.advance(over: piece)
+        position.logSize += UInt64(lines)
+        return lines > 0
     }
 }

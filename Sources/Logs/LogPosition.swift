@@ -56,3 +56,11 @@ struct LogPosition: Equatable {
         }
     }
 }
+
+/// The file that keeps a `LogPosition`.
+public enum LogPositionFile {
+    /// Removes it; one that is not there is fine.
+    public static func remove(_ path: String) {
+        unlink(path)
+    }
+}

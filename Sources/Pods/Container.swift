@@ -18,6 +18,9 @@ final class Container {
     /// Waits for the exit and records it.
     var exitWatch: Task<Void, Never>?
     var startAttempt: Task<Void, any Error>?
+    var removeAttempt: Task<Void, any Error>?
+    /// The exit as it arrived; it is recorded when the log is complete.
+    var arrivedExit: ContainerExit?
     var exitWaiters: [CheckedContinuation<Void, Never>] = []
 
     init(_ snapshot: ContainerSnapshot, ledger: Ledger) {
@@ -37,6 +40,9 @@ final class Container {
     var isRunning: Bool {
         if case .running = state { true } else { false }
     }
+
+    /// Whether the first process has ended, its log perhaps not written yet.
+    var hasEnded: Bool { !isRunning || arrivedExit != nil }
 
     var snapshot: ContainerSnapshot {
         ContainerSnapshot(

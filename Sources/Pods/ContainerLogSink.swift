@@ -15,6 +15,11 @@ struct ContainerLogSink: OutputSink {
         return OutputOffsets(stdout: offsets.stdout, stderr: offsets.stderr)
     }
 
+    func flush() async throws -> OutputOffsets {
+        let offsets = try await log.flush()
+        return OutputOffsets(stdout: offsets.stdout, stderr: offsets.stderr)
+    }
+
     func finish(_ source: OutputSource) async throws -> OutputOffsets {
         let offsets = try await log.finish(source.logSource)
         return OutputOffsets(stdout: offsets.stdout, stderr: offsets.stderr)

@@ -41,8 +41,12 @@ public struct ContainerSpec: Codable, Sendable, Equatable {
     }
 
     public var metadata: Metadata
-    /// The image as the client named it.
+    /// The image as the client named it: a reference or an id.
     public var image: String
+    /// The image as the pod's author named it, where the kubelet says so.
+    public var userSpecifiedImage = ""
+    /// The image's first tag when the container was made, for people.
+    public var imageTag = ""
     public var command: [String] = []
     public var arguments: [String] = []
     public var workingDirectory = ""

@@ -2,6 +2,7 @@ import Errors
 import Foundation
 import GRDB
 import State
+import Synchronization
 
 /// Kinds of things that a pod owns outside the daemon's memory.
 public enum ResourceKind: String, Codable, Sendable, CaseIterable {
@@ -38,6 +39,14 @@ public struct LedgerEntry: Sendable, Equatable {
 public struct Ledger: Sendable {
     public let owner: String
     private let database: StateDatabase
+    private let seal = Seal()
+
+    /// Whether nothing may be added any more.
+    private final class Seal: Sendable {
+        private let closed = Mutex(false)
+        var isClosed: Bool { closed.withLock { $0 } }
+        func close() { closed.withLock { $0 = true } }
+    }
 
     public init(owner: String, database: StateDatabase) {
         self.owner = owner
@@ -61,8 +70,9 @@ public struct Ledger: Sendable {
     /// Writes or replaces an entry.
     func note<Document: Encodable & Sendable>(_ kind: ResourceKind, _ name: String, _ document: Document) async throws {
         let data = try JSONEncoder().encode(document)
-        let owner = owner
+        let (owner, seal) = (owner, seal)
         try await database.write { database in
+            guard !seal.isClosed else { throw SwiftletError(.aborted, "\(kind.rawValue) \(name): its owner is being released") }
             let stored = try ResourceRecord.filter { $0.owner == owner && $0.kind == kind.rawValue && $0.name == name }.fetchOne(database)
             if var record = stored {
                 record.document = data
@@ -74,10 +84,16 @@ public struct Ledger: Sendable {
         }
     }
 
+    /// From now on nothing is acquired: what is listed is all there will be to release.
+    func close() {
+        seal.close()
+    }
+
     /// What is held, in the order of acquisition.
     func entries() async throws -> [LedgerEntry] {
         let owner = owner
-        return try await database.read { database in
+        // Behind every write in flight: none of them can add to what is read here once the ledger is closed.
+        return try await database.write { database in
             try ResourceRecord.filter { $0.owner == owner }.order { $0.sequence }.fetchAll(database)
         }.compactMap { record in
             ResourceKind(rawValue: record.kind).map {

@@ -8,13 +8,15 @@ extension Pod {
     // MARK: Create
 
     /// Makes a container in the running machine.
-    func createContainer(_ spec: ContainerSpec) async throws -> String {
-        let machine = try readyMachine()
+    func createContainer(_ request: ContainerSpec) async throws -> String {
+        let machine = try await readyMachine()
+        var spec = request
         guard let image = try await context.images.status(spec.image) else {
             throw SwiftletError(.notFound, "container \(spec.metadata.name): image \(spec.image) is not on this node; pull it first")
         }
+        spec.imageTag = image.repoTags.first ?? spec.image
         let rootfs = try await context.images.rootfs(of: image.id)
-        let plan = try ContainerPlan(spec, rootfs: rootfs, hostname: self.spec.hostname)
+        let plan = try ContainerPlan(spec, rootfs: rootfs, hostname: self.spec.effectiveHostname)
         try checkPidTarget(spec)
         let id = Identifier.make()
         let snapshot = ContainerSnapshot(
@@ -30,6 +32,7 @@ extension Pod {
             try await withDeadline(context.deadlines.guestAnswer, "create container \(spec.metadata.name)") {
                 try await machine.createContainer(id, plan)
             }
+            _ = try await readyMachine()
         } catch {
             await discard(container)
             throw SwiftletError.wrap(error, "pod sandbox \(self.id): container \(spec.metadata.name)")
@@ -47,22 +50,24 @@ extension Pod {
         }
     }
 
-    /// Undoes a creation that failed.
-    private func discard(_ container: Container) async {
+    /// Undoes a creation that failed, or that an earlier daemon did not finish.
+    func discard(_ container: Container) async {
         container.pump?.cancel()
         await container.log?.close()
-        if let machine { try? await machine.deleteContainer(container.id) }
+        let id = container.id
+        if let machine {
+            try? await withDeadline(context.deadlines.guestAnswer, "undo") { try await machine.deleteContainer(id) }
+        }
         let left = await release(container.ledger)
         guard left.isEmpty else {
-            _ = try? container.lifecycle.handle(
-                .exited(ContainerExit(code: 128, finishedAt: Clock.now(), reason: "CreateError", message: left[0].reason)))
-            try? await context.store.save(container.snapshot)
-            context.snapshots.publish(container.snapshot)
+            await record(
+                container, exit: ContainerExit(code: 128, finishedAt: Clock.now(), reason: "CreateError", message: left[0].reason))
             return
         }
         removePosition(of: container)
-        containers[container.id] = nil
-        try? await context.store.deleteContainer(container.id)
+        containers[id] = nil
+        try? await context.store.deleteContainer(id)
+        context.snapshots.withdraw(container: id)
     }
 
     // MARK: Start
@@ -71,12 +76,12 @@ extension Pod {
     ///
     /// - Throws: the guest's reason; the container is EXITED with StartError then.
     func startContainer(_ id: String) async throws {
+        let machine = try await readyMachine()
         let container = try container(id)
         if let attempt = container.startAttempt { return try await attempt.value }
-        guard case .created = container.state else {
+        guard case .created = container.state, container.removeAttempt == nil else {
             throw SwiftletError(.failedPrecondition, "container \(id) is \(container.state.name); only a created one can be started")
         }
-        let machine = try readyMachine()
         let attempt = Task { try await performStart(container, machine) }
         container.startAttempt = attempt
         defer { container.startAttempt = nil }
@@ -91,13 +96,20 @@ extension Pod {
             }
         } catch {
             let failure = SwiftletError.wrap(error, "container \(container.spec.metadata.name)")
+            // A start that came through after its deadline must not go on running.
+            try? await withDeadline(context.deadlines.kill, "undo") { try await machine.signal(id, 9, all: true) }
             await record(container, exit: ContainerExit(code: 128, finishedAt: Clock.now(), reason: "StartError", message: failure.description))
             throw failure
         }
+        try await started(container, machine)
+    }
+
+    /// Notes that the first process runs, and waits for its end from now on.
+    func started(_ container: Container, _ machine: any SandboxMachine) async throws {
         _ = try container.lifecycle.handle(.started(at: Clock.now()))
-        try await context.store.save(container.snapshot)
-        context.snapshots.publish(container.snapshot)
         watchExit(container, machine)
+        context.snapshots.publish(container.snapshot)
+        try await context.store.save(container.snapshot)
     }
 
     func startPump(_ container: Container, _ machine: any SandboxMachine) {
@@ -107,118 +119,86 @@ extension Pod {
             do {
                 try await machine.pumpOutput(id, into: ContainerLogSink(log: log))
             } catch {
-                if !Task.isCancelled { logger.warning("output lost", metadata: ["container": "\(id)", "error": "\(error)"]) }
+                if !Task.isCancelled { logger.warning("output ended early", metadata: ["container": "\(id)", "error": "\(error)"]) }
             }
             await log.close()
         }
     }
 
+    // MARK: Exit
+
     func watchExit(_ container: Container, _ machine: any SandboxMachine) {
         let (id, drain) = (container.id, context.deadlines.logDrain)
         let pump = container.pump
         container.exitWatch = Task { [weak self] in
-            guard let exit = try? await machine.waitForExit(id) else { return }
-            let finishedAt = Clock.now()
+            let exit: ContainerExit
+            do {
+                exit = Self.containerExit(try await machine.waitForExit(id))
+            } catch let error as SwiftletError where error.code == .notFound {
+                exit = ContainerExit(
+                    code: 255, finishedAt: Clock.now(), reason: "ContainerStatusUnknown", message: "the guest does not know the container")
+            } catch {
+                // The machine is gone; its own watch ends the containers.
+                return
+            }
+            await self?.arrived(id, exit)
             if let pump { try? await withDeadline(drain, "drain the log") { await pump.value } }
-            await self?.exited(id, exit, at: finishedAt)
+            await self?.recordArrived(id)
         }
     }
 
-    private func exited(_ id: String, _ exit: ProcessExit, at finishedAt: Int64) async {
-        guard let container = containers[id] else { return }
+    private static func containerExit(_ exit: ProcessExit) -> ContainerExit {
+        let now = Clock.now()
+        // The guest's clock counts as far as it makes sense: an exit that waited for a restarted daemon is older than now.
+        let finishedAt = exit.exitedAt > 0 && exit.exitedAt < now ? exit.exitedAt : now
         let reason = exit.outOfMemory ? "OOMKilled" : exit.code == 0 ? "Completed" : "Error"
-        await record(container, exit: ContainerExit(code: exit.code, finishedAt: finishedAt, reason: reason))
+        return ContainerExit(code: exit.code, finishedAt: finishedAt, reason: reason)
+    }
+
+    private func arrived(_ id: String, _ exit: ContainerExit) {
+        guard let container = containers[id] else { return }
+        var exit = exit
+        exit.finishedAt = max(exit.finishedAt, container.state.startedAt)
+        container.arrivedExit = exit
+    }
+
+    private func recordArrived(_ id: String) async {
+        guard let container = containers[id], let exit = container.arrivedExit else { return }
+        await record(container, exit: exit)
     }
 
     func record(_ container: Container, exit: ContainerExit) async {
         guard (try? container.lifecycle.handle(.exited(exit))) == true else { return }
+        context.snapshots.publish(container.snapshot)
         do {
             try await context.store.save(container.snapshot)
         } catch {
             logger.error("exit not saved", metadata: ["container": "\(container.id)", "error": "\(error)"])
         }
-        context.snapshots.publish(container.snapshot)
         let waiters = container.exitWaiters
         container.exitWaiters = []
         for waiter in waiters { waiter.resume() }
     }
 
-    // MARK: Stop and remove
-
-    /// Asks the container to end, and makes it end when `timeout` has passed. Idempotent.
-    ///
-    /// - Throws: `.deadlineExceeded` when the guest does not confirm the kill; StopPodSandbox ends such a machine.
-    func stopContainer(_ id: String, timeout: Duration) async throws {
-        let container = try container(id)
-        if let attempt = container.startAttempt { _ = await attempt.result }
-        switch container.state {
-        case .exited, .removed: return
-        case .created:
-            await record(container, exit: ContainerExit(code: 137, finishedAt: Clock.now(), reason: "Error", message: "stopped before its start"))
-            return
-        case .running: break
-        }
-        let machine = try readyMachine()
-        if timeout > .zero {
-            let signal = container.stopSignal
-            try? await withDeadline(context.deadlines.guestAnswer, "signal") { try await machine.signal(id, signal, all: false) }
-            if await exits(container, within: timeout) { return }
-        }
-        try await withDeadline(context.deadlines.guestAnswer, "kill container \(id)") { try await machine.signal(id, 9, all: true) }
-        guard await exits(container, within: context.deadlines.kill) else {
-            throw SwiftletError(.deadlineExceeded, "container \(id): the guest did not confirm SIGKILL; stop the pod sandbox to end its machine")
-        }
-    }
-
-    private func exits(_ container: Container, within limit: Duration) async -> Bool {
-        let id = container.id
-        do {
-            try await withDeadline(limit, "exit") { await self.waitForRecordedExit(id) }
-            return true
-        } catch {
-            return !container.isRunning
-        }
-    }
-
-    func waitForRecordedExit(_ id: String) async {
-        guard let container = containers[id], container.isRunning else { return }
-        await withCheckedContinuation { container.exitWaiters.append($0) }
-    }
-
-    /// Ends the container if it runs, and forgets it. Idempotent.
-    func removeContainer(_ id: String) async throws {
-        guard let container = containers[id] else { return }
-        if container.isRunning || container.startAttempt != nil { try await stopContainer(id, timeout: .zero) }
-        try await remove(container)
-    }
-
-    func remove(_ container: Container) async throws {
-        if let machine {
-            let id = container.id
-            try await withDeadline(context.deadlines.guestAnswer, "remove container \(id)") { try await machine.deleteContainer(id) }
-        }
+    /// Records the end of a container whose machine is gone: as it was heard, or as a kill.
+    func markLost(_ container: Container, _ message: String) async {
         container.pump?.cancel()
         container.exitWatch?.cancel()
-        let left = await release(container.ledger)
-        guard left.isEmpty else {
-            throw SwiftletError(.internal, "container \(container.id) still holds \(left[0].entry.kind.rawValue): \(left[0].reason)")
+        switch container.state {
+        case .created, .running:
+            let lost = ContainerExit(code: 137, finishedAt: Clock.now(), reason: "Error", message: message)
+            await record(container, exit: container.arrivedExit ?? lost)
+        case .exited, .removed: break
         }
-        if container.isRunning { return }
-        _ = try container.lifecycle.handle(.removeRequested)
-        try await context.store.deleteContainer(container.id)
-        removePosition(of: container)
-        containers[container.id] = nil
-        context.snapshots.withdraw(container: container.id)
     }
 
-    // MARK: Exec
-
-    func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
-        let container = try container(id)
-        guard container.isRunning else {
-            throw SwiftletError(.failedPrecondition, "container \(id) is \(container.state.name); exec needs a running one")
+    /// Waits for the containers' output to end, no longer than `limit`.
+    func drainPumps(within limit: Duration) async {
+        let pumps = containers.values.compactMap(\.pump)
+        guard !pumps.isEmpty else { return }
+        try? await withDeadline(limit, "drain the logs") {
+            for pump in pumps { await pump.value }
         }
-        return try await readyMachine().execute(id, command, timeout: timeout, outputLimit: outputLimit)
     }
 
     // MARK: Lookup
@@ -228,7 +208,11 @@ extension Pod {
         return container
     }
 
-    func readyMachine() throws -> any SandboxMachine {
+    /// The machine; right after a restart of the daemon, as soon as it is found again.
+    func readyMachine() async throws -> any SandboxMachine {
+        if case .ready = state, machine == nil, let reattachAttempt {
+            try await withDeadline(context.deadlines.guestAnswer, "pod sandbox \(id): find its machine again") { await reattachAttempt.value }
+        }
         guard case .ready = state, let machine else {
             throw SwiftletError(.failedPrecondition, "pod sandbox \(id) is \(state.name), not ready")
         }
@@ -241,6 +225,15 @@ extension Pod {
     }
 
     func openLog(_ container: Container) throws -> ContainerLog {
-        try ContainerLog(path: container.logPath.isEmpty ? nil : container.logPath, positionPath: positionPath(of: container))
+        let file = container.logPath.isEmpty ? nil : LogLocation(directory: spec.logDirectory, path: container.spec.logPath)
+        return try ContainerLog(location: file, positionPath: positionPath(of: container))
+    }
+
+    private func positionPath(of container: Container) -> String {
+        "\(context.stateDirectory)/\(container.id).position"
+    }
+
+    func removePosition(of container: Container) {
+        LogPositionFile.remove(positionPath(of: container))
     }
 }

@@ -1,7 +1,6 @@
 import Errors
-import Glibc
 import Logging
-import Logs
+import Network
 import State
 
 extension Pod {
@@ -12,65 +11,88 @@ extension Pod {
             containers[snapshot.id] = container
             context.snapshots.publish(snapshot)
         }
+        publish()
     }
 
-    /// Goes on with the logs and exits of the containers that an earlier daemon left.
-    func resumeContainers() async {
-        guard let machine else { return }
-        for container in containers.values {
-            switch container.state {
-            case .created, .running: resume(container, machine)
-            case .exited, .removed: break
+    /// Goes on where an earlier daemon was ended.
+    ///
+    /// - Returns: whether the pod is nobody's: its RunPodSandbox never answered.
+    func recover() async -> Bool {
+        switch state {
+        case .ready:
+            let attempt = Task { await self.reattachUntilDecided() }
+            reattachAttempt = attempt
+            await attempt.value
+            return false
+        case .reserved, .networked, .booting:
+            await fail(step: "interrupted by a restart")
+            return isClean
+        case .stopping:
+            try? await stop()
+            return false
+        case .failed:
+            await fail(step: "failed before a restart")
+            return false
+        case .stopped, .removed:
+            for container in containers.values { await markLost(container, "the pod sandbox was stopped") }
+            return false
+        }
+    }
+
+    /// Looks for the machine until it is found, or certainly gone. A libvirt or an agent that does not answer proves nothing.
+    private func reattachUntilDecided() async {
+        while !Task.isCancelled, case .ready(let network) = state {
+            do {
+                return try await reattach(network)
+            } catch let error as SwiftletError where error.code == .notFound {
+                return await fail(step: "found no machine after a restart: \(error.message)")
+            } catch {
+                logger.warning("machine not found again yet", metadata: ["pod": "\(id)", "error": "\(error)"])
+                try? await Task.sleep(for: .seconds(2))
             }
         }
     }
 
-    private func resume(_ container: Container, _ machine: any SandboxMachine) {
+    private func reattach(_ network: AttachedNetwork) async throws {
+        let (id, spec, handler, ledger) = (id, spec, handler, ledger)
+        let found = try await withDeadline(context.deadlines.guestAnswer, "reattach pod sandbox \(id)") {
+            try await handler.reattach(id, spec, network: network, ledger: ledger)
+        }
+        let states = try await withDeadline(context.deadlines.guestAnswer, "list containers") { try await found.containerStates() }
+        guard case .ready = state, !Task.isCancelled else { return }
+        adopt(found)
+        for container in containers.values { await resume(container, states[container.id], found) }
+    }
+
+    /// Brings a container's record and what the guest says of it together.
+    private func resume(_ container: Container, _ guest: GuestContainerState?, _ machine: any SandboxMachine) async {
+        switch (container.state, guest) {
+        case (.exited, _), (.removed, _): return
+        case (.created, nil):
+            // Its CreateContainer never answered.
+            return await discard(container)
+        case (.created, _), (.running, _):
+            pumpFromLog(container.id, machine)
+        }
+        if container.isRunning {
+            watchExit(container, machine)
+        } else if guest == .started {
+            try? await started(container, machine)
+        }
+    }
+
+    /// Goes on with a log. Until it can be opened again the guest keeps the output, and the container waits when it is full.
+    private func pumpFromLog(_ id: String, _ machine: any SandboxMachine) {
+        guard let container = containers[id], container.pump == nil, container.removeAttempt == nil else { return }
         do {
             container.log = try openLog(container)
             startPump(container, machine)
         } catch {
-            logger.error("log not reopened", metadata: ["container": "\(container.id)", "error": "\(error)"])
-        }
-        if container.isRunning { watchExit(container, machine) }
-    }
-
-    /// Ends what runs, within the deadline, so that exit codes and last lines arrive before the machine goes.
-    func endContainers() async {
-        let running = containers.values.filter(\.isRunning).map(\.id)
-        if let machine, !running.isEmpty {
-            let limit = context.deadlines.sandboxStop
-            try? await withDeadline(limit, "end containers") {
-                await withTaskGroup(of: Void.self) { group in
-                    for id in running {
-                        group.addTask {
-                            try? await machine.signal(id, 9, all: true)
-                            await self.waitForRecordedExit(id)
-                        }
-                    }
-                }
+            logger.error("log not reopened yet", metadata: ["container": "\(id)", "error": "\(error)"])
+            Task {
+                try await Task.sleep(for: .seconds(2))
+                self.pumpFromLog(id, machine)
             }
         }
-        if let machine { try? await withDeadline(.seconds(2), "shut down") { await machine.requestShutdown() } }
-        for container in containers.values { await markLost(container, "the pod sandbox was stopped") }
-    }
-
-    /// Records the end of a container whose machine is gone.
-    func markLost(_ container: Container, _ message: String) async {
-        container.pump?.cancel()
-        container.exitWatch?.cancel()
-        switch container.state {
-        case .created, .running:
-            await record(container, exit: ContainerExit(code: 137, finishedAt: Clock.now(), reason: "Error", message: message))
-        case .exited, .removed: break
-        }
-    }
-
-    func positionPath(of container: Container) -> String {
-        "\(context.stateDirectory)/\(container.id).position"
-    }
-
-    func removePosition(of container: Container) {
-        unlink(positionPath(of: container))
     }
 }

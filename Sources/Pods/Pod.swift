@@ -12,13 +12,17 @@ actor Pod {
     let ledger: Ledger
     var machine: (any SandboxMachine)?
     var containers: [String: Container] = [:]
+    /// Looks for the machine of an earlier daemon.
+    var reattachAttempt: Task<Void, Never>?
 
-    private let handler: any RuntimeHandler
+    let handler: any RuntimeHandler
     private let createdAt: Int64
     private var lifecycle: SandboxStateMachine
     private var pending: [PendingRelease] = []
-    private var startAttempt: Task<any SandboxMachine, any Error>?
+    /// The handler's work on a start; it ends at its own pace, also after the start was given up.
+    private var startWork: Task<any SandboxMachine, any Error>?
     private var stopAttempt: Task<Void, any Error>?
+    private var removeAttempt: Task<Void, any Error>?
     private var machineWatch: Task<Void, Never>?
 
     init(id: String, spec: SandboxSpec, createdAt: Int64, state: SandboxState, handler: any RuntimeHandler, context: PodContext) {
@@ -38,17 +42,13 @@ actor Pod {
 
     /// Brings the sandbox up, or leaves nothing behind but what could not be released.
     func start() async throws {
-        try await persist()
         do {
+            try await save()
             let (id, spec, handler, ledger) = (id, spec, handler, ledger)
-            let attempt = Task {
-                try await withDeadline(context.deadlines.sandboxStart, "start pod sandbox \(id)") {
-                    try await handler.start(id, spec, ledger: ledger) { try await self.advance($0) }
-                }
-            }
-            startAttempt = attempt
-            defer { startAttempt = nil }
-            let started = try await attempt.value
+            let work = Task { try await handler.start(id, spec, ledger: ledger) { try await self.advance($0) } }
+            startWork = work
+            let started = try await withDeadline(context.deadlines.sandboxStart, "start") { try await work.value }
+            startWork = nil
             try await enter(.agentReady)
             adopt(started)
         } catch {
@@ -56,21 +56,7 @@ actor Pod {
         }
     }
 
-    /// Takes over a machine that outlived an earlier daemon.
-    func reattach() async throws {
-        guard let network = state.network else {
-            throw SwiftletError(.failedPrecondition, "pod sandbox \(id) is \(state.name)")
-        }
-        let (id, spec, handler, ledger) = (id, spec, handler, ledger)
-        let found = try await withDeadline(context.deadlines.guestAnswer, "reattach pod sandbox \(id)") {
-            try await handler.reattach(id, spec, network: network, ledger: ledger)
-        }
-        adopt(found)
-        await resumeContainers()
-        publish()
-    }
-
-    private func adopt(_ found: any SandboxMachine) {
+    func adopt(_ found: any SandboxMachine) {
         machine = found
         publish()
         machineWatch = Task { [weak self] in
@@ -88,8 +74,10 @@ actor Pod {
 
     private func abandonStart(_ error: any Error) async throws {
         let failure = SwiftletError.wrap(error, "pod sandbox \(spec.metadata.namespace)/\(spec.metadata.name)")
-        if case .stopping = state { throw SwiftletError(.aborted, "\(failure.message): stopped while starting") }
-        if case .stopped = state { throw SwiftletError(.aborted, "\(failure.message): stopped while starting") }
+        switch state {
+        case .stopping, .stopped, .removed: throw SwiftletError(.aborted, "\(failure.message): stopped while starting")
+        default: break
+        }
         logger.error("start failed", metadata: ["pod": "\(id)", "error": "\(failure)"])
         await fail(step: failure.message)
         throw failure
@@ -110,35 +98,36 @@ actor Pod {
 
     private func performStop() async throws {
         guard try lifecycle.handle(.stopRequested) == .release else { return }
-        try await persist()
-        if let startAttempt {
-            startAttempt.cancel()
-            _ = try? await withDeadline(context.deadlines.release, "end the start") { await startAttempt.result }
-        }
+        await saveIfPossible()
         machineWatch?.cancel()
+        reattachAttempt?.cancel()
         await endContainers()
         await releaseResources()
-        guard pending.isEmpty else {
-            throw SwiftletError(.internal, "pod sandbox \(id) still holds \(pendingText())")
-        }
-        try await enter(.released)
+        try requireClean()
+        _ = try lifecycle.handle(.released)
+        await saveIfPossible()
     }
 
-    /// Stops what still runs and forgets the record. Idempotent.
+    /// Stops what still runs and forgets the record. Idempotent; joins a removal in flight.
     func remove() async throws {
+        if let removeAttempt { return try await removeAttempt.value }
+        let attempt = Task { try await performRemove() }
+        removeAttempt = attempt
+        defer { removeAttempt = nil }
+        try await attempt.value
+    }
+
+    private func performRemove() async throws {
         switch state {
-        case .stopped: break
+        case .stopped, .removed: break
         case .failed:
             await releaseResources()
-            guard pending.isEmpty else {
-                throw SwiftletError(.internal, "pod sandbox \(id) still holds \(pendingText())")
-            }
-        case .removed: return
+            try requireClean()
         default: try await stop()
         }
         for container in containers.values { try await remove(container) }
-        guard try lifecycle.handle(.removeRequested) == .forget else { return }
         try await context.store.deleteSandbox(id)
+        if state != .removed { _ = try lifecycle.handle(.removeRequested) }
         context.snapshots.withdraw(sandbox: id)
     }
 
@@ -154,11 +143,12 @@ actor Pod {
     func fail(step: String) async {
         do {
             _ = try lifecycle.handle(.failed(step: step))
-            try await persist()
         } catch {
-            logger.error("state not saved", metadata: ["pod": "\(id)", "error": "\(error)"])
+            logger.error("unexpected failure", metadata: ["pod": "\(id)", "error": "\(error)"])
         }
+        await saveIfPossible()
         machine = nil
+        await drainPumps(within: .seconds(1))
         for container in containers.values { await markLost(container, step) }
         await releaseResources()
     }
@@ -174,6 +164,8 @@ actor Pod {
 
     private func releaseResources() async {
         machine = nil
+        ledger.close()
+        guard await startHasEnded() else { return publish() }
         var left = await release(ledger)
         for container in containers.values { left += await release(container.ledger) }
         pending = left
@@ -185,8 +177,20 @@ actor Pod {
         publish()
     }
 
-    /// Whether nothing is left to release.
-    var isClean: Bool { pending.isEmpty }
+    /// Ends the handler's work on a start, so that nothing is acquired behind its release.
+    private func startHasEnded() async -> Bool {
+        guard let work = startWork else { return true }
+        work.cancel()
+        do {
+            try await withDeadline(context.deadlines.release, "end the start") { _ = await work.result }
+            startWork = nil
+            return true
+        } catch {
+            let entries = (try? await ledger.entries()) ?? []
+            pending = entries.map { PendingRelease(entry: $0, reason: "the start has not ended yet") }
+            return pending.isEmpty
+        }
+    }
 
     /// Releases all that one ledger lists.
     func release(_ ledger: Ledger) async -> [PendingRelease] {
@@ -199,21 +203,37 @@ actor Pod {
         }
     }
 
-    private func pendingText() -> String {
-        pending.map { "\($0.entry.kind.rawValue) \($0.entry.name) (\($0.reason))" }.joined(separator: ", ")
+    /// Whether nothing is left to release.
+    var isClean: Bool { pending.isEmpty }
+
+    private func requireClean() throws {
+        guard !pending.isEmpty else { return }
+        let left = pending.map { "\($0.entry.kind.rawValue) \($0.entry.name) (\($0.reason))" }.joined(separator: ", ")
+        throw SwiftletError(.internal, "pod sandbox \(id) still holds \(left)")
     }
 
     // MARK: State
 
     private func enter(_ event: SandboxStateMachine.Event) async throws {
         _ = try lifecycle.handle(event)
-        try await persist()
+        try await save()
     }
 
-    private func persist() async throws {
+    private func save() async throws {
         let current = snapshot()
         try await context.store.save(current)
         publish()
+    }
+
+    /// Saves where that must not stop what has to be done, such as on a full disk. A restart finds the older state and
+    /// releases again.
+    private func saveIfPossible() async {
+        do {
+            try await save()
+        } catch {
+            logger.error("state not saved", metadata: ["pod": "\(id)", "state": "\(state.name)", "error": "\(error)"])
+            publish()
+        }
     }
 
     func publish() {

@@ -9,12 +9,13 @@ import Synchronization
 /// Lists and statuses come from memory and wait for no pod.
 public final class PodRegistry: Sendable {
     let context: PodContext
-    private let handlers: [String: any RuntimeHandler]
-    private let defaultHandler: String
-    private let pods = Mutex<[String: Pod]>([:])
+    let handlers: [String: any RuntimeHandler]
+    let defaultHandler: String
+    let pods = Mutex<[String: Pod]>([:])
     private let sandboxAttempts = Attempts()
     private let containerAttempts = Attempts()
-    private let collector = Mutex<Task<Void, Never>?>(nil)
+    let collector = Mutex<Task<Void, Never>?>(nil)
+    let recoveryWork = Mutex<Task<Void, Never>?>(nil)
 
     /// - Parameters:
     ///   - handlers: the first is the default.
@@ -56,6 +57,11 @@ public final class PodRegistry: Sendable {
         }
     }
 
+    /// Callers that wait for a sandbox to start.
+    var waitingForSandboxes: Int {
+        get async { await sandboxAttempts.waiting }
+    }
+
     /// Ends a sandbox and releases what it holds. Succeeds for one that does not exist.
     public func stopSandbox(_ id: String) async throws {
         guard let pod = try pod(id) else { return }
@@ -84,7 +90,7 @@ public final class PodRegistry: Sendable {
         context.snapshots.sandboxes().first { $0.spec.metadata == metadata }?.id
     }
 
-    private func forget(_ pod: Pod) async throws {
+    func forget(_ pod: Pod) async throws {
         try await pod.remove()
         pods.withLock { _ = $0.removeValue(forKey: pod.id) }
     }
@@ -191,76 +197,4 @@ public final class PodRegistry: Sendable {
         return (pod, snapshot.id)
     }
 
-    // MARK: Recovery
-
-    /// Takes over what an earlier daemon left, all pods at once. A pod that cannot go on is marked, and what it holds
-    /// is released.
-    public func recover() async throws {
-        let stored = try await context.store.load()
-        for (id, reason) in stored.unreadable {
-            context.logger.error("record skipped", metadata: ["id": "\(id)", "reason": "\(reason)"])
-        }
-        let containers = Dictionary(grouping: stored.containers, by: \.sandboxID)
-        await withTaskGroup(of: Void.self) { group in
-            for sandbox in stored.sandboxes {
-                let own = (containers[sandbox.id] ?? []).map { record in
-                    ContainerSnapshot(
-                        id: record.id, sandboxID: record.sandboxID, spec: record.document.spec, imageID: record.document.imageID,
-                        state: record.document.state, createdAt: record.createdAt,
-                        logPath: record.document.logPath, stopSignal: record.document.stopSignal)
-                }
-                let document = sandbox.document
-                let handler = handlers[document.spec.runtimeHandler.isEmpty ? defaultHandler : document.spec.runtimeHandler]
-                guard let handler else {
-                    context.logger.error("pod skipped: its runtime handler is gone", metadata: ["pod": "\(sandbox.id)"])
-                    continue
-                }
-                let pod = Pod(
-                    id: sandbox.id, spec: document.spec, createdAt: sandbox.createdAt, state: document.state, handler: handler,
-                    context: context)
-                pods.withLock { $0[pod.id] = pod }
-                group.addTask { await self.recover(pod, own) }
-            }
-        }
-    }
-
-    private func recover(_ pod: Pod, _ containers: [ContainerSnapshot]) async {
-        await pod.restore(containers)
-        await pod.publish()
-        switch await pod.state {
-        case .ready:
-            do {
-                try await pod.reattach()
-            } catch {
-                await pod.fail(step: "found no machine after a restart: \(error)")
-            }
-        case .reserved, .networked, .booting:
-            // Its RunPodSandbox never answered: nobody knows it.
-            await pod.fail(step: "interrupted by a restart")
-            if await pod.isClean { try? await forget(pod) }
-        case .stopping:
-            try? await pod.stop()
-        case .failed:
-            await pod.fail(step: "failed before a restart")
-        case .stopped, .removed:
-            break
-        }
-    }
-
-    /// Retries releases that failed, until cancelled by `close`.
-    public func startCollector(every interval: Duration = .seconds(10)) {
-        let task = Task { [weak self] in
-            while !Task.isCancelled {
-                try? await Task.sleep(for: interval)
-                guard let self else { return }
-                for pod in self.pods.withLock({ Array($0.values) }) { await pod.retryPendingReleases() }
-            }
-        }
-        collector.withLock { $0 = task }
-    }
-
-    /// Ends background work. Pods go on without the daemon.
-    public func close() {
-        collector.withLock { $0?.cancel() }
-    }
 }

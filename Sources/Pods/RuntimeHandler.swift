@@ -17,7 +17,7 @@ public protocol RuntimeHandler: Sendable {
 
     /// Finds the sandbox of an earlier daemon again.
     ///
-    /// - Throws: `.unavailable` when its machine is gone.
+    /// - Throws: `.notFound` when its machine is certainly gone; any other code when that cannot be told now.
     func reattach(_ id: String, _ spec: SandboxSpec, network: AttachedNetwork, ledger: Ledger) async throws -> any SandboxMachine
 
     /// Releases one resource that `start` acquired. Idempotent; needs no help of the guest.
@@ -46,6 +46,9 @@ public protocol SandboxMachine: Sendable {
 
     /// Makes the container ready to start. All of it belongs to the machine and ends with it.
     func createContainer(_ id: String, _ plan: ContainerPlan) async throws
+
+    /// The containers that the guest has, for a daemon that has restarted.
+    func containerStates() async throws -> [String: GuestContainerState]
 
     /// Runs the first process.
     func startContainer(_ id: String) async throws
@@ -79,6 +82,8 @@ public protocol OutputSink: Sendable {
     ///
     /// - Returns: bytes of each source that are safe for good.
     func take(_ bytes: [UInt8], from source: OutputSource) async throws -> OutputOffsets
+    /// Writes what could not be written when it was taken.
+    func flush() async throws -> OutputOffsets
     /// The source has ended.
     func finish(_ source: OutputSource) async throws -> OutputOffsets
 }
@@ -97,11 +102,21 @@ public struct OutputOffsets: Sendable, Equatable {
 public struct ProcessExit: Sendable, Equatable {
     public var code: Int32
     public var outOfMemory: Bool
+    /// Unix time in nanoseconds by the guest's clock; not to be trusted.
+    public var exitedAt: Int64
 
-    public init(code: Int32, outOfMemory: Bool) {
+    public init(code: Int32, outOfMemory: Bool, exitedAt: Int64) {
         self.code = code
         self.outOfMemory = outOfMemory
+        self.exitedAt = exitedAt
     }
+}
+
+/// A container as its guest sees it.
+public enum GuestContainerState: Sendable, Equatable {
+    case created
+    /// Its first process runs, or has ended and its exit waits to be asked for.
+    case started
 }
 
 /// What ExecSync answers.

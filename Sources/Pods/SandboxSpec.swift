@@ -48,6 +48,11 @@ public struct SandboxSpec: Codable, Sendable, Equatable {
     /// CPUs that the pod's containers may use together, in thousandths; 0: not said.
     public var milliCPUs: UInt64 = 0
 
+    /// The guest's host name: as asked for, else the pod's name as far as it fits (HOST_NAME_MAX is 64).
+    var effectiveHostname: String {
+        hostname.isEmpty ? String(metadata.name.prefix(63)) : hostname
+    }
+
     public init(metadata: Metadata) {
         self.metadata = metadata
     }

@@ -40,10 +40,10 @@ public enum SandboxState: Codable, Sendable, Equatable {
     func allows(_ next: SandboxState) -> Bool {
         switch (self, next) {
         case (.reserved, .networked), (.networked, .booting), (.booting, .ready): true
-        case (.reserved, .failed), (.networked, .failed), (.booting, .failed), (.ready, .failed), (.stopping, .failed): true
+        case (.reserved, .failed), (.networked, .failed), (.booting, .failed), (.ready, .failed): true
         case (.reserved, .stopping), (.networked, .stopping), (.booting, .stopping), (.ready, .stopping), (.failed, .stopping): true
         case (.stopping, .stopping), (.stopping, .stopped): true
-        case (.stopped, .removed), (.failed, .removed), (.reserved, .removed): true
+        case (.stopped, .removed), (.failed, .removed): true
         default: false
         }
     }

@@ -31,6 +31,11 @@ extension Configuration.Machine {
 }
 
 extension Configuration {
+    /// For verbose Status: where the guest is, so that a client can look.
+    var paths: [String: String] {
+        ["kernel": machine.kernel, "initramfs": machine.initramfs, "root": root, "run": run]
+    }
+
     /// - Throws: `.invalidArgument` naming the key whose value is not known.
     func microVM(logger: Logger) async throws -> MicroVMConfiguration {
         let qemu = try QEMUUser.find()

@@ -11,17 +11,20 @@ import State
 
 /// The wired daemon.
 struct Daemon: Sendable {
+    /// Held as long as the daemon lives.
+    private let lock: DirectoryLock
     private let server: GRPCServer
     private let pods: PodRegistry
     private let images: ImageStore
     private let hypervisor: LibvirtHypervisor
 
     static func start(_ configuration: Configuration, logger: Logger) async throws -> Daemon {
-        for directory in [configuration.root, configuration.run] {
-            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        }
         let endpoint = try Endpoint(parsing: configuration.endpoint)
-        let database = try StateDatabase(path: configuration.root + "/state.sqlite")
+        // QEMU's user passes through these two; the daemon's own state is nobody else's: it holds containers' environments.
+        for directory in [configuration.root, configuration.run] { try makeDirectory(directory, mode: 0o711) }
+        for directory in ["state", "containers", "cni"] { try makeDirectory("\(configuration.root)/\(directory)", mode: 0o700) }
+        let lock = try DirectoryLock(configuration.root)
+        let database = try StateDatabase(path: configuration.root + "/state/state.sqlite")
         let images = try await ImageStore(
             configuration: ImageStoreConfiguration(
                 root: configuration.root + "/images",
@@ -29,6 +32,18 @@ struct Daemon: Sendable {
                     RegistryConfiguration(host: $0.host, mirrors: $0.mirrors, plainHTTP: $0.plainHTTP)
                 }),
             database: database, logger: logger)
+        do {
+            return try await serve(configuration, on: endpoint, lock, database, images, logger)
+        } catch {
+            await images.shutdown()
+            throw error
+        }
+    }
+
+    private static func serve(
+        _ configuration: Configuration, on endpoint: Endpoint, _ lock: DirectoryLock, _ database: StateDatabase, _ images: ImageStore,
+        _ logger: Logger
+    ) async throws -> Daemon {
         let hypervisor = try await LibvirtHypervisor.open(
             configuration.machine.libvirtConfiguration(root: configuration.root), logger: logger)
         let networks = PodNetworks(
@@ -38,17 +53,25 @@ struct Daemon: Sendable {
             logger: logger)
         let handler = try await MicroVMHandler(
             configuration: await configuration.microVM(logger: logger), hypervisor: hypervisor, networks: networks, logger: logger)
-        let containers = configuration.root + "/containers"
-        try FileManager.default.createDirectory(atPath: containers, withIntermediateDirectories: true)
-        let pods = PodRegistry(handlers: [handler], images: images, database: database, stateDirectory: containers, logger: logger)
+        let pods = PodRegistry(
+            handlers: [handler], images: images, database: database, stateDirectory: configuration.root + "/containers", logger: logger)
         try await pods.recover()
         pods.startCollector()
-        let service = CRIService(pods: pods, images: images, version: SwiftletDaemon.version, logger: logger)
+        let service = CRIService(pods: pods, images: images, version: SwiftletDaemon.version, details: configuration.paths, logger: logger)
         let server = GRPCServer(methods: service.methodTable(), logger: logger, errorStatus: ErrorMapping.status)
         _ = try server.listen(on: endpoint)
         server.start()
         logger.info("serving", metadata: ["endpoint": "\(configuration.endpoint)"])
-        return Daemon(server: server, pods: pods, images: images, hypervisor: hypervisor)
+        return Daemon(lock: lock, server: server, pods: pods, images: images, hypervisor: hypervisor)
+    }
+
+    private static func makeDirectory(_ path: String, mode: Int) throws {
+        do {
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+            try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path)
+        } catch {
+            throw SwiftletError(.failedPrecondition, "make directory \(path)", cause: error)
+        }
     }
 
     /// Lets calls in flight finish, then closes. Pods go on.

@@ -10,7 +10,7 @@ private final class Scratch {
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
     var log: String { path + "/c.log" }
-    func open() throws -> ContainerLog { try ContainerLog(path: log, positionPath: path + "/c.position") }
+    func open() throws -> ContainerLog { try ContainerLog(location: LogLocation(directory: path, path: "c.log"), positionPath: path + "/c.position") }
     func lines() throws -> [[String]] {
         try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: true)
             .map { $0.split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false).map(String.init) }
@@ -68,7 +68,7 @@ private final class Scratch {
         _ = try await first.append(Array("one\ntwo\nthr".utf8), from: .stdout)
         await first.close()
         let second = try scratch.open()
-        #expect(await second.written().stdout == 8)
+        #expect(await second.received().stdout == 8)
         _ = try await second.append(Array("three\n".utf8), from: .stdout)
         #expect(try scratch.lines().map { $0[3] } == ["one", "two", "three"])
     }
@@ -84,7 +84,7 @@ private final class Scratch {
         try handle.write(contentsOf: Data("\(time) stdout F two\n\(time) stderr P ab\n2026-".utf8))
         try handle.close()
         let second = try scratch.open()
-        let written = await second.written()
+        let written = await second.received()
         #expect(written.stdout == 8 && written.stderr == 2)
         _ = try await second.append(Array("three\n".utf8), from: .stdout)
         #expect(try scratch.lines().map { $0[3] } == ["one", "two", "ab", "three"])
@@ -92,14 +92,31 @@ private final class Scratch {
 
     @Test func aContainerWithoutALogStillCounts() async throws {
         let scratch = try Scratch()
-        let log = try ContainerLog(path: nil, positionPath: scratch.path + "/p")
+        let log = try ContainerLog(location: nil, positionPath: scratch.path + "/p")
         let written = try await log.append(Array("gone\n".utf8), from: .stdout)
         #expect(written.stdout == 5)
     }
 
     @Test func aMissingLogDirectoryIsNamed() throws {
         #expect(throws: (any Error).self) {
-            try ContainerLog(path: "/nonexistent/dir/x.log", positionPath: NSTemporaryDirectory() + UUID().uuidString)
+            try ContainerLog(location: LogLocation(directory: "/nonexistent/dir", path: "x.log"), positionPath: "/dev/null")
         }
+    }
+
+    @Test func whatSomebodyPutInTheLogsPlaceIsRefused() throws {
+        let scratch = try Scratch()
+        let files = FileManager.default
+        try files.createDirectory(atPath: scratch.path + "/elsewhere", withIntermediateDirectories: true)
+        try files.createSymbolicLink(atPath: scratch.path + "/link.log", withDestinationPath: scratch.path + "/elsewhere/target")
+        try files.createSymbolicLink(atPath: scratch.path + "/sub", withDestinationPath: scratch.path + "/elsewhere")
+        try Data().write(to: URL(fileURLWithPath: scratch.path + "/one"))
+        try files.linkItem(atPath: scratch.path + "/one", toPath: scratch.path + "/hard.log")
+        mkfifo(scratch.path + "/pipe.log", 0o600)
+        for path in ["link.log", "sub/x.log", "hard.log", "pipe.log", "../x.log", "elsewhere"] {
+            #expect(throws: (any Error).self, "\(path)") {
+                try ContainerLog(location: LogLocation(directory: scratch.path, path: path), positionPath: scratch.path + "/p")
+            }
+        }
+        #expect(try files.contentsOfDirectory(atPath: scratch.path + "/elsewhere").isEmpty)
     }
 }

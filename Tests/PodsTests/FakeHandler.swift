@@ -33,6 +33,7 @@ final class FakeHandler: RuntimeHandler {
         var hangReleases: Set<ResourceKind> = []
         var released: [String] = []
         var starts = 0
+        var held = false
         var machines: [String: FakeMachine] = [:]
     }
 
@@ -41,6 +42,8 @@ final class FakeHandler: RuntimeHandler {
 
     var existing: Set<String> { state.withLock { $0.existing } }
     var starts: Int { state.withLock { $0.starts } }
+    func holdStarts() { state.withLock { $0.held = true } }
+    func letStartsGo() { state.withLock { $0.held = false } }
     func inject(_ injection: Injection) { state.withLock { $0.injection = injection } }
     func machine(of id: String) -> FakeMachine? { state.withLock { $0.machines[id] } }
 
@@ -51,6 +54,7 @@ final class FakeHandler: RuntimeHandler {
             state.starts += 1
             return state.injection
         }
+        while state.withLock({ $0.held }) { await Task.yield() }
         try await acquire(.networkNamespace, "netns-\(id)", ledger)
         if injection == .failNetwork { throw SwiftletError(.unavailable, "attach the network: injected") }
         try await acquire(.networkAttachment, "cni-\(id)", ledger)
@@ -71,7 +75,7 @@ final class FakeHandler: RuntimeHandler {
     }
 
     func reattach(_ id: String, _ spec: SandboxSpec, network: AttachedNetwork, ledger: Ledger) async throws -> any SandboxMachine {
-        guard let machine = machine(of: id) else { throw SwiftletError(.unavailable, "machine is gone") }
+        guard let machine = machine(of: id) else { throw SwiftletError(.notFound, "machine is gone") }
         return machine
     }
 
@@ -102,10 +106,11 @@ final class FakeMachine: SandboxMachine {
     }
 
     func createContainer(_ id: String, _ plan: ContainerPlan) async throws {}
+    func containerStates() async throws -> [String: GuestContainerState] { [:] }
     func startContainer(_ id: String) async throws {}
     func waitForExit(_ id: String) async throws -> ProcessExit {
         try await Task.sleep(for: .seconds(3600))
-        return .init(code: 0, outOfMemory: false)
+        return .init(code: 0, outOfMemory: false, exitedAt: 0)
     }
     func signal(_ id: String, _ signal: Int32, all: Bool) async throws {}
     func deleteContainer(_ id: String) async throws {}

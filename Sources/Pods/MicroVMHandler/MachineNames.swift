@@ -17,9 +17,11 @@ struct MachineNames: Sendable {
     /// At most 15 bytes (IFNAMSIZ).
     var tap: String { "sw\(short)" }
     var runDirectory: String { "\(configuration.runDirectory)/\(short)" }
+    var stateDirectory: String { "\(configuration.stateDirectory)/\(short)" }
     var vhostSocket: String { "\(runDirectory)/vhost" }
     var hostSocket: String { "\(runDirectory)/vsock" }
-    var console: String { "\(runDirectory)/console.log" }
+    /// On disk: the guest decides how much it writes, and /run is memory.
+    var console: String { "\(stateDirectory)/console.log" }
     var vsockLog: String { "\(runDirectory)/vsockd.log" }
     var networkNamespace: String { "\(configuration.runDirectory)/\(short).netns" }
     var scratchDisk: String { "\(configuration.stateDirectory)/scratch/\(short).img" }

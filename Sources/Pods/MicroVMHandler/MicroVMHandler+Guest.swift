@@ -7,7 +7,7 @@ extension MicroVMHandler {
     func sandboxRequest(_ names: MachineNames, _ spec: SandboxSpec, _ network: AttachedNetwork) -> AgentStartSandboxRequest {
         .with {
             $0.sandboxID = names.id
-            $0.hostname = spec.hostname
+            $0.hostname = spec.effectiveHostname
             $0.resolvConf = Self.resolvConf(spec.dns)
             $0.etcHosts = Self.hosts(spec, network)
             $0.sysctls = spec.sysctls
@@ -39,7 +39,9 @@ extension MicroVMHandler {
 
     /// The containers' /etc/resolv.conf: what the request says, else the node's own (resolv.conf(5)).
     static func resolvConf(_ dns: SandboxSpec.DNS?) -> String {
-        guard let dns else { return (try? String(contentsOfFile: "/etc/resolv.conf", encoding: .utf8)) ?? "" }
+        guard let dns, dns != SandboxSpec.DNS(servers: [], searches: [], options: []) else {
+            return (try? String(contentsOfFile: "/etc/resolv.conf", encoding: .utf8)) ?? ""
+        }
         var lines: [String] = []
         if !dns.searches.isEmpty { lines.append("search " + dns.searches.joined(separator: " ")) }
         lines += dns.servers.map { "nameserver \($0)" }
@@ -53,9 +55,7 @@ extension MicroVMHandler {
             "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::0\tip6-localnet", "ff02::1\tip6-allnodes",
             "ff02::2\tip6-allrouters",
         ]
-        if !spec.hostname.isEmpty {
-            lines += network.addresses.map { "\($0.prefix { $0 != "/" })\t\(spec.hostname)" }
-        }
+        lines += network.addresses.map { "\($0.prefix { $0 != "/" })\t\(spec.effectiveHostname)" }
         return lines.map { $0 + "\n" }.joined()
     }
 }

@@ -47,9 +47,11 @@ public final class MicroVMHandler: RuntimeHandler {
             case .crashed(let uuid): ends.ended(uuid, "the guest crashed")
             case .connectionLost: break
             case .reconnected:
+                // Asked for first: a machine that starts meanwhile is in the later list.
+                let awaited = ends.awaited
                 guard let domains = try? await hypervisor.domains() else { continue }
                 let alive = Set(domains.map(\.uuid))
-                for uuid in ends.awaited where !alive.contains(uuid) { ends.ended(uuid, "ended while libvirt was away") }
+                for uuid in awaited where !alive.contains(uuid) { ends.ended(uuid, "ended while libvirt was away") }
             }
         }
     }
@@ -80,13 +82,19 @@ public final class MicroVMHandler: RuntimeHandler {
     ) async throws -> any SandboxMachine {
         let names = MachineNames(id: id, configuration: configuration)
         try checkSocketPaths(names)
-        try await ledger.acquire(.directory, names.runDirectory) { try Directory.create(names.runDirectory, mode: 0o711) }
+        for directory in [names.runDirectory, names.stateDirectory] {
+            try await ledger.acquire(.directory, directory) { try Directory.create(directory, mode: 0o711) }
+        }
         let network = try await attachNetwork(names, spec, ledger)
         try await report(.networked(network))
         try await acquireDevices(names, ledger)
         try await report(.booting)
+        // From before the start: a guest that panics at once must not be missed.
+        let (ends, uuid) = (ends, names.uuid)
+        let end = Task { await ends.wait(for: uuid) }
+        defer { end.cancel() }
         let process = try await boot(names, spec, network, ledger)
-        let client = try await firstAnswer(names)
+        let client = try await firstAnswer(names, end)
         let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self)
         do {
             _ = try await client.call(
@@ -165,13 +173,14 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     /// The agent's first answer, or why the machine will never give one.
-    private func firstAnswer(_ names: MachineNames) async throws -> AgentClient {
-        let (ends, limit, address) = (ends, configuration.bootTimeout, address(names))
+    private func firstAnswer(_ names: MachineNames, _ end: Task<String?, Never>) async throws -> AgentClient {
+        let (limit, address) = (configuration.bootTimeout, address(names))
         do {
             return try await withThrowingTaskGroup(of: AgentClient?.self) { group in
                 group.addTask { try await AgentClient.connect(to: address, deadline: .now + limit) }
                 group.addTask {
-                    guard let reason = await ends.wait(for: names.uuid) else { return nil }
+                    let ended = await withTaskCancellationHandler { await end.value } onCancel: { end.cancel() }
+                    guard let reason = ended else { return nil }
                     throw SwiftletError(.internal, "the machine ended: \(reason)")
                 }
                 defer { group.cancelAll() }
@@ -208,7 +217,7 @@ public final class MicroVMHandler: RuntimeHandler {
     ) async throws -> any SandboxMachine {
         let names = MachineNames(id: id, configuration: configuration)
         guard let domain = try await hypervisor.domains().first(where: { $0.uuid == names.uuid }), let process = domain.process else {
-            throw SwiftletError(.unavailable, "machine \(names.domain) is gone")
+            throw SwiftletError(.notFound, "machine \(names.domain) is gone")
         }
         let client = try await AgentClient.connect(to: address(names), deadline: .now + .seconds(10))
         return MicroVMSandbox(names: names, process: process, client: client, handler: self)

@@ -7,27 +7,58 @@ import MicroVM
 extension MicroVMSandbox {
     func pumpOutput(_ id: String, into sink: any OutputSink) async throws {
         var ended: Set<OutputSource> = []
+        var pause = Duration.milliseconds(50)
         while ended.count < 2 {
             do {
-                let client = try await link.client()
-                let offsets = await sink.received()
-                let token = Self.token()
-                let request = AgentOpenStreamRequest.with {
-                    $0.containerID = id
-                    $0.kind = .output
-                    $0.token = Data(token)
-                    $0.stdoutOffset = offsets.stdout
-                    $0.stderrOffset = offsets.stderr
-                }
-                _ = try await client.call(.openStream, request, timeout: .seconds(10))
-                let stream = try await client.openOutput(
-                    token: token, stdoutOffset: offsets.stdout, stderrOffset: offsets.stderr)
-                defer { stream.close() }
-                try await copy(stream, to: sink, &ended)
-            } catch let error as SwiftletError where error.code == .unavailable && !link.isLost {
-                try await Task.sleep(for: .milliseconds(50))
+                let safe = try await sink.flush()
+                try await pumpOnce(id, into: sink, safe, &ended)
+                pause = .milliseconds(50)
+            } catch let error as SwiftletError where error.code == .notFound || error.code == .cancelled || link.isLost {
+                throw error
+            } catch {
+                // A full disk, a stalled guest, a lost connection: the guest keeps the output meanwhile.
+                try Task.checkCancellation()
+                logger.debug("output interrupted", metadata: ["container": "\(id)", "error": "\(error)"])
+                try await Task.sleep(for: pause)
+                pause = min(pause * 2, .seconds(2))
             }
         }
+    }
+
+    private func pumpOnce(_ id: String, into sink: any OutputSink, _ safe: OutputOffsets, _ ended: inout Set<OutputSource>) async throws {
+        let client = try await link.client()
+        let token = Self.token()
+        var offsets = await sink.received()
+        do {
+            try await openOutput(client, id, token, offsets)
+        } catch let error as SwiftletError where error.code == .outOfRange {
+            // The log counts other bytes than the guest: two containers wrote to one file. Go on where the guest is.
+            offsets = try await acknowledged(client, id)
+            try await openOutput(client, id, token, offsets)
+        }
+        let stream = try await client.openOutput(token: token, stdoutOffset: offsets.stdout, stderrOffset: offsets.stderr)
+        defer { stream.close() }
+        stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
+        try await copy(stream, to: sink, &ended)
+    }
+
+    private func openOutput(_ client: AgentClient, _ id: String, _ token: [UInt8], _ offsets: OutputOffsets) async throws {
+        let request = AgentOpenStreamRequest.with {
+            $0.containerID = id
+            $0.kind = .output
+            $0.token = Data(token)
+            $0.stdoutOffset = offsets.stdout
+            $0.stderrOffset = offsets.stderr
+        }
+        _ = try await client.call(.openStream, request, timeout: .seconds(10))
+    }
+
+    private func acknowledged(_ client: AgentClient, _ id: String) async throws -> OutputOffsets {
+        let containers = try await client.call(.list, AgentListRequest(), timeout: .seconds(10)).containers
+        guard let process = containers.first(where: { $0.containerID == id })?.process else {
+            throw SwiftletError(.notFound, "container \(id): the guest does not know it")
+        }
+        return OutputOffsets(stdout: process.stdoutAcknowledged, stderr: process.stderrAcknowledged)
     }
 
     private func copy(_ stream: AgentOutputStream, to sink: any OutputSink, _ ended: inout Set<OutputSource>) async throws {
@@ -37,7 +68,8 @@ extension MicroVMSandbox {
                 let safe = try await sink.take(chunk.bytes, from: source)
                 stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
             }
-            if chunk.end, ended.insert(source).inserted {
+            if chunk.end {
+                ended.insert(source)
                 let safe = try await sink.finish(source)
                 stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
             }
@@ -64,8 +96,9 @@ extension MicroVMSandbox {
             $0.inherit = true
             $0.outputToken = Data(token)
         }
-        _ = try await client.call(.exec, request, timeout: .seconds(25))
+        // Also when the call fails: the guest may run the process all the same.
         defer { forget(id, processID, client) }
+        _ = try await client.call(.exec, request, timeout: .seconds(25))
         guard let timeout, timeout > .zero else {
             return try await Self.collect(client, id, processID, token, outputLimit)
         }

@@ -65,13 +65,19 @@ final class MicroVMSandbox: SandboxMachine {
         _ = try await link.client().call(.createContainer, request, timeout: .seconds(25))
     }
 
+    func containerStates() async throws -> [String: GuestContainerState] {
+        let containers = try await link.client().call(.list, AgentListRequest(), timeout: .seconds(10)).containers
+        let states = containers.map { ($0.containerID, $0.process.state == .created ? GuestContainerState.created : .started) }
+        return Dictionary(states) { first, _ in first }
+    }
+
     func startContainer(_ id: String) async throws {
         _ = try await link.client().call(.startContainer, .with { $0.containerID = id }, timeout: .seconds(25))
     }
 
     func waitForExit(_ id: String) async throws -> ProcessExit {
         let exit = try await repeating { try await $0.wait(containerID: id, processID: "") }
-        return ProcessExit(code: Int32(clamping: exit.exitCode), outOfMemory: exit.oomKilled)
+        return ProcessExit(code: Int32(clamping: exit.exitCode), outOfMemory: exit.oomKilled, exitedAt: exit.exitedAtNs)
     }
 
     func signal(_ id: String, _ signal: Int32, all: Bool) async throws {
