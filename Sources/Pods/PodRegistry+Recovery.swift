@@ -1,0 +1,84 @@
+import Logging
+import State
+
+extension PodRegistry {
+    /// Takes over what an earlier daemon left. On return every pod is listed; their machines are looked for meanwhile, all
+    /// pods at once, and calls for a pod wait for its own.
+    public func recover() async throws {
+        let stored = try await context.store.load()
+        for (id, reason) in stored.unreadable {
+            context.logger.error("record skipped", metadata: ["id": "\(id)", "reason": "\(reason)"])
+        }
+        let containers = Dictionary(grouping: stored.containers, by: \.sandboxID)
+        for sandbox in stored.sandboxes {
+            let document = sandbox.document
+            let named = handlers[document.spec.runtimeHandler.isEmpty ? defaultHandler : document.spec.runtimeHandler]
+            guard let handler = named ?? handlers[defaultHandler] else { continue }
+            let pod = Pod(
+                id: sandbox.id, spec: document.spec, createdAt: sandbox.createdAt, state: document.state, handler: handler,
+                context: context)
+            await pod.restore((containers[sandbox.id] ?? []).map { Self.snapshot($0.id, $0.sandboxID, $0.createdAt, $0.document) })
+            pods.withLock { $0[pod.id] = pod }
+        }
+        try await releaseOrphans(known: Set(stored.sandboxes.map(\.id) + stored.containers.map(\.id)))
+        let found = pods.withLock { Array($0.values) }
+        let recovery = Task {
+            await withTaskGroup(of: Void.self) { group in
+                for pod in found {
+                    group.addTask {
+                        if await pod.recover() { try? await self.forget(pod) }
+                    }
+                }
+            }
+        }
+        recoveryWork.withLock { $0 = recovery }
+    }
+
+    /// Waits until every pod of an earlier daemon has been found again or given up.
+    public func recovered() async {
+        await recoveryWork.withLock { $0 }?.value
+    }
+
+    private static func snapshot(_ id: String, _ sandboxID: String, _ createdAt: Int64, _ document: ContainerDocument) -> ContainerSnapshot {
+        ContainerSnapshot(
+            id: id, sandboxID: sandboxID, spec: document.spec, imageID: document.imageID, state: document.state, createdAt: createdAt,
+            logPath: document.logPath, stopSignal: document.stopSignal)
+    }
+
+    /// Releases what the ledger lists for owners that nobody knows any more.
+    private func releaseOrphans(known: Set<String>) async throws {
+        guard let handler = handlers[defaultHandler] else { return }
+        let owners = Set(try await context.store.database.read { try ResourceRecord.fetchAll($0) }.map(\.owner)).subtracting(known)
+        let images = context.images
+        for owner in owners {
+            let left = await Ledger(owner: owner, database: context.store.database).releaseAll(within: context.deadlines.release) { entry in
+                switch entry.kind {
+                case .imageLease: try await images.releaseLeases(holder: entry.name)
+                default: try await handler.release(entry)
+                }
+            }
+            context.logger.warning("released what nobody owned", metadata: ["owner": "\(owner)", "left": "\(left.count)"])
+        }
+    }
+
+    /// Retries releases that failed, until `close`.
+    public func startCollector(every interval: Duration = .seconds(10)) {
+        let task = Task { [weak self] in
+            while !Task.isCancelled {
+                try? await Task.sleep(for: interval)
+                guard let self else { return }
+                let pods = self.pods.withLock { Array($0.values) }
+                await withTaskGroup(of: Void.self) { group in
+                    for pod in pods { group.addTask { await pod.retryPendingReleases() } }
+                }
+            }
+        }
+        collector.withLock { $0 = task }
+    }
+
+    /// Ends background work. Pods go on without the daemon.
+    public func close() {
+        collector.withLock { $0?.cancel() }
+        recoveryWork.withLock { $0?.cancel() }
+    }
+}
