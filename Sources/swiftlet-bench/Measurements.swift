@@ -22,9 +22,11 @@ enum Operation: String, CaseIterable {
 
 /// Memory of a runtime with and without pods, in bytes.
 struct MemoryFigures {
-    /// Resident sizes of the daemon's processes.
+    /// Resident size of the daemon.
     var daemonIdle: UInt64 = 0
     var daemonWithPods: UInt64 = 0
+    /// Proportional set sizes of the daemon and of what shares its program (swiftletd's reaper), with pods.
+    var daemonProportional: UInt64 = 0
     /// Resident sizes of the runtime's helpers (containerd's shims), with pods.
     var helpers: UInt64 = 0
     /// Proportional set sizes of all processes that run for pods, divided by the number of pods.

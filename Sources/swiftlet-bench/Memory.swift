@@ -35,23 +35,28 @@ struct ProcessRoles: Sendable {
 extension MemoryFigures {
     /// Resident bytes of the daemon.
     static func daemon(_ roles: ProcessRoles, _ directories: [String]) -> UInt64 {
-        sum(ProcessTree.now().processes(of: directories).filter { $0.program == roles.daemon }).resident
+        largest(memory(of: ProcessTree.now().processes(of: directories)) { $0 == roles.daemon })
     }
 
     /// Looks at everything that runs below the directories while there are `pods` pods.
     mutating func measure(_ roles: ProcessRoles, _ directories: [String], pods: Int) {
         let all = ProcessTree.now().processes(of: directories)
+        let daemon = Self.memory(of: all) { $0 == roles.daemon }
+        let others = Self.memory(of: all) { $0 != roles.daemon }
         self.pods = pods
-        daemonWithPods = Self.sum(all.filter { $0.program == roles.daemon }).resident
-        helpers = Self.sum(all.filter { $0.program == roles.helper }).resident
-        let others = Self.sum(all.filter { $0.program != roles.daemon })
-        perPod = others.proportional / UInt64(max(pods, 1))
-        sharedMemoryPerPod = others.sharedMemory / UInt64(max(pods, 1))
+        daemonWithPods = Self.largest(daemon)
+        daemonProportional = daemon.reduce(0) { $0 + $1.proportional }
+        helpers = Self.memory(of: all) { $0 == roles.helper }.reduce(0) { $0 + $1.resident }
+        perPod = others.reduce(0) { $0 + $1.proportional } / UInt64(max(pods, 1))
+        sharedMemoryPerPod = others.reduce(0) { $0 + $1.sharedMemory } / UInt64(max(pods, 1))
     }
 
-    private static func sum(_ processes: [ProcessTree.Entry]) -> (resident: UInt64, proportional: UInt64, sharedMemory: UInt64) {
-        processes.compactMap { ProcessMemory(pid: $0.identity.pid) }.reduce((0, 0, 0)) {
-            ($0.0 + $1.resident, $0.1 + $1.proportional, $0.2 + $1.sharedMemory)
-        }
+    private static func memory(of processes: [ProcessTree.Entry], where isWanted: (String) -> Bool) -> [ProcessMemory] {
+        processes.filter { isWanted($0.program) }.compactMap { ProcessMemory(pid: $0.identity.pid) }
+    }
+
+    /// swiftletd's reaper is a fork of it that does nothing: its pages are the daemon's.
+    private static func largest(_ memory: [ProcessMemory]) -> UInt64 {
+        memory.map(\.resident).max() ?? 0
     }
 }

@@ -22,8 +22,8 @@ struct Report {
     private var emulation: String {
         machine.accelerator == .kvm
             ? "the guests ran under KVM on the machine below."
-            : "the guests are emulated (TCG) on the machine below,\nwhich has no KVM that works, and containerd's containers run "
-                + "natively there. Under KVM a guest is several times faster."
+            : "the guests are emulated (TCG) on the machine\nbelow, which has no KVM that works, while containerd's containers "
+                + "run natively there. Under KVM a guest is\nseveral times faster."
     }
 
     private var targets: String {
@@ -72,6 +72,7 @@ struct Report {
         add("daemon, RSS, no pods yet") { $0.daemonIdle }
         if let pods = (swiftlet ?? containerd)?.pods, pods > 0 {
             add("daemon, RSS, \(pods) pods") { $0.daemonWithPods }
+            add("daemon, PSS, \(pods) pods") { $0.daemonProportional }
             add("shims, sum of RSS, \(pods) pods") { $0.helpers > 0 ? $0.helpers : nil }
             add("one pod, PSS") { $0.perPod }
             add("one pod, PSS beyond guest RAM") { $0.perPod - $0.sharedMemoryPerPod }
@@ -79,8 +80,9 @@ struct Report {
         return table.markdown
             + """
 
-            A pod is QEMU and swiftlet-vsockd, or a shim with its sandbox and container processes. Guest RAM (\(machine.memory) MiB) counts as
-            far as the guest has touched it. swiftletd is two processes here: the daemon, and the reaper of the libvirt inside it.
+            A pod is QEMU and swiftlet-vsockd, or a shim with its sandbox and container processes. Guest RAM
+            (\(machine.memory) MiB) counts as far as the guest has touched it. swiftletd's PSS includes its reaper, a fork that
+            stays behind for the libvirt inside it and shares its pages.
 
             """
     }
@@ -99,13 +101,16 @@ struct Report {
             - Date: \(surroundings.date). Command: `\(command)`.
             - Machine: \(surroundings.machine); \(surroundings.host); load average at the start \(surroundings.load).
             - Versions: \(versions).
-            - Both daemons run side by side in one network namespace with one CNI configuration (bridge, host-local, portmap) and one image;
-              containerd's sandbox container is busybox, asleep. One client, on Swiftlet's own gRPC module, asks both for the same pods: one container
-              that sleeps, a log, a kubelet's labels.
-            - The subjects take turns: \(plan.rounds) rounds count, \(plan.warmUpRounds) before them do not. A round is one pod of each runtime from
-              RunPodSandbox to RemovePodSandbox, with \(plan.execs) ExecSyncs, and one raw QEMU. Percentiles are nearest-rank.
-            - Raw QEMU has the pods' kernel, initramfs, RAM, vhost-user vsock and devices on q35; no libvirt, network set-up or sandbox call.
-            - Lists are of containers that do not run: made by CreateContainer in containerd, as copies of a record in swiftletd's database.
+            - Both daemons run side by side in one network namespace with one CNI configuration (bridge, host-local,
+              portmap) and one image; containerd's sandbox container is busybox, asleep. One client, on Swiftlet's own gRPC
+              module, asks both for the same pods: one container that sleeps, a log, a kubelet's labels.
+            - The subjects take turns: \(plan.rounds) rounds count, \(plan.warmUpRounds) before them do not. A round is one pod of
+              each runtime from RunPodSandbox to RemovePodSandbox, with \(plan.execs) ExecSyncs, and one raw QEMU. Percentiles
+              are nearest-rank.
+            - Raw QEMU has the pods' kernel, initramfs, RAM, vhost-user vsock and devices on q35; no libvirt, network set-up
+              or sandbox call.
+            - Lists are of containers that do not run: made by CreateContainer in containerd, as copies of a record in
+              swiftletd's database. Their time ends with the reply's last byte.
 
             """
     }

@@ -102,7 +102,7 @@ actor SwiftletNode: RuntimeNode {
     }
 
     private func database() throws -> StateDatabase {
-        try StateDatabase(path: root + "/state.sqlite")
+        try StateDatabase(path: root + "/state/state.sqlite")
     }
 
     private static func copy(_ number: Int, of template: ContainerRecord) throws -> ContainerRecord {

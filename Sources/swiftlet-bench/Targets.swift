@@ -1,3 +1,5 @@
+import Foundation
+
 /// What a run of the benchmark should show.
 struct Target {
     var promise: String
@@ -32,7 +34,8 @@ struct Target {
     private static func memory(_ figures: MemoryFigures?) -> Target {
         let measured = figures.flatMap { $0.pods > 0 ? $0.daemonWithPods : nil }
         return Target(
-            promise: "swiftletd with \(figures?.pods ?? 0) pods <= 60 MB resident", measured: Figures.mebibytes(measured) + " MiB",
+            promise: "swiftletd with \(figures?.pods ?? 0) pods <= 60 MB resident",
+            measured: measured.map { String(format: "%.1f MB", Double($0) / 1e6) } ?? Figures.missing,
             isMet: measured.map { $0 <= 60_000_000 })
     }
 }
