@@ -135,10 +135,12 @@ import Testing
     @Test func damagedUserFilesAreReadAsFarAsTheyGo() throws {
         let passwd =
             "no colons\n#c:x:1:1::/:\nshort:x:5\nbad:x:a:b:::\n:::::::\napp:x:10:20:g:relative:/bin/sh\napp:x:99:99::/second:\n\u{0}\n"
-        let group = "g:x:30:app,,other\nh:x:31:application\ni:x:99999999999:app\n"
+            + "small:x:5:6\n"
+        let group = "g:x:30:app,,other\nh:x:31:application\ni:x:99999999999:app\nj:x:40\n"
         let users = UserDatabase(passwd: Array(passwd.utf8), group: Array(group.utf8))
         #expect(try users.resolve(.with { $0.name = "app" }) == ResolvedUser(uid: 10, gid: 20, additionalGIDs: [30]))
-        #expect(users.home(of: 10) == "/" && users.home(of: 99) == "/second" && users.home(of: 7) == "/")
+        #expect(try users.resolve(.with { $0.name = "small:j" }) == ResolvedUser(uid: 5, gid: 40, additionalGIDs: []))
+        #expect(users.home(of: 5) == "/" && users.home(of: 10) == "/" && users.home(of: 99) == "/second" && users.home(of: 7) == "/")
         #expect(
             try users.resolve(
                 .with {

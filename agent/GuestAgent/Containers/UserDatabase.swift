@@ -35,13 +35,14 @@ struct UserDatabase {
     }
 
     init(passwd: [UInt8], group: [UInt8]) {
-        users = Self.lines(passwd, fields: 7).compactMap { fields in
+        // Small images leave out what follows the numbers, as container runtimes allow.
+        users = Self.lines(passwd, fields: 4).compactMap { fields in
             guard let uid = UInt32(fields[2]), let gid = UInt32(fields[3]) else { return nil }
-            return User(name: fields[0], uid: uid, gid: gid, home: fields[5])
+            return User(name: fields[0], uid: uid, gid: gid, home: fields.count > 5 ? fields[5] : "")
         }
-        groups = Self.lines(group, fields: 4).compactMap { fields in
+        groups = Self.lines(group, fields: 3).compactMap { fields in
             guard let gid = UInt32(fields[2]) else { return nil }
-            return Group(name: fields[0], gid: gid, members: fields[3].split(separator: ",").map(String.init))
+            return Group(name: fields[0], gid: gid, members: fields.dropFirst(3).first?.split(separator: ",").map(String.init) ?? [])
         }
     }
 
