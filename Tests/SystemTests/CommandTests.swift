@@ -47,7 +47,15 @@ struct CommandTests {
     }
 
     @Test func doctorFindsTheNodeFit() async throws {
+        struct Check: Decodable {
+            var check: String
+            var found: String
+            var verdict: String
+        }
         let result = try await swiftlet("doctor", "-o", "json", "--cni-conf-dir", try node().root + "/net.d")
-        #expect(result.outputText.contains("\"status\""), "\(result.outputText)\(result.errorText)")
+        let checks = try JSONDecoder().decode([Check].self, from: Data(result.output))
+        let failed = checks.filter { $0.verdict == "fail" }.map { "\($0.check): \($0.found)" }
+        #expect(failed.isEmpty && checks.count > 5, "\(failed)")
+        #expect(result.status == 0)
     }
 }

@@ -146,6 +146,8 @@ actor Node {
             for pod in pods { _ = try? await cri.call(RuntimeRPC.removePodSandbox, .with { $0.podSandboxID = pod.id }) }
         }
         await stop()
+        // The plugin keeps its bridge; the next node's has the same address.
+        _ = try? await Spawn("/sbin/ip", ["link", "delete", "sw-\(name)"]).run()
         try? FileManager.default.removeItem(atPath: run)
         if ProcessInfo.processInfo.environment["SWIFTLET_KEEP"] == nil { try? FileManager.default.removeItem(atPath: root) }
     }
