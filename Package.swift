@@ -38,7 +38,8 @@ let package = Package(
         .executableTarget(
             name: "swiftletd",
             dependencies: [
-                "CRIServer", "Pods", "MicroVM", "Images", "Network", "Logs", "State", "GRPC", "CRI", "Linux", "Errors", arguments, logging, "TOMLKit",
+                "CRIServer", "Pods", "MicroVM", "Images", "Network", "Logs", "State", "GRPC", "CRI", "Linux", "Errors", arguments, logging,
+                "TOMLKit",
             ]),
         .executableTarget(name: "swiftlet", dependencies: ["GRPC", "CRI", "Linux", "Errors", arguments, protobuf]),
         .executableTarget(name: "swiftlet-vsockd", dependencies: ["VsockDevice", "CLinux", "Errors", arguments]),
@@ -119,6 +120,7 @@ let package = Package(
         .testTarget(name: "NetworkTests", dependencies: ["Network", "Linux", "Errors", logging]),
         .testTarget(name: "PodsTests", dependencies: ["Pods", "Images", "Network", "State", "Errors", logging]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),
+        .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),
         .testTarget(name: "SystemTests", dependencies: ["Support", "CRI", "GRPC", "Linux", "Errors", protobuf]),
     ],

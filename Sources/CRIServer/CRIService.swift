@@ -92,7 +92,10 @@ public struct CRIService: Sendable {
             let status = ErrorMapping.status(of: error)
             logger.log(
                 level: status.code == .notFound ? .debug : .warning, "rpc failed",
-                metadata: ["method": "\(method)", "code": "\(status.code)", "message": "\(status.message)", "took": "\(ContinuousClock.now - start)"])
+                metadata: [
+                    "method": "\(method)", "code": "\(status.code)", "message": "\(status.message)",
+                    "took": "\(ContinuousClock.now - start)",
+                ])
             throw status
         }
     }

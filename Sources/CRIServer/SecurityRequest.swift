@@ -6,6 +6,13 @@ import Pods
 enum SecurityRequest {
     private static let field = "config.linux.security_context"
 
+    /// What clients that say nothing get, as with containerd; the kubelet sends its own lists.
+    private static let defaultMaskedPaths = [
+        "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+        "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+    ]
+    private static let defaultReadonlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
     static func add(_ context: CRILinuxContainerSecurityContext, to spec: inout ContainerSpec) throws {
         spec.privileged = context.privileged
         spec.readonlyRoot = context.readonlyRootfs
@@ -20,8 +27,8 @@ enum SecurityRequest {
         try addNamespaces(context.namespaceOptions, to: &spec)
         for path in context.maskedPaths { try Validation.absolutePath(path, "\(field).masked_paths") }
         for path in context.readonlyPaths { try Validation.absolutePath(path, "\(field).readonly_paths") }
-        spec.maskedPaths = context.maskedPaths
-        spec.readonlyPaths = context.readonlyPaths
+        spec.maskedPaths = context.maskedPaths.isEmpty ? defaultMaskedPaths : context.maskedPaths
+        spec.readonlyPaths = context.readonlyPaths.isEmpty ? defaultReadonlyPaths : context.readonlyPaths
         if context.seccomp.profileType == .localhost || context.seccompProfilePath.hasPrefix("localhost/") {
             throw SwiftletError(.unimplemented, "\(field).seccomp: profiles of the node are not supported")
         }

@@ -96,9 +96,10 @@ extension Pod {
             }
         } catch {
             let failure = SwiftletError.wrap(error, "container \(container.spec.metadata.name)")
-            // A start that came through after its deadline must not go on running.
-            try? await withDeadline(context.deadlines.kill, "undo") { try await machine.signal(id, 9, all: true) }
-            await record(container, exit: ContainerExit(code: 128, finishedAt: Clock.now(), reason: "StartError", message: failure.description))
+            // A start that comes through after its deadline must not run: the guest forgets the container.
+            try? await withDeadline(context.deadlines.kill, "undo") { try await machine.deleteContainer(id) }
+            await record(
+                container, exit: ContainerExit(code: 128, finishedAt: Clock.now(), reason: "StartError", message: failure.description))
             throw failure
         }
         try await started(container, machine)
@@ -211,7 +212,9 @@ extension Pod {
     /// The machine; right after a restart of the daemon, as soon as it is found again.
     func readyMachine() async throws -> any SandboxMachine {
         if case .ready = state, machine == nil, let reattachAttempt {
-            try await withDeadline(context.deadlines.guestAnswer, "pod sandbox \(id): find its machine again") { await reattachAttempt.value }
+            try await withDeadline(context.deadlines.guestAnswer, "pod sandbox \(id): find its machine again") {
+                await reattachAttempt.value
+            }
         }
         guard case .ready = state, let machine else {
             throw SwiftletError(.failedPrecondition, "pod sandbox \(id) is \(state.name), not ready")

@@ -39,7 +39,8 @@ extension PodRegistry {
         await recoveryWork.withLock { $0 }?.value
     }
 
-    private static func snapshot(_ id: String, _ sandboxID: String, _ createdAt: Int64, _ document: ContainerDocument) -> ContainerSnapshot {
+    private static func snapshot(_ id: String, _ sandboxID: String, _ createdAt: Int64, _ document: ContainerDocument) -> ContainerSnapshot
+    {
         ContainerSnapshot(
             id: id, sandboxID: sandboxID, spec: document.spec, imageID: document.imageID, state: document.state, createdAt: createdAt,
             logPath: document.logPath, stopSignal: document.stopSignal)

@@ -10,7 +10,9 @@ private final class Scratch {
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
     var log: String { path + "/c.log" }
-    func open() throws -> ContainerLog { try ContainerLog(location: LogLocation(directory: path, path: "c.log"), positionPath: path + "/c.position") }
+    func open() throws -> ContainerLog {
+        try ContainerLog(location: LogLocation(directory: path, path: "c.log"), positionPath: path + "/c.position")
+    }
     func lines() throws -> [[String]] {
         try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: true)
             .map { $0.split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false).map(String.init) }

@@ -18,7 +18,7 @@ struct Footprint: Equatable, CustomStringConvertible {
             }
         }
         for line in try String(contentsOfFile: "/proc/self/mounts", encoding: .utf8).split(separator: "\n") {
-            lines.insert("mount \(line)")
+            if line.contains(node.run) || line.contains(node.root) { lines.insert("mount \(line)") }
         }
         for process in processes() { lines.insert("process \(process)") }
         for directory in [node.run, node.root] {

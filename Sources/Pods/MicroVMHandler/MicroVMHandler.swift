@@ -57,7 +57,8 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     public func obstacle() async -> String? {
-        for (path, what) in [(configuration.kernel, "guest kernel"), (configuration.initramfs, "guest initramfs")] where access(path, R_OK) != 0 {
+        for (path, what) in [(configuration.kernel, "guest kernel"), (configuration.initramfs, "guest initramfs")]
+        where access(path, R_OK) != 0 {
             return "\(what) \(path) cannot be read; run make guest"
         }
         do {
@@ -179,7 +180,11 @@ public final class MicroVMHandler: RuntimeHandler {
             return try await withThrowingTaskGroup(of: AgentClient?.self) { group in
                 group.addTask { try await AgentClient.connect(to: address, deadline: .now + limit) }
                 group.addTask {
-                    let ended = await withTaskCancellationHandler { await end.value } onCancel: { end.cancel() }
+                    let ended = await withTaskCancellationHandler {
+                        await end.value
+                    } onCancel: {
+                        end.cancel()
+                    }
                     guard let reason = ended else { return nil }
                     throw SwiftletError(.internal, "the machine ended: \(reason)")
                 }

@@ -108,7 +108,8 @@ extension MicroVMSandbox {
             }
         } catch let error as SwiftletError where error.code == .deadlineExceeded {
             throw SwiftletError(
-                .deadlineExceeded, "exec \(Identifier.printable(command[0])) ran longer than \(timeout.components.seconds) s and was killed")
+                .deadlineExceeded, "exec \(Identifier.printable(command[0])) ran longer than \(timeout.components.seconds) s and was killed"
+            )
         }
     }
 
