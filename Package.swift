@@ -38,7 +38,7 @@ let package = Package(
         .executableTarget(
             name: "swiftletd",
             dependencies: [
-                "CRIServer", "Pods", "MicroVM", "Images", "Network", "Logs", "State", "GRPC", "CRI", "Linux", "Errors", arguments, logging,
+                "CRIServer", "Pods", "MicroVM", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI", "Linux", "Errors", arguments, logging,
                 "TOMLKit",
             ]),
         .executableTarget(name: "swiftlet", dependencies: ["GRPC", "CRI", "Linux", "Errors", arguments, protobuf]),
@@ -52,7 +52,7 @@ let package = Package(
         // Heart
         .target(
             name: "Pods",
-            dependencies: ["MicroVM", "Images", "Network", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors", crypto, logging]),
+            dependencies: ["MicroVM", "Images", "PodNetwork", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors", crypto, logging]),
 
         // Hands
         .target(name: "MicroVM", dependencies: ["CLibvirt", "AgentProtocol", "Linux", "CLinux", "Errors", crypto, protobuf, logging]),
@@ -64,7 +64,8 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),
             ]),
-        .target(name: "Network", dependencies: ["Linux", "CLinux", "Errors", logging]),
+        // Not "PodNetwork": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
+        .target(name: "PodNetwork", dependencies: ["Linux", "CLinux", "Errors", logging]),
         .target(name: "Logs", dependencies: ["CLinux", "Errors"]),
 
         // Ground
@@ -117,8 +118,8 @@ let package = Package(
             name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Errors", "container-probe", protobuf]),
         .executableTarget(
             name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
-        .testTarget(name: "NetworkTests", dependencies: ["Network", "Linux", "Errors", logging]),
-        .testTarget(name: "PodsTests", dependencies: ["Pods", "Images", "Network", "State", "Errors", logging]),
+        .testTarget(name: "PodNetworkTests", dependencies: ["PodNetwork", "Linux", "Errors", logging]),
+        .testTarget(name: "PodsTests", dependencies: ["Pods", "Images", "PodNetwork", "State", "Errors", logging]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),

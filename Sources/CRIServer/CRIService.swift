@@ -39,14 +39,20 @@ public struct CRIService: Sendable {
         _ method: RPCDescriptor<Request, Response>, to table: inout MethodTable,
         _ body: @escaping @Sendable (Request) async throws -> Response
     ) {
+        addEncoded(method, to: &table) { try await body($0).serializedBytes() }
+    }
+
+    /// As `add`, for a method that encodes its reply itself.
+    func addEncoded<Request, Response>(
+        _ method: RPCDescriptor<Request, Response>, to table: inout MethodTable,
+        _ body: @escaping @Sendable (Request) async throws -> [UInt8]
+    ) {
         for version in CRIVersion.allCases {
             table.add(
                 path: method.path(version: version),
                 .unary { bytes, _ in
                     try await self.instrumented(method.name) {
-                        let request = try Self.decode(Request.self, bytes, method.name)
-                        let response: [UInt8] = try await body(request).serializedBytes()
-                        return response
+                        try await body(try Self.decode(Request.self, bytes, method.name))
                     }
                 })
         }

@@ -34,15 +34,17 @@ extension CRIService {
         }
     }
 
-    @Sendable func listContainers(_ request: CRIListContainersRequest) async throws -> CRIListContainersResponse {
+    /// - Returns: an encoded ListContainersResponse.
+    @Sendable func listContainers(_ request: CRIListContainersRequest) async throws -> [UInt8] {
         let filter = request.filter
-        let matching = pods.containers().filter { container in
-            (filter.id.isEmpty || container.id.hasPrefix(filter.id))
+        let matching = pods.containers().filter { listed in
+            let container = listed.snapshot
+            return (filter.id.isEmpty || container.id.hasPrefix(filter.id))
                 && (filter.podSandboxID.isEmpty || container.sandboxID.hasPrefix(filter.podSandboxID))
                 && (!filter.hasState || filter.state.state == ContainerMessage.state(container))
                 && filter.labelSelector.allSatisfy { container.spec.labels[$0.key] == $0.value }
         }
-        return .with { $0.containers = matching.map(ContainerMessage.item) }
+        return try ListReply.bytes(matching, ContainerMessage.item)
     }
 
     @Sendable func execSync(_ request: CRIExecSyncRequest) async throws -> CRIExecSyncResponse {

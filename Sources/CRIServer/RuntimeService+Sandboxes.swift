@@ -27,14 +27,16 @@ extension CRIService {
         }
     }
 
-    @Sendable func listPodSandbox(_ request: CRIListPodSandboxRequest) async throws -> CRIListPodSandboxResponse {
+    /// - Returns: an encoded ListPodSandboxResponse.
+    @Sendable func listPodSandbox(_ request: CRIListPodSandboxRequest) async throws -> [UInt8] {
         let filter = request.filter
-        let matching = pods.sandboxes().filter { sandbox in
-            (filter.id.isEmpty || sandbox.id.hasPrefix(filter.id))
+        let matching = pods.sandboxes().filter { listed in
+            let sandbox = listed.snapshot
+            return (filter.id.isEmpty || sandbox.id.hasPrefix(filter.id))
                 && (!filter.hasState || filter.state.state == SandboxMessage.state(sandbox))
                 && filter.labelSelector.allSatisfy { sandbox.spec.labels[$0.key] == $0.value }
         }
-        return .with { $0.items = matching.map(SandboxMessage.item) }
+        return try ListReply.bytes(matching, SandboxMessage.item)
     }
 }
 

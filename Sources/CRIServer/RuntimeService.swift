@@ -11,13 +11,13 @@ extension CRIService {
         add(RuntimeRPC.stopPodSandbox, to: &table, stopPodSandbox)
         add(RuntimeRPC.removePodSandbox, to: &table, removePodSandbox)
         add(RuntimeRPC.podSandboxStatus, to: &table, podSandboxStatus)
-        add(RuntimeRPC.listPodSandbox, to: &table, listPodSandbox)
+        addEncoded(RuntimeRPC.listPodSandbox, to: &table, listPodSandbox)
         add(RuntimeRPC.createContainer, to: &table, createContainer)
         add(RuntimeRPC.startContainer, to: &table, startContainer)
         add(RuntimeRPC.stopContainer, to: &table, stopContainer)
         add(RuntimeRPC.removeContainer, to: &table, removeContainer)
         add(RuntimeRPC.containerStatus, to: &table, containerStatus)
-        add(RuntimeRPC.listContainers, to: &table, listContainers)
+        addEncoded(RuntimeRPC.listContainers, to: &table, listContainers)
         add(RuntimeRPC.execSync, to: &table, execSync)
     }
 

@@ -1,6 +1,6 @@
 import CRI
 import Errors
-import Network
+import PodNetwork
 import Pods
 
 /// Validates a PodSandboxConfig and turns it into the heart's spec.

@@ -1,6 +1,6 @@
 import Errors
 import Logging
-import Network
+import PodNetwork
 import State
 
 extension Pod {

@@ -1,7 +1,7 @@
 import Errors
 import Images
 import Logging
-import Network
+import PodNetwork
 import State
 
 /// One pod sandbox with its containers: the only place where their states change.

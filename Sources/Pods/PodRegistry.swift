@@ -81,13 +81,13 @@ public final class PodRegistry: Sendable {
         return snapshot
     }
 
-    /// All sandboxes, the newest first.
-    public func sandboxes() -> [SandboxSnapshot] {
-        context.snapshots.sandboxes().sorted { $0.createdAt > $1.createdAt }
+    /// All sandboxes, in no order.
+    public func sandboxes() -> [Listed<SandboxSnapshot>] {
+        context.snapshots.sandboxes()
     }
 
     private func holder(of metadata: SandboxSpec.Metadata) -> String? {
-        context.snapshots.sandboxes().first { $0.spec.metadata == metadata }?.id
+        context.snapshots.sandboxes().first { $0.snapshot.spec.metadata == metadata }?.snapshot.id
     }
 
     func forget(_ pod: Pod) async throws {
@@ -105,7 +105,9 @@ public final class PodRegistry: Sendable {
         let snapshots = context.snapshots
         return try await containerAttempts.run(
             key, what: what,
-            existing: { snapshots.containers().first { $0.sandboxID == pod.id && $0.spec.metadata == spec.metadata }?.id }
+            existing: {
+                snapshots.containers().first { $0.snapshot.sandboxID == pod.id && $0.snapshot.spec.metadata == spec.metadata }?.snapshot.id
+            }
         ) {
             try await pod.createContainer(spec)
         }
@@ -139,9 +141,9 @@ public final class PodRegistry: Sendable {
         return snapshot
     }
 
-    /// All containers, the newest first.
-    public func containers() -> [ContainerSnapshot] {
-        context.snapshots.containers().sorted { $0.createdAt > $1.createdAt }
+    /// All containers, in no order.
+    public func containers() -> [Listed<ContainerSnapshot>] {
+        context.snapshots.containers()
     }
 
     /// Runs a command in a container and collects its output.

@@ -1,6 +1,6 @@
 import AgentProtocol
 import Errors
-import Network
+import PodNetwork
 
 /// One way of running pods, chosen by RuntimeClass.
 public protocol RuntimeHandler: Sendable {

@@ -1,4 +1,4 @@
-import Network
+import PodNetwork
 
 /// What a client asked a pod sandbox to be, after validation.
 public struct SandboxSpec: Codable, Sendable, Equatable {

@@ -1,5 +1,5 @@
 import Errors
-import Network
+import PodNetwork
 
 /// Where a sandbox is in its life. `ready` alone is READY to the kubelet.
 public enum SandboxState: Codable, Sendable, Equatable {

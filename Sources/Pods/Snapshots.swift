@@ -40,18 +40,18 @@ public struct ContainerSnapshot: Sendable, Equatable {
 /// The latest snapshot of everything. Lists read it and never wait for a pod.
 final class Snapshots: Sendable {
     private struct Tables {
-        var sandboxes: [String: SandboxSnapshot] = [:]
-        var containers: [String: ContainerSnapshot] = [:]
+        var sandboxes: [String: Listed<SandboxSnapshot>] = [:]
+        var containers: [String: Listed<ContainerSnapshot>] = [:]
     }
 
     private let tables = Mutex(Tables())
 
     func publish(_ sandbox: SandboxSnapshot) {
-        tables.withLock { $0.sandboxes[sandbox.id] = sandbox }
+        tables.withLock { $0.sandboxes[sandbox.id] = Listed(sandbox) }
     }
 
     func publish(_ container: ContainerSnapshot) {
-        tables.withLock { $0.containers[container.id] = container }
+        tables.withLock { $0.containers[container.id] = Listed(container) }
     }
 
     func withdraw(sandbox id: String) {
@@ -62,22 +62,22 @@ final class Snapshots: Sendable {
         tables.withLock { _ = $0.containers.removeValue(forKey: id) }
     }
 
-    func sandboxes() -> [SandboxSnapshot] {
+    func sandboxes() -> [Listed<SandboxSnapshot>] {
         tables.withLock { Array($0.sandboxes.values) }
     }
 
-    func containers() -> [ContainerSnapshot] {
+    func containers() -> [Listed<ContainerSnapshot>] {
         tables.withLock { Array($0.containers.values) }
     }
 
     /// The sandbox of that id or unique beginning of an id.
     func sandbox(_ id: String) throws -> SandboxSnapshot? {
-        try tables.withLock { try Self.find(id, in: $0.sandboxes, "pod sandbox") }
+        try tables.withLock { try Self.find(id, in: $0.sandboxes, "pod sandbox")?.snapshot }
     }
 
     /// The container of that id or unique beginning of an id.
     func container(_ id: String) throws -> ContainerSnapshot? {
-        try tables.withLock { try Self.find(id, in: $0.containers, "container") }
+        try tables.withLock { try Self.find(id, in: $0.containers, "container")?.snapshot }
     }
 
     private static func find<Value>(_ id: String, in table: [String: Value], _ what: String) throws -> Value? {

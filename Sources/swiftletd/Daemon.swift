@@ -5,7 +5,7 @@ import GRPC
 import Images
 import Logging
 import MicroVM
-import Network
+import PodNetwork
 import Pods
 import State
 

@@ -4,7 +4,7 @@ import Foundation
 import GRDB
 import Images
 import Logging
-import Network
+import PodNetwork
 import State
 import Synchronization
 

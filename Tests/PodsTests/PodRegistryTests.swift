@@ -91,8 +91,8 @@ import Testing
         let node = try await FakeNode()
         node.handler.inject(.hangAgent)
         let start = Task { try await node.registry.runSandbox(FakeNode.spec()) }
-        while node.registry.sandboxes().first?.state.name != "booting" { await Task.yield() }
-        let id = try #require(node.registry.sandboxes().first?.id)
+        while node.registry.sandboxes().first?.snapshot.state.name != "booting" { await Task.yield() }
+        let id = try #require(node.registry.sandboxes().first?.snapshot.id)
         while !node.handler.existing.contains("vm-\(id)") { await Task.yield() }
         try await node.registry.stopSandbox(id)
         await #expect(throws: SwiftletError.self) { try await start.value }

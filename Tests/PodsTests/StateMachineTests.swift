@@ -1,5 +1,5 @@
 import Errors
-import Network
+import PodNetwork
 import Testing
 
 @testable import Pods

@@ -1,7 +1,7 @@
 import AgentProtocol
 import Errors
 import Foundation
-import Network
+import PodNetwork
 
 /// Turns the heart's plans into the agent's messages.
 enum GuestSpec {

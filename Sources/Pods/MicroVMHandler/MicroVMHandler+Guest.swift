@@ -1,6 +1,6 @@
 import AgentProtocol
 import Foundation
-import Network
+import PodNetwork
 
 extension MicroVMHandler {
     /// What the agent needs to make the guest this pod's.

@@ -2,7 +2,7 @@ import Errors
 import Foundation
 import Linux
 import MicroVM
-import Network
+import PodNetwork
 
 /// What the release of a machine needs when libvirt cannot help.
 struct MachineDocument: Codable, Sendable {

@@ -4,7 +4,7 @@ import Foundation
 import Linux
 import Logging
 import MicroVM
-import Network
+import PodNetwork
 
 /// Runs each pod in a virtual machine with Swiftlet's own guest.
 public final class MicroVMHandler: RuntimeHandler {
@@ -86,15 +86,18 @@ public final class MicroVMHandler: RuntimeHandler {
         for directory in [names.runDirectory, names.stateDirectory] {
             try await ledger.acquire(.directory, directory) { try Directory.create(directory, mode: 0o711) }
         }
-        let network = try await attachNetwork(names, spec, ledger)
-        try await report(.networked(network))
-        try await acquireDevices(names, ledger)
-        try await report(.booting)
         // From before the start: a guest that panics at once must not be missed.
         let (ends, uuid) = (ends, names.uuid)
         let end = Task { await ends.wait(for: uuid) }
         defer { end.cancel() }
-        let process = try await boot(names, spec, network, ledger)
+        // The guest needs its addresses only when it is up: the machine boots while the plugins work.
+        async let attachment = attachNetwork(names, spec, ledger)
+        async let machine = boot(names, spec, ledger)
+        let network = try await attachment
+        try await report(.networked(network))
+        let process = try await machine
+        try await report(.booting)
+        try await joinNetwork(names, network)
         let client = try await firstAnswer(names, end)
         let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self)
         do {
@@ -145,30 +148,36 @@ public final class MicroVMHandler: RuntimeHandler {
         }
     }
 
-    private func boot(
-        _ names: MachineNames, _ spec: SandboxSpec, _ network: AttachedNetwork, _ ledger: Ledger
-    ) async throws -> ProcessIdentity {
-        let machine = machineSpec(names, spec, network)
+    private func boot(_ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger) async throws -> ProcessIdentity {
+        try await acquireDevices(names, ledger)
+        let machine = machineSpec(names, spec)
         do {
             let process = try await ledger.acquire(.machine, names.uuid.uuidString, MachineDocument(process: nil)) {
                 try await hypervisor.start(machine)
             }
             try await ledger.note(.machine, names.uuid.uuidString, MachineDocument(process: process))
-            try await networks.join(tap: names.tap, into: names.networkNamespace, with: network.interfaceName)
             return process
         } catch {
             throw SwiftletError.wrap(error, "boot the machine")
         }
     }
 
-    func machineSpec(_ names: MachineNames, _ spec: SandboxSpec, _ network: AttachedNetwork) -> VMSpec {
+    private func joinNetwork(_ names: MachineNames, _ network: AttachedNetwork) async throws {
+        do {
+            try await networks.join(tap: names.tap, into: names.networkNamespace, with: network.interfaceName)
+        } catch {
+            throw SwiftletError.wrap(error, "join the machine with its network")
+        }
+    }
+
+    func machineSpec(_ names: MachineNames, _ spec: SandboxSpec) -> VMSpec {
         VMSpec(
             uuid: names.uuid, name: names.domain, memoryBytes: configuration.memory(for: spec), vcpus: configuration.cpus(for: spec),
             kernel: configuration.kernel, initramfs: configuration.initramfs,
             kernelArguments: GuestKernelArguments.standard + configuration.extraKernelArguments, consoleLog: names.console,
             vsock: configuration.vsock == .vhostUser
                 ? .vhostUser(socket: names.vhostSocket, cid: names.contextID) : .kernel(cid: names.contextID),
-            interface: InterfaceSpec(tap: names.tap, mac: names.bootMAC, mtu: network.mtu),
+            interface: InterfaceSpec(tap: names.tap, mac: names.bootMAC),
             disks: [DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, format: .raw, ephemeral: true)],
             accelerator: configuration.accelerator)
     }

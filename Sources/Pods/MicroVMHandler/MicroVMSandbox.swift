@@ -5,7 +5,7 @@ import Images
 import Linux
 import Logging
 import MicroVM
-import Network
+import PodNetwork
 
 /// A pod's running machine, spoken to through its agent.
 final class MicroVMSandbox: SandboxMachine {

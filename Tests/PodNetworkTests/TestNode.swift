@@ -4,7 +4,7 @@ import Glibc
 import Linux
 import Logging
 
-@testable import Network
+@testable import PodNetwork
 
 /// A node of its own: a network namespace in the host's place, a directory with CNI configuration, plugins, address pool
 /// and records. Everything is gone with the object; the machine's own network is never touched.

@@ -3,7 +3,7 @@ import Foundation
 import Linux
 import Testing
 
-@testable import Network
+@testable import PodNetwork
 
 @Suite struct PluginFailureTests {
     private static let failing = #"{"type": "failing"}"#

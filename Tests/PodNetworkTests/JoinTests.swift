@@ -3,7 +3,7 @@ import Glibc
 import Linux
 import Testing
 
-@testable import Network
+@testable import PodNetwork
 
 @Suite struct JoinTests {
     /// A pod with its guest behind a tap.

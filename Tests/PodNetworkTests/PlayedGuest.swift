@@ -2,7 +2,7 @@ import Errors
 import Glibc
 import Linux
 
-@testable import Network
+@testable import PodNetwork
 
 /// Plays the VM: holds the tap's descriptor as QEMU does, and has a network stack of its own (another namespace) behind
 /// it that is configured from `AttachedNetwork` as the agent would.

@@ -3,7 +3,7 @@ import Foundation
 import Linux
 import Testing
 
-@testable import Network
+@testable import PodNetwork
 
 @Suite struct AttachTests {
     @Test(arguments: ["0.3.1", "0.4.0", "1.0.0"])

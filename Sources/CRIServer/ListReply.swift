@@ -1,0 +1,30 @@
+import Pods
+import SwiftProtobuf
+
+/// A list reply put together from messages that were encoded before.
+///
+/// Both lists of the runtime service carry their items as field 1 (api.proto): on the wire such a reply is, for each item,
+/// the byte 0x0A (field 1, length-delimited), the item's length as a varint, and the item.
+enum ListReply {
+    private static let itemTag: UInt8 = 0x0A
+
+    static func bytes<Snapshot>(_ items: [Listed<Snapshot>], _ message: (Snapshot) -> some Message) throws -> [UInt8] {
+        let entries = try items.map { item in try item.encoded { try entry(message($0)) } }
+        var reply: [UInt8] = []
+        reply.reserveCapacity(entries.reduce(0) { $0 + $1.count })
+        for entry in entries { reply += entry }
+        return reply
+    }
+
+    private static func entry(_ message: some Message) throws -> [UInt8] {
+        let body: [UInt8] = try message.serializedBytes()
+        var entry = [itemTag]
+        var length = body.count
+        while length >= 0x80 {
+            entry.append(UInt8(truncatingIfNeeded: length) | 0x80)
+            length >>= 7
+        }
+        entry.append(UInt8(length))
+        return entry + body
+    }
+}
