@@ -64,7 +64,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),
             ]),
-        // Not "PodNetwork": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
+        // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
         .target(name: "PodNetwork", dependencies: ["Linux", "CLinux", "Errors", logging]),
         .target(name: "Logs", dependencies: ["CLinux", "Errors"]),
 
