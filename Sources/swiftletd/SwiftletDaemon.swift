@@ -46,8 +46,7 @@ struct SwiftletDaemon: ParsableCommand {
 
     /// Runs the daemon until SIGTERM or SIGINT. Pods go on without it.
     private static func serve(_ configuration: Configuration, _ logger: Logger) throws {
-        // Two heaps serve as well as one for each thread, and keep far less memory (mallopt(3)).
-        mallopt(M_ARENA_MAX, 2)
+        HeapLimits.apply()
         signal(SIGPIPE, SIG_IGN)
         let ended = DispatchSemaphore(value: 0)
         let outcome = Outcome()
