@@ -38,7 +38,8 @@ let package = Package(
         .executableTarget(
             name: "swiftletd",
             dependencies: [
-                "CRIServer", "Pods", "MicroVM", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI", "Linux", "Errors", arguments, logging,
+                "CRIServer", "Pods", "MicroVM", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI", "Linux", "CLinux", "Errors",
+                arguments, logging,
                 "TOMLKit",
             ]),
         .executableTarget(name: "swiftlet", dependencies: ["GRPC", "CRI", "Linux", "Errors", arguments, protobuf]),
@@ -52,7 +53,9 @@ let package = Package(
         // Heart
         .target(
             name: "Pods",
-            dependencies: ["MicroVM", "Images", "PodNetwork", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors", crypto, logging]),
+            dependencies: [
+                "MicroVM", "Images", "PodNetwork", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors", crypto, logging,
+            ]),
 
         // Hands
         .target(name: "MicroVM", dependencies: ["CLibvirt", "AgentProtocol", "Linux", "CLinux", "Errors", crypto, protobuf, logging]),

@@ -1,15 +1,14 @@
-import Glibc
+import CLinux
 
 /// Keeps the daemon's memory near what it uses: it runs for months beside tenants who pay for the node's.
 enum HeapLimits {
     /// Two heaps instead of eight for each CPU (mallopt(3)), and what is free in them goes back to the kernel now and then.
     static func apply() {
-        mallopt(M_ARENA_MAX, 2)
-        mallopt(M_TRIM_THRESHOLD, 256 << 10)
+        clinux_limit_heaps(2, 256 << 10)
         Task.detached(priority: .background) {
             while true {
                 try await Task.sleep(for: .seconds(10))
-                malloc_trim(0)
+                clinux_trim_heaps()
             }
         }
     }
