@@ -44,13 +44,10 @@ demo: setup build guest ## run a pod in a virtual machine, from a local image, a
 
 test: unit-test system-test ## set the machine up and run all tests
 
-# One target after the other, each in parallel in itself: together they would starve each other's deadlines on two cores.
-unit_tests := $(subst -,_,$(filter-out SystemTests,$(notdir $(patsubst %/,%,$(wildcard Tests/*Tests/)))))
-
 unit-test: ## run the tests that need no virtual machine
 	scripts/setup --test
 	swift build --build-tests
-	for target in $(unit_tests); do swift test --skip-build --parallel --filter "^$$target\\." || exit 1; done
+	scripts/unit-tests
 
 system-test: guest ## run the tests that boot virtual machines, under emulation where there is no KVM
 	scripts/setup --test

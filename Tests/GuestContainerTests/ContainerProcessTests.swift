@@ -79,8 +79,9 @@ import Testing
     @Test func onlyStandardDescriptorsAreOpen() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             let list = "ls /proc/$$/fd; true"
-            try await probe.launch("c", image.shell("\(list); sleep 1000"))
+            try await probe.launch("c", image.shell("\(list); touch /listed; sleep 1000"))
             #expect(try await probe.exec("c", ["sh", "-c", list]).stdout == "0\n1\n2\n")
+            try await probe.until("c", "test", "-e", "/listed")
             try await probe.send("signal", "c", "9")
             #expect(try await probe.wait("c").stdout == "0\n1\n2\n")
         }

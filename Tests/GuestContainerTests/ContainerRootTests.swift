@@ -20,6 +20,7 @@ import Testing
         try await ProbeClient.with(image) { (probe) async throws in
             try await probe.launch("a", image.shell("echo a > /mark; sleep 1000"))
             try await probe.launch("b", image.shell("sleep 1000"))
+            try await probe.until("a", "test", "-e", "/mark")
             #expect(try await probe.exec("b", ["ls", "/mark"]).code == 1)
             try await probe.send("release", "a")
             #expect(try await probe.exec("b", ["cat", "/bin/data"]).stdout == "data")
@@ -173,7 +174,7 @@ import Testing
     @Test func sharedMemoryBelongsToThePod() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             try await probe.launch("a", image.shell("echo hello > /dev/shm/x; sleep 1000"))
-            #expect(try await probe.exec("a", ["cat", "/dev/shm/x"]).stdout == "hello\n")
+            try await probe.until("a", "grep", "-q", "hello", "/dev/shm/x")
             #expect(try await probe.run(image.spec("cat", "/dev/shm/x"), id: "b").stdout == "hello\n")
         }
     }

@@ -122,6 +122,11 @@ final class ProbeClient: Sendable {
         return try await wait(name)
     }
 
+    /// Until `arguments` end with 0: what a container's first process does takes the time it takes.
+    func until(_ container: String, _ arguments: String...) async throws {
+        while try await exec(container, arguments).code != 0 {}
+    }
+
     func wait(_ name: String) async throws -> Outcome {
         let words = try await send("wait", name)
         return Outcome(code: Int(words[0]) ?? -1, stdout: text(words[1]), stderr: words.count > 2 ? text(words[2]) : "")
