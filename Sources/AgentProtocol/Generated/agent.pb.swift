@@ -44,6 +44,50 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
   typealias Version = _2
 }
 
+public nonisolated enum AgentIpcMode: SwiftProtobuf.Enum, Swift.CaseIterable {
+  public typealias RawValue = Int
+
+  /// The pod's IPC namespace and /dev/shm.
+  case ipcPod // = 0
+
+  /// An IPC namespace and a /dev/shm of the container's own.
+  case ipcContainer // = 1
+
+  /// Those of ipc_target.
+  case ipcTarget // = 2
+  case UNRECOGNIZED(Int)
+
+  public init() {
+    self = .ipcPod
+  }
+
+  public init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .ipcPod
+    case 1: self = .ipcContainer
+    case 2: self = .ipcTarget
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  public var rawValue: Int {
+    switch self {
+    case .ipcPod: return 0
+    case .ipcContainer: return 1
+    case .ipcTarget: return 2
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  public static let allCases: [AgentIpcMode] = [
+    .ipcPod,
+    .ipcContainer,
+    .ipcTarget,
+  ]
+
+}
+
 public nonisolated enum AgentPidMode: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
   case pidContainer // = 0
@@ -269,6 +313,21 @@ public nonisolated struct AgentContainerSpec: Sendable {
 
   public var annotations: Dictionary<String,String> = [:]
 
+  public var ipcMode: AgentIpcMode = .ipcPod
+
+  /// Running container whose IPC namespace and /dev/shm are joined with IPC_TARGET.
+  public var ipcTarget: String = String()
+
+  /// Absent: the guest's own users.
+  public var userNamespace: AgentUserNamespace {
+    get {_userNamespace ?? AgentUserNamespace()}
+    set {_userNamespace = newValue}
+  }
+  /// Returns true if `userNamespace` has been explicitly set.
+  public var hasUserNamespace: Bool {self._userNamespace != nil}
+  /// Clears the value of `userNamespace`. Subsequent reads from it will return its default value.
+  public mutating func clearUserNamespace() {self._userNamespace = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -276,6 +335,39 @@ public nonisolated struct AgentContainerSpec: Sendable {
   fileprivate var _root: AgentRootFilesystem? = nil
   fileprivate var _process: AgentProcessSpec? = nil
   fileprivate var _resources: AgentResources? = nil
+  fileprivate var _userNamespace: AgentUserNamespace? = nil
+}
+
+/// The pod's user namespace. The same for all containers that have one.
+public nonisolated struct AgentUserNamespace: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var uids: [AgentIdMapping] = []
+
+  public var gids: [AgentIdMapping] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// Ids as user_namespaces(7) maps them; "host" is the guest.
+public nonisolated struct AgentIdMapping: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var containerID: UInt32 = 0
+
+  public var hostID: UInt32 = 0
+
+  public var length: UInt32 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
 }
 
 public nonisolated struct AgentRootFilesystem: Sendable {
@@ -348,6 +440,9 @@ public nonisolated struct AgentDeviceSpec: Sendable {
   public var uid: UInt32 = 0
 
   public var gid: UInt32 = 0
+
+  /// What the cgroup allows, letters of "rwm"; empty: all.
+  public var access: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -433,6 +528,16 @@ public nonisolated struct AgentProcessSpec: @unchecked Sendable {
     set {_uniqueStorage()._terminalHeight = newValue}
   }
 
+  /// Absent: no filter.
+  public var seccomp: AgentSeccompProfile {
+    get {_storage._seccomp ?? AgentSeccompProfile()}
+    set {_uniqueStorage()._seccomp = newValue}
+  }
+  /// Returns true if `seccomp` has been explicitly set.
+  public var hasSeccomp: Bool {_storage._seccomp != nil}
+  /// Clears the value of `seccomp`. Subsequent reads from it will return its default value.
+  public mutating func clearSeccomp() {_uniqueStorage()._seccomp = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -456,6 +561,253 @@ public nonisolated struct AgentUser: Sendable {
 
   /// gid above was set by the caller and beats the passwd entry's.
   public var gidSet: Bool = false
+
+  /// /etc/group adds nothing to additional_gids.
+  public var strictGroups: Bool = false
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// Which system calls a process may make: the seccomp part of the OCI runtime specification, with the conditions of
+/// Docker's profiles. Names are libseccomp's.
+public nonisolated struct AgentSeccompProfile: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The agent's own profile, chosen by the container's bounding capabilities; nothing else counts then.
+  public var runtimeDefault: Bool = false
+
+  public var defaultAction: AgentSeccompAction {
+    get {_defaultAction ?? AgentSeccompAction()}
+    set {_defaultAction = newValue}
+  }
+  /// Returns true if `defaultAction` has been explicitly set.
+  public var hasDefaultAction: Bool {self._defaultAction != nil}
+  /// Clears the value of `defaultAction`. Subsequent reads from it will return its default value.
+  public mutating func clearDefaultAction() {self._defaultAction = nil}
+
+  /// "SCMP_ARCH_X86_64", ...; the guest's own is always among them.
+  public var architectures: [String] = []
+
+  /// "SECCOMP_FILTER_FLAG_LOG", ...
+  public var flags: [String] = []
+
+  public var rules: [AgentSeccompRule] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _defaultAction: AgentSeccompAction? = nil
+}
+
+public nonisolated struct AgentSeccompAction: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var kind: AgentSeccompAction.Kind = .killProcess
+
+  /// ERRNO: the error number. TRACE: the message.
+  public var data: UInt32 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated enum Kind: SwiftProtobuf.Enum, Swift.CaseIterable {
+    public typealias RawValue = Int
+    case killProcess // = 0
+    case killThread // = 1
+    case trap // = 2
+    case errno // = 3
+    case trace // = 4
+    case log // = 5
+    case allow // = 6
+    case UNRECOGNIZED(Int)
+
+    public init() {
+      self = .killProcess
+    }
+
+    public init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .killProcess
+      case 1: self = .killThread
+      case 2: self = .trap
+      case 3: self = .errno
+      case 4: self = .trace
+      case 5: self = .log
+      case 6: self = .allow
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    public var rawValue: Int {
+      switch self {
+      case .killProcess: return 0
+      case .killThread: return 1
+      case .trap: return 2
+      case .errno: return 3
+      case .trace: return 4
+      case .log: return 5
+      case .allow: return 6
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    public static let allCases: [AgentSeccompAction.Kind] = [
+      .killProcess,
+      .killThread,
+      .trap,
+      .errno,
+      .trace,
+      .log,
+      .allow,
+    ]
+
+  }
+
+  public init() {}
+}
+
+public nonisolated struct AgentSeccompRule: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var names: [String] = []
+
+  public var action: AgentSeccompAction {
+    get {_action ?? AgentSeccompAction()}
+    set {_action = newValue}
+  }
+  /// Returns true if `action` has been explicitly set.
+  public var hasAction: Bool {self._action != nil}
+  /// Clears the value of `action`. Subsequent reads from it will return its default value.
+  public mutating func clearAction() {self._action = nil}
+
+  /// All must hold; several of one index: any.
+  public var arguments: [AgentSeccompArgument] = []
+
+  /// Counts only where `includes` holds and `excludes` does not.
+  public var includes: AgentSeccompCondition {
+    get {_includes ?? AgentSeccompCondition()}
+    set {_includes = newValue}
+  }
+  /// Returns true if `includes` has been explicitly set.
+  public var hasIncludes: Bool {self._includes != nil}
+  /// Clears the value of `includes`. Subsequent reads from it will return its default value.
+  public mutating func clearIncludes() {self._includes = nil}
+
+  public var excludes: AgentSeccompCondition {
+    get {_excludes ?? AgentSeccompCondition()}
+    set {_excludes = newValue}
+  }
+  /// Returns true if `excludes` has been explicitly set.
+  public var hasExcludes: Bool {self._excludes != nil}
+  /// Clears the value of `excludes`. Subsequent reads from it will return its default value.
+  public mutating func clearExcludes() {self._excludes = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _action: AgentSeccompAction? = nil
+  fileprivate var _includes: AgentSeccompCondition? = nil
+  fileprivate var _excludes: AgentSeccompCondition? = nil
+}
+
+public nonisolated struct AgentSeccompArgument: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// 0 to 5.
+  public var index: UInt32 = 0
+
+  public var comparison: AgentSeccompArgument.Comparison = .notEqual
+
+  public var value: UInt64 = 0
+
+  public var valueTwo: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated enum Comparison: SwiftProtobuf.Enum, Swift.CaseIterable {
+    public typealias RawValue = Int
+    case notEqual // = 0
+    case less // = 1
+    case lessOrEqual // = 2
+    case equal // = 3
+    case greaterOrEqual // = 4
+    case greater // = 5
+
+    /// argument & value == value_two
+    case maskedEqual // = 6
+    case UNRECOGNIZED(Int)
+
+    public init() {
+      self = .notEqual
+    }
+
+    public init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .notEqual
+      case 1: self = .less
+      case 2: self = .lessOrEqual
+      case 3: self = .equal
+      case 4: self = .greaterOrEqual
+      case 5: self = .greater
+      case 6: self = .maskedEqual
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    public var rawValue: Int {
+      switch self {
+      case .notEqual: return 0
+      case .less: return 1
+      case .lessOrEqual: return 2
+      case .equal: return 3
+      case .greaterOrEqual: return 4
+      case .greater: return 5
+      case .maskedEqual: return 6
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    public static let allCases: [AgentSeccompArgument.Comparison] = [
+      .notEqual,
+      .less,
+      .lessOrEqual,
+      .equal,
+      .greaterOrEqual,
+      .greater,
+      .maskedEqual,
+    ]
+
+  }
+
+  public init() {}
+}
+
+public nonisolated struct AgentSeccompCondition: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Each must be in the bounding set. As an exclusion: any.
+  public var capabilities: [String] = []
+
+  /// As Go calls them: "amd64", "arm64", ... Any of them.
+  public var architectures: [String] = []
+
+  /// "4.8": this kernel or a later one.
+  public var minimumKernel: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -512,33 +864,42 @@ public nonisolated struct AgentResources: Sendable {
   public init() {}
 }
 
-public nonisolated struct AgentCreateContainerRequest: Sendable {
+public nonisolated struct AgentCreateContainerRequest: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var containerID: String = String()
+  public var containerID: String {
+    get {_storage._containerID}
+    set {_uniqueStorage()._containerID = newValue}
+  }
 
   public var spec: AgentContainerSpec {
-    get {_spec ?? AgentContainerSpec()}
-    set {_spec = newValue}
+    get {_storage._spec ?? AgentContainerSpec()}
+    set {_uniqueStorage()._spec = newValue}
   }
   /// Returns true if `spec` has been explicitly set.
-  public var hasSpec: Bool {self._spec != nil}
+  public var hasSpec: Bool {_storage._spec != nil}
   /// Clears the value of `spec`. Subsequent reads from it will return its default value.
-  public mutating func clearSpec() {self._spec = nil}
+  public mutating func clearSpec() {_uniqueStorage()._spec = nil}
 
   /// One-time tokens, 32 bytes each, for the streams of the first process; valid from the answer on. Empty: OpenStream
   /// later.
-  public var outputToken: Data = Data()
+  public var outputToken: Data {
+    get {_storage._outputToken}
+    set {_uniqueStorage()._outputToken = newValue}
+  }
 
-  public var stdinToken: Data = Data()
+  public var stdinToken: Data {
+    get {_storage._stdinToken}
+    set {_uniqueStorage()._stdinToken = newValue}
+  }
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
-  fileprivate var _spec: AgentContainerSpec? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 public nonisolated struct AgentCreateContainerResponse: Sendable {
@@ -993,6 +1354,10 @@ public nonisolated struct AgentShutdownResponse: Sendable {
 
 fileprivate nonisolated let _protobuf_package = "swiftlet.agent.v1"
 
+nonisolated extension AgentIpcMode: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0IPC_POD\0\u{1}IPC_CONTAINER\0\u{1}IPC_TARGET\0")
+}
+
 nonisolated extension AgentPidMode: SwiftProtobuf._ProtoNameProviding {
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0PID_CONTAINER\0\u{1}PID_POD\0\u{1}PID_TARGET\0")
 }
@@ -1287,7 +1652,7 @@ nonisolated extension AgentRoute: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ContainerSpec"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}process\0\u{1}mounts\0\u{3}masked_paths\0\u{3}readonly_paths\0\u{3}pid_mode\0\u{3}pid_target\0\u{1}resources\0\u{1}privileged\0\u{1}devices\0\u{1}annotations\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}process\0\u{1}mounts\0\u{3}masked_paths\0\u{3}readonly_paths\0\u{3}pid_mode\0\u{3}pid_target\0\u{1}resources\0\u{1}privileged\0\u{1}devices\0\u{1}annotations\0\u{4}\u{9}ipc_mode\0\u{3}ipc_target\0\u{3}user_namespace\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1306,6 +1671,9 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
       case 9: try { try decoder.decodeSingularBoolField(value: &self.privileged) }()
       case 10: try { try decoder.decodeRepeatedMessageField(value: &self.devices) }()
       case 11: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &self.annotations) }()
+      case 20: try { try decoder.decodeSingularEnumField(value: &self.ipcMode) }()
+      case 21: try { try decoder.decodeSingularStringField(value: &self.ipcTarget) }()
+      case 22: try { try decoder.decodeSingularMessageField(value: &self._userNamespace) }()
       default: break
       }
     }
@@ -1349,6 +1717,15 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
     if !self.annotations.isEmpty {
       try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: self.annotations, fieldNumber: 11)
     }
+    if self.ipcMode != .ipcPod {
+      try visitor.visitSingularEnumField(value: self.ipcMode, fieldNumber: 20)
+    }
+    if !self.ipcTarget.isEmpty {
+      try visitor.visitSingularStringField(value: self.ipcTarget, fieldNumber: 21)
+    }
+    try { if let v = self._userNamespace {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 22)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1364,6 +1741,84 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.privileged != rhs.privileged {return false}
     if lhs.devices != rhs.devices {return false}
     if lhs.annotations != rhs.annotations {return false}
+    if lhs.ipcMode != rhs.ipcMode {return false}
+    if lhs.ipcTarget != rhs.ipcTarget {return false}
+    if lhs._userNamespace != rhs._userNamespace {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentUserNamespace: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".UserNamespace"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}uids\0\u{1}gids\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.uids) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.gids) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.uids.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.uids, fieldNumber: 1)
+    }
+    if !self.gids.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.gids, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentUserNamespace, rhs: AgentUserNamespace) -> Bool {
+    if lhs.uids != rhs.uids {return false}
+    if lhs.gids != rhs.gids {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentIdMapping: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".IdMapping"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}host_id\0\u{1}length\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.containerID) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.hostID) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.length) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.containerID != 0 {
+      try visitor.visitSingularUInt32Field(value: self.containerID, fieldNumber: 1)
+    }
+    if self.hostID != 0 {
+      try visitor.visitSingularUInt32Field(value: self.hostID, fieldNumber: 2)
+    }
+    if self.length != 0 {
+      try visitor.visitSingularUInt32Field(value: self.length, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentIdMapping, rhs: AgentIdMapping) -> Bool {
+    if lhs.containerID != rhs.containerID {return false}
+    if lhs.hostID != rhs.hostID {return false}
+    if lhs.length != rhs.length {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1486,7 +1941,7 @@ nonisolated extension AgentMountSpec: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension AgentDeviceSpec: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".DeviceSpec"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}path\0\u{1}type\0\u{1}major\0\u{1}minor\0\u{1}mode\0\u{1}uid\0\u{1}gid\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}path\0\u{1}type\0\u{1}major\0\u{1}minor\0\u{1}mode\0\u{1}uid\0\u{1}gid\0\u{2}\u{d}access\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1501,6 +1956,7 @@ nonisolated extension AgentDeviceSpec: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 5: try { try decoder.decodeSingularUInt32Field(value: &self.mode) }()
       case 6: try { try decoder.decodeSingularUInt32Field(value: &self.uid) }()
       case 7: try { try decoder.decodeSingularUInt32Field(value: &self.gid) }()
+      case 20: try { try decoder.decodeSingularStringField(value: &self.access) }()
       default: break
       }
     }
@@ -1528,6 +1984,9 @@ nonisolated extension AgentDeviceSpec: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if self.gid != 0 {
       try visitor.visitSingularUInt32Field(value: self.gid, fieldNumber: 7)
     }
+    if !self.access.isEmpty {
+      try visitor.visitSingularStringField(value: self.access, fieldNumber: 20)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1539,6 +1998,7 @@ nonisolated extension AgentDeviceSpec: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.mode != rhs.mode {return false}
     if lhs.uid != rhs.uid {return false}
     if lhs.gid != rhs.gid {return false}
+    if lhs.access != rhs.access {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1546,7 +2006,7 @@ nonisolated extension AgentDeviceSpec: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension AgentProcessSpec: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ProcessSpec"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}args\0\u{1}env\0\u{1}cwd\0\u{1}user\0\u{1}terminal\0\u{1}stdin\0\u{1}capabilities\0\u{3}no_new_privileges\0\u{3}oom_score_adj\0\u{1}rlimits\0\u{3}terminal_width\0\u{3}terminal_height\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}args\0\u{1}env\0\u{1}cwd\0\u{1}user\0\u{1}terminal\0\u{1}stdin\0\u{1}capabilities\0\u{3}no_new_privileges\0\u{3}oom_score_adj\0\u{1}rlimits\0\u{3}terminal_width\0\u{3}terminal_height\0\u{2}\u{8}seccomp\0")
 
   fileprivate class _StorageClass {
     var _args: [String] = []
@@ -1561,6 +2021,7 @@ nonisolated extension AgentProcessSpec: SwiftProtobuf.Message, SwiftProtobuf._Me
     var _rlimits: [AgentRlimit] = []
     var _terminalWidth: UInt32 = 0
     var _terminalHeight: UInt32 = 0
+    var _seccomp: AgentSeccompProfile? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -1583,6 +2044,7 @@ nonisolated extension AgentProcessSpec: SwiftProtobuf.Message, SwiftProtobuf._Me
       _rlimits = source._rlimits
       _terminalWidth = source._terminalWidth
       _terminalHeight = source._terminalHeight
+      _seccomp = source._seccomp
     }
   }
 
@@ -1613,6 +2075,7 @@ nonisolated extension AgentProcessSpec: SwiftProtobuf.Message, SwiftProtobuf._Me
         case 10: try { try decoder.decodeRepeatedMessageField(value: &_storage._rlimits) }()
         case 11: try { try decoder.decodeSingularUInt32Field(value: &_storage._terminalWidth) }()
         case 12: try { try decoder.decodeSingularUInt32Field(value: &_storage._terminalHeight) }()
+        case 20: try { try decoder.decodeSingularMessageField(value: &_storage._seccomp) }()
         default: break
         }
       }
@@ -1661,6 +2124,9 @@ nonisolated extension AgentProcessSpec: SwiftProtobuf.Message, SwiftProtobuf._Me
       if _storage._terminalHeight != 0 {
         try visitor.visitSingularUInt32Field(value: _storage._terminalHeight, fieldNumber: 12)
       }
+      try { if let v = _storage._seccomp {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 20)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -1682,6 +2148,7 @@ nonisolated extension AgentProcessSpec: SwiftProtobuf.Message, SwiftProtobuf._Me
         if _storage._rlimits != rhs_storage._rlimits {return false}
         if _storage._terminalWidth != rhs_storage._terminalWidth {return false}
         if _storage._terminalHeight != rhs_storage._terminalHeight {return false}
+        if _storage._seccomp != rhs_storage._seccomp {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -1693,7 +2160,7 @@ nonisolated extension AgentProcessSpec: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension AgentUser: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".User"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}uid\0\u{1}gid\0\u{3}additional_gids\0\u{3}gid_set\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}uid\0\u{1}gid\0\u{3}additional_gids\0\u{3}gid_set\0\u{4}\u{f}strict_groups\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1706,6 +2173,7 @@ nonisolated extension AgentUser: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.gid) }()
       case 4: try { try decoder.decodeRepeatedUInt32Field(value: &self.additionalGids) }()
       case 5: try { try decoder.decodeSingularBoolField(value: &self.gidSet) }()
+      case 20: try { try decoder.decodeSingularBoolField(value: &self.strictGroups) }()
       default: break
       }
     }
@@ -1727,6 +2195,9 @@ nonisolated extension AgentUser: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if self.gidSet != false {
       try visitor.visitSingularBoolField(value: self.gidSet, fieldNumber: 5)
     }
+    if self.strictGroups != false {
+      try visitor.visitSingularBoolField(value: self.strictGroups, fieldNumber: 20)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1736,6 +2207,243 @@ nonisolated extension AgentUser: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs.gid != rhs.gid {return false}
     if lhs.additionalGids != rhs.additionalGids {return false}
     if lhs.gidSet != rhs.gidSet {return false}
+    if lhs.strictGroups != rhs.strictGroups {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentSeccompProfile: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".SeccompProfile"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}runtime_default\0\u{3}default_action\0\u{1}architectures\0\u{1}flags\0\u{1}rules\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBoolField(value: &self.runtimeDefault) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._defaultAction) }()
+      case 3: try { try decoder.decodeRepeatedStringField(value: &self.architectures) }()
+      case 4: try { try decoder.decodeRepeatedStringField(value: &self.flags) }()
+      case 5: try { try decoder.decodeRepeatedMessageField(value: &self.rules) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.runtimeDefault != false {
+      try visitor.visitSingularBoolField(value: self.runtimeDefault, fieldNumber: 1)
+    }
+    try { if let v = self._defaultAction {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    if !self.architectures.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.architectures, fieldNumber: 3)
+    }
+    if !self.flags.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.flags, fieldNumber: 4)
+    }
+    if !self.rules.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.rules, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentSeccompProfile, rhs: AgentSeccompProfile) -> Bool {
+    if lhs.runtimeDefault != rhs.runtimeDefault {return false}
+    if lhs._defaultAction != rhs._defaultAction {return false}
+    if lhs.architectures != rhs.architectures {return false}
+    if lhs.flags != rhs.flags {return false}
+    if lhs.rules != rhs.rules {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentSeccompAction: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".SeccompAction"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{1}data\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularEnumField(value: &self.kind) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.data) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.kind != .killProcess {
+      try visitor.visitSingularEnumField(value: self.kind, fieldNumber: 1)
+    }
+    if self.data != 0 {
+      try visitor.visitSingularUInt32Field(value: self.data, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentSeccompAction, rhs: AgentSeccompAction) -> Bool {
+    if lhs.kind != rhs.kind {return false}
+    if lhs.data != rhs.data {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentSeccompAction.Kind: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0KILL_PROCESS\0\u{1}KILL_THREAD\0\u{1}TRAP\0\u{1}ERRNO\0\u{1}TRACE\0\u{1}LOG\0\u{1}ALLOW\0")
+}
+
+nonisolated extension AgentSeccompRule: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".SeccompRule"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}names\0\u{1}action\0\u{1}arguments\0\u{1}includes\0\u{1}excludes\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedStringField(value: &self.names) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._action) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.arguments) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._includes) }()
+      case 5: try { try decoder.decodeSingularMessageField(value: &self._excludes) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.names.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.names, fieldNumber: 1)
+    }
+    try { if let v = self._action {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    if !self.arguments.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.arguments, fieldNumber: 3)
+    }
+    try { if let v = self._includes {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
+    try { if let v = self._excludes {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentSeccompRule, rhs: AgentSeccompRule) -> Bool {
+    if lhs.names != rhs.names {return false}
+    if lhs._action != rhs._action {return false}
+    if lhs.arguments != rhs.arguments {return false}
+    if lhs._includes != rhs._includes {return false}
+    if lhs._excludes != rhs._excludes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentSeccompArgument: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".SeccompArgument"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}comparison\0\u{1}value\0\u{3}value_two\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.index) }()
+      case 2: try { try decoder.decodeSingularEnumField(value: &self.comparison) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.value) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.valueTwo) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.index != 0 {
+      try visitor.visitSingularUInt32Field(value: self.index, fieldNumber: 1)
+    }
+    if self.comparison != .notEqual {
+      try visitor.visitSingularEnumField(value: self.comparison, fieldNumber: 2)
+    }
+    if self.value != 0 {
+      try visitor.visitSingularUInt64Field(value: self.value, fieldNumber: 3)
+    }
+    if self.valueTwo != 0 {
+      try visitor.visitSingularUInt64Field(value: self.valueTwo, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentSeccompArgument, rhs: AgentSeccompArgument) -> Bool {
+    if lhs.index != rhs.index {return false}
+    if lhs.comparison != rhs.comparison {return false}
+    if lhs.value != rhs.value {return false}
+    if lhs.valueTwo != rhs.valueTwo {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentSeccompArgument.Comparison: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0NOT_EQUAL\0\u{1}LESS\0\u{1}LESS_OR_EQUAL\0\u{1}EQUAL\0\u{1}GREATER_OR_EQUAL\0\u{1}GREATER\0\u{1}MASKED_EQUAL\0")
+}
+
+nonisolated extension AgentSeccompCondition: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".SeccompCondition"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}capabilities\0\u{1}architectures\0\u{3}minimum_kernel\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedStringField(value: &self.capabilities) }()
+      case 2: try { try decoder.decodeRepeatedStringField(value: &self.architectures) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.minimumKernel) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.capabilities.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.capabilities, fieldNumber: 1)
+    }
+    if !self.architectures.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.architectures, fieldNumber: 2)
+    }
+    if !self.minimumKernel.isEmpty {
+      try visitor.visitSingularStringField(value: self.minimumKernel, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentSeccompCondition, rhs: AgentSeccompCondition) -> Bool {
+    if lhs.capabilities != rhs.capabilities {return false}
+    if lhs.architectures != rhs.architectures {return false}
+    if lhs.minimumKernel != rhs.minimumKernel {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1865,46 +2573,88 @@ nonisolated extension AgentCreateContainerRequest: SwiftProtobuf.Message, SwiftP
   public static let protoMessageName: String = _protobuf_package + ".CreateContainerRequest"
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}spec\0\u{3}output_token\0\u{3}stdin_token\0")
 
+  fileprivate class _StorageClass {
+    var _containerID: String = String()
+    var _spec: AgentContainerSpec? = nil
+    var _outputToken: Data = Data()
+    var _stdinToken: Data = Data()
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _containerID = source._containerID
+      _spec = source._spec
+      _outputToken = source._outputToken
+      _stdinToken = source._stdinToken
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
-      case 2: try { try decoder.decodeSingularMessageField(value: &self._spec) }()
-      case 3: try { try decoder.decodeSingularBytesField(value: &self.outputToken) }()
-      case 4: try { try decoder.decodeSingularBytesField(value: &self.stdinToken) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularStringField(value: &_storage._containerID) }()
+        case 2: try { try decoder.decodeSingularMessageField(value: &_storage._spec) }()
+        case 3: try { try decoder.decodeSingularBytesField(value: &_storage._outputToken) }()
+        case 4: try { try decoder.decodeSingularBytesField(value: &_storage._stdinToken) }()
+        default: break
+        }
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if !self.containerID.isEmpty {
-      try visitor.visitSingularStringField(value: self.containerID, fieldNumber: 1)
-    }
-    try { if let v = self._spec {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
-    } }()
-    if !self.outputToken.isEmpty {
-      try visitor.visitSingularBytesField(value: self.outputToken, fieldNumber: 3)
-    }
-    if !self.stdinToken.isEmpty {
-      try visitor.visitSingularBytesField(value: self.stdinToken, fieldNumber: 4)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if !_storage._containerID.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._containerID, fieldNumber: 1)
+      }
+      try { if let v = _storage._spec {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+      } }()
+      if !_storage._outputToken.isEmpty {
+        try visitor.visitSingularBytesField(value: _storage._outputToken, fieldNumber: 3)
+      }
+      if !_storage._stdinToken.isEmpty {
+        try visitor.visitSingularBytesField(value: _storage._stdinToken, fieldNumber: 4)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: AgentCreateContainerRequest, rhs: AgentCreateContainerRequest) -> Bool {
-    if lhs.containerID != rhs.containerID {return false}
-    if lhs._spec != rhs._spec {return false}
-    if lhs.outputToken != rhs.outputToken {return false}
-    if lhs.stdinToken != rhs.stdinToken {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._containerID != rhs_storage._containerID {return false}
+        if _storage._spec != rhs_storage._spec {return false}
+        if _storage._outputToken != rhs_storage._outputToken {return false}
+        if _storage._stdinToken != rhs_storage._stdinToken {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
