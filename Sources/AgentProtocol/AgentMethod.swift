@@ -47,6 +47,12 @@ extension AgentMethod where Request == AgentResizeTerminalRequest, Response == A
 extension AgentMethod where Request == AgentSetTimeRequest, Response == AgentSetTimeResponse {
     public static var setTime: Self { .init("SetTime") }
 }
+extension AgentMethod where Request == AgentUpdateContainerRequest, Response == AgentUpdateContainerResponse {
+    public static var updateContainer: Self { .init("UpdateContainer") }
+}
+extension AgentMethod where Request == AgentGrowRequest, Response == AgentGrowResponse {
+    public static var grow: Self { .init("Grow") }
+}
 extension AgentMethod where Request == AgentShutdownRequest, Response == AgentShutdownResponse {
     public static var shutdown: Self { .init("Shutdown") }
 }
