@@ -27,10 +27,11 @@ public struct CRIService: Sendable {
     /// Every method of both services under both versions, and the operator's own.
     public func methodTable() -> MethodTable {
         var table = MethodTable()
+        // First: what is served replaces it.
+        addUnimplemented(to: &table)
         addRuntimeMethods(to: &table)
         addImageMethods(to: &table)
         add(OperatorRPC.loadImage, to: &table, loadImage)
-        addUnimplemented(to: &table)
         return table
     }
 
@@ -58,19 +59,26 @@ public struct CRIService: Sendable {
         }
     }
 
-    /// Names of the methods that have a handler.
-    private static let implemented: Set<String> = [
-        RuntimeRPC.version.name, RuntimeRPC.status.name, RuntimeRPC.runPodSandbox.name,
-        RuntimeRPC.stopPodSandbox.name, RuntimeRPC.removePodSandbox.name, RuntimeRPC.podSandboxStatus.name, RuntimeRPC.listPodSandbox.name,
-        RuntimeRPC.createContainer.name, RuntimeRPC.startContainer.name, RuntimeRPC.stopContainer.name, RuntimeRPC.removeContainer.name,
-        RuntimeRPC.containerStatus.name, RuntimeRPC.listContainers.name, RuntimeRPC.execSync.name, ImageRPC.listImages.name,
-        ImageRPC.imageStatus.name, ImageRPC.pullImage.name, ImageRPC.removeImage.name, ImageRPC.imageFsInfo.name,
-    ]
+    /// As `add`, for a method that answers with a stream.
+    func addStreaming<Request, Response>(
+        _ method: RPCDescriptor<Request, Response>, to table: inout MethodTable,
+        _ body: @escaping @Sendable (Request, ResponseWriter) async throws -> Void
+    ) {
+        for version in CRIVersion.allCases {
+            table.add(
+                path: method.path(version: version),
+                .serverStreaming { bytes, _, writer in
+                    try await self.instrumented(method.name) {
+                        try await body(try Self.decode(Request.self, bytes, method.name), writer)
+                    }
+                })
+        }
+    }
 
     private func addUnimplemented(to table: inout MethodTable) {
         let services = [("RuntimeService", RuntimeRPC.allNames), ("ImageService", ImageRPC.allNames)]
         for (service, names) in services {
-            for name in names where !Self.implemented.contains(name) {
+            for name in names {
                 for version in CRIVersion.allCases {
                     table.add(
                         path: "/\(version.rawValue).\(service)/\(name)",

@@ -7,6 +7,7 @@ import Images
 extension CRIService {
     func addImageMethods(to table: inout MethodTable) {
         add(ImageRPC.listImages, to: &table, listImages)
+        addStreaming(ImageRPC.streamImages, to: &table, streamImages)
         add(ImageRPC.imageStatus, to: &table, imageStatus)
         add(ImageRPC.pullImage, to: &table, pullImage)
         add(ImageRPC.removeImage, to: &table, removeImage)
@@ -14,9 +15,17 @@ extension CRIService {
     }
 
     @Sendable private func listImages(_ request: CRIListImagesRequest) async throws -> CRIListImagesResponse {
-        let reference = request.filter.image.image
-        let found = try await images.list(filter: reference.isEmpty ? nil : reference)
-        return .with { $0.images = found.map(Self.message) }
+        let found = try await images(request.filter)
+        return .with { $0.images = found }
+    }
+
+    @Sendable private func streamImages(_ request: CRIStreamImagesRequest, _ writer: ResponseWriter) async throws {
+        try await ListReply.stream(try await images(request.filter), to: writer)
+    }
+
+    private func images(_ filter: CRIImageFilter) async throws -> [CRIImage] {
+        let reference = filter.image.image
+        return try await images.list(filter: reference.isEmpty ? nil : reference).map(Self.message)
     }
 
     @Sendable private func imageStatus(_ request: CRIImageStatusRequest) async throws -> CRIImageStatusResponse {

@@ -34,17 +34,9 @@ extension CRIService {
         }
     }
 
-    /// - Returns: an encoded ListContainersResponse.
-    @Sendable func listContainers(_ request: CRIListContainersRequest) async throws -> [UInt8] {
-        let filter = request.filter
-        let matching = pods.containers().filter { listed in
-            let container = listed.snapshot
-            return (filter.id.isEmpty || container.id.hasPrefix(filter.id))
-                && (filter.podSandboxID.isEmpty || container.sandboxID.hasPrefix(filter.podSandboxID))
-                && (!filter.hasState || filter.state.state == ContainerMessage.state(container))
-                && filter.labelSelector.allSatisfy { container.spec.labels[$0.key] == $0.value }
-        }
-        return try ListReply.bytes(matching, ContainerMessage.item)
+    @Sendable func reopenContainerLog(_ request: CRIReopenContainerLogRequest) async throws -> CRIReopenContainerLogResponse {
+        try await pods.reopenLog(of: request.containerID)
+        return CRIReopenContainerLogResponse()
     }
 
     @Sendable func execSync(_ request: CRIExecSyncRequest) async throws -> CRIExecSyncResponse {

@@ -20,23 +20,13 @@ extension CRIService {
     }
 
     @Sendable func podSandboxStatus(_ request: CRIPodSandboxStatusRequest) async throws -> CRIPodSandboxStatusResponse {
-        let sandbox = try pods.sandbox(request.podSandboxID)
+        let (sandbox, containers) = try pods.pod(request.podSandboxID)
         return .with {
             $0.status = SandboxMessage.status(sandbox)
+            $0.containersStatuses = containers.map { ContainerMessage.status($0.snapshot) }
+            $0.timestamp = WallClock.now()
             if request.verbose { $0.info = ["info": VerboseInfo.json(SandboxMessage.details(sandbox))] }
         }
-    }
-
-    /// - Returns: an encoded ListPodSandboxResponse.
-    @Sendable func listPodSandbox(_ request: CRIListPodSandboxRequest) async throws -> [UInt8] {
-        let filter = request.filter
-        let matching = pods.sandboxes().filter { listed in
-            let sandbox = listed.snapshot
-            return (filter.id.isEmpty || sandbox.id.hasPrefix(filter.id))
-                && (!filter.hasState || filter.state.state == SandboxMessage.state(sandbox))
-                && filter.labelSelector.allSatisfy { sandbox.spec.labels[$0.key] == $0.value }
-        }
-        return try ListReply.bytes(matching, SandboxMessage.item)
     }
 }
 

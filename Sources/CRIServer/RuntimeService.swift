@@ -19,6 +19,10 @@ extension CRIService {
         add(RuntimeRPC.containerStatus, to: &table, containerStatus)
         addEncoded(RuntimeRPC.listContainers, to: &table, listContainers)
         add(RuntimeRPC.execSync, to: &table, execSync)
+        add(RuntimeRPC.reopenContainerLog, to: &table, reopenContainerLog)
+        addStreaming(RuntimeRPC.streamPodSandboxes, to: &table, streamPodSandboxes)
+        addStreaming(RuntimeRPC.streamContainers, to: &table, streamContainers)
+        addStreaming(RuntimeRPC.getContainerEvents, to: &table, getContainerEvents)
     }
 
     @Sendable private func version(_ request: CRIVersionRequest) async throws -> CRIVersionResponse {

@@ -9,6 +9,11 @@ public final class ContainerLog: Sendable {
     private let queue: DispatchQueue
     // Touched on `queue` only.
     private nonisolated(unsafe) var file: LogFile
+    // Touched on `queue` only: who waits for the log to be reopened.
+    private nonisolated(unsafe) var reopening: [CheckedContinuation<Void, any Error>] = []
+
+    /// How long a reopening waits for the end of a line that is written in part.
+    private static let lineEnd = DispatchTimeInterval.seconds(2)
 
     /// Opens the log for appending and finds out how much of each source it already holds.
     ///
@@ -40,6 +45,7 @@ public final class ContainerLog: Sendable {
     public func append(_ bytes: [UInt8], from source: LogSource) async throws -> (stdout: UInt64, stderr: UInt64) {
         try await onQueueThrowing {
             try self.file.append(bytes, from: source)
+            self.reopenBetweenLines()
             return (self.file.position.stdout, self.file.position.stderr)
         }
     }
@@ -48,13 +54,45 @@ public final class ContainerLog: Sendable {
     public func finish(_ source: LogSource) async throws -> (stdout: UInt64, stderr: UInt64) {
         try await onQueueThrowing {
             try self.file.finish(source)
+            self.reopenBetweenLines()
             return (self.file.position.stdout, self.file.position.stderr)
         }
     }
 
+    /// Goes on in the file that the log's path names now, after the old one was renamed.
+    ///
+    /// A line of several pieces that is under way stays whole in the old file, if it ends within two seconds.
+    /// - Throws: `.failedPrecondition` when the new file cannot be opened, and the old one stays in use; or when the log is
+    ///   closed.
+    public func reopen() async throws {
+        try await withCheckedThrowingContinuation { continuation in
+            queue.async {
+                self.reopening.append(continuation)
+                self.reopenBetweenLines()
+                guard !self.reopening.isEmpty else { return }
+                self.queue.asyncAfter(deadline: .now() + Self.lineEnd) { self.reopenNow() }
+            }
+        }
+    }
+
+    private func reopenBetweenLines() {
+        if !reopening.isEmpty, file.isBetweenLines { reopenNow() }
+    }
+
+    private func reopenNow() {
+        guard !reopening.isEmpty else { return }
+        let result = Result { try file.reopen() }
+        for waiter in reopening { waiter.resume(with: result) }
+        reopening = []
+    }
+
     /// Closes the files. Later calls throw.
     public func close() async {
-        await onQueue { self.file.close() }
+        await onQueue {
+            // A process may end within a line; nothing more comes.
+            self.reopenNow()
+            self.file.close()
+        }
     }
 
     private func onQueue<Value: Sendable>(_ body: @Sendable @escaping () -> Value) async -> Value {

@@ -73,6 +73,29 @@ struct LogFile {
         position.write(to: positionDescriptor)
     }
 
+    /// Whether no line has been written in part only.
+    var isBetweenLines: Bool { !stdout.isWithinLine && !stderr.isWithinLine }
+
+    /// Goes on in the file that the log's path names now, made if it is missing. Every line that is not in the old file yet
+    /// goes to the new one.
+    ///
+    /// - Throws: what keeps the new file from being opened; the old one stays in use then.
+    mutating func reopen() throws {
+        try requireOpen()
+        guard let location else { return }
+        let next = try location.open()
+        var status = stat()
+        guard fstat(next, &status) == 0 else {
+            Glibc.close(next)
+            throw SwiftletError(.internal, "container log \(location.description): \(String(cString: strerror(errno)))")
+        }
+        Glibc.close(descriptor)
+        descriptor = next
+        position.inode = UInt64(status.st_ino)
+        position.logSize = UInt64(status.st_size)
+        position.write(to: positionDescriptor)
+    }
+
     mutating func close() {
         if descriptor >= 0 { Glibc.close(descriptor) }
         if positionDescriptor >= 0 { Glibc.close(positionDescriptor) }

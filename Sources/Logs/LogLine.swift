@@ -14,6 +14,8 @@ struct LogLineEncoder {
 
     private let prefix: [UInt8]
     private var pending: [UInt8] = []
+    /// Whether the last piece written was a P: the line goes on.
+    private(set) var isWithinLine = false
 
     init(source: LogSource) {
         prefix = Array(" \(source.rawValue) ".utf8)
@@ -46,6 +48,7 @@ struct LogLineEncoder {
         if !pending.isEmpty {
             emit(timestamp, full: false, UnsafeRawBufferPointer(start: nil, count: 0), to: &output)
         }
+        isWithinLine = false
     }
 
     private mutating func emit(_ timestamp: [UInt8], full: Bool, _ tail: UnsafeRawBufferPointer, to output: inout [UInt8]) {
@@ -57,5 +60,6 @@ struct LogLineEncoder {
         output.append(contentsOf: tail)
         output.append(0x0A)
         pending.removeAll(keepingCapacity: true)
+        isWithinLine = !full
     }
 }

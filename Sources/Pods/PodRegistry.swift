@@ -193,7 +193,7 @@ public final class PodRegistry: Sendable {
         return pods.withLock { $0[snapshot.id] }
     }
 
-    private func podOfContainer(_ id: String) throws -> (Pod, String) {
+    func podOfContainer(_ id: String) throws -> (Pod, String) {
         let snapshot = try container(id)
         guard let pod = pods.withLock({ $0[snapshot.sandboxID] }) else { throw SwiftletError(.notFound, "container \(id)") }
         return (pod, snapshot.id)

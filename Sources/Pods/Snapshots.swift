@@ -38,28 +38,72 @@ public struct ContainerSnapshot: Sendable, Equatable {
 }
 
 /// The latest snapshot of everything. Lists read it and never wait for a pod.
+///
+/// Events are sent from here, so that each follows what lists show and none overtakes another.
 final class Snapshots: Sendable {
     private struct Tables {
         var sandboxes: [String: Listed<SandboxSnapshot>] = [:]
         var containers: [String: Listed<ContainerSnapshot>] = [:]
+        /// What events have told of each sandbox and container last.
+        var told: [String: PodEvent.Kind] = [:]
     }
 
+    let events = PodEvents()
     private let tables = Mutex(Tables())
 
     func publish(_ sandbox: SandboxSnapshot) {
-        tables.withLock { $0.sandboxes[sandbox.id] = Listed(sandbox) }
+        tables.withLock { tables in
+            tables.sandboxes[sandbox.id] = Listed(sandbox)
+            tell(sandbox.lastEvent, of: sandbox.id, in: sandbox.id, &tables)
+        }
     }
 
     func publish(_ container: ContainerSnapshot) {
-        tables.withLock { $0.containers[container.id] = Listed(container) }
+        tables.withLock { tables in
+            tables.containers[container.id] = Listed(container)
+            tell(container.lastEvent, of: container.id, in: container.sandboxID, &tables)
+        }
     }
 
     func withdraw(sandbox id: String) {
-        tables.withLock { _ = $0.sandboxes.removeValue(forKey: id) }
+        tables.withLock { tables in
+            guard let last = tables.sandboxes.removeValue(forKey: id) else { return }
+            tables.told[id] = nil
+            send(.deleted, of: id, last.snapshot, tables)
+        }
     }
 
     func withdraw(container id: String) {
-        tables.withLock { _ = $0.containers.removeValue(forKey: id) }
+        tables.withLock { tables in
+            guard let last = tables.containers.removeValue(forKey: id) else { return }
+            tables.told[id] = nil
+            send(.deleted, of: id, tables.sandboxes[last.snapshot.sandboxID]?.snapshot, tables)
+        }
+    }
+
+    /// Sends what is news. What an earlier daemon has left is none.
+    private func tell(_ kind: PodEvent.Kind?, of id: String, in sandboxID: String, _ tables: inout Tables) {
+        guard let kind, tables.told[id] != kind else { return }
+        let isNews = kind == .created || tables.told[id] != nil
+        tables.told[id] = kind
+        if isNews { send(kind, of: id, tables.sandboxes[sandboxID]?.snapshot, tables) }
+    }
+
+    private func send(_ kind: PodEvent.Kind, of id: String, _ sandbox: SandboxSnapshot?, _ tables: Tables) {
+        guard events.isWatched else { return }
+        let containers = Self.containers(of: sandbox?.id ?? "", tables)
+        events.send(PodEvent(id: id, kind: kind, time: Clock.now(), sandbox: sandbox, containers: containers))
+    }
+
+    /// The oldest first.
+    private static func containers(of sandboxID: String, _ tables: Tables) -> [Listed<ContainerSnapshot>] {
+        tables.containers.values.filter { $0.snapshot.sandboxID == sandboxID }.sorted { $0.snapshot.createdAt < $1.snapshot.createdAt }
+    }
+
+    func pod(_ id: String) -> (sandbox: SandboxSnapshot, containers: [Listed<ContainerSnapshot>])? {
+        tables.withLock { tables in
+            tables.sandboxes[id].map { ($0.snapshot, Self.containers(of: id, tables)) }
+        }
     }
 
     func sandboxes() -> [Listed<SandboxSnapshot>] {

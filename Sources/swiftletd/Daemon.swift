@@ -76,6 +76,7 @@ struct Daemon: Sendable {
 
     /// Lets calls in flight finish, then closes. Pods go on.
     func stop() async {
+        pods.endEvents()
         await server.shutdown(grace: .seconds(5))
         pods.close()
         await images.shutdown()

@@ -1,0 +1,29 @@
+import Errors
+
+extension Pod {
+    /// Goes on in the file that the container's log path names now.
+    ///
+    /// - Throws: `.failedPrecondition` when the container does not run.
+    func reopenLog(_ id: String) async throws {
+        let container = try container(id)
+        guard container.isRunning else {
+            throw SwiftletError(.failedPrecondition, "container \(id) is \(container.state.name); only a running one's log can be reopened")
+        }
+        // Right after a restart of the daemon it is opened together with the machine's return.
+        if container.log == nil { _ = try await readyMachine() }
+        guard let log = container.log else {
+            throw SwiftletError(.failedPrecondition, "container \(id): its log is not open yet; try again")
+        }
+        try await log.reopen()
+    }
+}
+
+extension PodRegistry {
+    /// Goes on in the file that the container's log path names now, after the client has renamed the old one.
+    ///
+    /// - Throws: `.notFound`; `.failedPrecondition` when the container does not run or the file cannot be opened.
+    public func reopenLog(of id: String) async throws {
+        let (pod, id) = try podOfContainer(id)
+        try await pod.reopenLog(id)
+    }
+}
