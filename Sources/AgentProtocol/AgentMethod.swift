@@ -44,6 +44,9 @@ extension AgentMethod where Request == AgentOpenStreamRequest, Response == Agent
 extension AgentMethod where Request == AgentResizeTerminalRequest, Response == AgentResizeTerminalResponse {
     public static var resizeTerminal: Self { .init("ResizeTerminal") }
 }
+extension AgentMethod where Request == AgentGetStatsRequest, Response == AgentGetStatsResponse {
+    public static var getStats: Self { .init("GetStats") }
+}
 extension AgentMethod where Request == AgentSetTimeRequest, Response == AgentSetTimeResponse {
     public static var setTime: Self { .init("SetTime") }
 }

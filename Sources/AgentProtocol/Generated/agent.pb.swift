@@ -1308,6 +1308,477 @@ public nonisolated struct AgentResizeTerminalResponse: Sendable {
   public init() {}
 }
 
+public nonisolated struct AgentGetStatsRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Also counts open files and sockets, which costs a look at every process.
+  public var openFiles: Bool = false
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct AgentGetStatsResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// All containers together.
+  public var pod: AgentCgroupStats {
+    get {_pod ?? AgentCgroupStats()}
+    set {_pod = newValue}
+  }
+  /// Returns true if `pod` has been explicitly set.
+  public var hasPod: Bool {self._pod != nil}
+  /// Clears the value of `pod`. Subsequent reads from it will return its default value.
+  public mutating func clearPod() {self._pod = nil}
+
+  public var containers: [AgentContainerStats] = []
+
+  /// The guest's network interfaces but loopback.
+  public var interfaces: [AgentInterfaceStats] = []
+
+  /// The disk of the containers' writable layers.
+  public var scratch: AgentDiskStats {
+    get {_scratch ?? AgentDiskStats()}
+    set {_scratch = newValue}
+  }
+  /// Returns true if `scratch` has been explicitly set.
+  public var hasScratch: Bool {self._scratch != nil}
+  /// Clears the value of `scratch`. Subsequent reads from it will return its default value.
+  public mutating func clearScratch() {self._scratch = nil}
+
+  /// Of the whole guest: RAM that its kernel manages, and what of it can be had without swapping (/proc/meminfo).
+  public var memoryTotalBytes: UInt64 = 0
+
+  public var memoryAvailableBytes: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _pod: AgentCgroupStats? = nil
+  fileprivate var _scratch: AgentDiskStats? = nil
+}
+
+public nonisolated struct AgentContainerStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var containerID: String = String()
+
+  public var cgroup: AgentCgroupStats {
+    get {_cgroup ?? AgentCgroupStats()}
+    set {_cgroup = newValue}
+  }
+  /// Returns true if `cgroup` has been explicitly set.
+  public var hasCgroup: Bool {self._cgroup != nil}
+  /// Clears the value of `cgroup`. Subsequent reads from it will return its default value.
+  public mutating func clearCgroup() {self._cgroup = nil}
+
+  /// Absent until it has been counted for the first time.
+  public var writableLayer: AgentLayerStats {
+    get {_writableLayer ?? AgentLayerStats()}
+    set {_writableLayer = newValue}
+  }
+  /// Returns true if `writableLayer` has been explicitly set.
+  public var hasWritableLayer: Bool {self._writableLayer != nil}
+  /// Clears the value of `writableLayer`. Subsequent reads from it will return its default value.
+  public mutating func clearWritableLayer() {self._writableLayer = nil}
+
+  public var processes: AgentProcessStats {
+    get {_processes ?? AgentProcessStats()}
+    set {_processes = newValue}
+  }
+  /// Returns true if `processes` has been explicitly set.
+  public var hasProcesses: Bool {self._processes != nil}
+  /// Clears the value of `processes`. Subsequent reads from it will return its default value.
+  public mutating func clearProcesses() {self._processes = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _cgroup: AgentCgroupStats? = nil
+  fileprivate var _writableLayer: AgentLayerStats? = nil
+  fileprivate var _processes: AgentProcessStats? = nil
+}
+
+/// cgroup v2 interface files (Documentation/admin-guide/cgroup-v2.rst), in the kernel's units. What the kernel does not
+/// count is 0; a limit that is not set is absent.
+public nonisolated struct AgentCgroupStats: @unchecked Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var cpu: AgentCpuStats {
+    get {_storage._cpu ?? AgentCpuStats()}
+    set {_uniqueStorage()._cpu = newValue}
+  }
+  /// Returns true if `cpu` has been explicitly set.
+  public var hasCpu: Bool {_storage._cpu != nil}
+  /// Clears the value of `cpu`. Subsequent reads from it will return its default value.
+  public mutating func clearCpu() {_uniqueStorage()._cpu = nil}
+
+  public var memory: AgentMemoryStats {
+    get {_storage._memory ?? AgentMemoryStats()}
+    set {_uniqueStorage()._memory = newValue}
+  }
+  /// Returns true if `memory` has been explicitly set.
+  public var hasMemory: Bool {_storage._memory != nil}
+  /// Clears the value of `memory`. Subsequent reads from it will return its default value.
+  public mutating func clearMemory() {_uniqueStorage()._memory = nil}
+
+  public var io: [AgentIoStats] {
+    get {_storage._io}
+    set {_uniqueStorage()._io = newValue}
+  }
+
+  public var cpuPressure: AgentPressureStats {
+    get {_storage._cpuPressure ?? AgentPressureStats()}
+    set {_uniqueStorage()._cpuPressure = newValue}
+  }
+  /// Returns true if `cpuPressure` has been explicitly set.
+  public var hasCpuPressure: Bool {_storage._cpuPressure != nil}
+  /// Clears the value of `cpuPressure`. Subsequent reads from it will return its default value.
+  public mutating func clearCpuPressure() {_uniqueStorage()._cpuPressure = nil}
+
+  public var memoryPressure: AgentPressureStats {
+    get {_storage._memoryPressure ?? AgentPressureStats()}
+    set {_uniqueStorage()._memoryPressure = newValue}
+  }
+  /// Returns true if `memoryPressure` has been explicitly set.
+  public var hasMemoryPressure: Bool {_storage._memoryPressure != nil}
+  /// Clears the value of `memoryPressure`. Subsequent reads from it will return its default value.
+  public mutating func clearMemoryPressure() {_uniqueStorage()._memoryPressure = nil}
+
+  public var ioPressure: AgentPressureStats {
+    get {_storage._ioPressure ?? AgentPressureStats()}
+    set {_uniqueStorage()._ioPressure = newValue}
+  }
+  /// Returns true if `ioPressure` has been explicitly set.
+  public var hasIoPressure: Bool {_storage._ioPressure != nil}
+  /// Clears the value of `ioPressure`. Subsequent reads from it will return its default value.
+  public mutating func clearIoPressure() {_uniqueStorage()._ioPressure = nil}
+
+  /// pids.current: tasks, threads included.
+  public var threads: UInt64 {
+    get {_storage._threads}
+    set {_uniqueStorage()._threads = newValue}
+  }
+
+  /// pids.max.
+  public var threadsLimit: UInt64 {
+    get {_storage._threadsLimit ?? 0}
+    set {_uniqueStorage()._threadsLimit = newValue}
+  }
+  /// Returns true if `threadsLimit` has been explicitly set.
+  public var hasThreadsLimit: Bool {_storage._threadsLimit != nil}
+  /// Clears the value of `threadsLimit`. Subsequent reads from it will return its default value.
+  public mutating func clearThreadsLimit() {_uniqueStorage()._threadsLimit = nil}
+
+  public var hugepages: [AgentHugepageStats] {
+    get {_storage._hugepages}
+    set {_uniqueStorage()._hugepages = newValue}
+  }
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+public nonisolated struct AgentCpuStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var usageUs: UInt64 = 0
+
+  public var userUs: UInt64 = 0
+
+  public var systemUs: UInt64 = 0
+
+  public var periods: UInt64 = 0
+
+  public var throttledPeriods: UInt64 = 0
+
+  public var throttledUs: UInt64 = 0
+
+  /// cpu.weight.
+  public var weight: UInt64 = 0
+
+  /// cpu.max.
+  public var quotaUs: UInt64 {
+    get {_quotaUs ?? 0}
+    set {_quotaUs = newValue}
+  }
+  /// Returns true if `quotaUs` has been explicitly set.
+  public var hasQuotaUs: Bool {self._quotaUs != nil}
+  /// Clears the value of `quotaUs`. Subsequent reads from it will return its default value.
+  public mutating func clearQuotaUs() {self._quotaUs = nil}
+
+  public var periodUs: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _quotaUs: UInt64? = nil
+}
+
+public nonisolated struct AgentMemoryStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// memory.current, memory.max, memory.low.
+  public var usageBytes: UInt64 = 0
+
+  public var limitBytes: UInt64 {
+    get {_limitBytes ?? 0}
+    set {_limitBytes = newValue}
+  }
+  /// Returns true if `limitBytes` has been explicitly set.
+  public var hasLimitBytes: Bool {self._limitBytes != nil}
+  /// Clears the value of `limitBytes`. Subsequent reads from it will return its default value.
+  public mutating func clearLimitBytes() {self._limitBytes = nil}
+
+  public var lowBytes: UInt64 = 0
+
+  /// memory.peak; 0 before Linux 5.19.
+  public var peakBytes: UInt64 = 0
+
+  /// memory.swap.current, memory.swap.max.
+  public var swapBytes: UInt64 = 0
+
+  public var swapLimitBytes: UInt64 {
+    get {_swapLimitBytes ?? 0}
+    set {_swapLimitBytes = newValue}
+  }
+  /// Returns true if `swapLimitBytes` has been explicitly set.
+  public var hasSwapLimitBytes: Bool {self._swapLimitBytes != nil}
+  /// Clears the value of `swapLimitBytes`. Subsequent reads from it will return its default value.
+  public mutating func clearSwapLimitBytes() {self._swapLimitBytes = nil}
+
+  /// memory.stat.
+  public var anonymousBytes: UInt64 = 0
+
+  public var fileBytes: UInt64 = 0
+
+  public var inactiveFileBytes: UInt64 = 0
+
+  public var mappedFileBytes: UInt64 = 0
+
+  public var kernelBytes: UInt64 = 0
+
+  public var pageFaults: UInt64 = 0
+
+  public var majorPageFaults: UInt64 = 0
+
+  /// memory.events: how often the limit was hit, memory was short, a process was killed for it.
+  public var limitHits: UInt64 = 0
+
+  public var oomEvents: UInt64 = 0
+
+  public var oomKills: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _limitBytes: UInt64? = nil
+  fileprivate var _swapLimitBytes: UInt64? = nil
+}
+
+/// One line of io.stat.
+public nonisolated struct AgentIoStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var major: UInt32 = 0
+
+  public var minor: UInt32 = 0
+
+  /// As the guest calls it: "sda". Empty when it has no name.
+  public var name: String = String()
+
+  public var readBytes: UInt64 = 0
+
+  public var writeBytes: UInt64 = 0
+
+  public var reads: UInt64 = 0
+
+  public var writes: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// Documentation/accounting/psi.rst.
+public nonisolated struct AgentPressureStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var some: AgentPressure {
+    get {_some ?? AgentPressure()}
+    set {_some = newValue}
+  }
+  /// Returns true if `some` has been explicitly set.
+  public var hasSome: Bool {self._some != nil}
+  /// Clears the value of `some`. Subsequent reads from it will return its default value.
+  public mutating func clearSome() {self._some = nil}
+
+  public var full: AgentPressure {
+    get {_full ?? AgentPressure()}
+    set {_full = newValue}
+  }
+  /// Returns true if `full` has been explicitly set.
+  public var hasFull: Bool {self._full != nil}
+  /// Clears the value of `full`. Subsequent reads from it will return its default value.
+  public mutating func clearFull() {self._full = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _some: AgentPressure? = nil
+  fileprivate var _full: AgentPressure? = nil
+}
+
+public nonisolated struct AgentPressure: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var totalUs: UInt64 = 0
+
+  /// Per cent.
+  public var avg10: Double = 0
+
+  public var avg60: Double = 0
+
+  public var avg300: Double = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct AgentHugepageStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// As in the file's name: "2MB".
+  public var size: String = String()
+
+  public var usageBytes: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct AgentLayerStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Blocks and inodes of the writable layer on the scratch disk.
+  public var usedBytes: UInt64 = 0
+
+  public var inodes: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct AgentProcessStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var processes: UInt64 = 0
+
+  /// Only when asked for.
+  public var openFiles: UInt64 = 0
+
+  public var sockets: UInt64 = 0
+
+  /// Soft RLIMIT_NOFILE of the first process; absent for none.
+  public var openFilesLimit: UInt64 {
+    get {_openFilesLimit ?? 0}
+    set {_openFilesLimit = newValue}
+  }
+  /// Returns true if `openFilesLimit` has been explicitly set.
+  public var hasOpenFilesLimit: Bool {self._openFilesLimit != nil}
+  /// Clears the value of `openFilesLimit`. Subsequent reads from it will return its default value.
+  public mutating func clearOpenFilesLimit() {self._openFilesLimit = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _openFilesLimit: UInt64? = nil
+}
+
+public nonisolated struct AgentDiskStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var totalBytes: UInt64 = 0
+
+  public var availableBytes: UInt64 = 0
+
+  public var totalInodes: UInt64 = 0
+
+  public var freeInodes: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// One line of /proc/net/dev.
+public nonisolated struct AgentInterfaceStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var name: String = String()
+
+  public var rxBytes: UInt64 = 0
+
+  public var rxPackets: UInt64 = 0
+
+  public var rxErrors: UInt64 = 0
+
+  public var rxDropped: UInt64 = 0
+
+  public var txBytes: UInt64 = 0
+
+  public var txPackets: UInt64 = 0
+
+  public var txErrors: UInt64 = 0
+
+  public var txDropped: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
 public nonisolated struct AgentSetTimeRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -3446,6 +3917,831 @@ nonisolated extension AgentResizeTerminalResponse: SwiftProtobuf.Message, SwiftP
   }
 
   public static func ==(lhs: AgentResizeTerminalResponse, rhs: AgentResizeTerminalResponse) -> Bool {
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentGetStatsRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".GetStatsRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}open_files\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBoolField(value: &self.openFiles) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.openFiles != false {
+      try visitor.visitSingularBoolField(value: self.openFiles, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentGetStatsRequest, rhs: AgentGetStatsRequest) -> Bool {
+    if lhs.openFiles != rhs.openFiles {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentGetStatsResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".GetStatsResponse"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pod\0\u{1}containers\0\u{1}interfaces\0\u{1}scratch\0\u{3}memory_total_bytes\0\u{3}memory_available_bytes\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._pod) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.containers) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.interfaces) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._scratch) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.memoryTotalBytes) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.memoryAvailableBytes) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._pod {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if !self.containers.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.containers, fieldNumber: 2)
+    }
+    if !self.interfaces.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.interfaces, fieldNumber: 3)
+    }
+    try { if let v = self._scratch {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
+    if self.memoryTotalBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.memoryTotalBytes, fieldNumber: 5)
+    }
+    if self.memoryAvailableBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.memoryAvailableBytes, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentGetStatsResponse, rhs: AgentGetStatsResponse) -> Bool {
+    if lhs._pod != rhs._pod {return false}
+    if lhs.containers != rhs.containers {return false}
+    if lhs.interfaces != rhs.interfaces {return false}
+    if lhs._scratch != rhs._scratch {return false}
+    if lhs.memoryTotalBytes != rhs.memoryTotalBytes {return false}
+    if lhs.memoryAvailableBytes != rhs.memoryAvailableBytes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentContainerStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ContainerStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}cgroup\0\u{3}writable_layer\0\u{1}processes\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._cgroup) }()
+      case 3: try { try decoder.decodeSingularMessageField(value: &self._writableLayer) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._processes) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.containerID.isEmpty {
+      try visitor.visitSingularStringField(value: self.containerID, fieldNumber: 1)
+    }
+    try { if let v = self._cgroup {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try { if let v = self._writableLayer {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+    } }()
+    try { if let v = self._processes {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentContainerStats, rhs: AgentContainerStats) -> Bool {
+    if lhs.containerID != rhs.containerID {return false}
+    if lhs._cgroup != rhs._cgroup {return false}
+    if lhs._writableLayer != rhs._writableLayer {return false}
+    if lhs._processes != rhs._processes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentCgroupStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".CgroupStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}cpu\0\u{1}memory\0\u{1}io\0\u{3}cpu_pressure\0\u{3}memory_pressure\0\u{3}io_pressure\0\u{1}threads\0\u{3}threads_limit\0\u{1}hugepages\0")
+
+  fileprivate class _StorageClass {
+    var _cpu: AgentCpuStats? = nil
+    var _memory: AgentMemoryStats? = nil
+    var _io: [AgentIoStats] = []
+    var _cpuPressure: AgentPressureStats? = nil
+    var _memoryPressure: AgentPressureStats? = nil
+    var _ioPressure: AgentPressureStats? = nil
+    var _threads: UInt64 = 0
+    var _threadsLimit: UInt64? = nil
+    var _hugepages: [AgentHugepageStats] = []
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _cpu = source._cpu
+      _memory = source._memory
+      _io = source._io
+      _cpuPressure = source._cpuPressure
+      _memoryPressure = source._memoryPressure
+      _ioPressure = source._ioPressure
+      _threads = source._threads
+      _threadsLimit = source._threadsLimit
+      _hugepages = source._hugepages
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularMessageField(value: &_storage._cpu) }()
+        case 2: try { try decoder.decodeSingularMessageField(value: &_storage._memory) }()
+        case 3: try { try decoder.decodeRepeatedMessageField(value: &_storage._io) }()
+        case 4: try { try decoder.decodeSingularMessageField(value: &_storage._cpuPressure) }()
+        case 5: try { try decoder.decodeSingularMessageField(value: &_storage._memoryPressure) }()
+        case 6: try { try decoder.decodeSingularMessageField(value: &_storage._ioPressure) }()
+        case 7: try { try decoder.decodeSingularUInt64Field(value: &_storage._threads) }()
+        case 8: try { try decoder.decodeSingularUInt64Field(value: &_storage._threadsLimit) }()
+        case 9: try { try decoder.decodeRepeatedMessageField(value: &_storage._hugepages) }()
+        default: break
+        }
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      try { if let v = _storage._cpu {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+      } }()
+      try { if let v = _storage._memory {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+      } }()
+      if !_storage._io.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._io, fieldNumber: 3)
+      }
+      try { if let v = _storage._cpuPressure {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+      } }()
+      try { if let v = _storage._memoryPressure {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+      } }()
+      try { if let v = _storage._ioPressure {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+      } }()
+      if _storage._threads != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._threads, fieldNumber: 7)
+      }
+      try { if let v = _storage._threadsLimit {
+        try visitor.visitSingularUInt64Field(value: v, fieldNumber: 8)
+      } }()
+      if !_storage._hugepages.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._hugepages, fieldNumber: 9)
+      }
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentCgroupStats, rhs: AgentCgroupStats) -> Bool {
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._cpu != rhs_storage._cpu {return false}
+        if _storage._memory != rhs_storage._memory {return false}
+        if _storage._io != rhs_storage._io {return false}
+        if _storage._cpuPressure != rhs_storage._cpuPressure {return false}
+        if _storage._memoryPressure != rhs_storage._memoryPressure {return false}
+        if _storage._ioPressure != rhs_storage._ioPressure {return false}
+        if _storage._threads != rhs_storage._threads {return false}
+        if _storage._threadsLimit != rhs_storage._threadsLimit {return false}
+        if _storage._hugepages != rhs_storage._hugepages {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentCpuStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".CpuStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}usage_us\0\u{3}user_us\0\u{3}system_us\0\u{1}periods\0\u{3}throttled_periods\0\u{3}throttled_us\0\u{1}weight\0\u{3}quota_us\0\u{3}period_us\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.usageUs) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.userUs) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.systemUs) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.periods) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.throttledPeriods) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.throttledUs) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.weight) }()
+      case 8: try { try decoder.decodeSingularUInt64Field(value: &self._quotaUs) }()
+      case 9: try { try decoder.decodeSingularUInt64Field(value: &self.periodUs) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.usageUs != 0 {
+      try visitor.visitSingularUInt64Field(value: self.usageUs, fieldNumber: 1)
+    }
+    if self.userUs != 0 {
+      try visitor.visitSingularUInt64Field(value: self.userUs, fieldNumber: 2)
+    }
+    if self.systemUs != 0 {
+      try visitor.visitSingularUInt64Field(value: self.systemUs, fieldNumber: 3)
+    }
+    if self.periods != 0 {
+      try visitor.visitSingularUInt64Field(value: self.periods, fieldNumber: 4)
+    }
+    if self.throttledPeriods != 0 {
+      try visitor.visitSingularUInt64Field(value: self.throttledPeriods, fieldNumber: 5)
+    }
+    if self.throttledUs != 0 {
+      try visitor.visitSingularUInt64Field(value: self.throttledUs, fieldNumber: 6)
+    }
+    if self.weight != 0 {
+      try visitor.visitSingularUInt64Field(value: self.weight, fieldNumber: 7)
+    }
+    try { if let v = self._quotaUs {
+      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 8)
+    } }()
+    if self.periodUs != 0 {
+      try visitor.visitSingularUInt64Field(value: self.periodUs, fieldNumber: 9)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentCpuStats, rhs: AgentCpuStats) -> Bool {
+    if lhs.usageUs != rhs.usageUs {return false}
+    if lhs.userUs != rhs.userUs {return false}
+    if lhs.systemUs != rhs.systemUs {return false}
+    if lhs.periods != rhs.periods {return false}
+    if lhs.throttledPeriods != rhs.throttledPeriods {return false}
+    if lhs.throttledUs != rhs.throttledUs {return false}
+    if lhs.weight != rhs.weight {return false}
+    if lhs._quotaUs != rhs._quotaUs {return false}
+    if lhs.periodUs != rhs.periodUs {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentMemoryStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".MemoryStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}usage_bytes\0\u{3}limit_bytes\0\u{3}low_bytes\0\u{3}peak_bytes\0\u{3}swap_bytes\0\u{3}swap_limit_bytes\0\u{3}anonymous_bytes\0\u{3}file_bytes\0\u{3}inactive_file_bytes\0\u{3}mapped_file_bytes\0\u{3}kernel_bytes\0\u{3}page_faults\0\u{3}major_page_faults\0\u{3}limit_hits\0\u{3}oom_events\0\u{3}oom_kills\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.usageBytes) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self._limitBytes) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.lowBytes) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.peakBytes) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.swapBytes) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self._swapLimitBytes) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.anonymousBytes) }()
+      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.fileBytes) }()
+      case 9: try { try decoder.decodeSingularUInt64Field(value: &self.inactiveFileBytes) }()
+      case 10: try { try decoder.decodeSingularUInt64Field(value: &self.mappedFileBytes) }()
+      case 11: try { try decoder.decodeSingularUInt64Field(value: &self.kernelBytes) }()
+      case 12: try { try decoder.decodeSingularUInt64Field(value: &self.pageFaults) }()
+      case 13: try { try decoder.decodeSingularUInt64Field(value: &self.majorPageFaults) }()
+      case 14: try { try decoder.decodeSingularUInt64Field(value: &self.limitHits) }()
+      case 15: try { try decoder.decodeSingularUInt64Field(value: &self.oomEvents) }()
+      case 16: try { try decoder.decodeSingularUInt64Field(value: &self.oomKills) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.usageBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.usageBytes, fieldNumber: 1)
+    }
+    try { if let v = self._limitBytes {
+      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 2)
+    } }()
+    if self.lowBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.lowBytes, fieldNumber: 3)
+    }
+    if self.peakBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.peakBytes, fieldNumber: 4)
+    }
+    if self.swapBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.swapBytes, fieldNumber: 5)
+    }
+    try { if let v = self._swapLimitBytes {
+      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 6)
+    } }()
+    if self.anonymousBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.anonymousBytes, fieldNumber: 7)
+    }
+    if self.fileBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.fileBytes, fieldNumber: 8)
+    }
+    if self.inactiveFileBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inactiveFileBytes, fieldNumber: 9)
+    }
+    if self.mappedFileBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.mappedFileBytes, fieldNumber: 10)
+    }
+    if self.kernelBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.kernelBytes, fieldNumber: 11)
+    }
+    if self.pageFaults != 0 {
+      try visitor.visitSingularUInt64Field(value: self.pageFaults, fieldNumber: 12)
+    }
+    if self.majorPageFaults != 0 {
+      try visitor.visitSingularUInt64Field(value: self.majorPageFaults, fieldNumber: 13)
+    }
+    if self.limitHits != 0 {
+      try visitor.visitSingularUInt64Field(value: self.limitHits, fieldNumber: 14)
+    }
+    if self.oomEvents != 0 {
+      try visitor.visitSingularUInt64Field(value: self.oomEvents, fieldNumber: 15)
+    }
+    if self.oomKills != 0 {
+      try visitor.visitSingularUInt64Field(value: self.oomKills, fieldNumber: 16)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentMemoryStats, rhs: AgentMemoryStats) -> Bool {
+    if lhs.usageBytes != rhs.usageBytes {return false}
+    if lhs._limitBytes != rhs._limitBytes {return false}
+    if lhs.lowBytes != rhs.lowBytes {return false}
+    if lhs.peakBytes != rhs.peakBytes {return false}
+    if lhs.swapBytes != rhs.swapBytes {return false}
+    if lhs._swapLimitBytes != rhs._swapLimitBytes {return false}
+    if lhs.anonymousBytes != rhs.anonymousBytes {return false}
+    if lhs.fileBytes != rhs.fileBytes {return false}
+    if lhs.inactiveFileBytes != rhs.inactiveFileBytes {return false}
+    if lhs.mappedFileBytes != rhs.mappedFileBytes {return false}
+    if lhs.kernelBytes != rhs.kernelBytes {return false}
+    if lhs.pageFaults != rhs.pageFaults {return false}
+    if lhs.majorPageFaults != rhs.majorPageFaults {return false}
+    if lhs.limitHits != rhs.limitHits {return false}
+    if lhs.oomEvents != rhs.oomEvents {return false}
+    if lhs.oomKills != rhs.oomKills {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentIoStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".IoStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}major\0\u{1}minor\0\u{1}name\0\u{3}read_bytes\0\u{3}write_bytes\0\u{1}reads\0\u{1}writes\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.major) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.minor) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.name) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.readBytes) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.writeBytes) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.reads) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.writes) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.major != 0 {
+      try visitor.visitSingularUInt32Field(value: self.major, fieldNumber: 1)
+    }
+    if self.minor != 0 {
+      try visitor.visitSingularUInt32Field(value: self.minor, fieldNumber: 2)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularStringField(value: self.name, fieldNumber: 3)
+    }
+    if self.readBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.readBytes, fieldNumber: 4)
+    }
+    if self.writeBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.writeBytes, fieldNumber: 5)
+    }
+    if self.reads != 0 {
+      try visitor.visitSingularUInt64Field(value: self.reads, fieldNumber: 6)
+    }
+    if self.writes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.writes, fieldNumber: 7)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentIoStats, rhs: AgentIoStats) -> Bool {
+    if lhs.major != rhs.major {return false}
+    if lhs.minor != rhs.minor {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs.readBytes != rhs.readBytes {return false}
+    if lhs.writeBytes != rhs.writeBytes {return false}
+    if lhs.reads != rhs.reads {return false}
+    if lhs.writes != rhs.writes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentPressureStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".PressureStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}some\0\u{1}full\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._some) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._full) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._some {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    try { if let v = self._full {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentPressureStats, rhs: AgentPressureStats) -> Bool {
+    if lhs._some != rhs._some {return false}
+    if lhs._full != rhs._full {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentPressure: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Pressure"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}total_us\0\u{1}avg10\0\u{1}avg60\0\u{1}avg300\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.totalUs) }()
+      case 2: try { try decoder.decodeSingularDoubleField(value: &self.avg10) }()
+      case 3: try { try decoder.decodeSingularDoubleField(value: &self.avg60) }()
+      case 4: try { try decoder.decodeSingularDoubleField(value: &self.avg300) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.totalUs != 0 {
+      try visitor.visitSingularUInt64Field(value: self.totalUs, fieldNumber: 1)
+    }
+    if self.avg10.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.avg10, fieldNumber: 2)
+    }
+    if self.avg60.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.avg60, fieldNumber: 3)
+    }
+    if self.avg300.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.avg300, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentPressure, rhs: AgentPressure) -> Bool {
+    if lhs.totalUs != rhs.totalUs {return false}
+    if lhs.avg10 != rhs.avg10 {return false}
+    if lhs.avg60 != rhs.avg60 {return false}
+    if lhs.avg300 != rhs.avg300 {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentHugepageStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".HugepageStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}size\0\u{3}usage_bytes\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.size) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.usageBytes) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.size.isEmpty {
+      try visitor.visitSingularStringField(value: self.size, fieldNumber: 1)
+    }
+    if self.usageBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.usageBytes, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentHugepageStats, rhs: AgentHugepageStats) -> Bool {
+    if lhs.size != rhs.size {return false}
+    if lhs.usageBytes != rhs.usageBytes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentLayerStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".LayerStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}used_bytes\0\u{1}inodes\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.usedBytes) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.inodes) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.usedBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.usedBytes, fieldNumber: 1)
+    }
+    if self.inodes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inodes, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentLayerStats, rhs: AgentLayerStats) -> Bool {
+    if lhs.usedBytes != rhs.usedBytes {return false}
+    if lhs.inodes != rhs.inodes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentProcessStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ProcessStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}processes\0\u{3}open_files\0\u{1}sockets\0\u{3}open_files_limit\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.processes) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.openFiles) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.sockets) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self._openFilesLimit) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.processes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.processes, fieldNumber: 1)
+    }
+    if self.openFiles != 0 {
+      try visitor.visitSingularUInt64Field(value: self.openFiles, fieldNumber: 2)
+    }
+    if self.sockets != 0 {
+      try visitor.visitSingularUInt64Field(value: self.sockets, fieldNumber: 3)
+    }
+    try { if let v = self._openFilesLimit {
+      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 4)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentProcessStats, rhs: AgentProcessStats) -> Bool {
+    if lhs.processes != rhs.processes {return false}
+    if lhs.openFiles != rhs.openFiles {return false}
+    if lhs.sockets != rhs.sockets {return false}
+    if lhs._openFilesLimit != rhs._openFilesLimit {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentDiskStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".DiskStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}total_bytes\0\u{3}available_bytes\0\u{3}total_inodes\0\u{3}free_inodes\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.totalBytes) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.availableBytes) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.totalInodes) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.freeInodes) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.totalBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.totalBytes, fieldNumber: 1)
+    }
+    if self.availableBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.availableBytes, fieldNumber: 2)
+    }
+    if self.totalInodes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.totalInodes, fieldNumber: 3)
+    }
+    if self.freeInodes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.freeInodes, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentDiskStats, rhs: AgentDiskStats) -> Bool {
+    if lhs.totalBytes != rhs.totalBytes {return false}
+    if lhs.availableBytes != rhs.availableBytes {return false}
+    if lhs.totalInodes != rhs.totalInodes {return false}
+    if lhs.freeInodes != rhs.freeInodes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentInterfaceStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".InterfaceStats"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}rx_bytes\0\u{3}rx_packets\0\u{3}rx_errors\0\u{3}rx_dropped\0\u{3}tx_bytes\0\u{3}tx_packets\0\u{3}tx_errors\0\u{3}tx_dropped\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.rxBytes) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.rxPackets) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.rxErrors) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.rxDropped) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.txBytes) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.txPackets) }()
+      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.txErrors) }()
+      case 9: try { try decoder.decodeSingularUInt64Field(value: &self.txDropped) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.name.isEmpty {
+      try visitor.visitSingularStringField(value: self.name, fieldNumber: 1)
+    }
+    if self.rxBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.rxBytes, fieldNumber: 2)
+    }
+    if self.rxPackets != 0 {
+      try visitor.visitSingularUInt64Field(value: self.rxPackets, fieldNumber: 3)
+    }
+    if self.rxErrors != 0 {
+      try visitor.visitSingularUInt64Field(value: self.rxErrors, fieldNumber: 4)
+    }
+    if self.rxDropped != 0 {
+      try visitor.visitSingularUInt64Field(value: self.rxDropped, fieldNumber: 5)
+    }
+    if self.txBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.txBytes, fieldNumber: 6)
+    }
+    if self.txPackets != 0 {
+      try visitor.visitSingularUInt64Field(value: self.txPackets, fieldNumber: 7)
+    }
+    if self.txErrors != 0 {
+      try visitor.visitSingularUInt64Field(value: self.txErrors, fieldNumber: 8)
+    }
+    if self.txDropped != 0 {
+      try visitor.visitSingularUInt64Field(value: self.txDropped, fieldNumber: 9)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentInterfaceStats, rhs: AgentInterfaceStats) -> Bool {
+    if lhs.name != rhs.name {return false}
+    if lhs.rxBytes != rhs.rxBytes {return false}
+    if lhs.rxPackets != rhs.rxPackets {return false}
+    if lhs.rxErrors != rhs.rxErrors {return false}
+    if lhs.rxDropped != rhs.rxDropped {return false}
+    if lhs.txBytes != rhs.txBytes {return false}
+    if lhs.txPackets != rhs.txPackets {return false}
+    if lhs.txErrors != rhs.txErrors {return false}
+    if lhs.txDropped != rhs.txDropped {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
