@@ -262,80 +262,113 @@ public nonisolated struct AgentRoute: Sendable {
   public init() {}
 }
 
-public nonisolated struct AgentContainerSpec: Sendable {
+public nonisolated struct AgentContainerSpec: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   public var root: AgentRootFilesystem {
-    get {_root ?? AgentRootFilesystem()}
-    set {_root = newValue}
+    get {_storage._root ?? AgentRootFilesystem()}
+    set {_uniqueStorage()._root = newValue}
   }
   /// Returns true if `root` has been explicitly set.
-  public var hasRoot: Bool {self._root != nil}
+  public var hasRoot: Bool {_storage._root != nil}
   /// Clears the value of `root`. Subsequent reads from it will return its default value.
-  public mutating func clearRoot() {self._root = nil}
+  public mutating func clearRoot() {_uniqueStorage()._root = nil}
 
   public var process: AgentProcessSpec {
-    get {_process ?? AgentProcessSpec()}
-    set {_process = newValue}
+    get {_storage._process ?? AgentProcessSpec()}
+    set {_uniqueStorage()._process = newValue}
   }
   /// Returns true if `process` has been explicitly set.
-  public var hasProcess: Bool {self._process != nil}
+  public var hasProcess: Bool {_storage._process != nil}
   /// Clears the value of `process`. Subsequent reads from it will return its default value.
-  public mutating func clearProcess() {self._process = nil}
+  public mutating func clearProcess() {_uniqueStorage()._process = nil}
 
-  public var mounts: [AgentMountSpec] = []
+  public var mounts: [AgentMountSpec] {
+    get {_storage._mounts}
+    set {_uniqueStorage()._mounts = newValue}
+  }
 
-  public var maskedPaths: [String] = []
+  public var maskedPaths: [String] {
+    get {_storage._maskedPaths}
+    set {_uniqueStorage()._maskedPaths = newValue}
+  }
 
-  public var readonlyPaths: [String] = []
+  public var readonlyPaths: [String] {
+    get {_storage._readonlyPaths}
+    set {_uniqueStorage()._readonlyPaths = newValue}
+  }
 
-  public var pidMode: AgentPidMode = .pidContainer
+  public var pidMode: AgentPidMode {
+    get {_storage._pidMode}
+    set {_uniqueStorage()._pidMode = newValue}
+  }
 
   /// Container whose PID namespace is joined with PID_TARGET.
-  public var pidTarget: String = String()
+  public var pidTarget: String {
+    get {_storage._pidTarget}
+    set {_uniqueStorage()._pidTarget = newValue}
+  }
 
   public var resources: AgentResources {
-    get {_resources ?? AgentResources()}
-    set {_resources = newValue}
+    get {_storage._resources ?? AgentResources()}
+    set {_uniqueStorage()._resources = newValue}
   }
   /// Returns true if `resources` has been explicitly set.
-  public var hasResources: Bool {self._resources != nil}
+  public var hasResources: Bool {_storage._resources != nil}
   /// Clears the value of `resources`. Subsequent reads from it will return its default value.
-  public mutating func clearResources() {self._resources = nil}
+  public mutating func clearResources() {_uniqueStorage()._resources = nil}
 
   /// Mounts all of /dev and drops the path restrictions: the VM is the boundary.
-  public var privileged: Bool = false
+  public var privileged: Bool {
+    get {_storage._privileged}
+    set {_uniqueStorage()._privileged = newValue}
+  }
 
   /// Device nodes beside the standard ones.
-  public var devices: [AgentDeviceSpec] = []
+  public var devices: [AgentDeviceSpec] {
+    get {_storage._devices}
+    set {_uniqueStorage()._devices = newValue}
+  }
 
-  public var annotations: Dictionary<String,String> = [:]
+  public var annotations: Dictionary<String,String> {
+    get {_storage._annotations}
+    set {_uniqueStorage()._annotations = newValue}
+  }
 
-  public var ipcMode: AgentIpcMode = .ipcPod
+  public var ipcMode: AgentIpcMode {
+    get {_storage._ipcMode}
+    set {_uniqueStorage()._ipcMode = newValue}
+  }
 
   /// Running container whose IPC namespace and /dev/shm are joined with IPC_TARGET.
-  public var ipcTarget: String = String()
+  public var ipcTarget: String {
+    get {_storage._ipcTarget}
+    set {_uniqueStorage()._ipcTarget = newValue}
+  }
 
   /// Absent: the guest's own users.
   public var userNamespace: AgentUserNamespace {
-    get {_userNamespace ?? AgentUserNamespace()}
-    set {_userNamespace = newValue}
+    get {_storage._userNamespace ?? AgentUserNamespace()}
+    set {_uniqueStorage()._userNamespace = newValue}
   }
   /// Returns true if `userNamespace` has been explicitly set.
-  public var hasUserNamespace: Bool {self._userNamespace != nil}
+  public var hasUserNamespace: Bool {_storage._userNamespace != nil}
   /// Clears the value of `userNamespace`. Subsequent reads from it will return its default value.
-  public mutating func clearUserNamespace() {self._userNamespace = nil}
+  public mutating func clearUserNamespace() {_uniqueStorage()._userNamespace = nil}
+
+  /// Tag of the virtiofs device that carries the pod's share; needed by mounts of type "share".
+  public var shareTag: String {
+    get {_storage._shareTag}
+    set {_uniqueStorage()._shareTag = newValue}
+  }
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
-  fileprivate var _root: AgentRootFilesystem? = nil
-  fileprivate var _process: AgentProcessSpec? = nil
-  fileprivate var _resources: AgentResources? = nil
-  fileprivate var _userNamespace: AgentUserNamespace? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 /// The pod's user namespace. The same for all containers that have one.
@@ -415,6 +448,50 @@ public nonisolated struct AgentMountSpec: Sendable {
 
   /// As in fstab: ro, nosuid, nodev, noexec, rbind, size=...
   public var options: [String] = []
+
+  /// Type "share": a bind mount whose source is a path below the pod's share, "CONTAINER/0".
+  /// Type "image": a bind mount of these read-only layer disks, the lowest first; source is not used.
+  public var layers: [AgentLayerDisk] = []
+
+  /// Type "memory": a bind mount of a tmpfs of the pod, made when its first container comes.
+  public var memory: AgentMemoryVolume {
+    get {_memory ?? AgentMemoryVolume()}
+    set {_memory = newValue}
+  }
+  /// Returns true if `memory` has been explicitly set.
+  public var hasMemory: Bool {self._memory != nil}
+  /// Clears the value of `memory`. Subsequent reads from it will return its default value.
+  public mutating func clearMemory() {self._memory = nil}
+
+  /// The part of an image or memory volume to mount, relative to its root, through links of the volume alone. Empty: all.
+  /// Made as a directory when it is missing in a memory volume.
+  public var subPath: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _memory: AgentMemoryVolume? = nil
+}
+
+/// A tmpfs that the containers of the pod share and that lives as long as the pod.
+public nonisolated struct AgentMemoryVolume: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Unique in the pod: 1 to 64 of a-z, A-Z, 0-9, '-'.
+  public var name: String = String()
+
+  /// Most bytes it may hold; 0 or more than the guest's memory: the guest's memory.
+  public var size: UInt64 = 0
+
+  /// Permission bits, owner and group of its root.
+  public var mode: UInt32 = 0
+
+  public var uid: UInt32 = 0
+
+  public var gid: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -864,42 +941,33 @@ public nonisolated struct AgentResources: Sendable {
   public init() {}
 }
 
-public nonisolated struct AgentCreateContainerRequest: @unchecked Sendable {
+public nonisolated struct AgentCreateContainerRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var containerID: String {
-    get {_storage._containerID}
-    set {_uniqueStorage()._containerID = newValue}
-  }
+  public var containerID: String = String()
 
   public var spec: AgentContainerSpec {
-    get {_storage._spec ?? AgentContainerSpec()}
-    set {_uniqueStorage()._spec = newValue}
+    get {_spec ?? AgentContainerSpec()}
+    set {_spec = newValue}
   }
   /// Returns true if `spec` has been explicitly set.
-  public var hasSpec: Bool {_storage._spec != nil}
+  public var hasSpec: Bool {self._spec != nil}
   /// Clears the value of `spec`. Subsequent reads from it will return its default value.
-  public mutating func clearSpec() {_uniqueStorage()._spec = nil}
+  public mutating func clearSpec() {self._spec = nil}
 
   /// One-time tokens, 32 bytes each, for the streams of the first process; valid from the answer on. Empty: OpenStream
   /// later.
-  public var outputToken: Data {
-    get {_storage._outputToken}
-    set {_uniqueStorage()._outputToken = newValue}
-  }
+  public var outputToken: Data = Data()
 
-  public var stdinToken: Data {
-    get {_storage._stdinToken}
-    set {_uniqueStorage()._stdinToken = newValue}
-  }
+  public var stdinToken: Data = Data()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
-  fileprivate var _storage = _StorageClass.defaultInstance
+  fileprivate var _spec: AgentContainerSpec? = nil
 }
 
 public nonisolated struct AgentCreateContainerResponse: Sendable {
@@ -2185,98 +2253,167 @@ nonisolated extension AgentRoute: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ContainerSpec"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}process\0\u{1}mounts\0\u{3}masked_paths\0\u{3}readonly_paths\0\u{3}pid_mode\0\u{3}pid_target\0\u{1}resources\0\u{1}privileged\0\u{1}devices\0\u{1}annotations\0\u{4}\u{9}ipc_mode\0\u{3}ipc_target\0\u{3}user_namespace\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}process\0\u{1}mounts\0\u{3}masked_paths\0\u{3}readonly_paths\0\u{3}pid_mode\0\u{3}pid_target\0\u{1}resources\0\u{1}privileged\0\u{1}devices\0\u{1}annotations\0\u{4}\u{9}ipc_mode\0\u{3}ipc_target\0\u{3}user_namespace\0\u{4}\u{8}share_tag\0")
+
+  fileprivate class _StorageClass {
+    var _root: AgentRootFilesystem? = nil
+    var _process: AgentProcessSpec? = nil
+    var _mounts: [AgentMountSpec] = []
+    var _maskedPaths: [String] = []
+    var _readonlyPaths: [String] = []
+    var _pidMode: AgentPidMode = .pidContainer
+    var _pidTarget: String = String()
+    var _resources: AgentResources? = nil
+    var _privileged: Bool = false
+    var _devices: [AgentDeviceSpec] = []
+    var _annotations: Dictionary<String,String> = [:]
+    var _ipcMode: AgentIpcMode = .ipcPod
+    var _ipcTarget: String = String()
+    var _userNamespace: AgentUserNamespace? = nil
+    var _shareTag: String = String()
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _root = source._root
+      _process = source._process
+      _mounts = source._mounts
+      _maskedPaths = source._maskedPaths
+      _readonlyPaths = source._readonlyPaths
+      _pidMode = source._pidMode
+      _pidTarget = source._pidTarget
+      _resources = source._resources
+      _privileged = source._privileged
+      _devices = source._devices
+      _annotations = source._annotations
+      _ipcMode = source._ipcMode
+      _ipcTarget = source._ipcTarget
+      _userNamespace = source._userNamespace
+      _shareTag = source._shareTag
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularMessageField(value: &self._root) }()
-      case 2: try { try decoder.decodeSingularMessageField(value: &self._process) }()
-      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.mounts) }()
-      case 4: try { try decoder.decodeRepeatedStringField(value: &self.maskedPaths) }()
-      case 5: try { try decoder.decodeRepeatedStringField(value: &self.readonlyPaths) }()
-      case 6: try { try decoder.decodeSingularEnumField(value: &self.pidMode) }()
-      case 7: try { try decoder.decodeSingularStringField(value: &self.pidTarget) }()
-      case 8: try { try decoder.decodeSingularMessageField(value: &self._resources) }()
-      case 9: try { try decoder.decodeSingularBoolField(value: &self.privileged) }()
-      case 10: try { try decoder.decodeRepeatedMessageField(value: &self.devices) }()
-      case 11: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &self.annotations) }()
-      case 20: try { try decoder.decodeSingularEnumField(value: &self.ipcMode) }()
-      case 21: try { try decoder.decodeSingularStringField(value: &self.ipcTarget) }()
-      case 22: try { try decoder.decodeSingularMessageField(value: &self._userNamespace) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularMessageField(value: &_storage._root) }()
+        case 2: try { try decoder.decodeSingularMessageField(value: &_storage._process) }()
+        case 3: try { try decoder.decodeRepeatedMessageField(value: &_storage._mounts) }()
+        case 4: try { try decoder.decodeRepeatedStringField(value: &_storage._maskedPaths) }()
+        case 5: try { try decoder.decodeRepeatedStringField(value: &_storage._readonlyPaths) }()
+        case 6: try { try decoder.decodeSingularEnumField(value: &_storage._pidMode) }()
+        case 7: try { try decoder.decodeSingularStringField(value: &_storage._pidTarget) }()
+        case 8: try { try decoder.decodeSingularMessageField(value: &_storage._resources) }()
+        case 9: try { try decoder.decodeSingularBoolField(value: &_storage._privileged) }()
+        case 10: try { try decoder.decodeRepeatedMessageField(value: &_storage._devices) }()
+        case 11: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &_storage._annotations) }()
+        case 20: try { try decoder.decodeSingularEnumField(value: &_storage._ipcMode) }()
+        case 21: try { try decoder.decodeSingularStringField(value: &_storage._ipcTarget) }()
+        case 22: try { try decoder.decodeSingularMessageField(value: &_storage._userNamespace) }()
+        case 30: try { try decoder.decodeSingularStringField(value: &_storage._shareTag) }()
+        default: break
+        }
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    try { if let v = self._root {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
-    } }()
-    try { if let v = self._process {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
-    } }()
-    if !self.mounts.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.mounts, fieldNumber: 3)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      try { if let v = _storage._root {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+      } }()
+      try { if let v = _storage._process {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+      } }()
+      if !_storage._mounts.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._mounts, fieldNumber: 3)
+      }
+      if !_storage._maskedPaths.isEmpty {
+        try visitor.visitRepeatedStringField(value: _storage._maskedPaths, fieldNumber: 4)
+      }
+      if !_storage._readonlyPaths.isEmpty {
+        try visitor.visitRepeatedStringField(value: _storage._readonlyPaths, fieldNumber: 5)
+      }
+      if _storage._pidMode != .pidContainer {
+        try visitor.visitSingularEnumField(value: _storage._pidMode, fieldNumber: 6)
+      }
+      if !_storage._pidTarget.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._pidTarget, fieldNumber: 7)
+      }
+      try { if let v = _storage._resources {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+      } }()
+      if _storage._privileged != false {
+        try visitor.visitSingularBoolField(value: _storage._privileged, fieldNumber: 9)
+      }
+      if !_storage._devices.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._devices, fieldNumber: 10)
+      }
+      if !_storage._annotations.isEmpty {
+        try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: _storage._annotations, fieldNumber: 11)
+      }
+      if _storage._ipcMode != .ipcPod {
+        try visitor.visitSingularEnumField(value: _storage._ipcMode, fieldNumber: 20)
+      }
+      if !_storage._ipcTarget.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._ipcTarget, fieldNumber: 21)
+      }
+      try { if let v = _storage._userNamespace {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 22)
+      } }()
+      if !_storage._shareTag.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._shareTag, fieldNumber: 30)
+      }
     }
-    if !self.maskedPaths.isEmpty {
-      try visitor.visitRepeatedStringField(value: self.maskedPaths, fieldNumber: 4)
-    }
-    if !self.readonlyPaths.isEmpty {
-      try visitor.visitRepeatedStringField(value: self.readonlyPaths, fieldNumber: 5)
-    }
-    if self.pidMode != .pidContainer {
-      try visitor.visitSingularEnumField(value: self.pidMode, fieldNumber: 6)
-    }
-    if !self.pidTarget.isEmpty {
-      try visitor.visitSingularStringField(value: self.pidTarget, fieldNumber: 7)
-    }
-    try { if let v = self._resources {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
-    } }()
-    if self.privileged != false {
-      try visitor.visitSingularBoolField(value: self.privileged, fieldNumber: 9)
-    }
-    if !self.devices.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.devices, fieldNumber: 10)
-    }
-    if !self.annotations.isEmpty {
-      try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: self.annotations, fieldNumber: 11)
-    }
-    if self.ipcMode != .ipcPod {
-      try visitor.visitSingularEnumField(value: self.ipcMode, fieldNumber: 20)
-    }
-    if !self.ipcTarget.isEmpty {
-      try visitor.visitSingularStringField(value: self.ipcTarget, fieldNumber: 21)
-    }
-    try { if let v = self._userNamespace {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 22)
-    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: AgentContainerSpec, rhs: AgentContainerSpec) -> Bool {
-    if lhs._root != rhs._root {return false}
-    if lhs._process != rhs._process {return false}
-    if lhs.mounts != rhs.mounts {return false}
-    if lhs.maskedPaths != rhs.maskedPaths {return false}
-    if lhs.readonlyPaths != rhs.readonlyPaths {return false}
-    if lhs.pidMode != rhs.pidMode {return false}
-    if lhs.pidTarget != rhs.pidTarget {return false}
-    if lhs._resources != rhs._resources {return false}
-    if lhs.privileged != rhs.privileged {return false}
-    if lhs.devices != rhs.devices {return false}
-    if lhs.annotations != rhs.annotations {return false}
-    if lhs.ipcMode != rhs.ipcMode {return false}
-    if lhs.ipcTarget != rhs.ipcTarget {return false}
-    if lhs._userNamespace != rhs._userNamespace {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._root != rhs_storage._root {return false}
+        if _storage._process != rhs_storage._process {return false}
+        if _storage._mounts != rhs_storage._mounts {return false}
+        if _storage._maskedPaths != rhs_storage._maskedPaths {return false}
+        if _storage._readonlyPaths != rhs_storage._readonlyPaths {return false}
+        if _storage._pidMode != rhs_storage._pidMode {return false}
+        if _storage._pidTarget != rhs_storage._pidTarget {return false}
+        if _storage._resources != rhs_storage._resources {return false}
+        if _storage._privileged != rhs_storage._privileged {return false}
+        if _storage._devices != rhs_storage._devices {return false}
+        if _storage._annotations != rhs_storage._annotations {return false}
+        if _storage._ipcMode != rhs_storage._ipcMode {return false}
+        if _storage._ipcTarget != rhs_storage._ipcTarget {return false}
+        if _storage._userNamespace != rhs_storage._userNamespace {return false}
+        if _storage._shareTag != rhs_storage._shareTag {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2429,7 +2566,7 @@ nonisolated extension AgentLayerDisk: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension AgentMountSpec: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".MountSpec"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}destination\0\u{1}type\0\u{1}source\0\u{1}options\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}destination\0\u{1}type\0\u{1}source\0\u{1}options\0\u{2}\u{6}layers\0\u{1}memory\0\u{3}sub_path\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2441,12 +2578,19 @@ nonisolated extension AgentMountSpec: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case 2: try { try decoder.decodeSingularStringField(value: &self.type) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.source) }()
       case 4: try { try decoder.decodeRepeatedStringField(value: &self.options) }()
+      case 10: try { try decoder.decodeRepeatedMessageField(value: &self.layers) }()
+      case 11: try { try decoder.decodeSingularMessageField(value: &self._memory) }()
+      case 12: try { try decoder.decodeSingularStringField(value: &self.subPath) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if !self.destination.isEmpty {
       try visitor.visitSingularStringField(value: self.destination, fieldNumber: 1)
     }
@@ -2459,6 +2603,15 @@ nonisolated extension AgentMountSpec: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if !self.options.isEmpty {
       try visitor.visitRepeatedStringField(value: self.options, fieldNumber: 4)
     }
+    if !self.layers.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.layers, fieldNumber: 10)
+    }
+    try { if let v = self._memory {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
+    } }()
+    if !self.subPath.isEmpty {
+      try visitor.visitSingularStringField(value: self.subPath, fieldNumber: 12)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2467,6 +2620,59 @@ nonisolated extension AgentMountSpec: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if lhs.type != rhs.type {return false}
     if lhs.source != rhs.source {return false}
     if lhs.options != rhs.options {return false}
+    if lhs.layers != rhs.layers {return false}
+    if lhs._memory != rhs._memory {return false}
+    if lhs.subPath != rhs.subPath {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentMemoryVolume: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".MemoryVolume"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}size\0\u{1}mode\0\u{1}uid\0\u{1}gid\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.size) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.mode) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.uid) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.gid) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.name.isEmpty {
+      try visitor.visitSingularStringField(value: self.name, fieldNumber: 1)
+    }
+    if self.size != 0 {
+      try visitor.visitSingularUInt64Field(value: self.size, fieldNumber: 2)
+    }
+    if self.mode != 0 {
+      try visitor.visitSingularUInt32Field(value: self.mode, fieldNumber: 3)
+    }
+    if self.uid != 0 {
+      try visitor.visitSingularUInt32Field(value: self.uid, fieldNumber: 4)
+    }
+    if self.gid != 0 {
+      try visitor.visitSingularUInt32Field(value: self.gid, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentMemoryVolume, rhs: AgentMemoryVolume) -> Bool {
+    if lhs.name != rhs.name {return false}
+    if lhs.size != rhs.size {return false}
+    if lhs.mode != rhs.mode {return false}
+    if lhs.uid != rhs.uid {return false}
+    if lhs.gid != rhs.gid {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3106,88 +3312,46 @@ nonisolated extension AgentCreateContainerRequest: SwiftProtobuf.Message, SwiftP
   public static let protoMessageName: String = _protobuf_package + ".CreateContainerRequest"
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}spec\0\u{3}output_token\0\u{3}stdin_token\0")
 
-  fileprivate class _StorageClass {
-    var _containerID: String = String()
-    var _spec: AgentContainerSpec? = nil
-    var _outputToken: Data = Data()
-    var _stdinToken: Data = Data()
-
-      // This property is used as the initial default value for new instances of the type.
-      // The type itself is protecting the reference to its storage via CoW semantics.
-      // This will force a copy to be made of this reference when the first mutation occurs;
-      // hence, it is safe to mark this as `nonisolated(unsafe)`.
-      static nonisolated(unsafe) let defaultInstance = _StorageClass()
-
-    private init() {}
-
-    init(copying source: _StorageClass) {
-      _containerID = source._containerID
-      _spec = source._spec
-      _outputToken = source._outputToken
-      _stdinToken = source._stdinToken
-    }
-  }
-
-  fileprivate mutating func _uniqueStorage() -> _StorageClass {
-    if !isKnownUniquelyReferenced(&_storage) {
-      _storage = _StorageClass(copying: _storage)
-    }
-    return _storage
-  }
-
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    _ = _uniqueStorage()
-    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
-      while let fieldNumber = try decoder.nextFieldNumber() {
-        // The use of inline closures is to circumvent an issue where the compiler
-        // allocates stack space for every case branch when no optimizations are
-        // enabled. https://github.com/apple/swift-protobuf/issues/1034
-        switch fieldNumber {
-        case 1: try { try decoder.decodeSingularStringField(value: &_storage._containerID) }()
-        case 2: try { try decoder.decodeSingularMessageField(value: &_storage._spec) }()
-        case 3: try { try decoder.decodeSingularBytesField(value: &_storage._outputToken) }()
-        case 4: try { try decoder.decodeSingularBytesField(value: &_storage._stdinToken) }()
-        default: break
-        }
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._spec) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.outputToken) }()
+      case 4: try { try decoder.decodeSingularBytesField(value: &self.stdinToken) }()
+      default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every if/case branch local when no optimizations
-      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-      // https://github.com/apple/swift-protobuf/issues/1182
-      if !_storage._containerID.isEmpty {
-        try visitor.visitSingularStringField(value: _storage._containerID, fieldNumber: 1)
-      }
-      try { if let v = _storage._spec {
-        try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
-      } }()
-      if !_storage._outputToken.isEmpty {
-        try visitor.visitSingularBytesField(value: _storage._outputToken, fieldNumber: 3)
-      }
-      if !_storage._stdinToken.isEmpty {
-        try visitor.visitSingularBytesField(value: _storage._stdinToken, fieldNumber: 4)
-      }
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.containerID.isEmpty {
+      try visitor.visitSingularStringField(value: self.containerID, fieldNumber: 1)
+    }
+    try { if let v = self._spec {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    if !self.outputToken.isEmpty {
+      try visitor.visitSingularBytesField(value: self.outputToken, fieldNumber: 3)
+    }
+    if !self.stdinToken.isEmpty {
+      try visitor.visitSingularBytesField(value: self.stdinToken, fieldNumber: 4)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: AgentCreateContainerRequest, rhs: AgentCreateContainerRequest) -> Bool {
-    if lhs._storage !== rhs._storage {
-      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
-        let _storage = _args.0
-        let rhs_storage = _args.1
-        if _storage._containerID != rhs_storage._containerID {return false}
-        if _storage._spec != rhs_storage._spec {return false}
-        if _storage._outputToken != rhs_storage._outputToken {return false}
-        if _storage._stdinToken != rhs_storage._stdinToken {return false}
-        return true
-      }
-      if !storagesAreEqual {return false}
-    }
+    if lhs.containerID != rhs.containerID {return false}
+    if lhs._spec != rhs._spec {return false}
+    if lhs.outputToken != rhs.outputToken {return false}
+    if lhs.stdinToken != rhs.stdinToken {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
