@@ -46,7 +46,7 @@ struct SwiftletDaemon: ParsableCommand {
 
     /// Runs the daemon until SIGTERM or SIGINT. Pods go on without it.
     private static func serve(_ configuration: Configuration, _ logger: Logger) throws {
-        HeapLimits.apply()
+        MemoryLimits.apply()
         signal(SIGPIPE, SIG_IGN)
         let ended = DispatchSemaphore(value: 0)
         let outcome = Outcome()
@@ -61,6 +61,7 @@ struct SwiftletDaemon: ParsableCommand {
             do {
                 let daemon = try await Daemon.start(configuration, logger: logger)
                 outcome.set(.success(daemon))
+                MemoryLimits.forgetStart()
             } catch {
                 outcome.set(.failure(error))
                 ended.signal()

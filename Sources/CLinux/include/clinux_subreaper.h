@@ -2,6 +2,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "clinux_code.h"
 #include <errno.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -54,6 +55,7 @@ static inline int clinux_run_below_subreaper(void) {
         return -1;
     }
     if (child > 0) {
+        clinux_forget_code();
         clinux_reap_until_end_of(child, &signals);
         _exit(255);
     }

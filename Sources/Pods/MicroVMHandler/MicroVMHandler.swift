@@ -93,12 +93,17 @@ public final class MicroVMHandler: RuntimeHandler {
         // The guest needs its addresses only when it is up: the machine boots while the plugins work.
         async let attachment = attachNetwork(names, spec, ledger)
         async let machine = boot(names, spec, ledger)
+        let steps = StepTimes(id, logger)
         let network = try await attachment
+        steps.passed("network attached")
         try await report(.networked(network))
         let process = try await machine
+        steps.passed("machine started")
         try await report(.booting)
         try await joinNetwork(names, network)
+        steps.passed("network joined")
         let client = try await firstAnswer(names, end)
+        steps.passed("agent answered")
         let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self)
         do {
             _ = try await client.call(
@@ -107,6 +112,7 @@ public final class MicroVMHandler: RuntimeHandler {
             sandbox.close()
             throw SwiftletError.wrap(error, "configure the guest")
         }
+        steps.passed("guest configured")
         return sandbox
     }
 
@@ -132,10 +138,16 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     private func acquireDevices(_ names: MachineNames, _ ledger: Ledger) async throws {
+        // Whatever order these are acquired in, each is released after the machine, which comes last.
+        async let vsock: Void = startVsockDevice(names, ledger)
         try await ledger.acquire(.scratchDisk, names.scratchDisk) { try scratch.create(names.scratchDisk) }
         try await ledger.acquire(.tap, names.tap, ["namespace": names.networkNamespace]) {
             try await networks.createTap(name: names.tap, uid: configuration.qemuUID, gid: configuration.qemuGID)
         }
+        try await vsock
+    }
+
+    private func startVsockDevice(_ names: MachineNames, _ ledger: Ledger) async throws {
         guard configuration.vsock == .vhostUser else { return }
         do {
             try await ledger.acquire(.vsockDevice, names.hostSocket, VsockDeviceDocument(process: nil)) {
@@ -149,7 +161,9 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     private func boot(_ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger) async throws -> ProcessIdentity {
+        let steps = StepTimes(names.id, logger)
         try await acquireDevices(names, ledger)
+        steps.passed("devices acquired")
         let machine = machineSpec(names, spec)
         do {
             let process = try await ledger.acquire(.machine, names.uuid.uuidString, MachineDocument(process: nil)) {

@@ -40,10 +40,13 @@ final class Guest: Sendable {
     private let listening = Atomic<UInt64>(0)
     /// Opened when the modules and mounts are there that sandboxes need.
     private let booted: Latch
+    /// Opened when the modules are there that containers need.
+    private let storage: Latch
 
-    init(started: UInt64, booted: Latch) {
+    init(started: UInt64, booted: Latch, storage: Latch) {
         self.started = started
         self.booted = booted
+        self.storage = storage
     }
 
     /// Called when the host can connect.
@@ -54,11 +57,11 @@ final class Guest: Sendable {
             makeContainer: { id, spec, environment throws(SwiftletError) in
                 try GuestContainer(id: id, spec: spec, environment: environment)
             },
-            startSandbox: { [booted] request throws(SwiftletError) in
+            startSandbox: { [booted, storage] request throws(SwiftletError) in
                 // Before the rest of the boot, so that the clock is not behind by what is still to come.
                 if request.timeNs != 0 { try SandboxSetup.setTime(request.timeNs) }
                 booted.wait()
-                return try SandboxSetup().start(request)
+                return try SandboxSetup(storage: storage).start(request)
             },
             setTime: { time throws(SwiftletError) in try SandboxSetup.setTime(time) },
             powerOff: { _ = clinux_power_off() },

@@ -29,7 +29,7 @@ struct KernelModules {
 
     /// Gives the files' memory back once all are loaded.
     func remove() {
-        for list in ["first", "rest"] {
+        for list in ["first", "network", "storage", "rest"] {
             for name in names(list) { unlinkat(directory, name, 0) }
             unlinkat(directory, list, 0)
         }

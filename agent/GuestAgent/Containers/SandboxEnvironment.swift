@@ -2,8 +2,10 @@ import Errors
 
 /// What the containers of a pod find around them in the guest.
 public struct SandboxEnvironment: Sendable {
-    /// Mounted scratch disk of the pod: container roots, removed again with each container.
+    /// Mounted scratch disk of the pod: container roots, removed again with each container. Usable after ``awaitStorage``.
     public var scratchDirectory: String
+    /// Answers when disks can be used and the scratch disk is mounted: later than the sandbox is ready.
+    public var awaitStorage: @Sendable () throws(SwiftletError) -> Void
     /// The block device of a layer's SCSI serial, "/dev/sdb".
     public var diskPath: @Sendable (_ serial: String) throws(SwiftletError) -> String
     /// Content of each container's /etc/hostname.
@@ -18,10 +20,12 @@ public struct SandboxEnvironment: Sendable {
     public var shared: PodSharedState
 
     public init(
-        scratchDirectory: String, diskPath: @escaping @Sendable (_ serial: String) throws(SwiftletError) -> String, hostname: String,
+        scratchDirectory: String, awaitStorage: @escaping @Sendable () throws(SwiftletError) -> Void = { () throws(SwiftletError) in },
+        diskPath: @escaping @Sendable (_ serial: String) throws(SwiftletError) -> String, hostname: String,
         resolvConfPath: String, hostsPath: String, cgroupRoot: String, shared: PodSharedState
     ) {
         self.scratchDirectory = scratchDirectory
+        self.awaitStorage = awaitStorage
         self.diskPath = diskPath
         self.hostname = hostname
         self.resolvConfPath = resolvConfPath

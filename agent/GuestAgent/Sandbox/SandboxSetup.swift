@@ -3,11 +3,15 @@ import CLinux
 import Errors
 import Glibc
 import Linux
+import Synchronization
 
 /// Makes a booted guest, whose clock is set, one pod's. Every step can be repeated.
 struct SandboxSetup: Sendable {
     /// Holds what the agent writes for containers.
     static let runDirectory = "/run/swiftlet"
+
+    /// Opened when disks can be used.
+    let storage: Latch
 
     private static let longestHostname = 64
     private static let longestFile = 1 << 20
@@ -33,10 +37,15 @@ struct SandboxSetup: Sendable {
         try Files.write(request.resolvConf, to: "\(directory)/resolv.conf")
         try Files.write(request.etcHosts, to: "\(directory)/hosts")
         let scratch = "\(directory)/scratch"
-        try mountScratch(request.scratchSerial, at: scratch)
         let cgroups = "/sys/fs/cgroup"
+        let mounting = Mutex(())
         return SandboxEnvironment(
-            scratchDirectory: scratch, diskPath: { serial throws(SwiftletError) in try ScsiDisks.path(serial: serial) },
+            scratchDirectory: scratch,
+            awaitStorage: { [storage, serial = request.scratchSerial] () throws(SwiftletError) in
+                storage.wait()
+                try mounting.withLock { _ throws(SwiftletError) in try Self.mountScratch(serial, at: scratch) }
+            },
+            diskPath: { serial throws(SwiftletError) in try ScsiDisks.path(serial: serial) },
             hostname: request.hostname, resolvConfPath: "\(directory)/resolv.conf", hostsPath: "\(directory)/hosts", cgroupRoot: cgroups,
             shared: PodSharedState(scratchDirectory: scratch, cgroupRoot: cgroups))
     }
@@ -77,7 +86,7 @@ struct SandboxSetup: Sendable {
         }
     }
 
-    private func mountScratch(_ serial: String, at directory: String) throws(SwiftletError) {
+    private static func mountScratch(_ serial: String, at directory: String) throws(SwiftletError) {
         try Files.makeDirectory(directory)
         guard !Mounts.isMountPoint(directory) else { return }
         if serial.isEmpty {

@@ -6,6 +6,9 @@ import Linux
 extension AgentService {
     @Sendable func startSandbox(_ request: AgentStartSandboxRequest) throws(SwiftletError) -> AgentStartSandboxResponse {
         try sandbox.start(request)
+        let environment = try sandbox.environment()
+        // Ahead of the first container, whose call throws what fails here.
+        workers.run { try? environment.awaitStorage() }
         return .init()
     }
 
@@ -25,6 +28,7 @@ extension AgentService {
     ) throws(SwiftletError) -> AgentCreateContainerResponse {
         let id = request.containerID
         do {
+            try environment.awaitStorage()
             var spec = request.spec
             spec.process = spec.process.withOwnOOMScore
             let container = try surroundings.makeContainer(id, spec, environment)
