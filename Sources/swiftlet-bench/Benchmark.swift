@@ -78,7 +78,7 @@ struct Benchmark {
                 if let node = nodes.first(where: { $0.subject == subject }) {
                     times = try await podLife("\(subject)-\(round)", on: node.cri)
                 } else {
-                    times = [(.boot, try await raw.boot(number: round))]
+                    times = try await raw.boot(number: round)
                 }
                 if round >= plan.warmUpRounds { results.add(subject, times) }
             }

@@ -18,6 +18,8 @@ enum Operation: String, CaseIterable {
     case stopPodSandbox = "StopPodSandbox"
     /// From the start of the QEMU process to the agent's first answer.
     case boot = "raw QEMU to the agent's answer"
+    /// Of that, from the kernel's start of the agent until it listens, by the guest's clock.
+    case listening = "the agent's start to its listening sockets"
 }
 
 /// Memory of a runtime with and without pods, in bytes.

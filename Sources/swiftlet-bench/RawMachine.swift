@@ -30,29 +30,32 @@ struct RawMachine: Sendable {
     /// Boots a machine, waits for its agent's first answer, and ends it.
     ///
     /// - Parameter number: makes the tap's name, which the last machine may still hold for a moment.
-    /// - Returns: the time from the start of the QEMU process to the answer.
-    func boot(number: Int) async throws -> Duration {
+    /// - Returns: the time from the start of the QEMU process to the answer, and the agent's part in it.
+    func boot(number: Int) async throws -> [(Operation, Duration)] {
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: directory) }
         try makeDisk()
         let backend = try await vsockBackend.start(
             vhostSocket: vhostSocket, hostSocket: hostSocket, cid: 3, log: directory + "/vsockd.log")
-        let result: Result<Duration, any Error>
+        let result: Result<[(Operation, Duration)], any Error>
         do { result = .success(try await bootAndEnd(tap: "sw-raw-\(number)")) } catch { result = .failure(error) }
         try await vsockBackend.stop(hostSocket: hostSocket, process: backend)
         return try result.get()
     }
 
-    private func bootAndEnd(tap: String) async throws -> Duration {
+    private func bootAndEnd(tap: String) async throws -> [(Operation, Duration)] {
         let start = ContinuousClock.now
         let process = try BenchProcess("/usr/bin/qemu-system-x86_64", arguments(tap: tap), log: directory + "/qemu.log")
         let (identity, address) = (process.identity, VsockAddress.unixProxy(path: hostSocket))
         do {
-            return try await withThrowingTaskGroup(of: Duration?.self) { group in
+            return try await withThrowingTaskGroup(of: [(Operation, Duration)]?.self) { group in
                 group.addTask {
                     let client = try await AgentClient.connect(to: address, deadline: .now + Self.limit)
-                    defer { withExtendedLifetime(client) {} }
-                    return ContinuousClock.now - start
+                    let info = client.info
+                    return [
+                        (.boot, ContinuousClock.now - start),
+                        (.listening, .nanoseconds(Int64(clamping: info.listeningSinceBootNs) - Int64(clamping: info.startedSinceBootNs))),
+                    ]
                 }
                 group.addTask {
                     try await OwnThread.run { _ = identity.waitForExit(Self.limit) }
@@ -60,8 +63,8 @@ struct RawMachine: Sendable {
                 }
                 // The second task ends with the process.
                 defer { identity.kill() }
-                guard let time = try await group.next() ?? nil else { throw SwiftletError(.unavailable, "QEMU ended") }
-                return time
+                guard let times = try await group.next() ?? nil else { throw SwiftletError(.unavailable, "QEMU ended") }
+                return times
             }
         } catch {
             let said = (try? String(contentsOfFile: console, encoding: .utf8)) ?? ""

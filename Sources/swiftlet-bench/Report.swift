@@ -34,7 +34,7 @@ struct Report {
 
     private var calls: String {
         var table = Table(["ms", "swiftlet p50", "p90", "n", "containerd p50", "p90", "n", "ratio of p50"])
-        for operation in Operation.allCases where operation != .boot {
+        for operation in Operation.allCases where operation != .boot && operation != .listening {
             let (swiftlet, containerd) = (results[.swiftlet, operation], results[.containerd, operation])
             guard swiftlet != nil || containerd != nil else { continue }
             table.add(
@@ -60,6 +60,10 @@ struct Report {
         table.add(
             "RunPodSandbox, cold", Figures.milliseconds(pod?.p50), Figures.milliseconds(pod?.p90), count(pod),
             Figures.ratio(results.ratio(.swiftlet, .runPodSandbox, to: .qemu, .boot)))
+        let agent = results[.qemu, .listening]
+        table.add(
+            Operation.listening.rawValue, Figures.milliseconds(agent?.p50), Figures.milliseconds(agent?.p90), count(agent),
+            Figures.ratio(results.ratio(.qemu, .listening, to: .qemu, .boot)))
         return table.markdown
     }
 

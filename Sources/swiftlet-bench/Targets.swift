@@ -18,17 +18,25 @@ struct Target {
     static func all(_ results: Measurements) -> [Target] {
         [
             ratio("RunPodSandbox, cold <= 1.3x raw QEMU", results.ratio(.swiftlet, .runPodSandbox, to: .qemu, .boot), 1.3),
-            ratio("ExecSync(true) <= 2x containerd", results.ratio(.swiftlet, .execSync, to: .containerd), 2),
+            ratio("ExecSync(true) <= 1.2x containerd", results.ratio(.swiftlet, .execSync, to: .containerd), 1.2),
             ratio(
                 "ListContainers of \(results.fewContainers) <= containerd", results.ratio(.swiftlet, .listFew, to: .containerd), 1),
             ratio(
                 "ListContainers of \(results.manyContainers) <= containerd", results.ratio(.swiftlet, .listMany, to: .containerd), 1),
+            ratio("StartContainer <= 2x containerd", results.ratio(.swiftlet, .startContainer, to: .containerd), 2),
             memory(results.memory[.swiftlet]),
+            listening(results[.qemu, .listening]),
         ]
     }
 
     private static func ratio(_ promise: String, _ measured: Double?, _ limit: Double) -> Target {
         Target(promise: promise + ", p50", measured: Figures.ratio(measured), isMet: measured.map { $0 <= limit })
+    }
+
+    private static func listening(_ samples: Samples?) -> Target {
+        Target(
+            promise: "agent listening <= 300 ms after its start, p50", measured: Figures.milliseconds(samples?.p50) + " ms",
+            isMet: samples.map { $0.p50 <= .milliseconds(300) })
     }
 
     private static func memory(_ figures: MemoryFigures?) -> Target {
