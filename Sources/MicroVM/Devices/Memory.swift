@@ -2,6 +2,9 @@
 struct Memory: DomainConfigurator {
     func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
         let mebibytes = (spec.memoryBytes + (1 << 20) - 1) >> 20
+        if let maximum = spec.growth?.memoryBytes, maximum > spec.memoryBytes {
+            domain.settings.append(XMLTag("maxMemory", ["slots": "1", "unit": "MiB"], text: "\(maximum >> 20)"))
+        }
         domain.settings.append(XMLTag("memory", ["unit": "MiB"], text: "\(mebibytes)"))
         domain.settings.append(
             XMLTag(

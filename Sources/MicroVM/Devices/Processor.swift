@@ -5,7 +5,11 @@ struct Processor: DomainConfigurator {
     static let translationCache = 32
 
     func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
-        domain.settings.append(XMLTag("vcpu", ["placement": "static"], text: "\(spec.vcpus)"))
+        if let maximum = spec.growth?.vcpus, maximum > spec.vcpus {
+            domain.settings.append(XMLTag("vcpu", ["placement": "static", "current": "\(spec.vcpus)"], text: "\(maximum)"))
+        } else {
+            domain.settings.append(XMLTag("vcpu", ["placement": "static"], text: "\(spec.vcpus)"))
+        }
         switch spec.accelerator {
         case .kvm:
             domain.settings.append(XMLTag("cpu", ["mode": "host-passthrough", "check": "none", "migratable": "on"]))

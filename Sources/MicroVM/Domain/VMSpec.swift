@@ -17,6 +17,9 @@ public struct VMSpec: Sendable, Codable, Equatable {
     /// Bytes of guest memory; rounded up to whole MiB.
     public var memoryBytes: UInt64
     public var vcpus: Int
+    /// What the machine may grow to while it runs; nil: it stays as it is. Its guest should then get
+    /// `GuestKernelArguments.growing`.
+    public var growth: MachineExtent?
     public var kernel: String
     public var initramfs: String
     /// Joined by spaces. See `GuestKernelArguments.standard`.
@@ -114,6 +117,10 @@ extension VMSpec {
         let commandLine = kernelArguments.joined(separator: " ")
         try require(Self.isPrintable(commandLine), "the kernel arguments hold a control character")
         try require(commandLine.utf8.count <= Self.longestCommandLine, "the kernel arguments are longer than 2047 bytes")
+        if let growth {
+            try require(growth.memoryBytes <= 16 << 40, "growth to \(growth.memoryBytes) bytes is more than 16 TiB")
+            try require((1...255).contains(growth.vcpus), "growth to \(growth.vcpus) vCPUs is outside of 1 to 255")
+        }
         try vsock.validate()
         try interface?.validate()
         try require(disks.count <= Self.mostDisks, "\(disks.count) disks are more than \(Self.mostDisks)")

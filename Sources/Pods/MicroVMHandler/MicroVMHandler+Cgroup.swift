@@ -1,0 +1,82 @@
+import Errors
+import Foundation
+import Linux
+
+/// The pod's processes on the node stand in "<cgroup_parent>/<pod id>", where the kubelet's limits of the pod hold them. Without
+/// a parent they stay where they were started.
+extension MicroVMHandler {
+    func acquireCgroup(_ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger) async throws {
+        guard !spec.cgroupParent.isEmpty else { return }
+        let limits = cgroupLimits(spec.demand)
+        do {
+            let cgroup = try await OwnThread.run {
+                try ProcessCgroup(parent: spec.cgroupParent, name: names.id, on: Cgroups.detect())
+            }
+            try await ledger.acquire(.cgroup, names.id, cgroup) {
+                try await OwnThread.run {
+                    try cgroup.create()
+                    if let limits { try cgroup.apply(limits) }
+                }
+            }
+        } catch {
+            throw SwiftletError.wrap(error, "make the control group below \(spec.cgroupParent)")
+        }
+    }
+
+    /// Moves the pod's processes, as the ledger lists them, into its control group, if it has one. To be done again after each
+    /// new process, and when libvirt has made new threads.
+    func placeInCgroup(_ ledger: Ledger) async throws {
+        let entries = try await ledger.entries()
+        guard let cgroup = try entries.first(where: { $0.kind == .cgroup })?.decoded(ProcessCgroup.self) else { return }
+        let processes = entries.filter { Self.kindsWithProcess.contains($0.kind) }.compactMap { entry in
+            (try? entry.decoded(ProcessDocument.self))?.process
+        }
+        do {
+            try await OwnThread.run {
+                for process in processes { try cgroup.place(process) }
+            }
+        } catch {
+            throw SwiftletError.wrap(error, "move the pod's processes into its control group")
+        }
+    }
+
+    private static let kindsWithProcess: Set<ResourceKind> = [.vsockDevice, .machine, .shareDaemon]
+
+    /// What the documents of processes have in common.
+    private struct ProcessDocument: Codable {
+        var process: ProcessIdentity?
+    }
+
+    /// Sets the limits on the pod's control group, if it has one.
+    func limitCgroup(_ ledger: Ledger, _ limits: CgroupLimits?) async throws {
+        guard let limits, let cgroup = try await cgroup(of: ledger) else { return }
+        try await OwnThread.run { try cgroup.apply(limits) }
+    }
+
+    func releaseCgroup(_ entry: LedgerEntry) async throws {
+        let cgroup = try entry.decoded(ProcessCgroup.self)
+        try await OwnThread.run { try cgroup.remove() }
+    }
+
+    private func cgroup(of ledger: Ledger) async throws -> ProcessCgroup? {
+        try await ledger.entries().first { $0.kind == .cgroup }?.decoded(ProcessCgroup.self)
+    }
+
+    /// The pod's limits with what the machine costs beside them; nil without an overhead, when only the kubelet can know them.
+    func cgroupLimits(_ demand: PodDemand) -> CgroupLimits? {
+        guard let overhead = demand.overhead else { return nil }
+        let pod = demand.pod
+        var limits = CgroupLimits()
+        // What the machine has grown for must not be what QEMU is killed for.
+        if pod?.memoryCeiling != nil, let given = overhead.memoryCeiling { limits.memory = demand.memory(unlimited: 0) + given }
+        let shares = [pod, overhead].compactMap { $0?.cpuShares }.reduce(0, +)
+        if let pod, pod.cpuQuota > 0, overhead.cpuQuota > 0 {
+            limits.cpuQuota = Int64(clamping: (pod.milliCPUs + overhead.milliCPUs) * UInt64(limits.cpuPeriod) / 1000)
+        }
+        if shares > 0 {
+            limits.cpuShares = min(shares, 262_144)
+            limits.cpuWeight = LinuxResources.weight(ofShares: shares)
+        }
+        return limits
+    }
+}

@@ -1,0 +1,126 @@
+import Errors
+import Logging
+
+extension Pod {
+    /// What the machine has to hold now.
+    var demand: PodDemand {
+        let living = containers.values.filter { container in
+            switch container.state {
+            case .created, .running: true
+            case .exited, .removed: false
+            }
+        }
+        return PodDemand(pod: resources.pod, overhead: resources.overhead, containers: living.map(\.spec.resources))
+    }
+
+    /// Lets the machine grow when it is too small for its containers' limits.
+    func fit(_ machine: any SandboxMachine) async throws {
+        let demand = demand
+        try await withDeadline(context.deadlines.guestAnswer, "fit the machine to its pod") { try await machine.fit(demand) }
+    }
+
+    // MARK: Containers
+
+    /// Changes a container's limits: all that `change` says, or nothing.
+    ///
+    /// - Throws: `.failedPrecondition` for a container that has ended; `.invalidArgument` naming the field; the guest's or the
+    ///   hypervisor's reason.
+    func updateContainer(_ id: String, _ change: LinuxResources) async throws {
+        let container = try container(id)
+        let earlier = container.update
+        let attempt = Task {
+            _ = await earlier?.result
+            try await performUpdate(container, change)
+        }
+        container.update = attempt
+        try await attempt.value
+    }
+
+    private func performUpdate(_ container: Container, _ change: LinuxResources) async throws {
+        let id = container.id
+        try requireLimits(of: container)
+        let old = container.spec.resources
+        let new = old.updated(by: change)
+        try new.check("linux")
+        guard new != old else { return }
+        let machine = try await readyMachine()
+        let (oldFiles, newFiles) = (old.guestFiles, new.guestFiles)
+        let files = newFiles.filter { oldFiles[$0.key] != $0.value }
+        // From here on the machine has to have room for it.
+        container.spec.resources = new
+        do {
+            try await fit(machine)
+            try requireLimits(of: container)
+            if !files.isEmpty {
+                try await withDeadline(context.deadlines.guestAnswer, "update container \(id)") {
+                    try await machine.updateContainer(id, files: files)
+                }
+            }
+        } catch {
+            container.spec.resources = old
+            throw SwiftletError.wrap(error, "pod sandbox \(self.id): container \(container.spec.metadata.name)")
+        }
+        do {
+            try await context.store.save(container.snapshot)
+        } catch {
+            container.spec.resources = old
+            let undo = files.reduce(into: [String: String]()) { $0[$1.key] = oldFiles[$1.key] ?? Self.unlimited($1.key) }
+            try? await withDeadline(context.deadlines.guestAnswer, "undo") { try await machine.updateContainer(id, files: undo) }
+            throw SwiftletError.wrap(error, "save the limits of container \(id)")
+        }
+        context.snapshots.publish(container.snapshot)
+    }
+
+    private func requireLimits(of container: Container) throws {
+        switch container.state {
+        case .created where container.removeAttempt == nil: return
+        case .running where container.removeAttempt == nil && container.arrivedExit == nil: return
+        default:
+            throw SwiftletError(
+                .failedPrecondition,
+                "container \(container.id) is \(container.hasEnded ? "exited" : container.state.name); only a created or running one has "
+                    + "limits to change")
+        }
+    }
+
+    /// What the kernel has in a file that was never written.
+    private static func unlimited(_ file: String) -> String {
+        switch file {
+        case "cpu.weight": "100"
+        case "cpu.max": "max \(LinuxResources.defaultPeriod)"
+        case "memory.min", "memory.low", "memory.oom.group", "cpu.idle", "cpu.max.burst": "0"
+        case "cpuset.cpus", "cpuset.mems": "\n"
+        default: "max"
+        }
+    }
+
+    // MARK: The pod
+
+    /// Changes the limits of the pod as a whole: its machine grows, and the node's control group gets them.
+    ///
+    /// - Throws: `.failedPrecondition` for a sandbox that is not ready; `.invalidArgument` naming the field.
+    func updateResources(pod change: LinuxResources?, overhead: LinuxResources?) async throws {
+        let machine = try await readyMachine()
+        let old = resources
+        var new = old
+        if let change { new.pod = (old.pod ?? LinuxResources()).updated(by: change) }
+        if let overhead { new.overhead = (old.overhead ?? LinuxResources()).updated(by: overhead) }
+        try new.pod?.check("resources")
+        try new.overhead?.check("overhead")
+        guard new != old else { return }
+        resources = new
+        do {
+            try await fit(machine)
+            try await save()
+        } catch {
+            resources = old
+            throw SwiftletError.wrap(error, "pod sandbox \(id)")
+        }
+    }
+}
+
+/// A pod's limits as a whole.
+struct PodResources: Sendable, Equatable {
+    var pod: LinuxResources?
+    var overhead: LinuxResources?
+}
