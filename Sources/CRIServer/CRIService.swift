@@ -14,10 +14,18 @@ public struct CRIService: Sendable {
     let version: String
     /// What verbose Status tells beside that: the configured paths.
     let details: [String: String]
+    /// The daemon's configuration as verbose Status tells it, in JSON.
+    let configuration: String
+    let cgroupDriver: CgroupDriver
     let logger: Logger
 
-    public init(pods: PodRegistry, images: ImageStore, version: String, details: [String: String] = [:], logger: Logger) {
+    public init(
+        pods: PodRegistry, images: ImageStore, version: String, details: [String: String] = [:], configuration: String = "{}",
+        cgroupDriver: CgroupDriver = .detect(), logger: Logger
+    ) {
         self.details = details
+        self.configuration = configuration
+        self.cgroupDriver = cgroupDriver
         self.pods = pods
         self.images = images
         self.version = version
@@ -75,6 +83,17 @@ public struct CRIService: Sendable {
         }
     }
 
+    /// What to do instead of calling a method that is not served.
+    private static func hint(_ method: String) -> String {
+        switch method {
+        case RuntimeRPC.exec.name, RuntimeRPC.attach.name: ": it has no streaming server; ExecSync runs commands"
+        case RuntimeRPC.portForward.name: ": it has no streaming server; the pod's address is reachable from its node"
+        case RuntimeRPC.checkpointContainer.name, RuntimeRPC.checkpointPod.name, RuntimeRPC.restorePod.name:
+            ": it does not save running processes"
+        default: ""
+        }
+    }
+
     private func addUnimplemented(to table: inout MethodTable) {
         let services = [("RuntimeService", RuntimeRPC.allNames), ("ImageService", ImageRPC.allNames)]
         for (service, names) in services {
@@ -82,7 +101,7 @@ public struct CRIService: Sendable {
                 for version in CRIVersion.allCases {
                     table.add(
                         path: "/\(version.rawValue).\(service)/\(name)",
-                        .unary { _, _ in throw GRPCStatus(.unimplemented, "\(name) is not implemented by Swiftlet") })
+                        .unary { _, _ in throw GRPCStatus(.unimplemented, "\(name) is not implemented by Swiftlet\(Self.hint(name))") })
                 }
             }
         }

@@ -63,7 +63,7 @@ enum ContainerMessage {
         }
     }
 
-    private static func metadata(_ spec: ContainerSpec) -> CRIContainerMetadata {
+    static func metadata(_ spec: ContainerSpec) -> CRIContainerMetadata {
         .with {
             $0.name = spec.metadata.name
             $0.attempt = spec.metadata.attempt
@@ -105,7 +105,16 @@ enum ContainerMessage {
             $0.labels = container.spec.labels
             $0.annotations = container.spec.annotations
             $0.logPath = container.logPath
+            $0.mounts = container.spec.mounts.map(MountMessage.mount)
+            $0.resources.linux = ResourcesRequest.message(container.spec.resources)
             $0.stopSignal = SignalMessage.signal(numbered: container.stopSignal)
+            if let user = container.user {
+                $0.user.linux = .with {
+                    $0.uid = Int64(user.uid)
+                    $0.gid = Int64(user.gid)
+                    $0.supplementalGroups = user.groups.map(Int64.init)
+                }
+            }
             if let exit = container.state.exit {
                 $0.exitCode = exit.code
                 $0.finishedAt = exit.finishedAt

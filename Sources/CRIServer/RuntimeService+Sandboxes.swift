@@ -1,3 +1,4 @@
+import AgentProtocol
 import CRI
 import Errors
 import Pods
@@ -21,12 +22,35 @@ extension CRIService {
 
     @Sendable func podSandboxStatus(_ request: CRIPodSandboxStatusRequest) async throws -> CRIPodSandboxStatusResponse {
         let (sandbox, containers) = try pods.pod(request.podSandboxID)
+        let cost = request.verbose ? await pods.hostCost(of: sandbox.id) : []
         return .with {
             $0.status = SandboxMessage.status(sandbox)
             $0.containersStatuses = containers.map { ContainerMessage.status($0.snapshot) }
             $0.timestamp = WallClock.now()
-            if request.verbose { $0.info = ["info": VerboseInfo.json(SandboxMessage.details(sandbox))] }
+            guard request.verbose else { return }
+            $0.info = ["info": VerboseInfo.json(SandboxMessage.details(sandbox)), "hostCost": VerboseInfo.json(cost)]
+            if let usage = pods.lastUsage(of: sandbox.id) { $0.info["guestUsage"] = VerboseInfo.json(GuestUsage(usage)) }
         }
+    }
+}
+
+/// What a guest told last, for people.
+private struct GuestUsage: Encodable {
+    /// Unix time in nanoseconds.
+    var time: Int64
+    var cpuNanoseconds: UInt64
+    var memoryBytes: UInt64
+    var memoryAvailableBytes: UInt64
+    var memoryTotalBytes: UInt64
+    var scratchAvailableBytes: UInt64
+
+    init(_ usage: PodUsage) {
+        time = usage.time
+        cpuNanoseconds = usage.cgroup.cpu.usageUs.multipliedReportingOverflow(by: 1000).partialValue
+        memoryBytes = usage.cgroup.memory.usageBytes
+        memoryAvailableBytes = usage.guestMemory.available
+        memoryTotalBytes = usage.guestMemory.total
+        scratchAvailableBytes = usage.scratch.availableBytes
     }
 }
 

@@ -6,6 +6,8 @@ struct PodContext: Sendable {
     var images: ImageStore
     var store: PodStore
     var snapshots: Snapshots
+    var statistics: Statistics
+    var settings: NodeSettings
     /// Absolute; each container keeps its log position here.
     var stateDirectory: String
     var deadlines: PodDeadlines
@@ -24,6 +26,8 @@ public struct PodDeadlines: Sendable {
     public var logDrain: Duration = .seconds(10)
     /// The containers' end when a sandbox stops.
     public var sandboxStop: Duration = .seconds(5)
+    /// One guest's answer about what its pod uses; a list that asks for it waits no longer.
+    public var statistics: Duration = .seconds(2)
     /// One release from the ledger.
     public var release: Duration = .seconds(30)
 

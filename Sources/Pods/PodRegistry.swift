@@ -27,7 +27,9 @@ public final class PodRegistry: Sendable {
         self.handlers = Dictionary(handlers.map { ($0.name, $0) }) { first, _ in first }
         defaultHandler = handlers.first?.name ?? ""
         context = PodContext(
-            images: images, store: PodStore(database: database), snapshots: Snapshots(), stateDirectory: stateDirectory,
+            images: images, store: PodStore(database: database), snapshots: Snapshots(),
+            statistics: Statistics(patience: deadlines.statistics, logger: logger),
+            settings: NodeSettings(directory: stateDirectory), stateDirectory: stateDirectory,
             deadlines: deadlines, logger: logger)
     }
 

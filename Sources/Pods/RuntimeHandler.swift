@@ -23,6 +23,9 @@ public protocol RuntimeHandler: Sendable {
     /// Releases one resource that `start` acquired. Idempotent; needs no help of the guest.
     func release(_ entry: LedgerEntry) async throws
 
+    /// What pods may ask of the handler.
+    var features: HandlerFeatures { get }
+
     /// What keeps the handler from starting pods now; nil when nothing does.
     func obstacle() async -> String?
 
@@ -44,8 +47,10 @@ public protocol SandboxMachine: Sendable {
     /// Answers when the machine has ended or its agent is lost for good, with the reason.
     func lost() async -> String
 
-    /// Makes the container ready to start. All of it belongs to the machine and ends with it.
-    func createContainer(_ id: String, _ plan: ContainerPlan) async throws
+    /// Makes the container ready to start. What it gets inside the machine ends with the machine; what it needs on the node is
+    /// written to `ledger`, the container's own, first.
+    /// - Returns: who its first process will be.
+    func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser
 
     /// The containers that the guest has, for a daemon that has restarted.
     func containerStates() async throws -> [String: GuestContainerState]
@@ -69,6 +74,17 @@ public protocol SandboxMachine: Sendable {
     ///
     /// - Throws: `.deadlineExceeded` when it runs longer than `timeout`; it is killed then.
     func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult
+
+    /// What the pod uses. Ends by itself, with an error when the guest does not answer.
+    func statistics(openFiles: Bool) async throws -> AgentGetStatsResponse
+
+    /// Changes a container's limits, all of `files` or none: interface files of the guest's cgroup v2.
+    func updateContainer(_ id: String, files: [String: String]) async throws
+
+    /// Lets the machine, and what limits it on the node, grow to what its pod demands; does nothing when it is large enough.
+    ///
+    /// - Throws: `.deadlineExceeded` when the guest does not take what it was given.
+    func fit(_ demand: PodDemand) async throws
 
     /// Ends all containers and asks the machine to power off; does not wait for that.
     func requestShutdown() async

@@ -35,6 +35,8 @@ public struct ContainerSnapshot: Sendable, Equatable {
     /// Absolute; empty without a log.
     public var logPath: String
     public var stopSignal: Int32
+    /// Nil until the guest has made the container.
+    public var user: ContainerUser?
 }
 
 /// The latest snapshot of everything. Lists read it and never wait for a pod.
@@ -90,7 +92,7 @@ final class Snapshots: Sendable {
     }
 
     private func send(_ kind: PodEvent.Kind, of id: String, _ sandbox: SandboxSnapshot?, _ tables: Tables) {
-        guard events.isWatched else { return }
+        guard events.watchers > 0 else { return }
         let containers = Self.containers(of: sandbox?.id ?? "", tables)
         events.send(PodEvent(id: id, kind: kind, time: Clock.now(), sandbox: sandbox, containers: containers))
     }

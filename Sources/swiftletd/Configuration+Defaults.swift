@@ -14,6 +14,7 @@ extension Configuration {
         root = try container.value(.root, else: root)
         run = try container.value(.run, else: run)
         logLevel = try container.value(.logLevel, else: logLevel)
+        cgroupDriver = try container.value(.cgroupDriver, else: cgroupDriver)
         machine = try container.value(.machine, else: machine)
         network = try container.value(.network, else: network)
         registries = try container.value(.registries, else: registries)

@@ -1,3 +1,4 @@
+import CRIServer
 import Errors
 import Foundation
 import Glibc
@@ -34,6 +35,22 @@ extension Configuration {
     /// For verbose Status: where the guest is, so that a client can look.
     var paths: [String: String] {
         ["kernel": machine.kernel, "initramfs": machine.initramfs, "root": root, "run": run]
+    }
+
+    /// All of it in JSON, for verbose Status.
+    var json: String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return (try? encoder.encode(self)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
+    }
+
+    /// - Throws: `.invalidArgument` when the driver is not known.
+    func checkedCgroupDriver() throws -> CgroupDriver {
+        if cgroupDriver == "auto" { return .detect() }
+        guard let driver = CgroupDriver(rawValue: cgroupDriver) else {
+            throw SwiftletError(.invalidArgument, "cgroup_driver \(cgroupDriver) is not auto, cgroupfs or systemd")
+        }
+        return driver
     }
 
     /// - Throws: `.invalidArgument` naming the key whose value is not known.

@@ -65,6 +65,8 @@ struct Configuration: Codable, Sendable {
     var run = "/run/swiftlet"
     /// trace, debug, info, notice, warning, error or critical.
     var logLevel = "info"
+    /// Who makes the cgroups of pods, as the kubelet asks: auto, cgroupfs or systemd.
+    var cgroupDriver = "auto"
     var machine = Machine()
     var network = Network()
     var registries: [Registry] = []
@@ -72,6 +74,7 @@ struct Configuration: Codable, Sendable {
     enum CodingKeys: String, CodingKey, CaseIterable {
         case endpoint, root, run, machine, network, registries
         case logLevel = "log_level"
+        case cgroupDriver = "cgroup_driver"
     }
 
     static let defaultPath = "/etc/swiftlet/swiftletd.toml"

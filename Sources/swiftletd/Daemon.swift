@@ -57,7 +57,9 @@ struct Daemon: Sendable {
             handlers: [handler], images: images, database: database, stateDirectory: configuration.root + "/containers", logger: logger)
         try await pods.recover()
         pods.startCollector()
-        let service = CRIService(pods: pods, images: images, version: SwiftletDaemon.version, details: configuration.paths, logger: logger)
+        let service = CRIService(
+            pods: pods, images: images, version: SwiftletDaemon.version, details: configuration.paths, configuration: configuration.json,
+            cgroupDriver: try configuration.checkedCgroupDriver(), logger: logger)
         let server = GRPCServer(methods: service.methodTable(), logger: logger, errorStatus: ErrorMapping.status)
         _ = try server.listen(on: endpoint)
         server.start()

@@ -1,3 +1,4 @@
+import Errors
 import Foundation
 import Testing
 
@@ -62,6 +63,56 @@ private final class Scratch {
         let after = try await log.finish(.stdout)
         #expect(after.stdout == 10)
         #expect(try scratch.lines().map { [$0[2], $0[3]] } == [["P", "no newline"]])
+    }
+
+    @Test func aReopenedLogGoesOnInANewFileBetweenLines() async throws {
+        let scratch = try Scratch()
+        let log = try scratch.open()
+        _ = try await log.append(Array("one\ntw".utf8), from: .stdout)
+        try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
+        try await log.reopen()
+        _ = try await log.append(Array("o\nthree\n".utf8), from: .stdout)
+        #expect(try String(contentsOfFile: scratch.log + ".1", encoding: .utf8).hasSuffix(" one\n"))
+        #expect(try scratch.lines().map { $0[3] } == ["two", "three"])
+        await log.close()
+        let next = try scratch.open()
+        #expect(await next.received().stdout == 14)
+    }
+
+    @Test func aLineOfSeveralPiecesStaysInOneFile() async throws {
+        let scratch = try Scratch()
+        let log = try scratch.open()
+        _ = try await log.append([UInt8](repeating: 0x61, count: 20000), from: .stdout)
+        try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
+        async let reopened: Void = log.reopen()
+        // Not there before the line ends; the reopening waits two seconds for that.
+        _ = try await log.append([UInt8](repeating: 0x62, count: 100), from: .stdout)
+        _ = try await log.append([0x0A], from: .stdout)
+        try await reopened
+        _ = try await log.append(Array("next\n".utf8), from: .stdout)
+        #expect(try scratch.lines().map { $0[3] } == ["next"])
+        let old = try String(contentsOfFile: scratch.log + ".1", encoding: .utf8).split(separator: "\n")
+        #expect(old.map { $0.split(separator: " ")[2] } == ["P", "F"])
+    }
+
+    @Test func aLineWithoutEndDoesNotHoldUpARotation() async throws {
+        let scratch = try Scratch()
+        let log = try scratch.open()
+        _ = try await log.append([UInt8](repeating: 0x61, count: 20000), from: .stderr)
+        try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
+        try await log.reopen()
+        #expect(FileManager.default.fileExists(atPath: scratch.log))
+    }
+
+    @Test func aLogThatCannotBeReopenedGoesOnInTheOldFile() async throws {
+        let scratch = try Scratch()
+        let log = try scratch.open()
+        try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
+        try FileManager.default.createSymbolicLink(atPath: scratch.log, withDestinationPath: "/etc/passwd")
+        let error = await #expect(throws: SwiftletError.self) { try await log.reopen() }
+        #expect(error?.code == .failedPrecondition)
+        _ = try await log.append(Array("kept\n".utf8), from: .stdout)
+        #expect(try String(contentsOfFile: scratch.log + ".1", encoding: .utf8).hasSuffix(" kept\n"))
     }
 
     @Test func aRestartContinuesWhereTheLogEnds() async throws {

@@ -89,6 +89,7 @@ final class FakeHandler: RuntimeHandler {
         }
     }
 
+    var features: HandlerFeatures { HandlerFeatures() }
     func obstacle() async -> String? { nil }
     func networkObstacle() async -> String? { nil }
 }
@@ -97,6 +98,9 @@ final class FakeHandler: RuntimeHandler {
 final class FakeMachine: SandboxMachine {
     let details: [String: String] = [:]
     private let end = AsyncStream<String>.makeStream()
+    let updates = FakeUpdates()
+    /// What it says of its use.
+    let answer = FakeAnswer()
 
     func die(_ reason: String) { end.continuation.yield(reason) }
 
@@ -105,7 +109,9 @@ final class FakeMachine: SandboxMachine {
         return "cancelled"
     }
 
-    func createContainer(_ id: String, _ plan: ContainerPlan) async throws {}
+    func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
+        ContainerUser(uid: 0, gid: 0, groups: [0])
+    }
     func containerStates() async throws -> [String: GuestContainerState] { [:] }
     func startContainer(_ id: String) async throws {}
     func waitForExit(_ id: String) async throws -> ProcessExit {
@@ -118,7 +124,25 @@ final class FakeMachine: SandboxMachine {
     func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
         ExecResult(stdout: [], stderr: [], exitCode: 0)
     }
+    func statistics(openFiles: Bool) async throws -> AgentGetStatsResponse { try await answer.value() }
+    func updateContainer(_ id: String, files: [String: String]) async throws { try updates.take(id, files) }
+    func fit(_ demand: PodDemand) async throws { try updates.fit(demand) }
     func requestShutdown() async {}
+}
+
+/// A guest's statistics, which can be held back.
+final class FakeAnswer: Sendable {
+    private let state = Mutex((stats: AgentGetStatsResponse(), held: false, asked: 0))
+
+    var asked: Int { state.withLock { $0.asked } }
+    func set(_ stats: AgentGetStatsResponse) { state.withLock { $0.stats = stats } }
+    func hold(_ held: Bool) { state.withLock { $0.held = held } }
+
+    func value() async throws -> AgentGetStatsResponse {
+        state.withLock { $0.asked += 1 }
+        while state.withLock({ $0.held }) { try await Task.sleep(for: .milliseconds(5)) }
+        return state.withLock { $0.stats }
+    }
 }
 
 /// A registry over a `FakeHandler` in a directory of its own.
@@ -142,6 +166,7 @@ struct FakeNode {
         var deadlines = PodDeadlines()
         deadlines.release = .milliseconds(500)
         deadlines.sandboxStart = .seconds(20)
+        deadlines.statistics = .seconds(1)
         registry = PodRegistry(
             handlers: [handler], images: images, database: database, stateDirectory: directory, deadlines: deadlines, logger: logger)
     }

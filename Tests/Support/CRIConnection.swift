@@ -20,6 +20,14 @@ public struct CRIConnection: Sendable {
         return try Response(serializedBytes: reply)
     }
 
+    /// - Throws: the stream throws `GRPCStatus`.
+    public func stream<Request, Response>(
+        _ method: RPCDescriptor<Request, Response>, _ request: Request, timeout: Duration? = nil
+    ) throws -> AsyncThrowingMapSequence<AsyncThrowingStream<[UInt8], any Error>, Response> {
+        client.serverStreaming(method.path(version: version), try request.serializedBytes(), timeout: timeout)
+            .map { try Response(serializedBytes: $0) }
+    }
+
     public func close() async {
         await client.close()
     }

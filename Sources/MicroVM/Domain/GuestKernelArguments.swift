@@ -4,7 +4,7 @@
 /// pod add their own behind these.
 public enum GuestKernelArguments {
     /// What every guest gets.
-    public static let standard: [String] = console + end + entropy + devices + startup
+    public static let standard: [String] = console + end + entropy + devices + startup + accounting
 
     /// The console is for panics only: each character costs the emulator or KVM an exit.
     static let console = ["console=ttyS0", "quiet", "loglevel=1", "8250.nr_uarts=1"]
@@ -15,10 +15,17 @@ public enum GuestKernelArguments {
     /// The host's word for randomness is good enough to begin with; virtio-rng follows.
     static let entropy = ["random.trust_cpu=on", "random.trust_bootloader=on"]
 
+    /// For machines whose memory may grow: Linux sees addresses above 4 GiB and would set 64 MiB aside to bounce through for
+    /// devices that cannot reach them. A machine has none of these.
+    public static let growing = ["swiotlb=512,noforce"]
+
     /// Hardware the machine does not have is not looked for.
     static let devices = ["i8042.noaux", "i8042.nokbd", "i8042.nopnp", "pci=noaer"]
 
     /// Boot-time work that finds out what is known: the time source, single-processor code, the crypto self-tests (0.9 of
     /// the 4.2 seconds of CPU that Debian's 6.1 cloud kernel needs to reach init under emulation).
     static let startup = ["tsc=reliable", "no_timer_check", "noreplace-smp", "cryptomgr.notests", "rcupdate.rcu_expedited=1"]
+
+    /// Debian's kernels count what tasks wait for (pressure stall information) only when told to.
+    static let accounting = ["psi=1"]
 }

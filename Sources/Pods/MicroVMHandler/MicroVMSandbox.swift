@@ -6,18 +6,26 @@ import Linux
 import Logging
 import MicroVM
 import PodNetwork
+import Synchronization
 
 /// A pod's running machine, spoken to through its agent.
 final class MicroVMSandbox: SandboxMachine {
     let names: MachineNames
     let process: ProcessIdentity
     let link: AgentLink
-    private let handler: MicroVMHandler
+    let share: SandboxShare
+    let handler: MicroVMHandler
+    /// The pod's own.
+    let ledger: Ledger
+    /// What the machine is known to have; nil after a restart of the daemon.
+    let extents = Mutex<MachineExtent?>(nil)
 
-    init(names: MachineNames, process: ProcessIdentity, client: AgentClient, handler: MicroVMHandler) {
+    init(names: MachineNames, process: ProcessIdentity, client: AgentClient, handler: MicroVMHandler, ledger: Ledger) {
         self.names = names
         self.process = process
         self.handler = handler
+        self.ledger = ledger
+        share = SandboxShare(names: names, ledger: ledger, handler: handler)
         link = AgentLink(address: handler.address(names), client: client)
     }
 
@@ -36,10 +44,11 @@ final class MicroVMSandbox: SandboxMachine {
     }
 
     func lost() async -> String {
-        let (ends, uuid, link) = (handler.ends, names.uuid, link)
+        let (ends, uuid, link, share) = (handler.ends, names.uuid, link, share)
         return await withTaskGroup(of: String?.self) { group in
             group.addTask { await ends.wait(for: uuid) }
             group.addTask { await link.lostForGood() }
+            group.addTask { await share.lost() }
             defer { group.cancelAll() }
             for await reason in group {
                 guard let reason else { continue }
@@ -53,16 +62,17 @@ final class MicroVMSandbox: SandboxMachine {
 
     // MARK: Containers
 
-    func createContainer(_ id: String, _ plan: ContainerPlan) async throws {
-        for layer in plan.rootfs.layers {
-            try await handler.hypervisor.attachDisk(
-                DiskSpec(path: layer.path, serial: layer.serial, readOnly: true, format: .raw), to: names.uuid)
-        }
+    func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
+        for layer in plan.rootfs.layers { try await attach(layer) }
+        let mounts = try await guestMounts(id, plan, ledger)
         let request = AgentCreateContainerRequest.with {
             $0.containerID = id
             $0.spec = GuestSpec.container(plan)
+            $0.spec.mounts = mounts
+            $0.spec.shareTag = SandboxShare.tag
         }
-        _ = try await link.client().call(.createContainer, request, timeout: .seconds(25))
+        let user = try await link.client().call(.createContainer, request, timeout: .seconds(25))
+        return ContainerUser(uid: user.uid, gid: user.gid, groups: [user.gid] + user.additionalGids.filter { $0 != user.gid })
     }
 
     func containerStates() async throws -> [String: GuestContainerState] {
@@ -95,6 +105,11 @@ final class MicroVMSandbox: SandboxMachine {
         } catch let error as SwiftletError where error.code == .notFound {
             return
         }
+    }
+
+    func statistics(openFiles: Bool) async throws -> AgentGetStatsResponse {
+        // Longer than anybody waits: the answer of a slow guest serves the next question.
+        try await link.client().call(.getStats, .with { $0.openFiles = openFiles }, timeout: .seconds(20))
     }
 
     func requestShutdown() async {

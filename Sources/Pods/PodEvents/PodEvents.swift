@@ -21,8 +21,8 @@ final class PodEvents: Sendable {
         self.capacity = capacity
     }
 
-    /// Whether an event would reach anybody.
-    var isWatched: Bool { state.withLock { !$0.watchers.isEmpty } }
+    /// Those whom an event would reach.
+    var watchers: Int { state.withLock { $0.watchers.count } }
 
     /// All events from now on.
     ///

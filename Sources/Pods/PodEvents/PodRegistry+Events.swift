@@ -6,6 +6,9 @@ extension PodRegistry {
         context.snapshots.events.watch()
     }
 
+    /// Streams of events that are read now.
+    public var eventWatchers: Int { context.snapshots.events.watchers }
+
     /// Ends all streams of events, so that a server can end.
     public func endEvents() {
         context.snapshots.events.close()

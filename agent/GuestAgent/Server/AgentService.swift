@@ -20,6 +20,9 @@ final class AgentService: Sendable {
         /// Runs after the answer to Shutdown was handed to the kernel.
         var powerOff: @Sendable () -> Void
         var info: @Sendable () -> AgentGetInfoResponse
+        var grow: @Sendable (AgentGrowRequest) throws(SwiftletError) -> AgentGrowResponse = { (_) throws(SwiftletError) in
+            throw SwiftletError(.unimplemented, "this agent is not in a guest that can grow")
+        }
     }
 
     let surroundings: Surroundings
@@ -28,6 +31,7 @@ final class AgentService: Sendable {
     let streams: StreamServer
     let reaper: Reaper
     let workers: WorkerPool
+    let statistics: PodStatistics
     let loop: EventLoop
 
     init(surroundings: Surroundings, reaper: Reaper, streams: StreamServer, workers: WorkerPool, loop: EventLoop) {
@@ -35,6 +39,7 @@ final class AgentService: Sendable {
         self.streams = streams
         self.reaper = reaper
         self.workers = workers
+        statistics = PodStatistics(layers: LayerSizes(workers: workers))
         self.loop = loop
         sandbox = SandboxState(start: surroundings.startSandbox)
     }
@@ -59,7 +64,10 @@ final class AgentService: Sendable {
         case "List": answer(.list, request, complete) { _ in self.list() }
         case "OpenStream": answer(.openStream, request, complete, openStream)
         case "ResizeTerminal": answer(.resizeTerminal, request, complete, resizeTerminal)
+        case "GetStats": work(.getStats, request, complete, getStats)
         case "SetTime": answer(.setTime, request, complete, setTime)
+        case "UpdateContainer": work(.updateContainer, request, complete, updateContainer)
+        case "Grow": work(.grow, request, complete, grow)
         case "Shutdown": work(.shutdown, request, complete, shutdown)
         default: complete(.failure(SwiftletError(.unimplemented, "no method \(printable(request.method))")))
         }

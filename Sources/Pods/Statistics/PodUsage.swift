@@ -1,0 +1,81 @@
+import AgentProtocol
+
+/// What a pod used at one moment, as its guest told it. The guest may lie; it cannot tell of other pods.
+public struct PodUsage: Sendable {
+    /// When the answer came: Unix time in nanoseconds by the node's clock.
+    public var time: Int64
+    /// All containers together.
+    public var cgroup: AgentCgroupStats
+    /// Billionths of a CPU over the last interval.
+    public var nanoCores: UInt64?
+    /// By container id.
+    public var containers: [String: ContainerUsage]
+    /// The guest's interfaces but loopback.
+    public var interfaces: [AgentInterfaceStats]
+    /// The disk of the writable layers.
+    public var scratch: AgentDiskStats
+    /// RAM of the guest's kernel, and what of it is free for use.
+    public var guestMemory: (total: UInt64, available: UInt64)
+}
+
+/// What a container used at one moment.
+public struct ContainerUsage: Sendable {
+    public var time: Int64
+    public var cgroup: AgentCgroupStats
+    public var nanoCores: UInt64?
+    /// Nil until it has been counted for the first time.
+    public var writableLayer: AgentLayerStats?
+    public var processes: AgentProcessStats
+}
+
+extension AgentMemoryStats {
+    /// In use and not to be freed at once.
+    public var workingSetBytes: UInt64 { usageBytes - min(usageBytes, inactiveFileBytes) }
+}
+
+/// What a guest told, brought within bounds.
+enum GuestAccount {
+    private static let mostInterfaces = 64
+    private static let mostDevices = 64
+
+    static func bounded(_ interfaces: [AgentInterfaceStats]) -> [AgentInterfaceStats] {
+        // IFNAMSIZ leaves 15 bytes.
+        interfaces.prefix(mostInterfaces).filter { isWord($0.name, longest: 15) }
+    }
+
+    static func bounded(_ stats: AgentCgroupStats) -> AgentCgroupStats {
+        var stats = stats
+        stats.io = stats.io.prefix(mostDevices).map { device in
+            var device = device
+            if !isWord(device.name, longest: 32) { device.name = "" }
+            return device
+        }
+        stats.hugepages = stats.hugepages.prefix(8).filter { isWord($0.size, longest: 8) }
+        stats.cpuPressure = bounded(stats.cpuPressure)
+        stats.memoryPressure = bounded(stats.memoryPressure)
+        stats.ioPressure = bounded(stats.ioPressure)
+        return stats
+    }
+
+    private static func bounded(_ stats: AgentPressureStats) -> AgentPressureStats {
+        .with {
+            $0.some = bounded(stats.some)
+            $0.full = bounded(stats.full)
+        }
+    }
+
+    private static func bounded(_ pressure: AgentPressure) -> AgentPressure {
+        .with {
+            $0.totalUs = pressure.totalUs
+            $0.avg10 = percent(pressure.avg10)
+            $0.avg60 = percent(pressure.avg60)
+            $0.avg300 = percent(pressure.avg300)
+        }
+    }
+
+    private static func percent(_ value: Double) -> Double { value.isFinite ? min(max(value, 0), 100) : 0 }
+
+    private static func isWord(_ text: String, longest: Int) -> Bool {
+        (1...longest).contains(text.utf8.count) && text.utf8.allSatisfy { (0x21...0x7e).contains($0) }
+    }
+}

@@ -1,0 +1,101 @@
+import AgentProtocol
+import CRI
+import GRPC
+import Pods
+import Synchronization
+import Testing
+
+@testable import CRIServer
+
+@Suite struct ObservationMessageTests {
+    private static let cgroup = AgentCgroupStats.with {
+        $0.cpu.usageUs = 3_500_000
+        $0.cpu.quotaUs = 50000
+        $0.cpu.weight = 39
+        $0.memory.usageBytes = 1000
+        $0.memory.inactiveFileBytes = 300
+        $0.memory.limitBytes = 2000
+        $0.memory.anonymousBytes = 600
+        $0.memory.swapLimitBytes = 50
+        $0.memory.swapBytes = 20
+        $0.threadsLimit = 9
+        $0.io = [.with { $0.name = "sda" }]
+        $0.hugepages = [.with { $0.size = "2MB" }]
+        $0.memoryPressure.full.totalUs = 4_000_000
+    }
+
+    private static let container = ContainerSnapshot(
+        id: "c", sandboxID: "p", spec: ContainerSpec(metadata: .init(name: "web", attempt: 0), image: "i"), imageID: "sha256:i",
+        state: .running(startedAt: 5_000_000_000), createdAt: 1, logPath: "", stopSignal: 15)
+
+    private static let usage = ContainerUsage(
+        time: 7_000_000_000, cgroup: cgroup, nanoCores: 42, writableLayer: .with { $0.usedBytes = 77 },
+        processes: .with { $0.openFilesLimit = 1024 })
+
+    private static func sandbox(_ name: String = "pod") -> SandboxSnapshot {
+        SandboxSnapshot(
+            id: "p", spec: SandboxSpec(metadata: .init(name: name, uid: "u", namespace: "default", attempt: 0)), state: .reserved,
+            createdAt: 1)
+    }
+
+    private static let pod = PodUsage(
+        time: 7_000_000_000, cgroup: cgroup, nanoCores: 1, containers: ["c": usage],
+        interfaces: ["eth0", "eth1"].map { name in .with { $0.name = name } }, scratch: AgentDiskStats(), guestMemory: (1, 1))
+
+    @Test func memoryIsCountedAsTheKubeletExpects() {
+        let stats = StatsMessage.container(Self.container, Self.usage, writableLayersAt: "/root")
+        #expect(stats.memory.workingSetBytes.value == 700)
+        #expect(stats.memory.availableBytes.value == 1300)
+        #expect(stats.memory.rssBytes.value == 600)
+        #expect(stats.swap.swapUsageBytes.value == 20 && stats.swap.swapAvailableBytes.value == 30)
+        #expect(stats.cpu.usageCoreNanoSeconds.value == 3_500_000_000 && stats.cpu.usageNanoCores.value == 42)
+        #expect(stats.memory.psi.full.total == 4_000_000)
+        #expect(stats.writableLayer.usedBytes.value == 77 && stats.writableLayer.fsID.mountpoint == "/root")
+        var unlimited = Self.usage
+        unlimited.cgroup.memory.clearLimitBytes()
+        #expect(!StatsMessage.container(Self.container, unlimited, writableLayersAt: "").memory.hasAvailableBytes)
+        let stopped = StatsMessage.container(Self.container, nil, writableLayersAt: "")
+        #expect(stopped.attributes.id == "c" && !stopped.hasCpu && !stopped.hasMemory)
+    }
+
+    @Test func everyMetricHasADescriptorWithItsLabels() {
+        let descriptors = ContainerMetric.all.map(\.descriptor) + PodMetric.all.map(\.descriptor)
+        let labels = Dictionary(descriptors.map { ($0.name, $0.labelKeys) }) { first, _ in first }
+        #expect(labels.count == descriptors.count)
+        let message = MetricMessage.pod(Self.sandbox(), [Self.container], Self.pod)
+        let container = message.containerMetrics[0].metrics
+        for metric in message.metrics + container { #expect(labels[metric.name]?.count == metric.labelValues.count, "\(metric.name)") }
+        // All but the name of the interface's family appear.
+        #expect(Set(container.map(\.name)) == Set(ContainerMetric.all.map(\.name)))
+        #expect(message.metrics.count == PodMetric.all.count * 2)
+        let values = Dictionary(container.map { ($0.name, $0.value.value) }) { first, _ in first }
+        #expect(values["container_cpu_usage_seconds_total"] == 3)
+        #expect(values["container_pressure_memory_stalled_seconds_total"] == 4)
+        #expect(values["container_start_time_seconds"] == 5 && values["container_last_seen"] == 7)
+        // 1024 shares became weight 39; the way back loses what rounding lost.
+        #expect((990...1030).contains(values["container_spec_cpu_shares"] ?? 0))
+    }
+
+    @Test func aListMayBeLongerThanAMessage() async throws {
+        let items = (0..<3000).map { number in
+            CRIPodSandbox.with {
+                $0.id = "id-\(number)"
+                $0.annotations = ["note": String(repeating: "x", count: number % 700)]
+            }
+        }
+        let pieces = Mutex<[[UInt8]]>([])
+        try await ListReply.stream(items, to: ResponseWriter { piece in pieces.withLock { $0.append(piece) } })
+        let sent = pieces.withLock { $0 }
+        #expect(sent.count > 10 && sent.allSatisfy { $0.count <= 64 << 10 })
+        let received = try sent.flatMap { try CRIStreamPodSandboxesResponse(serializedBytes: $0).podSandboxes }
+        #expect(received == items)
+        try await ListReply.stream([CRIPodSandbox](), to: ResponseWriter { _ in Issue.record("an empty list has no message") })
+    }
+
+    @Test func anEventCarriesThePodOfWhichItTells() {
+        let event = PodEvent(id: "p", kind: .deleted, time: 9, sandbox: Self.sandbox("gone"), containers: [])
+        let message = EventMessage.message(event)
+        #expect(message.containerID == "p" && message.containerEventType == .containerDeletedEvent && message.createdAt == 9)
+        #expect(message.podSandboxStatus.metadata.name == "gone" && message.podSandboxStatus.state == .sandboxNotready)
+    }
+}
