@@ -48,13 +48,13 @@ let package = Package(
             name: "swiftlet-bench", dependencies: ["Support", "MicroVM", "State", "CRI", "GRPC", "Linux", "Errors", arguments, logging]),
 
         // Doors
-        .target(name: "CRIServer", dependencies: ["Pods", "Images", "GRPC", "CRI", "Errors", protobuf, logging]),
+        .target(name: "CRIServer", dependencies: ["Pods", "Images", "Volumes", "GRPC", "CRI", "AgentProtocol", "Errors", protobuf, logging]),
 
         // Heart
         .target(
             name: "Pods",
             dependencies: [
-                "MicroVM", "Images", "PodNetwork", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors", crypto, logging,
+                "MicroVM", "Images", "PodNetwork", "Volumes", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors", crypto, logging,
             ]),
 
         // Hands
@@ -70,6 +70,7 @@ let package = Package(
         // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
         .target(name: "PodNetwork", dependencies: ["Linux", "CLinux", "Errors", logging]),
         .target(name: "Logs", dependencies: ["CLinux", "Errors"]),
+        .target(name: "Volumes", dependencies: ["Linux", "CLinux", "Errors"]),
 
         // Ground
         .target(name: "AgentProtocol", dependencies: ["CLinux", "Errors", protobuf]),
@@ -83,6 +84,7 @@ let package = Package(
         .target(name: "Errors"),
         .target(name: "CLinux"),
         .systemLibrary(name: "CGRPC"),
+        .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
         .systemLibrary(name: "CLibvirt", pkgConfig: "libvirt-qemu", providers: [.apt(["libvirt-dev"])]),
         .systemLibrary(name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
 
@@ -90,7 +92,7 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-agent", dependencies: ["GuestAgent"], path: "agent/swiftlet-agent", linkerSettings: agentLink),
         .target(
-            name: "GuestAgent", dependencies: ["AgentProtocol", "CContainer", "CLinux", "Linux", "Errors", protobuf],
+            name: "GuestAgent", dependencies: ["AgentProtocol", "CContainer", "CSeccomp", "CLinux", "Linux", "Errors", protobuf],
             path: "agent/GuestAgent"),
         .target(name: "CContainer", path: "agent/CContainer"),
 
@@ -98,7 +100,7 @@ let package = Package(
         .target(
             name: "Support", dependencies: ["GRPC", "CRI", "Errors", crypto, protobuf], path: "Tests/Support"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Errors"]),
-        .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "CRI", "GRPC", "Errors"]),
+        .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "CRI", "GRPC", "AgentProtocol", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
         .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Errors", logging], exclude: ["foreign_client.py"]),
         .testTarget(
@@ -111,7 +113,7 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ]),
         .testTarget(name: "LinuxTests", dependencies: ["Linux", "Errors"]),
-        .testTarget(name: "LogsTests", dependencies: ["Logs"]),
+        .testTarget(name: "LogsTests", dependencies: ["Logs", "Errors"]),
         .testTarget(
             name: "MicroVMTests", dependencies: ["MicroVM", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],
             exclude: ["SubreaperFixture"], resources: [.copy("Golden")]),
@@ -125,6 +127,7 @@ let package = Package(
         .testTarget(name: "PodsTests", dependencies: ["Pods", "Images", "PodNetwork", "State", "Errors", logging]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
+        .testTarget(name: "VolumesTests", dependencies: ["Volumes", "Linux", "CLinux", "Errors"]),
         .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),
         .testTarget(name: "SystemTests", dependencies: ["Support", "CRI", "GRPC", "Linux", "Errors", protobuf]),
     ],

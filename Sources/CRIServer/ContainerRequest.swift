@@ -27,8 +27,10 @@ enum ContainerRequest {
         spec.stdinOnce = config.stdinOnce
         spec.terminal = config.tty
         spec.stopSignal = try SignalMessage.name(of: config.stopSignal)
+        spec.mounts = try MountRequest.mounts(config.mounts)
         try refuseUnsupported(config)
         try SecurityRequest.add(config.linux.securityContext, to: &spec)
+        spec.security.devices = try config.devices.map(DeviceRequest.device)
         try ResourcesRequest.add(config.linux.resources, to: &spec)
         return spec
     }
@@ -47,14 +49,6 @@ enum ContainerRequest {
 
     /// Names what a container may not ask for yet, instead of running it without.
     private static func refuseUnsupported(_ config: CRIContainerConfig) throws {
-        if let mount = config.mounts.first {
-            throw SwiftletError(
-                .unimplemented, "config.mounts: \(Validation.printable(mount.containerPath)): mounts from the node are not supported")
-        }
-        if let device = config.devices.first {
-            throw SwiftletError(
-                .unimplemented, "config.devices: \(Validation.printable(device.containerPath)): devices of the node are not supported")
-        }
         if !config.cdiDevices.isEmpty { throw SwiftletError(.unimplemented, "config.CDI_devices: devices of the node are not supported") }
     }
 }

@@ -1,3 +1,4 @@
+import AgentProtocol
 import Errors
 import Images
 
@@ -13,6 +14,10 @@ public struct ContainerPlan: Sendable {
     /// Empty: root.
     public var user: String
     public var stopSignal: Int32
+    /// Nil: no filter.
+    public var seccomp: AgentSeccompProfile?
+    /// The images of the mounts that have one, by the mount's index in the spec.
+    public var volumeImages: [Int: ImageRootfs] = [:]
 
     /// - Throws: `.invalidArgument` when there is no command or the stop signal is unknown.
     init(_ spec: ContainerSpec, rootfs: ImageRootfs, hostname: String) throws {

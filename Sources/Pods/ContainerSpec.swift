@@ -64,9 +64,11 @@ public struct ContainerSpec: Codable, Sendable, Equatable {
     public var group: UInt32?
     public var supplementalGroups: [UInt32] = []
     public var capabilities = Capabilities()
+    public var mounts: [ContainerMount] = []
     public var privileged = false
     public var readonlyRoot = false
     public var noNewPrivileges = false
+    public var security = ContainerSecurity()
     public var pidMode = PidMode.container
     public var pidTarget = ""
     public var maskedPaths: [String] = []
@@ -74,8 +76,8 @@ public struct ContainerSpec: Codable, Sendable, Equatable {
     /// Signal name or number; empty: the image's, else SIGTERM.
     public var stopSignal = ""
     public var oomScoreAdjustment: Int32?
-    /// cgroup v2 interface files of the guest.
-    public var cgroup: [String: String] = [:]
+    /// Its limits, which may change later.
+    public var resources = LinuxResources()
 
     public init(metadata: Metadata, image: String) {
         self.metadata = metadata

@@ -14,6 +14,14 @@ public enum ResourceKind: String, Codable, Sendable, CaseIterable {
     case scratchDisk
     case vsockDevice
     case machine
+    /// The control group of the pod's processes on the node.
+    case cgroup
+    /// The directory that the guest sees, with all that is mounted in it.
+    case share
+    /// The process that serves it.
+    case shareDaemon
+    /// One container's mounts in it.
+    case shareMounts
     /// The hold on an image's layers.
     case imageLease
 }

@@ -16,22 +16,31 @@ extension Pod {
         }
         spec.imageTag = image.repoTags.first ?? spec.image
         let rootfs = try await context.images.rootfs(of: image.id)
-        let plan = try ContainerPlan(spec, rootfs: rootfs, hostname: self.spec.effectiveHostname)
-        try checkPidTarget(spec)
+        var plan = try ContainerPlan(spec, rootfs: rootfs, hostname: self.spec.effectiveHostname)
+        plan.volumeImages = try await volumeImages(of: spec)
+        try checkNamespaces(spec)
+        plan.seccomp = try await seccomp(of: spec)
         let id = Identifier.make()
         let snapshot = ContainerSnapshot(
             id: id, sandboxID: self.id, spec: spec, imageID: image.id, state: .created,
             createdAt: Clock.now(), logPath: logPath(of: spec), stopSignal: plan.stopSignal)
-        let container = Container(snapshot, ledger: Ledger(owner: id, database: context.store.database))
+        let ledger = Ledger(owner: id, database: context.store.database)
+        let container = Container(snapshot, ledger: ledger)
+        let created = plan
         try await context.store.save(snapshot)
         containers[id] = container
         do {
             container.log = try openLog(container)
             let images = context.images
-            try await container.ledger.acquire(.imageLease, id) { try await images.lease(imageID: image.id, holder: id) }
-            try await withDeadline(context.deadlines.guestAnswer, "create container \(spec.metadata.name)") {
-                try await machine.createContainer(id, plan)
+            let leased = [image.id] + plan.volumeImages.values.map(\.image.id)
+            try await container.ledger.acquire(.imageLease, id) {
+                for image in leased { try await images.lease(imageID: image, holder: id) }
             }
+            try await fit(machine)
+            container.user = try await withDeadline(context.deadlines.guestAnswer, "create container \(spec.metadata.name)") {
+                try await machine.createContainer(id, created, ledger: ledger)
+            }
+            try await context.store.save(container.snapshot)
             _ = try await readyMachine()
         } catch {
             await discard(container)
@@ -42,16 +51,22 @@ extension Pod {
         return id
     }
 
-    private func checkPidTarget(_ spec: ContainerSpec) throws {
-        guard spec.pidMode == .target else { return }
-        guard let target = containers[spec.pidTarget], target.isRunning else {
-            throw SwiftletError(
-                .invalidArgument, "namespace_options.target_id \(Identifier.printable(spec.pidTarget)) is no running container of the pod")
+    /// The images that the container mounts beside its own, by the mount's index.
+    private func volumeImages(of spec: ContainerSpec) async throws -> [Int: ImageRootfs] {
+        var images: [Int: ImageRootfs] = [:]
+        for (index, mount) in spec.mounts.enumerated() where !mount.image.isEmpty {
+            guard let image = try await context.images.status(mount.image) else {
+                throw SwiftletError(
+                    .notFound, "config.mounts \(mount.containerPath): image \(mount.image) is not on this node; pull it first")
+            }
+            images[index] = try await context.images.rootfs(of: image.id)
         }
+        return images
     }
 
     /// Undoes a creation that failed, or that an earlier daemon did not finish.
     func discard(_ container: Container) async {
+        container.ledger.close()
         container.pump?.cancel()
         await container.log?.close()
         let id = container.id

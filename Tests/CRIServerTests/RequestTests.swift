@@ -62,17 +62,24 @@ import Testing
         }
     }
 
-    @Test func theMachineIsSizedFromResourcesAndOverhead() throws {
+    @Test func limitsOfThePodAndItsOverheadAreTaken() throws {
         let spec = try SandboxRequest.spec(
             Self.valid {
                 $0.linux.resources.memoryLimitInBytes = 1 << 30
                 $0.linux.overhead.memoryLimitInBytes = 64 << 20
                 $0.linux.resources.cpuQuota = 150_000
-                $0.linux.resources.cpuPeriod = 100_000
+                $0.linux.sysctls = ["net/ipv4/conf/eth0.1/forwarding": "1", "kernel.shm_rmid_forced": "1"]
             }, handler: "microvm")
-        #expect(spec.memoryBytes == (1 << 30) + (64 << 20))
-        #expect(spec.milliCPUs == 1500)
+        #expect(spec.resources?.memoryLimit == 1 << 30 && spec.resources?.cpuQuota == 150_000)
+        #expect(spec.overhead?.memoryLimit == 64 << 20)
+        #expect(spec.sysctls.count == 2)
         #expect(spec.runtimeHandler == "microvm")
+        refuses("linux.resources.cpu_period") { $0.linux.resources.cpuPeriod = 1 }
+        refuses("linux.overhead.memory_limit_in_bytes") { $0.linux.overhead.memoryLimitInBytes = -1 }
+        for name in ["", "a", "../x", "a..b", "net/../x", "a b.c", "a.b\n", "net.core/", String(repeating: "a.", count: 200) + "a"] {
+            refuses("sysctls") { $0.linux.sysctls = [name: "1"] }
+        }
+        refuses("sysctls") { $0.linux.sysctls = ["a.b": "1\u{0}"] }
     }
 }
 
@@ -117,19 +124,6 @@ import Testing
         refuses("cpu_shares") { $0.linux.resources.cpuShares = -5 }
     }
 
-    @Test func whatIsNotBuiltYetIsRefusedByName() {
-        refuses("mounts", .unimplemented) {
-            $0.mounts = [
-                .with {
-                    $0.containerPath = "/data"
-                    $0.hostPath = "/srv"
-                }
-            ]
-        }
-        refuses("devices", .unimplemented) { $0.devices = [.with { $0.containerPath = "/dev/x" }] }
-        refuses("seccomp", .unimplemented) { $0.linux.securityContext.seccomp.profileType = .localhost }
-    }
-
     @Test func resourcesBecomeCgroupFiles() throws {
         let spec = try ContainerRequest.spec(
             Self.valid {
@@ -141,7 +135,7 @@ import Testing
                     $0.unified = ["pids.max": "50"]
                 }
             })
-        #expect(spec.cgroup == ["cpu.weight": "39", "cpu.max": "50000 100000", "memory.max": "67108864", "pids.max": "50"])
+        #expect(spec.resources.guestFiles == ["cpu.weight": "39", "cpu.max": "50000 100000", "memory.max": "67108864", "pids.max": "50"])
     }
 
     @Test func everySignalOfTheInterfaceHasANumber() throws {

@@ -109,6 +109,10 @@ extension Node {
         _ = try await cri.call(RuntimeRPC.removePodSandbox, .with { $0.podSandboxID = pod })
     }
 
+    func removeContainer(_ container: String) async throws {
+        _ = try await cri.call(RuntimeRPC.removeContainer, .with { $0.containerID = container })
+    }
+
     /// The contents of a log, without time stamps: "stdout F text".
     nonisolated func log(_ name: String) throws -> [String] {
         try String(contentsOfFile: "\(logs)/\(name).log", encoding: .utf8).split(separator: "\n").map {

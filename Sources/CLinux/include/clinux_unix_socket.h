@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -107,3 +108,14 @@ static inline ssize_t clinux_send_with_fds(int fd, const void *bytes, size_t len
 }
 
 static inline int clinux_memfd(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
+
+// A memory file of `size` bytes that can neither grow nor shrink: what is written past its end is lost (memfd_create(2)).
+static inline int clinux_bounded_memfd(const char *name, off_t size) {
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) return -1;
+    if (ftruncate(fd, size) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}

@@ -25,6 +25,19 @@ public protocol Hypervisor: Sendable {
     /// - Throws: `notFound` without the machine.
     func detachDisk(serial: String, from uuid: UUID) async throws
 
+    /// Plugs a shared filesystem into a running machine; its backend listens already. One with this tag that is there already
+    /// counts as plugged.
+    ///
+    /// - Throws: `notFound` without the machine.
+    func attachFilesystem(_ filesystem: FilesystemSpec, to uuid: UUID) async throws
+
+    /// Gives a running machine more memory and vCPUs; never less. The guest has taken the memory when this returns.
+    ///
+    /// - Returns: what the machine has then, at least what was asked for.
+    /// - Throws: `notFound` without the machine, `resourceExhausted` past what it was started to grow to, `deadlineExceeded`
+    ///   when the guest does not take the memory.
+    func grow(_ uuid: UUID, to extent: MachineExtent) async throws -> MachineExtent
+
     /// Every running machine that libvirt knows, others' too.
     func domains() async throws -> [DomainSummary]
 
@@ -33,6 +46,17 @@ public protocol Hypervisor: Sendable {
 
     /// Lets go of the machines, which run on.
     func close() async
+}
+
+/// How large a machine is.
+public struct MachineExtent: Sendable, Codable, Equatable {
+    public var memoryBytes: UInt64
+    public var vcpus: Int
+
+    public init(memoryBytes: UInt64, vcpus: Int) {
+        self.memoryBytes = memoryBytes
+        self.vcpus = vcpus
+    }
 }
 
 /// A machine as libvirt sees it.

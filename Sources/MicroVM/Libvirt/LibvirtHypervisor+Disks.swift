@@ -5,7 +5,8 @@ import FoundationEssentials
 extension LibvirtHypervisor {
     public func attachDisk(_ disk: DiskSpec, to uuid: UUID) async throws {
         try disk.validate()
-        try await change(uuid, "attach disk \(disk.serial)") { domain, disks, step in
+        try await change(uuid, "attach disk \(disk.serial)") { domain, liveXML, step in
+            let disks = DomainDisks(liveXML: liveXML)
             guard disks[disk.serial] == nil else { return }
             guard let unit = disks.freeUnit else {
                 throw SwiftletError(.resourceExhausted, "\(step): the machine has \(VMSpec.mostDisks) disks already")
@@ -21,16 +22,19 @@ extension LibvirtHypervisor {
         guard VMSpec.isName(serial, longest: 36) else {
             throw SwiftletError(.invalidArgument, "detach disk: \(serial.prefix(64).debugDescription) is not a serial")
         }
-        try await change(uuid, "detach disk \(serial)") { domain, disks, step in
-            guard let entry = disks[serial] else { return }
+        try await change(uuid, "detach disk \(serial)") { domain, liveXML, step in
+            guard let entry = DomainDisks(liveXML: liveXML)[serial] else { return }
             guard virDomainDetachDeviceFlags(domain.pointer, entry.xml, VIR_DOMAIN_AFFECT_LIVE.rawValue) == 0 else {
                 throw SwiftletError.libvirt(step)
             }
         }
     }
 
-    private func change(
-        _ uuid: UUID, _ what: String, _ body: @escaping @Sendable (DomainPointer, DomainDisks, String) throws -> Void
+    /// Changes a running machine, one change at a time.
+    ///
+    /// - Parameter body: gets the domain, libvirt's XML of it, and the step's name for errors.
+    func change(
+        _ uuid: UUID, _ what: String, _ body: @escaping @Sendable (DomainPointer, String, String) throws -> Void
     ) async throws {
         let step = "\(what), machine \(uuid.uuidString.lowercased())"
         try await inTurn(uuid) { [self] in
@@ -39,7 +43,7 @@ extension LibvirtHypervisor {
                     guard let domain, domain.isActive else { throw SwiftletError(.notFound, "\(step): it does not run") }
                     // A thread that waited too long for its turn must not change what the caller has given up.
                     guard !ticket.isAbandoned else { return }
-                    try body(domain, DomainDisks(liveXML: domain.liveXML()), step)
+                    try body(domain, domain.liveXML(), step)
                 }
             }
         }

@@ -20,6 +20,9 @@ struct MachineNames: Sendable {
     var stateDirectory: String { "\(configuration.stateDirectory)/\(short)" }
     var vhostSocket: String { "\(runDirectory)/vhost" }
     var hostSocket: String { "\(runDirectory)/vsock" }
+    /// Not in the run directory, which is removed with all that is in it: other people's files are mounted here.
+    var shareDirectory: String { "\(configuration.runDirectory)/\(short).share" }
+    var shareSocket: String { "\(runDirectory)/virtiofs" }
     /// On disk: the guest decides how much it writes, and /run is memory.
     var console: String { "\(stateDirectory)/console.log" }
     var vsockLog: String { "\(runDirectory)/vsockd.log" }

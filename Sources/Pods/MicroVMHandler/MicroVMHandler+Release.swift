@@ -23,6 +23,7 @@ extension MicroVMHandler {
         case .tap:
             let document = try entry.decoded([String: String].self)
             try await networks.deleteTap(name: entry.name, namespacePath: document["namespace"] ?? "")
+        case .cgroup: try await releaseCgroup(entry)
         case .scratchDisk: try scratch.remove(entry.name)
         case .vsockDevice:
             let document = try entry.decoded(VsockDeviceDocument.self)
@@ -31,6 +32,7 @@ extension MicroVMHandler {
             guard let uuid = UUID(uuidString: entry.name) else { return }
             try await hypervisor.destroy(uuid: uuid, process: entry.decoded(MachineDocument.self).process)
             ends.ended(uuid, "destroyed")
+        case .share, .shareDaemon, .shareMounts: try await releaseShare(entry)
         case .imageLease:
             throw SwiftletError(.internal, "image lease \(entry.name) is not the handler's to release")
         }

@@ -58,11 +58,13 @@ struct MountPlan: Sendable, Equatable {
     /// - Throws: `.invalidArgument` naming the destination.
     init(_ spec: AgentMountSpec) throws(SwiftletError) {
         let target = try containerPath(spec.destination, "mount destination")
+        // What a volume's source will be is known once it has been brought into the guest (ContainerVolumes).
+        let isVolume = ContainerVolumes.types.contains(spec.type)
         let isBind =
-            spec.type == "bind" || spec.type == "none" || spec.type.isEmpty || spec.options.contains { $0 == "bind" || $0 == "rbind" }
+            isVolume || spec.type == "bind" || spec.type == "none" || spec.type.isEmpty || spec.options.contains { $0 == "bind" || $0 == "rbind" }
         do throws(SwiftletError) {
             if isBind {
-                let source = try containerPath(spec.source, "mount source")
+                let source = isVolume ? "/" : try containerPath(spec.source, "mount source")
                 try self.init(target: target, source: source, filesystem: nil, options: spec.options)
             } else {
                 guard isPlainWord(spec.type, limit: 32) else {

@@ -18,11 +18,17 @@ public struct SandboxEnvironment: Sendable {
     public var cgroupRoot: String
     /// What the pod's containers share; one object for all of them.
     public var shared: PodSharedState
+    /// The directory of the pod's share, by the tag of its device.
+    public var shareDirectory: @Sendable (_ tag: String) throws(SwiftletError) -> String
+    /// The pod's volumes in memory; one object for all containers.
+    public var memoryVolumes: MemoryVolumes
 
     public init(
         scratchDirectory: String, awaitStorage: @escaping @Sendable () throws(SwiftletError) -> Void = { () throws(SwiftletError) in },
         diskPath: @escaping @Sendable (_ serial: String) throws(SwiftletError) -> String, hostname: String,
-        resolvConfPath: String, hostsPath: String, cgroupRoot: String, shared: PodSharedState
+        resolvConfPath: String, hostsPath: String, cgroupRoot: String, shared: PodSharedState,
+        shareDirectory: @escaping @Sendable (_ tag: String) throws(SwiftletError) -> String = Self.noShare,
+        memoryVolumes: MemoryVolumes? = nil
     ) {
         self.scratchDirectory = scratchDirectory
         self.awaitStorage = awaitStorage
@@ -32,6 +38,13 @@ public struct SandboxEnvironment: Sendable {
         self.hostsPath = hostsPath
         self.cgroupRoot = cgroupRoot
         self.shared = shared
+        self.shareDirectory = shareDirectory
+        self.memoryVolumes = memoryVolumes ?? MemoryVolumes(directory: "\(scratchDirectory)/memory")
+    }
+
+    /// For surroundings without a host that shares files.
+    public static let noShare: @Sendable (_ tag: String) throws(SwiftletError) -> String = { _ throws(SwiftletError) in
+        throw SwiftletError(.failedPrecondition, "share_tag: nothing is shared with these containers")
     }
 }
 

@@ -37,8 +37,9 @@ struct SandboxSetup: Sendable {
         try Files.write(request.resolvConf, to: "\(directory)/resolv.conf")
         try Files.write(request.etcHosts, to: "\(directory)/hosts")
         let scratch = "\(directory)/scratch"
-        let cgroups = "/sys/fs/cgroup"
         let mounting = Mutex(())
+        let cgroups = "/sys/fs/cgroup"
+        let share = PodShareMount(path: "\(directory)/share")
         return SandboxEnvironment(
             scratchDirectory: scratch,
             awaitStorage: { [storage, serial = request.scratchSerial] () throws(SwiftletError) in
@@ -47,7 +48,9 @@ struct SandboxSetup: Sendable {
             },
             diskPath: { serial throws(SwiftletError) in try ScsiDisks.path(serial: serial) },
             hostname: request.hostname, resolvConfPath: "\(directory)/resolv.conf", hostsPath: "\(directory)/hosts", cgroupRoot: cgroups,
-            shared: PodSharedState(scratchDirectory: scratch, cgroupRoot: cgroups))
+            shared: PodSharedState(scratchDirectory: scratch, cgroupRoot: cgroups),
+            shareDirectory: { tag throws(SwiftletError) in try share.directory(tag: tag) },
+            memoryVolumes: MemoryVolumes(directory: "\(directory)/memory"))
     }
 
     /// - Parameter time: Unix time in nanoseconds.

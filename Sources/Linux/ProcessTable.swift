@@ -1,10 +1,9 @@
 import Glibc
-import Linux
 
 /// Finds processes by their command lines, for those whose identity was never written down.
-enum ProcessTable {
+public enum ProcessTable {
     /// Every running process whose arguments `matches` accepts.
-    static func all(where matches: ([String]) -> Bool) -> [ProcessIdentity] {
+    public static func all(where matches: ([String]) -> Bool) -> [ProcessIdentity] {
         guard let directory = opendir("/proc") else { return [] }
         defer { closedir(directory) }
         var found: [ProcessIdentity] = []
@@ -21,13 +20,13 @@ enum ProcessTable {
     }
 
     /// The command line of a process; at most the first 64 KiB. Empty for kernel threads, nil without the process.
-    static func arguments(of pid: Int32) -> [String]? {
+    public static func arguments(of pid: Int32) -> [String]? {
         guard let bytes = contents("/proc/\(pid)/cmdline", limit: 64 << 10) else { return nil }
         return bytes.split(separator: 0, omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
     }
 
     /// The first `limit` bytes of a file; nil when it cannot be opened.
-    static func contents(_ path: String, limit: Int) -> [UInt8]? {
+    public static func contents(_ path: String, limit: Int) -> [UInt8]? {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }

@@ -1,0 +1,137 @@
+import CRI
+import Errors
+import Pods
+import Volumes
+
+/// Validates the mounts of a ContainerConfig.
+enum MountRequest {
+    /// Bounds what one container can make the node and the guest hold.
+    private static let mostMounts = 512
+    /// What a mount without a filesystem of its own can be told (mount_setattr(2)).
+    private static let options: Set<String> = [
+        "noexec", "exec", "nosuid", "suid", "nodev", "dev", "noatime", "relatime", "strictatime", "nodiratime", "diratime",
+    ]
+
+    static func mounts(_ mounts: [CRIMount]) throws -> [ContainerMount] {
+        guard mounts.count <= mostMounts else {
+            throw SwiftletError(.invalidArgument, "config.mounts has \(mounts.count) entries; at most \(mostMounts) are allowed")
+        }
+        return try mounts.map(mount)
+    }
+
+    private static func mount(_ message: CRIMount) throws -> ContainerMount {
+        try Validation.absolutePath(message.containerPath, "config.mounts.container_path")
+        guard message.containerPath.contains(where: { $0 != "/" && $0 != "." }) else {
+            throw SwiftletError(.invalidArgument, "config.mounts.container_path \"/\" is the container's own root")
+        }
+        let field = "config.mounts \(Validation.printable(message.containerPath))"
+        var mount = ContainerMount(containerPath: message.containerPath)
+        mount.readOnly = message.readonly
+        mount.selinuxRelabel = message.selinuxRelabel
+        mount.propagation = try propagation(message.propagation, field)
+        mount.recursiveReadOnly = message.recursiveReadOnly
+        if message.recursiveReadOnly {
+            guard message.readonly else { throw SwiftletError(.invalidArgument, "\(field): recursive_read_only needs readonly") }
+            guard mount.propagation == .none else {
+                throw SwiftletError(.invalidArgument, "\(field): recursive_read_only needs propagation PROPAGATION_PRIVATE")
+            }
+        }
+        for option in message.mountOptions {
+            guard options.contains(option) else {
+                throw SwiftletError(
+                    .invalidArgument,
+                    "\(field): mount_options \(Validation.printable(option)) is none of \(options.sorted().joined(separator: ", "))")
+            }
+        }
+        mount.options = message.mountOptions
+        mount.mappings = try mappings(message, field)
+        if message.hasImage, !message.image.image.isEmpty {
+            try addImage(message, field, to: &mount)
+        } else {
+            guard message.imageSubPath.isEmpty else { throw SwiftletError(.invalidArgument, "\(field): image_sub_path needs image") }
+            try Validation.absolutePath(message.hostPath, "\(field): host_path")
+            mount.hostPath = message.hostPath
+        }
+        return mount
+    }
+
+    private static func addImage(_ message: CRIMount, _ field: String, to mount: inout ContainerMount) throws {
+        guard message.hostPath.isEmpty else {
+            throw SwiftletError(.invalidArgument, "\(field): host_path and image exclude each other")
+        }
+        guard mount.mappings == nil else {
+            throw SwiftletError(.invalidArgument, "\(field): uidMappings and gidMappings do not go with image: its files keep their owners")
+        }
+        try Validation.word(message.image.image, "\(field): image.image")
+        mount.image = message.image.image
+        try Validation.relativePath(message.imageSubPath, "\(field): image_sub_path")
+        mount.imageSubPath = message.imageSubPath
+    }
+
+    private static func propagation(_ value: CRIMountPropagation, _ field: String) throws -> ContainerMount.Propagation {
+        switch value {
+        case .propagationPrivate: return .none
+        case .propagationHostToContainer: return .hostToContainer
+        case .propagationBidirectional:
+            throw SwiftletError(
+                .invalidArgument,
+                "\(field): propagation PROPAGATION_BIDIRECTIONAL: mounts made inside a virtual machine cannot reach the node; "
+                    + "use PROPAGATION_HOST_TO_CONTAINER or PROPAGATION_PRIVATE")
+        case .UNRECOGNIZED(let number):
+            throw SwiftletError(.invalidArgument, "\(field): propagation \(number) is unknown")
+        }
+    }
+
+    /// Both maps or none; ranges that overlap are the kernel's to refuse.
+    private static func mappings(_ message: CRIMount, _ field: String) throws -> IDMappings? {
+        guard !message.uidMappings.isEmpty || !message.gidMappings.isEmpty else { return nil }
+        guard !message.uidMappings.isEmpty, !message.gidMappings.isEmpty else {
+            throw SwiftletError(.invalidArgument, "\(field): uidMappings and gidMappings must be given together")
+        }
+        let mappings = IDMappings(
+            uids: try message.uidMappings.map { try mapping($0, "\(field): uidMappings") },
+            gids: try message.gidMappings.map { try mapping($0, "\(field): gidMappings") })
+        // user_namespaces(7): at most 340 lines.
+        guard mappings.uids.count <= 340, mappings.gids.count <= 340 else {
+            throw SwiftletError(.invalidArgument, "\(field): uidMappings and gidMappings may have 340 ranges each")
+        }
+        return mappings
+    }
+
+    private static func mapping(_ message: CRIIDMapping, _ field: String) throws -> IDMapping {
+        let (first, overflows) = max(message.hostID, message.containerID).addingReportingOverflow(message.length)
+        guard message.length > 0, !overflows, first < .max else {
+            throw SwiftletError(
+                .invalidArgument,
+                "\(field): container_id \(message.containerID), host_id \(message.hostID), length \(message.length) is no range of ids")
+        }
+        return IDMapping(containerID: message.containerID, hostID: message.hostID, length: message.length)
+    }
+}
+
+/// Mounts as CRI messages.
+enum MountMessage {
+    static func mount(_ mount: ContainerMount) -> CRIMount {
+        .with {
+            $0.containerPath = mount.containerPath
+            $0.hostPath = mount.hostPath
+            $0.readonly = mount.readOnly
+            $0.recursiveReadOnly = mount.recursiveReadOnly
+            $0.selinuxRelabel = mount.selinuxRelabel
+            $0.propagation = mount.propagation == .none ? .propagationPrivate : .propagationHostToContainer
+            $0.mountOptions = mount.options
+            $0.uidMappings = mount.mappings?.uids.map(mapping) ?? []
+            $0.gidMappings = mount.mappings?.gids.map(mapping) ?? []
+            if !mount.image.isEmpty { $0.image = .with { $0.image = mount.image } }
+            $0.imageSubPath = mount.imageSubPath
+        }
+    }
+
+    private static func mapping(_ mapping: IDMapping) -> CRIIDMapping {
+        .with {
+            $0.containerID = mapping.containerID
+            $0.hostID = mapping.hostID
+            $0.length = mapping.length
+        }
+    }
+}

@@ -1,0 +1,129 @@
+import Errors
+import Foundation
+import Linux
+import MicroVM
+import Volumes
+
+/// What the release of a share's virtiofsd needs.
+struct ShareDaemonDocument: Codable, Sendable {
+    var process: ProcessIdentity?
+}
+
+/// What the release of a container's mounts needs.
+struct ShareMountsDocument: Codable, Sendable {
+    var share: String
+    var container: String
+}
+
+extension MicroVMHandler {
+    func releaseShare(_ entry: LedgerEntry) async throws {
+        let daemon = ShareDaemon(binary: configuration.virtiofsd)
+        switch entry.kind {
+        case .shareDaemon:
+            let process = try entry.decoded(ShareDaemonDocument.self).process
+            let root = PodShare(directory: entry.name).root
+            try await OwnThread.run { try daemon.stop(root: root, process: process) }
+        case .shareMounts:
+            let document = try entry.decoded(ShareMountsDocument.self)
+            try await OwnThread.run { try PodShare(directory: document.share).remove(container: document.container) }
+        default:
+            let share = PodShare(directory: entry.name)
+            try await OwnThread.run { try share.remove() }
+        }
+    }
+}
+
+/// The share of one pod: made when the first container has something to mount from the node, and used by all later ones.
+actor SandboxShare {
+    /// By which the guest finds the device.
+    static let tag = "swiftlet"
+
+    private let names: MachineNames
+    private let ledger: Ledger
+    private let handler: MicroVMHandler
+    private var attempt: Task<PodShare, any Error>?
+    private var process: ProcessIdentity?
+
+    init(names: MachineNames, ledger: Ledger, handler: MicroVMHandler) {
+        self.names = names
+        self.ledger = ledger
+        self.handler = handler
+    }
+
+    /// The share, plugged into the machine. Joins an attempt in flight; one that failed is tried again.
+    func ready() async throws -> PodShare {
+        if let attempt { return try await attempt.value }
+        let attempt = Task { try await acquire() }
+        self.attempt = attempt
+        do {
+            return try await attempt.value
+        } catch {
+            self.attempt = nil
+            throw SwiftletError.wrap(error, "share files with the machine")
+        }
+    }
+
+    private func acquire() async throws -> PodShare {
+        let share = PodShare(directory: names.shareDirectory)
+        let device = FilesystemSpec(tag: Self.tag, socket: names.shareSocket)
+        try await findProcess()
+        if let process {
+            guard process.isAlive else { throw SwiftletError(.unavailable, Self.lost(process)) }
+        } else {
+            try await ledger.acquire(.share, share.directory) { try await OwnThread.run { try share.create() } }
+            try await start(share)
+        }
+        do {
+            try await handler.hypervisor.attachFilesystem(device, to: names.uuid)
+        } catch {
+            await abandon(share)
+            throw error
+        }
+        return share
+    }
+
+    private func start(_ share: PodShare) async throws {
+        let daemon = ShareDaemon(binary: handler.configuration.virtiofsd)
+        let (socket, uid, gid) = (names.shareSocket, handler.configuration.qemuUID, handler.configuration.qemuGID)
+        let started = try await ledger.acquire(.shareDaemon, share.directory, ShareDaemonDocument(process: nil)) {
+            try await OwnThread.run {
+                // One that an earlier daemon started and did not live to note.
+                try daemon.stop(root: share.root, process: nil)
+                return try daemon.start(root: share.root, socket: socket, uid: uid, gid: gid)
+            }
+        }
+        process = started
+        try await ledger.note(.shareDaemon, share.directory, ShareDaemonDocument(process: started))
+        // Before QEMU connects: the child that it forks then is born there.
+        try await handler.placeInCgroup(ledger)
+    }
+
+    /// A virtiofsd takes one connection: after a failed attempt it is of no use.
+    private func abandon(_ share: PodShare) async {
+        let daemon = ShareDaemon(binary: handler.configuration.virtiofsd)
+        let process = process
+        self.process = nil
+        try? await OwnThread.run { try daemon.stop(root: share.root, process: process) }
+        try? await ledger.note(.shareDaemon, share.directory, ShareDaemonDocument(process: nil))
+    }
+
+    /// The process of an earlier daemon, which the ledger names.
+    private func findProcess() async throws {
+        guard process == nil, let entry = try await ledger.entries().first(where: { $0.kind == .shareDaemon }) else { return }
+        process = try entry.decoded(ShareDaemonDocument.self).process
+    }
+
+    var processID: Int32? { process?.pid }
+
+    /// Answers when a share that was in use has lost its virtiofsd: what the guest does with its files hangs then.
+    func lost() async -> String? {
+        try? await findProcess()
+        while !Task.isCancelled {
+            if let process, !process.isAlive { return Self.lost(process) }
+            try? await Task.sleep(for: .seconds(1))
+        }
+        return nil
+    }
+
+    private static func lost(_ process: ProcessIdentity) -> String { "virtiofsd \(process.pid), which serves the pod's mounts, has ended" }
+}

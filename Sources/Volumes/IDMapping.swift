@@ -1,0 +1,42 @@
+import CLinux
+import Errors
+import Glibc
+import Linux
+
+/// A range of ids as a mount shows them: `hostID` on disk appears as… (CRI: IDMapping).
+public struct IDMapping: Codable, Sendable, Equatable {
+    /// First id in the user namespace.
+    public var containerID: UInt32
+    /// First id outside.
+    public var hostID: UInt32
+    public var length: UInt32
+
+    public init(containerID: UInt32, hostID: UInt32, length: UInt32) {
+        self.containerID = containerID
+        self.hostID = hostID
+        self.length = length
+    }
+}
+
+/// Both maps of an id-mapped mount.
+public struct IDMappings: Codable, Sendable, Equatable {
+    public var uids: [IDMapping]
+    public var gids: [IDMapping]
+
+    public init(uids: [IDMapping], gids: [IDMapping]) {
+        self.uids = uids
+        self.gids = gids
+    }
+
+    /// A user namespace that only carries the maps, for mount_setattr(2). The descriptor is the caller's.
+    func userNamespace() throws -> Int32 {
+        let (uidMap, gidMap) = (Self.text(uids), Self.text(gids))
+        let descriptor = ForkGate.hold { clinux_user_namespace(uidMap, uidMap.utf8.count, gidMap, gidMap.utf8.count) }
+        guard descriptor >= 0 else { throw SwiftletError.system("make a user namespace for id mappings") }
+        return descriptor
+    }
+
+    private static func text(_ mappings: [IDMapping]) -> String {
+        mappings.map { "\($0.containerID) \($0.hostID) \($0.length)\n" }.joined()
+    }
+}
