@@ -41,7 +41,10 @@ extension CRIService {
     }
 
     /// What holds for all handlers.
-    private static let features = CRIRuntimeFeatures.with { $0.supplementalGroupsPolicy = RuntimeFeature.supplementalGroupsPolicy }
+    private static let features = CRIRuntimeFeatures.with {
+        $0.supplementalGroupsPolicy = RuntimeFeature.supplementalGroupsPolicy
+        $0.mountOptions = RuntimeFeature.mountOptions
+    }
 
     private func nodeDetails(_ handlers: [String]) -> [String: String] {
         var own = ["version": version, "handlers": handlers.joined(separator: ","), "cgroupDriver": cgroupDriver.rawValue]
@@ -81,6 +84,8 @@ extension CRIService {
 enum RuntimeFeature {
     /// Whether `supplemental_groups_policy` Strict is honoured.
     static let supplementalGroupsPolicy = true
+    /// Whether `mount_options` is honoured.
+    static let mountOptions = true
 }
 
 /// Who makes the cgroups that a kubelet names as parents. It must be the kubelet's own driver.

@@ -1,11 +1,11 @@
 import AgentProtocol
 import CRI
 import GRPC
-import Pods
 import Synchronization
 import Testing
 
 @testable import CRIServer
+@testable import Pods
 
 @Suite struct ObservationMessageTests {
     private static let cgroup = AgentCgroupStats.with {

@@ -7,7 +7,7 @@ import Testing
     private static func container(_ id: String, in sandbox: String, _ state: ContainerState) -> ContainerSnapshot {
         ContainerSnapshot(
             id: id, sandboxID: sandbox, spec: ContainerSpec(metadata: .init(name: id, attempt: 0), image: "i"), imageID: "i", state: state,
-            createdAt: 1, logPath: "", stopSignal: 15)
+            createdAt: Int64(id.utf8.first ?? 0), logPath: "", stopSignal: 15)
     }
 
     private static let exit = ContainerState.exited(startedAt: 1, ContainerExit(code: 0, finishedAt: 2, reason: "Completed"))
