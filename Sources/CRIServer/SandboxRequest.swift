@@ -54,32 +54,15 @@ enum SandboxRequest {
     }
 
     private static func addLinux(_ linux: CRILinuxPodSandboxConfig, to spec: inout SandboxSpec) throws {
-        for (key, value) in linux.sysctls {
-            try Validation.word(key, "config.linux.sysctls")
-            try Validation.text(value, "config.linux.sysctls \(key)")
-        }
-        spec.sysctls = linux.sysctls
+        spec.sysctls = try SysctlRequest.checked(linux.sysctls)
         try Validation.absolutePath(linux.cgroupParent, "config.linux.cgroup_parent", mayBeEmpty: true, mayBeSlice: true)
         spec.cgroupParent = linux.cgroupParent
+        let securityField = "config.linux.security_context"
         let namespaces = linux.securityContext.namespaceOptions
-        for (mode, field) in [(namespaces.network, "network"), (namespaces.pid, "pid"), (namespaces.ipc, "ipc")] where mode == .node {
-            throw SwiftletError(
-                .invalidArgument,
-                "config.linux.security_context.namespace_options.\(field): a pod in a virtual machine cannot share the node's namespaces; "
-                    + "use a RuntimeClass whose handler runs on the node")
-        }
+        try ProfileRequest.check(linux.securityContext, securityField)
+        spec.userNamespace = try NamespaceRequest.sandbox(namespaces, "\(securityField).namespace_options")
         spec.sharesPidNamespace = namespaces.pid == .pod
-        spec.memoryBytes = try positive(linux.resources.memoryLimitInBytes, "config.linux.resources.memory_limit_in_bytes")
-        if spec.memoryBytes > 0 {
-            spec.memoryBytes += try positive(linux.overhead.memoryLimitInBytes, "config.linux.overhead.memory_limit_in_bytes")
-        }
-        let quota = try positive(max(linux.resources.cpuQuota, 0), "config.linux.resources.cpu_quota")
-        let period = linux.resources.cpuPeriod == 0 ? 100_000 : try positive(linux.resources.cpuPeriod, "config.linux.resources.cpu_period")
-        spec.milliCPUs = quota > UInt64.max / 1000 ? UInt64.max : quota * 1000 / period
-    }
-
-    private static func positive(_ value: Int64, _ field: String) throws -> UInt64 {
-        guard value >= 0, value < 1 << 53 else { throw SwiftletError(.invalidArgument, "\(field) \(value) is out of range") }
-        return UInt64(value)
+        if linux.hasResources { spec.resources = try ResourcesRequest.decoded(linux.resources, "config.linux.resources") }
+        if linux.hasOverhead { spec.overhead = try ResourcesRequest.decoded(linux.overhead, "config.linux.overhead") }
     }
 }

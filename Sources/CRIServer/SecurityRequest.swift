@@ -21,20 +21,18 @@ enum SecurityRequest {
         spec.capabilities = ContainerSpec.Capabilities(
             add: context.capabilities.addCapabilities, drop: context.capabilities.dropCapabilities,
             ambient: context.capabilities.addAmbientCapabilities)
-        for name in spec.capabilities.add + spec.capabilities.drop + spec.capabilities.ambient {
-            try Validation.word(name, "\(field).capabilities")
+        for name in spec.capabilities.add + spec.capabilities.drop + spec.capabilities.ambient where !Capability.exists(name) {
+            throw SwiftletError(.invalidArgument, "\(field).capabilities: \(Validation.printable(name)) is unknown")
         }
-        try addNamespaces(context.namespaceOptions, to: &spec)
+        try NamespaceRequest.add(context.namespaceOptions, to: &spec, "\(field).namespace_options")
         for path in context.maskedPaths { try Validation.absolutePath(path, "\(field).masked_paths") }
         for path in context.readonlyPaths { try Validation.absolutePath(path, "\(field).readonly_paths") }
         spec.maskedPaths = context.maskedPaths.isEmpty ? defaultMaskedPaths : context.maskedPaths
         spec.readonlyPaths = context.readonlyPaths.isEmpty ? defaultReadonlyPaths : context.readonlyPaths
-        if context.seccomp.profileType == .localhost || context.seccompProfilePath.hasPrefix("localhost/") {
-            throw SwiftletError(.unimplemented, "\(field).seccomp: profiles of the node are not supported")
-        }
-        if context.apparmor.profileType == .localhost || context.apparmorProfile.hasPrefix("localhost/") {
-            throw SwiftletError(.unimplemented, "\(field).apparmor: profiles of the node are not supported; the guest has no AppArmor")
-        }
+        spec.security.seccomp = try ProfileRequest.seccomp(
+            context.hasSeccomp ? context.seccomp : nil, path: context.seccompProfilePath, field)
+        try ProfileRequest.appArmor(context.hasApparmor ? context.apparmor : nil, name: context.apparmorProfile, field)
+        try ProfileRequest.selinux(context.selinuxOptions, field)
     }
 
     private static func addUser(_ context: CRILinuxContainerSecurityContext, to spec: inout ContainerSpec) throws {
@@ -50,6 +48,12 @@ enum SecurityRequest {
             }
             spec.group = try identifier(context.runAsGroup.value, "run_as_group")
         }
+        switch context.supplementalGroupsPolicy {
+        case .merge: spec.security.strictGroups = false
+        case .strict: spec.security.strictGroups = true
+        case .UNRECOGNIZED(let policy):
+            throw SwiftletError(.invalidArgument, "\(field).supplemental_groups_policy \(policy) is unknown")
+        }
         spec.supplementalGroups = try context.supplementalGroups.map { try identifier($0, "supplemental_groups") }
     }
 
@@ -59,19 +63,5 @@ enum SecurityRequest {
             throw SwiftletError(.invalidArgument, "\(field).\(name) \(value) is not an id from 0 to 4294967294")
         }
         return id
-    }
-
-    private static func addNamespaces(_ options: CRINamespaceOption, to spec: inout ContainerSpec) throws {
-        for (mode, name) in [(options.network, "network"), (options.pid, "pid"), (options.ipc, "ipc")] where mode == .node {
-            throw SwiftletError(
-                .invalidArgument, "\(field).namespace_options.\(name): a container in a virtual machine cannot share the node's namespace")
-        }
-        switch options.pid {
-        case .pod: spec.pidMode = .pod
-        case .target:
-            spec.pidMode = .target
-            spec.pidTarget = options.targetID
-        case .container, .node, .UNRECOGNIZED: spec.pidMode = .container
-        }
     }
 }

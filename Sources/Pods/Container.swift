@@ -5,13 +5,15 @@ import State
 final class Container {
     let id: String
     let sandboxID: String
-    let spec: ContainerSpec
+    var spec: ContainerSpec
     let imageID: String
     let logPath: String
     let stopSignal: Int32
     let createdAt: Int64
     let ledger: Ledger
     var lifecycle: ContainerStateMachine
+    /// Nil until the guest has made the container.
+    var user: ContainerUser?
     var log: ContainerLog?
     /// Copies the output until both sources end.
     var pump: Task<Void, Never>?
@@ -19,6 +21,8 @@ final class Container {
     var exitWatch: Task<Void, Never>?
     var startAttempt: Task<Void, any Error>?
     var removeAttempt: Task<Void, any Error>?
+    /// The latest change of limits; each waits for the one before it.
+    var update: Task<Void, any Error>?
     /// The exit as it arrived; it is recorded when the log is complete.
     var arrivedExit: ContainerExit?
     var exitWaiters: [CheckedContinuation<Void, Never>] = []
@@ -32,6 +36,7 @@ final class Container {
         stopSignal = snapshot.stopSignal
         createdAt = snapshot.createdAt
         lifecycle = ContainerStateMachine(state: snapshot.state)
+        user = snapshot.user
         self.ledger = ledger
     }
 
@@ -47,6 +52,6 @@ final class Container {
     var snapshot: ContainerSnapshot {
         ContainerSnapshot(
             id: id, sandboxID: sandboxID, spec: spec, imageID: imageID, state: state,
-            createdAt: createdAt, logPath: logPath, stopSignal: stopSignal)
+            createdAt: createdAt, logPath: logPath, stopSignal: stopSignal, user: user)
     }
 }

@@ -43,7 +43,7 @@ extension PodRegistry {
     {
         ContainerSnapshot(
             id: id, sandboxID: sandboxID, spec: document.spec, imageID: document.imageID, state: document.state, createdAt: createdAt,
-            logPath: document.logPath, stopSignal: document.stopSignal)
+            logPath: document.logPath, stopSignal: document.stopSignal, user: document.user)
     }
 
     /// Releases what the ledger lists for owners that nobody knows any more.

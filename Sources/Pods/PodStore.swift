@@ -16,6 +16,7 @@ struct ContainerDocument: Codable, Sendable {
     var state: ContainerState
     var logPath: String
     var stopSignal: Int32
+    var user: ContainerUser?
 }
 
 /// What the heart keeps in the state database.
@@ -38,7 +39,7 @@ struct PodStore: Sendable {
     func save(_ snapshot: ContainerSnapshot) async throws {
         let document = ContainerDocument(
             spec: snapshot.spec, imageID: snapshot.imageID, state: snapshot.state,
-            logPath: snapshot.logPath, stopSignal: snapshot.stopSignal)
+            logPath: snapshot.logPath, stopSignal: snapshot.stopSignal, user: snapshot.user)
         let record = ContainerRecord(
             id: snapshot.id, sandboxID: snapshot.sandboxID, state: snapshot.state.name, createdAt: snapshot.createdAt,
             document: try JSONEncoder().encode(document))

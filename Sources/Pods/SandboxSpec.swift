@@ -1,4 +1,5 @@
 import PodNetwork
+import Volumes
 
 /// What a client asked a pod sandbox to be, after validation.
 public struct SandboxSpec: Codable, Sendable, Equatable {
@@ -43,15 +44,20 @@ public struct SandboxSpec: Codable, Sendable, Equatable {
     public var sysctls: [String: String] = [:]
     public var cgroupParent = ""
     public var sharesPidNamespace = false
-    /// Bytes that the pod's containers may use together plus the RuntimeClass overhead; 0: not said.
-    public var memoryBytes: UInt64 = 0
-    /// CPUs that the pod's containers may use together, in thousandths; 0: not said.
-    public var milliCPUs: UInt64 = 0
+    /// Nil: the guest's own users.
+    public var userNamespace: IDMappings?
+    /// What the pod's containers may use together.
+    public var resources: LinuxResources?
+    /// What the RuntimeClass says that the machine costs beside its containers.
+    public var overhead: LinuxResources?
 
     /// The guest's host name: as asked for, else the pod's name as far as it fits (HOST_NAME_MAX is 64).
     var effectiveHostname: String {
         hostname.isEmpty ? String(metadata.name.prefix(63)) : hostname
     }
+
+    /// What the machine has to hold before there are containers.
+    var demand: PodDemand { PodDemand(pod: resources, overhead: overhead) }
 
     public init(metadata: Metadata) {
         self.metadata = metadata

@@ -23,24 +23,30 @@ struct TestImage: Sendable {
         return directory
     }()
 
-    private static let base: String = {
-        let script = """
-            mkdir -p bin etc root dev proc sys tmp home/app work
-            cp /usr/bin/busybox bin/busybox
-            for name in cat chmod chown cut date dd echo env false grep head hostname id kill ln ls mkdir mknod mount nproc printf ps pwd \
-                readlink rm seq setsid sh sleep sort stat sync tail test touch tr true tty umount wc; do ln -s busybox bin/$name; done
-            printf 'root:x:0:0:root:/root:/bin/sh\\napp:x:1000:1001:App:/home/app:/bin/sh\\n' > etc/passwd
-            printf 'root:x:0:\\napp:x:1001:\\nextra:x:2000:app,other\\nwheel:x:10:root,app\\n' > etc/group
-            printf 'not a program' > bin/garbage; chmod 755 bin/garbage
-            printf '#!/no/such/interpreter\\n' > bin/orphan; chmod 755 bin/orphan
-            printf 'data' > bin/data; chmod 644 bin/data
-            chmod 1777 tmp
-            """
-        return (try? layer(script)) ?? ""
-    }()
+    private static let base: String = (try? layer(baseScript)) ?? ""
+
+    private static let baseScript = """
+        mkdir -p bin etc root dev proc sys tmp home/app work
+        cp /usr/bin/busybox bin/busybox
+        for name in cat chmod chown cut date dd echo env false grep head hostname id kill ln ls mkdir mknod mount nproc printf ps pwd \
+            readlink rm seq setsid sh sleep sort stat sync tail test touch tr true tty umount wc; do ln -s busybox bin/$name; done
+        printf 'root:x:0:0:root:/root:/bin/sh\\napp:x:1000:1001:App:/home/app:/bin/sh\\n' > etc/passwd
+        printf 'root:x:0:\\napp:x:1001:\\nextra:x:2000:app,other\\nwheel:x:10:root,app\\n' > etc/group
+        printf 'not a program' > bin/garbage; chmod 755 bin/garbage
+        printf '#!/no/such/interpreter\\n' > bin/orphan; chmod 755 bin/orphan
+        printf 'data' > bin/data; chmod 644 bin/data
+        chmod 1777 tmp
+        """
+
+    /// The plain image on EROFS, which can show its files with other owners.
+    static func erofs() throws -> TestImage {
+        TestImage(files: [("base", try layer(baseScript, command: "mkfs.erofs --quiet $1 . >/dev/null"))], filesystem: "erofs")
+    }
 
     /// Runs `script` in an empty directory and packs that.
-    private static func layer(_ script: String) throws -> String {
+    private static func layer(
+        _ script: String, command: String = "mksquashfs . $1 -quiet -no-progress -comp gzip >/dev/null"
+    ) throws -> String {
         let name = UUID().uuidString
         let tree = directory.appendingPathComponent(name)
         try FileManager.default.createDirectory(at: tree, withIntermediateDirectories: true)
@@ -49,7 +55,7 @@ struct TestImage: Sendable {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/bin/sh")
         process.currentDirectoryURL = tree
-        process.arguments = ["-euc", script + "\nmksquashfs . \(image) -quiet -no-progress -comp gzip >/dev/null"]
+        process.arguments = ["-euc", script + "\n" + command, "layer", image]
         try process.run()
         process.waitUntilExit()
         guard process.terminationStatus == 0 else { throw CocoaError(.executableLoad) }

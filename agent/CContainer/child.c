@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,12 +24,17 @@ void cc_fail(int step, const char *detail) {
     _exit(127);
 }
 
-/// Stdio to 0, 1, 2, the report to 3, the root's tree or the process to join to 4, everything else closed.
+/// Stdio to 0, 1, 2, the report to 3, the root's tree or the process to join to 4, the user namespace to 5, the gate to 6,
+/// everything else closed.
 static void arrange_descriptors(const struct cc_spawn *spawn, int report) {
     enum { ABOVE = 64 };
     int kept = spawn->root ? spawn->root->tree : spawn->join_pidfd;
-    // Without a pipe its number holds one descriptor more of what is kept.
-    int wanted[] = { spawn->process->stdio[0], spawn->process->stdio[1], spawn->process->stdio[2], report < 0 ? kept : report, kept };
+    // A number that has nothing to hold gets one descriptor more of what is kept.
+    int user = spawn->user_namespace >= 0 ? spawn->user_namespace : kept;
+    int wanted[] = {
+        spawn->process->stdio[0], spawn->process->stdio[1], spawn->process->stdio[2], report < 0 ? kept : report, kept, user,
+        spawn->gate >= 0 ? spawn->gate : kept,
+    };
     const int count = sizeof wanted / sizeof wanted[0];
     // First out of the way of the numbers to fill, then into place.
     for (int i = 0; i < count; i++) {
@@ -42,7 +48,7 @@ static void arrange_descriptors(const struct cc_spawn *spawn, int report) {
     for (int i = 0; i < count; i++) {
         if (i != CC_REPORT_FD && dup3(wanted[i], i, i > STDERR_FILENO ? O_CLOEXEC : 0) < 0) cc_fail(CC_STEP_STDIO, "");
     }
-    if (syscall(SYS_close_range, CC_ROOT_FD + 1, ~0U, 0) < 0) cc_fail(CC_STEP_STDIO, "close_range");
+    if (syscall(SYS_close_range, CC_LAST_FD + 1, ~0U, 0) < 0) cc_fail(CC_STEP_STDIO, "close_range");
 }
 
 static void take_terminal(const struct cc_process *process) {
@@ -54,10 +60,32 @@ static void take_terminal(const struct cc_process *process) {
 static void give_stdio(const struct cc_process *process) {
     for (int fd = 0; fd <= STDERR_FILENO; fd++) {
         struct stat status;
-        if (fstat(fd, &status) < 0 || status.st_uid == process->uid) continue;
+        if (fstat(fd, &status) < 0 || status.st_uid == process->stdio_owner) continue;
         bool own = S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode) || (S_ISCHR(status.st_mode) && process->terminal);
-        if (own && fchown(fd, process->uid, (gid_t)-1) < 0) continue;
+        if (own && fchown(fd, process->stdio_owner, (gid_t)-1) < 0) continue;
     }
+}
+
+/// Takes standard input and output from the caller, who sends them when the container is started. One who closes its end
+/// instead wants this child no more.
+static void wait_at_gate(void) {
+    char byte;
+    struct iovec data = { .iov_base = &byte, .iov_len = 1 };
+    int stdio[3];
+    union { char space[CMSG_SPACE(sizeof stdio)]; struct cmsghdr aligned; } control;
+    struct msghdr message = {
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space,
+    };
+    ssize_t received;
+    do received = recvmsg(CC_GATE_FD, &message, MSG_CMSG_CLOEXEC); while (received < 0 && errno == EINTR);
+    struct cmsghdr *header = received == 1 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (!header || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof stdio)) _exit(127);
+    memcpy(stdio, CMSG_DATA(header), sizeof stdio);
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        if (dup3(stdio[fd], fd, 0) < 0) cc_fail(CC_STEP_STDIO, "");
+        close(stdio[fd]);
+    }
+    close(CC_GATE_FD);
 }
 
 static void set_oom_score(const struct cc_process *process) {
@@ -77,7 +105,7 @@ static void set_oom_score(const struct cc_process *process) {
 }
 
 static void join(const struct cc_spawn *spawn) {
-    if (syscall(SYS_setns, CC_ROOT_FD, CLONE_NEWNS | CLONE_NEWCGROUP) < 0) cc_fail(CC_STEP_JOIN_NAMESPACES, "");
+    if (syscall(SYS_setns, CC_ROOT_FD, CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWIPC) < 0) cc_fail(CC_STEP_JOIN_NAMESPACES, "");
     // setns has moved the root and the working directory to the container's root.
     if (strcmp(spawn->process->working_directory, "/") == 0) return;
     int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -101,6 +129,12 @@ void cc_child(const struct cc_spawn *spawn, int report) {
     cc_reset_signals();
     if (report < 0) limit_time(spawn->timeout_ms);
     umask(0);
+    cc_owner_uid = spawn->owner_uid;
+    cc_owner_gid = spawn->owner_gid;
+    if (spawn->root && spawn->ipc_namespace_pidfd >= 0 && syscall(SYS_setns, spawn->ipc_namespace_pidfd, CLONE_NEWIPC) < 0) {
+        if (report >= 0) dup3(report, CC_REPORT_FD, O_CLOEXEC);
+        cc_fail(CC_STEP_JOIN_NAMESPACES, "ipc");
+    }
     arrange_descriptors(spawn, report);
     take_terminal(process);
     give_stdio(process);
@@ -109,11 +143,15 @@ void cc_child(const struct cc_spawn *spawn, int report) {
         // Here, not by clone3: a cgroup namespace begins at the cgroup its maker is in at that moment.
         if (unshare(CLONE_NEWCGROUP) < 0) cc_fail(CC_STEP_CGROUP_NAMESPACE, "");
         cc_make_root(spawn->root, process);
+        if (spawn->gate >= 0) {
+            wait_at_gate();
+            give_stdio(process);
+        }
     } else {
         join(spawn);
     }
     umask(022);
-    cc_apply_credentials(process);
+    cc_apply_credentials(process, spawn->user_namespace >= 0);
     if (report < 0) alarm(0);
     if (cc_shared_report) cc_shared_report->step = CC_STEP_NONE;
     cc_unblock_signals();

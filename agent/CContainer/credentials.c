@@ -1,7 +1,10 @@
 // Who the process is: limits, capabilities, user, no_new_privs.
 #include "internal.h"
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <linux/securebits.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -55,14 +58,18 @@ static void set_user(const struct cc_process *process) {
     if (syscall(SYS_setresuid, process->uid, process->uid, process->uid) < 0) cc_fail(CC_STEP_USER, "setresuid");
 }
 
-void cc_apply_credentials(const struct cc_process *process) {
+void cc_apply_credentials(const struct cc_process *process, bool changes_namespace) {
     const struct cc_capabilities *wanted = &process->capabilities;
     set_limits(process);
+    if (changes_namespace && syscall(SYS_setns, CC_USER_FD, CLONE_NEWUSER) < 0) cc_fail(CC_STEP_USER_NAMESPACE, "");
     if (drop_bounding(wanted->bounding) < 0) cc_fail(CC_STEP_CAPABILITIES, "bounding");
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) cc_fail(CC_STEP_CAPABILITIES, "keep");
     set_user(process);
     // Changing the user cleared the effective set; what was permitted is still there, thanks to KEEPCAPS.
-    if (set_capabilities(wanted->permitted, wanted->effective, wanted->inheritable) < 0) cc_fail(CC_STEP_CAPABILITIES, "set");
+    // A filter without no_new_privs needs CAP_SYS_ADMIN (seccomp(2)). It does not outlive exec, which makes the permitted set
+    // anew from the bounding, inheritable and ambient ones.
+    uint64_t for_filter = process->filter && !process->no_new_privileges ? 1ULL << CAP_SYS_ADMIN : 0;
+    if (set_capabilities(wanted->permitted | for_filter, wanted->effective | for_filter, wanted->inheritable) < 0) cc_fail(CC_STEP_CAPABILITIES, "set");
     if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0) cc_fail(CC_STEP_CAPABILITIES, "keep");
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) cc_fail(CC_STEP_CAPABILITIES, "ambient");
     for (unsigned long capability = 0; capability < 64; capability++) {
@@ -70,4 +77,10 @@ void cc_apply_credentials(const struct cc_process *process) {
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0) cc_fail(CC_STEP_CAPABILITIES, "ambient");
     }
     if (process->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) cc_fail(CC_STEP_NO_NEW_PRIVILEGES, "");
+}
+
+void cc_load_filter(const struct cc_filter *filter) {
+    if (!filter) return;
+    struct sock_fprog program = { .len = filter->instruction_count, .filter = (struct sock_filter *)filter->instructions };
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, filter->flags, &program) < 0) cc_fail(CC_STEP_SECCOMP, "");
 }

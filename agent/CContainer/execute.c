@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 /// Executes one candidate. Returns when it does not exist; any other failure of an existing file ends the child.
-static void try_path(const struct cc_process *process, const char *path, bool *denied) {
+static void try_path(const struct cc_process *process, const char *path, bool *denied, bool *filtered) {
+    // Not before the first candidate: a profile need not allow what the search does.
+    if (!*filtered) cc_load_filter(process->filter);
+    *filtered = true;
     execve(path, (char *const *)process->arguments, (char *const *)process->environment);
     int error = errno;
     struct stat status;
@@ -19,7 +22,7 @@ static void try_path(const struct cc_process *process, const char *path, bool *d
     *denied = *denied || !exists || !S_ISDIR(status.st_mode) || path == process->arguments[0];
 }
 
-static void search(const struct cc_process *process, bool *denied) {
+static void search(const struct cc_process *process, bool *denied, bool *filtered) {
     const char *name = process->arguments[0];
     size_t length = strlen(name);
     for (const char *entry = process->search_path; ; entry++) {
@@ -33,7 +36,7 @@ static void search(const struct cc_process *process, bool *denied) {
             memcpy(path + used + 1, name, length + 1);
             // Looked at first: execve copies all arguments before it finds that there is no such file.
             struct stat status;
-            if (stat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR)) try_path(process, path, denied);
+            if (stat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR)) try_path(process, path, denied, filtered);
         }
         entry += size;
         if (*entry == 0) return;
@@ -42,8 +45,8 @@ static void search(const struct cc_process *process, bool *denied) {
 
 void cc_execute(const struct cc_process *process) {
     const char *name = process->arguments[0];
-    bool denied = false;
-    if (strchr(name, '/')) try_path(process, name, &denied); else if (*name) search(process, &denied);
+    bool denied = false, filtered = false;
+    if (strchr(name, '/')) try_path(process, name, &denied, &filtered); else if (*name) search(process, &denied, &filtered);
     if (denied) {
         errno = EACCES;
         cc_fail(CC_STEP_EXEC, name);

@@ -9,6 +9,8 @@
 
 enum { MAX_LINKS = 40, MAX_RETRIES = 128 };
 
+_Thread_local uint32_t cc_owner_uid, cc_owner_gid;
+
 static int open_beneath(int root, const char *path, uint64_t flags, uint64_t extra) {
     struct open_how how = {
         .flags = flags | O_CLOEXEC,
@@ -103,6 +105,8 @@ static int open_or_make(int directory, const char *name, bool file) {
                         : mkdirat(directory, name, 0755);
         if (made < 0 && errno != EEXIST) return -1;
         if (file && made >= 0) close(made);
+        bool owned = made >= 0 && (cc_owner_uid || cc_owner_gid);
+        if (owned && fchownat(directory, name, cc_owner_uid, cc_owner_gid, AT_SYMLINK_NOFOLLOW) < 0) return -1;
     }
     return -1;
 }

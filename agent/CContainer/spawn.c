@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -93,10 +94,8 @@ static int enter_pid_namespace(int target) {
     return 0;
 }
 
-/// A child that builds a root: a copy of the caller, which waits for its report with a clock.
-static int spawn_first(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure) {
-    int report[2];
-    if (pipe2(report, O_CLOEXEC) < 0) return refuse(failure, CC_STEP_CLONE, errno);
+/// A child that builds a root: a copy of the caller.
+static int clone_first(const struct cc_spawn *spawn, int report, pid_t *pid, int *pidfd, struct cc_failure *failure) {
     bool joins = spawn->pid_namespace_pidfd >= 0;
     uint64_t mask;
     cc_block_signals(&mask);
@@ -105,20 +104,86 @@ static int spawn_first(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, str
     int error = 0;
     if (!joins || enter_pid_namespace(spawn->pid_namespace_pidfd) == 0) {
         step = CC_STEP_CLONE;
-        child = clone_child(CLONE_NEWNS | (joins ? 0 : CLONE_NEWPID), spawn->cgroup, pidfd);
-        if (child == 0) cc_child(spawn, report[1]);
+        uint64_t own = (joins ? 0 : CLONE_NEWPID) | (spawn->new_ipc_namespace ? CLONE_NEWIPC : 0);
+        child = clone_child(CLONE_NEWNS | own, spawn->cgroup, pidfd);
+        if (child == 0) cc_child(spawn, report);
         error = errno;
         if (joins) enter_pid_namespace(-1);
     } else {
         error = errno;
     }
     cc_restore_signals(&mask);
-    close(report[1]);
-    int result = child < 0 ? refuse(failure, step, error) : await_report(report[0], spawn->timeout_ms, failure);
-    close(report[0]);
-    if (child > 0 && result < 0) discard(*pidfd);
     *pid = child;
+    return child < 0 ? refuse(failure, step, error) : 0;
+}
+
+/// Waits for the child's report with a clock; discards the child that failed.
+static int await_execution(int report, int pidfd, int timeout_ms, struct cc_failure *failure) {
+    int result = await_report(report, timeout_ms, failure);
+    close(report);
+    if (result < 0) discard(pidfd);
     return result;
+}
+
+static int spawn_first(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure) {
+    int report[2];
+    if (pipe2(report, O_CLOEXEC) < 0) return refuse(failure, CC_STEP_CLONE, errno);
+    int result = clone_first(spawn, report[1], pid, pidfd, failure);
+    close(report[1]);
+    if (result == 0) return await_execution(report[0], *pidfd, spawn->timeout_ms, failure);
+    close(report[0]);
+    return result;
+}
+
+int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_failure *failure) {
+    int report[2], gate[2];
+    if (pipe2(report, O_CLOEXEC) < 0) return refuse(failure, CC_STEP_CLONE, errno);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, gate) < 0) {
+        int error = errno;
+        close(report[0]);
+        close(report[1]);
+        return refuse(failure, CC_STEP_CLONE, error);
+    }
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    struct cc_spawn waiting = *spawn;
+    waiting.gate = gate[1];
+    int result = clone_first(&waiting, report[1], &birth->pid, &birth->pidfd, failure);
+    close(report[1]);
+    close(gate[1]);
+    birth->report = report[0];
+    birth->gate = gate[0];
+    if (result == 0) return 0;
+    close(report[0]);
+    close(gate[0]);
+    return result;
+}
+
+int cc_let_go(const struct cc_birth *birth, const int32_t stdio[3], int timeout_ms, struct cc_failure *failure) {
+    char byte = 0;
+    struct iovec data = { .iov_base = &byte, .iov_len = 1 };
+    union { char space[CMSG_SPACE(3 * sizeof(int))]; struct cmsghdr aligned; } control = { .space = { 0 } };
+    struct msghdr message = {
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space,
+    };
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(3 * sizeof(int));
+    memcpy(CMSG_DATA(header), stdio, 3 * sizeof(int));
+    // To a child that has failed on its way nothing can be sent: its report says why.
+    ssize_t sent = sendmsg(birth->gate, &message, MSG_NOSIGNAL);
+    int error = errno;
+    close(birth->gate);
+    int result = await_execution(birth->report, birth->pidfd, timeout_ms, failure);
+    if (result < 0 || sent == 1) return result;
+    discard(birth->pidfd);
+    return refuse(failure, CC_STEP_KILLED, error);
+}
+
+void cc_abandon(const struct cc_birth *birth) {
+    close(birth->gate);
+    close(birth->report);
+    discard(birth->pidfd);
 }
 
 static void run_further(void *spawn) { cc_child(spawn, -1); }
@@ -256,4 +321,24 @@ int cc_pause(const char *directory, pid_t *pid, int *pidfd) {
     *pid = child;
     errno = failure.error;
     return result;
+}
+
+_Noreturn static void hold_until_killed(void) {
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    // Or the streams of processes would never end.
+    syscall(SYS_close_range, 0, ~0U, 0);
+    cc_reset_signals();
+    uint64_t none = 0;
+    for (;;) syscall(SYS_rt_sigtimedwait, &none, NULL, NULL, sizeof none);
+}
+
+pid_t cc_hold_user_namespace(int *pidfd) {
+    uint64_t mask;
+    cc_block_signals(&mask);
+    pid_t child = clone_child(CLONE_NEWUSER, -1, pidfd);
+    if (child == 0) hold_until_killed();
+    int error = errno;
+    cc_restore_signals(&mask);
+    errno = error;
+    return child;
 }

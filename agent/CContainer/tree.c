@@ -7,6 +7,18 @@
 
 int cc_clone_tree(const char *path) { return open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC); }
 
+int cc_map_mount(const char *path, int user_namespace) {
+    int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree < 0) return -1;
+    struct mount_attr attributes = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)user_namespace };
+    int result = mount_setattr(tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+    if (result == 0) result = move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
+    int error = errno;
+    close(tree);
+    errno = error;
+    return result;
+}
+
 int cc_mount_readonly(const char *source, const char *target, const char *filesystem) {
     return mount(source, target, filesystem, MS_RDONLY, NULL);
 }

@@ -2,24 +2,10 @@ import AgentProtocol
 import Errors
 import Foundation
 import PodNetwork
+import Volumes
 
 /// Turns the heart's plans into the agent's messages.
 enum GuestSpec {
-    /// What containers may do unless told otherwise: the set that Docker and containerd give.
-    static let defaultCapabilities = [
-        "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD", "CAP_NET_BIND_SERVICE",
-        "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
-    ]
-    /// capabilities(7), in the kernel's numbering, up to Linux 6.1.
-    static let allCapabilities = [
-        "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
-        "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK",
-        "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN",
-        "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE",
-        "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM",
-        "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
-    ]
-
     static func container(_ plan: ContainerPlan) -> AgentContainerSpec {
         let spec = plan.spec
         return .with {
@@ -37,8 +23,9 @@ enum GuestSpec {
             $0.readonlyPaths = spec.privileged ? [] : spec.readonlyPaths
             $0.pidMode = pidMode(spec.pidMode)
             $0.pidTarget = spec.pidTarget
-            $0.resources.unified = spec.cgroup
+            $0.resources.unified = spec.resources.guestFiles
             $0.privileged = spec.privileged
+            addSecurity(spec.security, to: &$0)
         }
     }
 
@@ -61,6 +48,7 @@ enum GuestSpec {
             $0.user = .with {
                 $0.name = plan.user
                 $0.additionalGids = spec.supplementalGroups
+                $0.strictGroups = spec.security.strictGroups
                 if let group = spec.group {
                     $0.gid = group
                     $0.gidSet = true
@@ -68,32 +56,50 @@ enum GuestSpec {
             }
             $0.capabilities = capabilities(spec)
             $0.noNewPrivileges = spec.noNewPrivileges
+            if let seccomp = plan.seccomp { $0.seccomp = seccomp }
             if let adjustment = spec.oomScoreAdjustment { $0.oomScoreAdj = adjustment }
         }
     }
 
+    private static func addSecurity(_ security: ContainerSecurity, to spec: inout AgentContainerSpec) {
+        switch security.ipcMode {
+        case .pod: spec.ipcMode = .ipcPod
+        case .container: spec.ipcMode = .ipcContainer
+        case .target: spec.ipcMode = .ipcTarget
+        }
+        spec.ipcTarget = security.ipcTarget
+        if let namespace = security.userNamespace {
+            spec.userNamespace.uids = namespace.uids.map(mapping)
+            spec.userNamespace.gids = namespace.gids.map(mapping)
+        }
+        spec.devices = security.devices.map { device in
+            .with {
+                $0.path = device.path
+                $0.type = "c"
+                $0.major = device.major
+                $0.minor = device.minor
+                $0.access = device.access
+            }
+        }
+    }
+
+    private static func mapping(_ mapping: IDMapping) -> AgentIdMapping {
+        .with {
+            $0.containerID = mapping.containerID
+            $0.hostID = mapping.hostID
+            $0.length = mapping.length
+        }
+    }
+
     static func capabilities(_ spec: ContainerSpec) -> AgentCapabilities {
-        let names = spec.privileged ? allCapabilities : adjusted(spec.capabilities)
+        let names = Capability.held(spec.capabilities, privileged: spec.privileged)
+        let ambient = Capability.qualified(spec.capabilities.ambient)
         return .with {
             $0.bounding = names
             $0.permitted = names
             $0.effective = names
-            $0.inheritable = spec.capabilities.ambient.map(qualified)
-            $0.ambient = spec.capabilities.ambient.map(qualified)
+            $0.inheritable = ambient
+            $0.ambient = ambient
         }
-    }
-
-    /// Drops before adds, as the CRI says: "ALL" among the drops leaves only what is added.
-    private static func adjusted(_ request: ContainerSpec.Capabilities) -> [String] {
-        let drops = Set(request.drop.map(qualified))
-        let adds = (request.add + request.ambient).map(qualified)
-        if adds.contains("CAP_ALL") { return allCapabilities.filter { !drops.contains($0) } }
-        let kept = drops.contains("CAP_ALL") ? [] : defaultCapabilities.filter { !drops.contains($0) }
-        return kept + adds.filter { !kept.contains($0) }
-    }
-
-    private static func qualified(_ name: String) -> String {
-        let upper = name.uppercased()
-        return upper.hasPrefix("CAP_") ? upper : "CAP_" + upper
     }
 }

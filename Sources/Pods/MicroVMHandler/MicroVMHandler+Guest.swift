@@ -10,7 +10,7 @@ extension MicroVMHandler {
             $0.hostname = spec.effectiveHostname
             $0.resolvConf = Self.resolvConf(spec.dns)
             $0.etcHosts = Self.hosts(spec, network)
-            $0.sysctls = spec.sysctls
+            $0.sysctls = spec.guestSysctls
             $0.interfaces = [
                 .with {
                     $0.deviceMac = names.bootMAC

@@ -39,6 +39,8 @@ enum cc_step {
     CC_STEP_CAPABILITIES,
     CC_STEP_USER,
     CC_STEP_NO_NEW_PRIVILEGES,
+    CC_STEP_USER_NAMESPACE,
+    CC_STEP_SECCOMP,
     CC_STEP_COMMAND_NOT_FOUND,
     CC_STEP_EXEC,
     CC_STEP_INTERPRETER,
@@ -101,6 +103,13 @@ struct cc_capabilities {
     uint64_t bounding, permitted, effective, inheritable, ambient;
 };
 
+/// A seccomp program in classic BPF.
+struct cc_filter {
+    const uint64_t *instructions;  ///< struct sock_filter each
+    uint16_t instruction_count;
+    uint32_t flags;  ///< SECCOMP_FILTER_FLAG_*
+};
+
 struct cc_process {
     const char *const *arguments;    ///< NULL-terminated, not empty
     const char *const *environment;  ///< NULL-terminated
@@ -113,9 +122,11 @@ struct cc_process {
     const struct cc_rlimit *rlimits;
     uint32_t rlimit_count;
     bool no_new_privileges;
+    const struct cc_filter *filter;  ///< NULL: every system call is allowed
     bool has_oom_score_adj;
     int32_t oom_score_adj;
     int32_t stdio[3];
+    uint32_t stdio_owner;  ///< `uid` as the caller's user namespace calls it
     bool terminal;  ///< stdio is the slave of a terminal that becomes the controlling one
 };
 
@@ -143,14 +154,36 @@ struct cc_spawn {
     const struct cc_root *root;  ///< NULL: join the namespaces of `join_pidfd` (a further process)
     int32_t join_pidfd;          ///< -1 with `root`
     int32_t pid_namespace_pidfd; ///< a process whose PID namespace is joined; -1: make a new one
+    int32_t ipc_namespace_pidfd; ///< with `root`: a process whose IPC namespace is joined; -1: the caller's, or a new one
+    bool new_ipc_namespace;      ///< with `root`
+    int32_t user_namespace;      ///< a user namespace's file; -1: the caller's
+    uint32_t owner_uid, owner_gid;  ///< of what is made in the container, as the caller's user namespace calls them
     int32_t cgroup;              ///< directory of the cgroup v2 that the child is born in
     int32_t timeout_ms;          ///< until exec
+    int32_t gate;                ///< -1; `cc_bear` sets it
 };
 
 /// Clones a direct child of the caller and waits until it has executed its command.
 /// Returns 0 and sets `pid` (of the caller's PID namespace) and `pidfd` (CLOEXEC), or -1 and fills `failure`; then the
 /// child is gone and reaped.
 int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure);
+
+/// A first process at its gate: its root stands, and nothing of the image has run. All descriptors are CLOEXEC.
+struct cc_birth {
+    pid_t pid;
+    int pidfd, report, gate;
+};
+
+/// Clones as `cc_spawn` does, for a process with a root and no terminal, and does not wait: the child makes its root and
+/// waits for its standard input and output. What hinders it is told by `cc_let_go`. Returns 0, or -1 and fills `failure`.
+int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_failure *failure);
+
+/// Hands over standard input and output and waits until the command is executed; returns as `cc_spawn` does. Closes what
+/// `birth` holds; after success all but its pidfd.
+int cc_let_go(const struct cc_birth *birth, const int32_t stdio[3], int timeout_ms, struct cc_failure *failure);
+
+/// Ends a process at its gate.
+void cc_abandon(const struct cc_birth *birth);
 
 /// Clones PID 1 of a new PID namespace: it reaps what it inherits and does nothing else, without capabilities, files or a
 /// file tree of its own. `directory` is an empty directory. Returns 0, or -1 with errno.
@@ -165,6 +198,25 @@ int cc_open_terminal(int root, int *master, int *slave);
 
 /// Clones the tree mounted at `path` as a detached one, not recursively. Returns its descriptor or -1 with errno.
 int cc_clone_tree(const char *path);
+
+/// Shows the tree mounted at `path` with the ids of `user_namespace`, by a further mount on top of it. Returns 0, or -1 with
+/// errno: EINVAL when the filesystem cannot do that.
+int cc_map_mount(const char *path, int user_namespace);
+
+/// Devices that the processes of a cgroup may use.
+struct cc_device_rule {
+    bool block;
+    int32_t major, minor;  ///< -1: any
+    uint32_t access;       ///< bits: 1 make a node, 2 read, 4 write
+};
+
+/// Allows the processes of a cgroup v2, and of those below, only what one of the rules covers. Holds as long as the cgroup
+/// exists. Returns 0, or -1 with errno.
+int cc_restrict_devices(int cgroup, const struct cc_device_rule *rules, uint32_t count);
+
+/// Makes a user namespace whose ids the caller still has to map: returns a process that holds it until it is killed, as a
+/// child of the caller, or -1 with errno.
+pid_t cc_hold_user_namespace(int *pidfd);
 
 /// The calling process's permitted capabilities, or 0.
 uint64_t cc_permitted_capabilities(void);

@@ -24,9 +24,13 @@ public final class GuestContainer: Sendable {
     /// What `prepare` has made.
     private struct Prepared: Sendable {
         var root: OverlayRoot
+        var volumes: ContainerVolumes
         var cgroup: ContainerCgroup
-        var user: ResolvedUser
-        var home: String
+        var credentials: ProcessCredentials
+        /// The directory that the container sees as /dev/shm.
+        var sharedMemory: String
+        /// The first process, where it is born before its start.
+        var birth: Birth?
     }
 
     private struct State {
@@ -57,6 +61,14 @@ public final class GuestContainer: Sendable {
             _ = try ProcessPlan(spec.process)
             _ = try RootPlan(spec, environment: environment, hostnameFile: "/hostname", sharedMemory: "/shm")
             if spec.pidMode == .pidTarget { try requireContainerID(spec.pidTarget) }
+            if spec.ipcMode == .ipcTarget { try requireContainerID(spec.ipcTarget) }
+            if case .UNRECOGNIZED(let value) = spec.ipcMode {
+                throw SwiftletError(.invalidArgument, "IPC mode \(value) is unknown to this agent")
+            }
+            if spec.hasUserNamespace {
+                _ = try UserNamespace.mappings(spec.userNamespace.uids, "uids")
+                _ = try UserNamespace.mappings(spec.userNamespace.gids, "gids")
+            }
             if case .UNRECOGNIZED(let value) = spec.pidMode {
                 throw SwiftletError(.invalidArgument, "PID mode \(value) is unknown to this agent")
             }
@@ -86,7 +98,7 @@ public final class GuestContainer: Sendable {
             guard case .created = state.phase else { throw wrongPhase("prepare", state.phase) }
             state.phase = .preparing
         }
-        let prepared: Prepared
+        var prepared: Prepared
         do throws(SwiftletError) {
             prepared = try makePrepared()
         } catch {
@@ -95,7 +107,8 @@ public final class GuestContainer: Sendable {
             }
             throw error.during("prepare container \(id)")
         }
-        let wasReleased = state.withLock { state in
+        prepared.birth = bear(prepared)
+        let wasReleased = state.withLock { [prepared] state in
             guard case .preparing = state.phase else { return true }
             state.phase = .prepared(prepared)
             return false
@@ -104,25 +117,41 @@ public final class GuestContainer: Sendable {
             dismantle(prepared, first: nil)
             throw releasedMeanwhile("prepare")
         }
-        return prepared.user
+        return prepared.credentials.user
     }
 
     private func makePrepared() throws(SwiftletError) -> Prepared {
         let cgroup = try ContainerCgroup(
             parent: try environment.shared.containersCgroup(), id: id, files: spec.resources.unified)
         do throws(SwiftletError) {
-            let root = try OverlayRoot(id: id, layers: spec.root.layers, environment: environment)
+            if !spec.privileged { try DeviceAccess(spec.devices).restrict(cgroup.directory) }
+            let namespace = spec.hasUserNamespace ? try environment.shared.userNamespace(spec.userNamespace) : nil
+            let root = try OverlayRoot(id: id, layers: spec.root.layers, environment: environment, namespace: namespace)
             do throws(SwiftletError) {
-                let users = try UserDatabase(root: root.tree.number)
-                let user = try users.resolve(spec.process.user)
-                return Prepared(root: root, cgroup: cgroup, user: user, home: users.home(of: user.uid))
+                let credentials = try ProcessCredentials(ProcessPlan(spec.process), root: root.tree.number, namespace: namespace)
+                let sharedMemory = try sharedMemory(in: root)
+                let volumes = try ContainerVolumes(spec, directory: root.directory, environment: environment)
+                return Prepared(root: root, volumes: volumes, cgroup: cgroup, credentials: credentials, sharedMemory: sharedMemory)
             } catch {
+                if spec.ipcMode == .ipcContainer { cc_unmount(root.ownSharedMemory) }
                 _ = OverlayRoot.discard(root.directory, environment)
                 throw error
             }
         } catch {
             _ = cgroup.remove()
             throw error
+        }
+    }
+
+    private func sharedMemory(in root: OverlayRoot) throws(SwiftletError) -> String {
+        switch spec.ipcMode {
+        case .ipcTarget: return try environment.shared.running(spec.ipcTarget).sharedMemory
+        case .ipcContainer:
+            let path = root.ownSharedMemory
+            try makeDirectory(path)
+            try PodSharedState.mountSharedMemory(path)
+            return path
+        default: return try environment.shared.sharedMemoryDirectory()
         }
     }
 
@@ -156,28 +185,54 @@ public final class GuestContainer: Sendable {
             dismantle(prepared, first: started.process)
             throw releasedMeanwhile("start")
         }
-        environment.shared.register(started.process, of: id)
+        environment.shared.register(RunningContainer(process: started.process, sharedMemory: prepared.sharedMemory), as: id)
         return started.pid
+    }
+
+    /// Has the first process born ahead of its start where it is alone in its PID namespace: others there might meddle with
+    /// one that still has the agent's rights. Nil otherwise, and when it fails: the start tries again and tells why.
+    private func bear(_ prepared: Prepared) -> Birth? {
+        guard spec.pidMode == .pidContainer, !spec.process.terminal,
+            let null = try? OwnedDescriptor(result: open("/dev/null", O_RDWR | O_CLOEXEC), "open /dev/null")
+        else { return nil }
+        let stdio = ProcessDescriptors(stdin: null.number, stdout: null.number, stderr: null.number, terminal: false)
+        let memory = CMemory()
+        guard let (process, place) = try? first(prepared, stdio, memory) else { return nil }
+        return try? Spawn.bear(
+            process, place, userNamespace: prepared.credentials.namespace, cgroup: prepared.cgroup, memory: memory, of: id)
     }
 
     private func spawnFirst(
         _ prepared: Prepared, _ stdio: ProcessDescriptors
     ) throws(SwiftletError) -> (pid: pid_t, process: OwnedDescriptor) {
+        if let birth = prepared.birth { return try birth.letGo(stdio) }
+        let memory = CMemory()
+        let (process, place) = try first(prepared, stdio, memory)
+        return try Spawn.run(
+            process, place, userNamespace: prepared.credentials.namespace, cgroup: prepared.cgroup, memory: memory, of: id)
+    }
+
+    private func first(
+        _ prepared: Prepared, _ stdio: ProcessDescriptors, _ memory: CMemory
+    ) throws(SwiftletError) -> (cc_process, Spawn.Place) {
         let plan = try ProcessPlan(spec.process)
+        var furnished = spec
+        furnished.mounts = prepared.volumes.mounts
         let root = try RootPlan(
-            spec, environment: environment, hostnameFile: prepared.root.hostnameFile,
-            sharedMemory: try environment.shared.sharedMemoryDirectory())
+            furnished, environment: environment, hostnameFile: prepared.root.hostnameFile,
+            sharedMemory: prepared.sharedMemory)
         let pidNamespace: OwnedDescriptor? =
             switch spec.pidMode {
             case .pidPod: try environment.shared.podNamespaceProcess()
-            case .pidTarget: try environment.shared.process(of: spec.pidTarget)
+            case .pidTarget: try environment.shared.running(spec.pidTarget).process
             default: nil
             }
-        let memory = CMemory()
-        return try Spawn.run(
-            plan.flat(user: prepared.user, home: prepared.home, stdio: stdio, memory: memory),
-            root: try root.flat(root: prepared.root, console: stdio.terminal ? Self.terminalPath(stdio.stdin) : nil, memory: memory),
-            joining: nil, pidNamespace: pidNamespace, cgroup: prepared.cgroup, memory: memory, of: id)
+        let ipcNamespace = spec.ipcMode == .ipcTarget ? try environment.shared.running(spec.ipcTarget).process : nil
+        let console = stdio.terminal ? Self.terminalPath(stdio.stdin) : nil
+        let place = Spawn.Place.first(
+            root: try root.flat(root: prepared.root, console: console, memory: memory), pidNamespace: pidNamespace,
+            ipcNamespace: ipcNamespace, newIPCNamespace: spec.ipcMode == .ipcContainer)
+        return (try plan.flat(prepared.credentials, stdio: stdio, memory: memory), place)
     }
 
     /// The slave's name in the agent's /dev/pts.
@@ -218,22 +273,19 @@ public final class GuestContainer: Sendable {
             spec.terminal = process.terminal
         }
         let plan: ProcessPlan
-        var user = prepared.user
-        var home = prepared.home
+        var credentials = prepared.credentials
         do throws(SwiftletError) {
             plan = try ProcessPlan(spec)
             if !inherit {
-                let users = try UserDatabase(root: prepared.root.tree.number)
-                user = try users.resolve(spec.user)
-                home = users.home(of: user.uid)
+                credentials = try ProcessCredentials(plan, root: prepared.root.tree.number, namespace: credentials.namespace)
             }
         } catch {
             throw error.during("exec in container \(id)")
         }
         let memory = CMemory()
         let started = try Spawn.run(
-            plan.flat(user: user, home: home, stdio: stdio, memory: memory),
-            root: nil, joining: first, pidNamespace: first, cgroup: prepared.cgroup, memory: memory, of: id)
+            plan.flat(credentials, stdio: stdio, memory: memory),
+            .further(in: first), userNamespace: credentials.namespace, cgroup: prepared.cgroup, memory: memory, of: id)
         let isRunning = state.withLock { state in
             if case .running = state.phase { true } else { false }
         }
@@ -264,6 +316,26 @@ public final class GuestContainer: Sendable {
             if signal == SIGKILL { try cgroup.killAll() } else { try cgroup.signalAll(signal) }
         } catch {
             throw error.during("signal container \(id)")
+        }
+    }
+
+    /// Changes limits: all of `files`, or none.
+    /// - Throws: `.invalidArgument` for a name that is no limit; `.failedPrecondition` before `prepare` and after the end of the
+    ///   first process; as `CgroupChange.apply`.
+    public func update(_ files: [String: String]) throws(SwiftletError) {
+        for name in files.keys { try ContainerCgroup.requireFileName(name) }
+        let (cgroup, first) = try state.withLock { (state) throws(SwiftletError) -> (ContainerCgroup, OwnedDescriptor?) in
+            switch state.phase {
+            case .prepared(let prepared), .starting(let prepared): return (prepared.cgroup, nil)
+            case .running(let prepared, let first): return (prepared.cgroup, first)
+            case .created, .preparing, .released: throw wrongPhase("update", state.phase)
+            }
+        }
+        if let first, hasExited(first) { throw SwiftletError(.failedPrecondition, "update container \(id): its first process has ended") }
+        do throws(SwiftletError) {
+            try cgroup.change(files)
+        } catch {
+            throw error.during("update container \(id)")
         }
     }
 
@@ -302,7 +374,10 @@ public final class GuestContainer: Sendable {
         // By itself as well: a privileged container may have moved its processes to other cgroups, but its PID namespace
         // ends with its first process.
         if let first { cc_signal(first.number, SIGKILL) }
+        prepared.birth?.abandon()
         killAndRemove(prepared.cgroup)
+        if spec.ipcMode == .ipcContainer { cc_unmount(prepared.sharedMemory) }
+        prepared.volumes.release()
         _ = OverlayRoot.discard(prepared.root.directory, environment)
     }
 

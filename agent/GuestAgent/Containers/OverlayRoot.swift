@@ -20,9 +20,14 @@ final class OverlayRoot: Sendable {
 
     var attachPoint: String { "\(directory)/root" }
     var hostnameFile: String { "\(directory)/hostname" }
+    /// The mount point of a /dev/shm that no other container shares.
+    var ownSharedMemory: String { "\(directory)/shm" }
 
     /// - Throws: `.alreadyExists`; errors of the layer disks and of mount(2), after everything has been undone.
-    init(id: String, layers: [AgentLayerDisk], environment: SandboxEnvironment) throws(SwiftletError) {
+    /// - Parameter namespace: the user namespace that the image's owners are ids of; nil: the guest's own.
+    init(
+        id: String, layers: [AgentLayerDisk], environment: SandboxEnvironment, namespace: UserNamespace?
+    ) throws(SwiftletError) {
         let containers = "\(environment.scratchDirectory)/containers"
         try makeDirectory(containers, mode: 0o711)
         directory = "\(containers)/\(id)"
@@ -30,7 +35,7 @@ final class OverlayRoot: Sendable {
             throw SwiftletError(.alreadyExists, "container \(id) has files on the scratch disk: delete it first")
         }
         do throws(SwiftletError) {
-            tree = try Self.build(directory, layers: layers, environment: environment)
+            tree = try Self.build(directory, layers: layers, environment: environment, namespace: namespace)
             try SmallFile.write(environment.hostname + "\n", to: "\(directory)/hostname", creating: true)
         } catch {
             _ = Self.discard(directory, environment)
@@ -44,7 +49,7 @@ final class OverlayRoot: Sendable {
     }
 
     private static func build(
-        _ directory: String, layers: [AgentLayerDisk], environment: SandboxEnvironment
+        _ directory: String, layers: [AgentLayerDisk], environment: SandboxEnvironment, namespace: UserNamespace?
     ) throws(SwiftletError) -> OwnedDescriptor {
         for name in ["upper", "work", "root", "lower"] { try makeDirectory("\(directory)/\(name)") }
         var mounted: [String] = []
@@ -58,6 +63,12 @@ final class OverlayRoot: Sendable {
                 throw .system("mount layer \(printable(layer.serial)) (\(device), \(layer.filesystem))")
             }
             mounted.append(path)
+            if let namespace {
+                guard cc_map_mount(path, namespace.file.number) == 0 else {
+                    throw .system("show layer \(printable(layer.serial)) with the ids of the pod's user namespace")
+                }
+                mounted.append(path)
+            }
             lower.append(try openDirectory(path))
         }
         let upper = try openDirectory("\(directory)/upper")

@@ -1,3 +1,4 @@
+import AgentProtocol
 import CContainer
 import Errors
 import Glibc
@@ -11,8 +12,9 @@ public final class PodSharedState: Sendable {
         var pause: (pid: pid_t, process: OwnedDescriptor)?
         var sharedMemory: String?
         var cgroup: String?
-        /// First processes of the running containers, by container id.
-        var processes: [String: OwnedDescriptor] = [:]
+        var userNamespace: UserNamespace?
+        /// The running containers, by id.
+        var running: [String: RunningContainer] = [:]
     }
 
     private let scratchDirectory: String
@@ -46,10 +48,15 @@ public final class PodSharedState: Sendable {
             if let path = state.sharedMemory { return path }
             let path = "\(scratchDirectory)/shm"
             try makeDirectory(path)
-            guard cc_mount_tmpfs(path, "mode=1777,size=\(Self.sharedMemorySize)") == 0 else { throw .system("mount the pod's /dev/shm") }
+            try Self.mountSharedMemory(path)
             state.sharedMemory = path
             return path
         }
+    }
+
+    /// Mounts a new tmpfs for a /dev/shm.
+    static func mountSharedMemory(_ path: String) throws(SwiftletError) {
+        guard cc_mount_tmpfs(path, "mode=1777,size=\(sharedMemorySize)") == 0 else { throw .system("mount a /dev/shm at \(path)") }
     }
 
     /// A process of the pod's PID namespace. A pause process that has died is replaced; what it held has died with it.
@@ -67,18 +74,34 @@ public final class PodSharedState: Sendable {
         }
     }
 
-    /// The first process of a running container, whose PID namespace another one joins.
-    /// - Throws: `.failedPrecondition` when there is none.
-    func process(of container: String) throws(SwiftletError) -> OwnedDescriptor {
-        guard let process = state.withLock({ $0.processes[container] }), !hasExited(process) else {
-            throw SwiftletError(.failedPrecondition, "container \(container), whose processes are to be shared, is not running")
+    /// The pod's user namespace.
+    /// - Throws: `.invalidArgument` for mappings other than those of its first container.
+    func userNamespace(_ spec: AgentUserNamespace) throws(SwiftletError) -> UserNamespace {
+        try state.withLock { (state) throws(SwiftletError) in
+            if let known = state.userNamespace {
+                guard known.matches(spec) else {
+                    throw SwiftletError(.invalidArgument, "user namespace: the pod's containers have other mappings")
+                }
+                return known
+            }
+            let namespace = try UserNamespace(spec)
+            state.userNamespace = namespace
+            return namespace
         }
-        return process
     }
 
-    func register(_ process: OwnedDescriptor, of container: String) { state.withLock { $0.processes[container] = process } }
+    /// A running container whose namespaces another one joins.
+    /// - Throws: `.failedPrecondition` when there is none.
+    func running(_ container: String) throws(SwiftletError) -> RunningContainer {
+        guard let running = state.withLock({ $0.running[container] }), !hasExited(running.process) else {
+            throw SwiftletError(.failedPrecondition, "container \(container), whose namespaces are to be shared, is not running")
+        }
+        return running
+    }
 
-    func unregister(_ container: String) { state.withLock { $0.processes[container] = nil } }
+    func register(_ running: RunningContainer, as container: String) { state.withLock { $0.running[container] = running } }
+
+    func unregister(_ container: String) { state.withLock { $0.running[container] = nil } }
 
     /// Ends the pause process and unmounts /dev/shm. Call it after the containers' own releases. Idempotent.
     public func release() {
@@ -101,11 +124,19 @@ public final class PodSharedState: Sendable {
     }
 }
 
+/// What others join of a running container.
+struct RunningContainer: Sendable {
+    /// Its first process.
+    var process: OwnedDescriptor
+    /// The directory that it sees as /dev/shm.
+    var sharedMemory: String
+}
+
 /// Whether the process of a pidfd has ended.
 func hasExited(_ process: OwnedDescriptor) -> Bool { waitForExit(process, milliseconds: 0) }
 
 @discardableResult
-private func waitForExit(_ process: OwnedDescriptor, milliseconds: Int32) -> Bool {
+func waitForExit(_ process: OwnedDescriptor, milliseconds: Int32) -> Bool {
     var waited = pollfd(fd: process.number, events: Int16(POLLIN), revents: 0)
     return poll(&waited, 1, milliseconds) > 0
 }

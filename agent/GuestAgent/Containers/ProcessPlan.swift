@@ -18,6 +18,7 @@ struct ProcessPlan {
     var capabilities: cc_capabilities
     var limits: [cc_rlimit]
     var noNewPrivileges: Bool
+    var seccomp: AgentSeccompProfile?
     var oomScoreAdjustment: Int32?
 
     /// - Throws: `.invalidArgument` naming the field.
@@ -39,6 +40,7 @@ struct ProcessPlan {
         limits = []
         for limit in spec.rlimits { limits.append(try cc_rlimit(limit)) }
         noNewPrivileges = spec.noNewPrivileges
+        seccomp = spec.hasSeccomp ? spec.seccomp : nil
         oomScoreAdjustment = spec.hasOomScoreAdj ? spec.oomScoreAdj : nil
         if let value = oomScoreAdjustment, !(-1000...1000).contains(value) {
             throw SwiftletError(.invalidArgument, "oom_score_adj \(value) is outside -1000...1000")
@@ -63,13 +65,22 @@ struct ProcessPlan {
         environment.last { $0.hasPrefix(name + "=") }.map { String($0.dropFirst(name.count + 1)) }
     }
 
+    /// The compiled seccomp profile; nil without one.
+    /// - Throws: `.invalidArgument` naming what is wrong in it.
+    func compileFilter() throws(SwiftletError) -> SeccompFilter? {
+        guard let seccomp else { return nil }
+        guard !seccomp.runtimeDefault else { return try DefaultSeccompProfile.filter(capabilities: capabilities.bounding) }
+        return try SeccompCompiler(capabilities: capabilities.bounding).compile(seccomp)
+    }
+
     /// The flat form for the C code, in `memory`.
-    func flat(user: ResolvedUser, home: String, stdio: ProcessDescriptors, memory: CMemory) -> cc_process {
+    func flat(_ credentials: ProcessCredentials, stdio: ProcessDescriptors, memory: CMemory) -> cc_process {
+        let user = credentials.user
         // The primary group as well: without it a set-group-ID program would escape permissions that deny that group.
         let groups = user.additionalGIDs.filter { $0 != user.gid } + [user.gid]
         return cc_process(
             arguments: memory.vector(arguments),
-            environment: memory.vector(environment(home: home)),
+            environment: memory.vector(environment(home: credentials.home)),
             search_path: memory.string(searchPath),
             working_directory: memory.string(workingDirectory),
             uid: user.uid,
@@ -80,9 +91,31 @@ struct ProcessPlan {
             rlimits: memory.array(limits),
             rlimit_count: UInt32(limits.count),
             no_new_privileges: noNewPrivileges,
+            filter: credentials.filter?.flat(memory),
             has_oom_score_adj: oomScoreAdjustment != nil,
             oom_score_adj: oomScoreAdjustment ?? 0,
             stdio: (stdio.stdin, stdio.stdout, stdio.stderr),
+            stdio_owner: credentials.namespace?.guestUID(user.uid) ?? user.uid,
             terminal: stdio.terminal)
+    }
+}
+
+/// What a process gets beside its own spec, from the container's files and its pod.
+struct ProcessCredentials: Sendable {
+    var user: ResolvedUser
+    var home: String
+    var filter: SeccompFilter?
+    /// Nil: the guest's own users.
+    var namespace: UserNamespace?
+
+    /// Looks the plan's user up below the directory `root` and compiles its seccomp profile.
+    /// - Throws: `.invalidArgument` for users that the image or the user namespace lacks and for a profile that cannot be used.
+    init(_ plan: ProcessPlan, root: Int32, namespace: UserNamespace?) throws(SwiftletError) {
+        let users = try UserDatabase(root: root)
+        user = try users.resolve(plan.user)
+        home = users.home(of: user.uid)
+        filter = try plan.compileFilter()
+        self.namespace = namespace
+        try namespace?.require(user)
     }
 }

@@ -8,27 +8,62 @@ enum Spawn {
     /// Milliseconds for everything between clone and exec, mounts included.
     static let timeout: Int32 = 60_000
 
-    /// - Parameter pidNamespace: a process whose PID namespace the child is born in, or nil for a new one.
+    /// Where a process is born.
+    enum Place {
+        /// In a new root. The namespaces are those of the given processes; without one, PID is a new one and IPC the pod's.
+        case first(root: cc_root, pidNamespace: OwnedDescriptor?, ipcNamespace: OwnedDescriptor?, newIPCNamespace: Bool)
+        /// In all namespaces of this process.
+        case further(in: OwnedDescriptor)
+    }
+
+    /// - Parameter userNamespace: nil for the guest's own.
     static func run(
-        _ process: cc_process, root: cc_root?, joining: OwnedDescriptor?, pidNamespace: OwnedDescriptor?, cgroup: ContainerCgroup,
-        memory: CMemory, of container: String
+        _ process: cc_process, _ place: Place, userNamespace: UserNamespace?, cgroup: ContainerCgroup, memory: CMemory,
+        of container: String
     ) throws(SwiftletError) -> (pid: pid_t, process: OwnedDescriptor) {
-        var spawn = cc_spawn(
-            process: memory.value(process),
-            root: root.flatMap { memory.value($0) },
-            join_pidfd: joining?.number ?? -1,
-            pid_namespace_pidfd: pidNamespace?.number ?? -1,
-            cgroup: cgroup.directory.number,
-            timeout_ms: timeout)
+        var spawn = flat(process, place, userNamespace, cgroup, memory)
         var pid: pid_t = 0
         var pidfd: Int32 = -1
         var failure = cc_failure()
-        let result = withExtendedLifetime((memory, joining, pidNamespace, cgroup)) { cc_spawn(&spawn, &pid, &pidfd, &failure) }
+        let result = withExtendedLifetime((memory, place, userNamespace, cgroup)) { cc_spawn(&spawn, &pid, &pidfd, &failure) }
         guard result == 0 else { throw error(failure, container) }
         return (pid, OwnedDescriptor(pidfd))
     }
 
-    private static func error(_ failure: cc_failure, _ container: String) -> SwiftletError {
+    /// As `run` for a first process without a terminal, which is let go later.
+    static func bear(
+        _ process: cc_process, _ place: Place, userNamespace: UserNamespace?, cgroup: ContainerCgroup, memory: CMemory,
+        of container: String
+    ) throws(SwiftletError) -> Birth {
+        var spawn = flat(process, place, userNamespace, cgroup, memory)
+        var birth = cc_birth()
+        var failure = cc_failure()
+        let result = withExtendedLifetime((memory, place, userNamespace, cgroup)) { cc_bear(&spawn, &birth, &failure) }
+        guard result == 0 else { throw error(failure, container) }
+        return Birth(birth, of: container)
+    }
+
+    private static func flat(
+        _ process: cc_process, _ place: Place, _ userNamespace: UserNamespace?, _ cgroup: ContainerCgroup, _ memory: CMemory
+    ) -> cc_spawn {
+        var spawn = cc_spawn(
+            process: memory.value(process), root: nil, join_pidfd: -1, pid_namespace_pidfd: -1, ipc_namespace_pidfd: -1,
+            new_ipc_namespace: false, user_namespace: userNamespace?.file.number ?? -1, owner_uid: userNamespace?.root.uid ?? 0,
+            owner_gid: userNamespace?.root.gid ?? 0, cgroup: cgroup.directory.number, timeout_ms: timeout, gate: -1)
+        switch place {
+        case .first(let root, let pidNamespace, let ipcNamespace, let newIPCNamespace):
+            spawn.root = memory.value(root)
+            spawn.pid_namespace_pidfd = pidNamespace?.number ?? -1
+            spawn.ipc_namespace_pidfd = ipcNamespace?.number ?? -1
+            spawn.new_ipc_namespace = newIPCNamespace
+        case .further(let process):
+            spawn.join_pidfd = process.number
+            spawn.pid_namespace_pidfd = process.number
+        }
+        return spawn
+    }
+
+    static func error(_ failure: cc_failure, _ container: String) -> SwiftletError {
         let detail = withUnsafeBytes(of: failure.detail) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
         let (step, code) = describe(cc_step(UInt32(failure.step)), errno: failure.error, detail: printable(detail))
         let cause = SystemError(failure.error)
@@ -68,6 +103,8 @@ enum Spawn {
         case CC_STEP_CAPABILITIES: return ("set capabilities (\(detail))", nil)
         case CC_STEP_USER: return ("change to the user (\(detail))", nil)
         case CC_STEP_NO_NEW_PRIVILEGES: return ("set no_new_privs", nil)
+        case CC_STEP_USER_NAMESPACE: return ("enter the pod's user namespace", nil)
+        case CC_STEP_SECCOMP: return ("load the seccomp filter", number == EINVAL ? .invalidArgument : nil)
         case CC_STEP_COMMAND_NOT_FOUND: return ("command \"\(detail)\" not found in the image: check the path and PATH", .notFound)
         case CC_STEP_INTERPRETER: return ("execute \(detail): its interpreter or loader is missing", .invalidArgument)
         case CC_STEP_EXEC: return ("execute \(detail)", number == ENOMEM || number == EAGAIN ? .resourceExhausted : .invalidArgument)

@@ -28,8 +28,9 @@ struct StandardTree {
     /// - Throws: `.invalidArgument` for what is wrong in the spec's mounts and devices.
     init(_ spec: AgentContainerSpec, environment: SandboxEnvironment, hostnameFile: String, sharedMemory: String) throws(SwiftletError) {
         var own: [MountPlan] = []
-        for mount in spec.mounts { own.append(try MountPlan(mount)) }
-        let kernel = try Self.kernelMounts(privileged: spec.privileged, sharedMemory: sharedMemory)
+        let root = try Root(spec)
+        for mount in spec.mounts { own.append(root.owning(try MountPlan(mount))) }
+        let kernel = try Self.kernelMounts(privileged: spec.privileged, sharedMemory: sharedMemory).map(root.owning)
         let files = try Self.podFiles(environment, hostnameFile: hostnameFile, readOnly: spec.root.readonly)
         let replaced = Set(kernel.map(\.target))
         // A standard mount that the spec makes itself is the spec's, in the standard's place.
@@ -42,9 +43,49 @@ struct StandardTree {
         guard !volumes.contains(where: { $0.target == "/" }) else {
             throw SwiftletError(.invalidArgument, "mount destination \"/\" is the container's own root: choose a directory below it")
         }
-        devices = spec.privileged ? [] : Self.standardDevices
-        for device in spec.devices { devices.append(try Self.device(device)) }
+        devices = spec.privileged ? [] : Self.standardDevices.map(root.owning)
+        for device in spec.devices { devices.append(root.owning(try Self.device(device))) }
         links = Self.standardLinks
+    }
+
+    /// The container's root user as the guest calls it: who owns what is made for the container.
+    private struct Root {
+        var uid: UInt32 = 0
+        var gid: UInt32 = 0
+        /// gid 5 is the tty group of every distribution (devpts, Documentation/filesystems/devpts.rst).
+        var terminals: UInt32 = 5
+
+        init(_ spec: AgentContainerSpec) throws(SwiftletError) {
+            guard spec.hasUserNamespace else { return }
+            let uids = try UserNamespace.mappings(spec.userNamespace.uids, "uids")
+            let gids = try UserNamespace.mappings(spec.userNamespace.gids, "gids")
+            uid = uids.lazy.compactMap { $0.guestID(0) }.first ?? 0
+            gid = gids.lazy.compactMap { $0.guestID(0) }.first ?? 0
+            terminals = gids.lazy.compactMap { $0.guestID(5) }.first ?? gid
+        }
+
+        /// The mount with owners that no option names.
+        func owning(_ mount: MountPlan) -> MountPlan {
+            var mount = mount
+            func own(_ key: String, _ id: UInt32) {
+                if !mount.parameters.contains(where: { $0.key == key }) { mount.parameters.append(.init(key: key, value: String(id))) }
+            }
+            switch mount.filesystem {
+            case "tmpfs" where uid != 0 || gid != 0:
+                own("uid", uid)
+                own("gid", gid)
+            case "devpts": own("gid", terminals)
+            default: break
+            }
+            return mount
+        }
+
+        func owning(_ device: Device) -> Device {
+            var device = device
+            device.uid += uid
+            device.gid += gid
+            return device
+        }
     }
 
     private static func kernelMounts(privileged: Bool, sharedMemory: String) throws(SwiftletError) -> [MountPlan] {
@@ -62,10 +103,9 @@ struct StandardTree {
             try MountPlan(target: "/sys", source: "sysfs", filesystem: "sysfs", options: kernelOptions + [access]),
             try MountPlan(target: "/sys/fs/cgroup", source: "cgroup", filesystem: "cgroup2", options: kernelOptions + [access]),
             dev,
-            // gid 5 is the tty group of every distribution (devpts, Documentation/filesystems/devpts.rst).
             try MountPlan(
                 target: "/dev/pts", source: "devpts", filesystem: "devpts",
-                options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+                options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
             try MountPlan(target: "/dev/shm", source: sharedMemory, filesystem: nil, options: ["nosuid", "nodev", "noexec"]),
             try MountPlan(target: "/dev/mqueue", source: "mqueue", filesystem: "mqueue", options: kernelOptions),
         ]
@@ -88,7 +128,7 @@ struct StandardTree {
     }
 
     /// Numbers of Documentation/admin-guide/devices.txt.
-    private static let standardDevices = [
+    static let standardDevices = [
         Device(path: "/dev/null", mode: UInt32(S_IFCHR) | 0o666, major: 1, minor: 3),
         Device(path: "/dev/zero", mode: UInt32(S_IFCHR) | 0o666, major: 1, minor: 5),
         Device(path: "/dev/full", mode: UInt32(S_IFCHR) | 0o666, major: 1, minor: 7),

@@ -53,7 +53,7 @@ struct UserDatabase {
     }
 
     /// Looks up `wanted.name` in the forms "user", "uid", "user:group" and "uid:gid", else takes the numbers as they are.
-    /// Supplementary groups are the caller's and those of /etc/group that list the user.
+    /// Supplementary groups are the caller's and, unless they are to be strictly that, those of /etc/group that list the user.
     /// - Throws: `.invalidArgument` naming the user or group that is unknown.
     func resolve(_ wanted: AgentUser) throws(SwiftletError) -> ResolvedUser {
         let parts = wanted.name.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
@@ -80,7 +80,7 @@ struct UserDatabase {
             throw SwiftletError(.invalidArgument, "uid and gid 4294967295 mean \"unchanged\" to the kernel and cannot be used")
         }
         var additional = Set(wanted.additionalGids)
-        if let entry { additional.formUnion(groups.filter { $0.members.contains(entry.name) }.map(\.gid)) }
+        if let entry, !wanted.strictGroups { additional.formUnion(groups.filter { $0.members.contains(entry.name) }.map(\.gid)) }
         guard additional.count <= Self.mostGroups, !additional.contains(UInt32.max) else {
             throw SwiftletError(.invalidArgument, "the user has \(additional.count) supplementary groups, or one that is no group")
         }

@@ -1,0 +1,260 @@
+import CRI
+import Errors
+import Foundation
+import GRPC
+import Support
+import Testing
+
+/// What confines containers in a real guest. One pod for all of it, and one with a user namespace.
+@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("security"))
+struct SecurityTests {
+    private typealias Security = CRILinuxContainerSecurityContext
+
+    @Test func containersAreConfinedAsTheyAsk() async throws {
+        let node = try node()
+        let before = try await Footprint.now(node)
+        let pod = try await node.runPod("confined")
+        try await checkSeccomp(node, pod)
+        try await checkProfiles(node, pod)
+        try await checkDevices(node, pod)
+        try await checkUsers(node, pod)
+        try await checkCapabilities(node, pod)
+        try await checkIPC(node, pod)
+        try await checkPrivileged(node, pod)
+        try await checkHostileContainer(node, pod)
+        try await node.stopPod(pod)
+        try await node.removePod(pod)
+        try await before.expectNothingAdded(node)
+    }
+
+    private func run(_ node: Node, _ pod: String, _ name: String, _ change: @Sendable (inout Security) -> Void) async throws -> String {
+        try await node.runContainer(in: pod, name, ["/bin/sleep", "6000"]) {
+            $0.linux.securityContext.namespaceOptions.pid = .container
+            change(&$0.linux.securityContext)
+        }
+    }
+
+    private func refusal(
+        _ node: Node, _ pod: String, _ name: String, _ change: @escaping @Sendable (inout CRIContainerConfig) -> Void
+    ) async -> GRPCStatus? {
+        await #expect(throws: GRPCStatus.self, "\(name)") {
+            try await node.createContainer(in: pod, name, ["/bin/true"]) { change(&$0) }
+        }
+    }
+
+    private func checkSeccomp(_ node: Node, _ pod: String) async throws {
+        let look = "grep ^Seccomp: /proc/self/status; unshare -m true 2>&1 || true"
+        let standard = try await run(node, pod, "runtime-default") { $0.seccomp.profileType = .runtimeDefault }
+        let confined = try await node.shell(standard, look)
+        #expect(confined.hasPrefix("Seccomp:\t2\n") && confined.contains("not permitted"), "\(confined)")
+        // Everyday work goes on below the default profile.
+        let work = "seq 1 1000 | sort -rn | head -1; wget -q -O - http://127.0.0.1:1/ 2>&1 | grep -c refused"
+        #expect(try await node.shell(standard, work).hasPrefix("1000\n1\n"))
+        let free = try await run(node, pod, "unconfined") { $0.seccomp.profileType = .unconfined }
+        #expect(try await node.shell(free, look).hasPrefix("Seccomp:\t0\n"))
+        let old = try await run(node, pod, "deprecated") { $0.seccompProfilePath = "runtime/default" }
+        #expect(try await node.shell(old, look).hasPrefix("Seccomp:\t2\n"))
+    }
+
+    private func checkProfiles(_ node: Node, _ pod: String) async throws {
+        let directory = "/tmp/swiftlet-test"
+        func profile(_ name: String, _ json: String) throws -> String {
+            try Data(json.utf8).write(to: URL(fileURLWithPath: "\(directory)/\(name)"))
+            return "\(directory)/\(name)"
+        }
+        let rule = "{\"names\": [\"chmod\", \"fchmodat\"], \"action\": \"SCMP_ACT_ERRNO\", \"errnoRet\": 28}"
+        let good = try profile("good.json", "{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [\(rule)]}")
+        let container = try await run(node, pod, "localhost") {
+            $0.seccomp.profileType = .localhost
+            $0.seccomp.localhostRef = good
+            $0.runAsUser.value = 1000
+            $0.noNewPrivs = true
+        }
+        let answer = try await node.shell(container, "touch /tmp/f; chmod 600 /tmp/f; id -u")
+        #expect(answer.contains("No space left on device") && answer.hasPrefix("1000\n"), "\(answer)")
+
+        let mistyped = try profile(
+            "mistyped.json",
+            "{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [\(rule.replacingOccurrences(of: "\"chmod\"", with: "\"chmood\""))]}")
+        let noJSON = try profile("text.json", "defaultAction: allow")
+        let machine = try profile("arch.json", "{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"architectures\": [\"SCMP_ARCH_VAX\"]}")
+        for (path, text) in [
+            (mistyped, "chmood"), (noJSON, "not JSON"), (machine, "SCMP_ARCH_VAX"), ("\(directory)/absent.json", "absent.json"),
+        ] {
+            let status = await refusal(node, pod, "refused") {
+                $0.linux.securityContext.seccomp.profileType = .localhost
+                $0.linux.securityContext.seccomp.localhostRef = path
+            }
+            #expect(status?.message.contains(text) == true, "\(String(describing: status))")
+            #expect(status?.code == (path.hasSuffix("absent.json") ? .notFound : .invalidArgument))
+        }
+    }
+
+    private func checkDevices(_ node: Node, _ pod: String) async throws {
+        let container = try await node.runContainer(in: pod, "devices", ["/bin/sleep", "6000"]) {
+            $0.devices = [("/dev/fuse", "/dev/fuse"), ("/dev/net/tun", "/dev/net/tun")].map { paths in
+                .with {
+                    $0.hostPath = paths.0
+                    $0.containerPath = paths.1
+                    $0.permissions = "rwm"
+                }
+            }
+            $0.linux.securityContext.capabilities.addCapabilities = ["NET_ADMIN"]
+        }
+        let opened = try await node.shell(container, "for d in /dev/fuse /dev/net/tun; do (exec 3<>$d) && echo opened; done")
+        #expect(opened == "opened\nopened\n")
+        let refused = try await node.shell(
+            container, "mknod /tmp/disk b 8 0; head -c 1 /tmp/disk; mknod /tmp/log c 1 11; head -c 1 /tmp/log")
+        #expect(refused.components(separatedBy: "not permitted").count == 3, "\(refused)")
+        for (path, code) in [("/dev/none", GRPCStatus.Code.invalidArgument), ("/dev/loop-control", .unimplemented)] {
+            let status = await refusal(node, pod, "refused") {
+                $0.devices = [
+                    .with {
+                        $0.hostPath = path
+                        $0.containerPath = "/dev/x"
+                        $0.permissions = "rwm"
+                    }
+                ]
+            }
+            #expect(status?.code == code && status?.message.contains(path) == true, "\(String(describing: status))")
+        }
+    }
+
+    private func checkUsers(_ node: Node, _ pod: String) async throws {
+        // In the sample image "user" (1000) is a member of "staff" (50).
+        let merged = try await run(node, pod, "merge") {
+            $0.runAsUsername = "user"
+            $0.supplementalGroups = [3000]
+        }
+        #expect(try await node.shell(merged, "id -G").split(whereSeparator: \.isWhitespace).count == 3)
+        let user = try await node.status(of: merged).user.linux
+        #expect(user.uid == 1000 && user.gid == 1000 && user.supplementalGroups == [1000, 50, 3000])
+        let strict = try await run(node, pod, "strict") {
+            $0.runAsUser.value = 1000
+            $0.runAsGroup.value = 2000
+            $0.supplementalGroups = [3000]
+            $0.supplementalGroupsPolicy = .strict
+        }
+        #expect(try await node.shell(strict, "id -u; id -g; id -G") == "1000\n2000\n2000 3000\n")
+        #expect(try await node.status(of: strict).user.linux.supplementalGroups == [2000, 3000])
+        for (name, text) in [("nobody-here", "nobody-here"), ("", "run_as_group")] {
+            let status = await refusal(node, pod, "refused") {
+                $0.linux.securityContext.runAsUsername = name
+                if name.isEmpty { $0.linux.securityContext.runAsGroup.value = 5 }
+            }
+            #expect(status?.code == .invalidArgument && status?.message.contains(text) == true, "\(String(describing: status))")
+        }
+    }
+
+    private func checkCapabilities(_ node: Node, _ pod: String) async throws {
+        let sets = "grep -E '^(CapBnd|CapAmb|CapEff|NoNewPrivs)' /proc/self/status | tr -d '\\t' | tr '\\n' ' '"
+        let ambient = try await run(node, pod, "ambient") {
+            $0.runAsUser.value = 1000
+            $0.capabilities.dropCapabilities = ["ALL"]
+            $0.capabilities.addAmbientCapabilities = ["NET_BIND_SERVICE"]
+            $0.noNewPrivs = true
+        }
+        let bind = "0000000000000400"
+        #expect(try await node.shell(ambient, sets) == "CapEff:\(bind) CapBnd:\(bind) CapAmb:\(bind) NoNewPrivs:1 ")
+        let all = try await run(node, pod, "all") { $0.capabilities.addCapabilities = ["ALL"] }
+        #expect(try await node.shell(all, sets).contains("CapBnd:000001ffffffffff"))
+    }
+
+    private func checkIPC(_ node: Node, _ pod: String) async throws {
+        let look = "readlink /proc/self/ns/ipc; ls /dev/shm"
+        let shared = try await run(node, pod, "ipc-pod") { _ in }
+        _ = try await node.shell(shared, "touch /dev/shm/pod")
+        let peer = try await run(node, pod, "ipc-peer") { _ in }
+        #expect(try await node.shell(peer, look).hasSuffix("\npod\n"))
+        let own = try await run(node, pod, "ipc-own") { $0.namespaceOptions.ipc = .container }
+        _ = try await node.shell(own, "touch /dev/shm/own")
+        let joined = try await run(node, pod, "ipc-target") {
+            $0.namespaceOptions.ipc = .target
+            $0.namespaceOptions.pid = .target
+            $0.namespaceOptions.targetID = own
+        }
+        let seen = try await node.shell(own, look)
+        #expect(seen.hasSuffix("\nown\n"))
+        #expect(try await node.shell(joined, look) == seen)
+        #expect(try await node.shell(joined, "ps -o args | grep -c '[s]leep 6000'") == "2\n")
+        let status = await refusal(node, pod, "refused") {
+            $0.linux.securityContext.namespaceOptions.ipc = .target
+            $0.linux.securityContext.namespaceOptions.targetID = "feed"
+        }
+        #expect(status?.code == .invalidArgument && status?.message.contains("target_id") == true)
+    }
+
+    private func checkPrivileged(_ node: Node, _ pod: String) async throws {
+        let container = try await run(node, pod, "privileged") {
+            $0.privileged = true
+            $0.seccomp.profileType = .runtimeDefault
+        }
+        let seen = try await node.shell(
+            container, "grep ^Seccomp: /proc/self/status; [ -b /dev/sda ] && head -c 1 /dev/sda | wc -c; [ -c /dev/kmsg ] && echo kmsg")
+        #expect(seen == "Seccomp:\t0\n1\nkmsg\n", "\(seen)")
+    }
+
+    /// All that a container with every right tries against the agent; the pod goes on.
+    private func checkHostileContainer(_ node: Node, _ pod: String) async throws {
+        let attack = """
+            trap '' TERM INT HUP
+            kill -9 1; kill -STOP 1; kill -9 -1
+            for pid in /proc/[0-9]*; do case $(cat $pid/comm) in *agent*) echo agent seen; esac; done
+            echo ready
+            while true; do sleep 1; done
+            """
+        let hostile = try await node.runContainer(in: pod, "hostile", ["/bin/sh", "-c", attack]) {
+            $0.linux.securityContext.namespaceOptions.pid = .container
+            $0.linux.securityContext.capabilities.addCapabilities = ["ALL"]
+        }
+        while !((try? node.log("hostile")) ?? []).contains("stdout F ready") { try await Task.sleep(for: .milliseconds(20)) }
+        #expect(try !node.log("hostile").contains { $0.contains("agent seen") })
+        #expect(try await node.status(of: hostile).state == .containerRunning)
+        _ = try await node.cri.call(
+            RuntimeRPC.stopContainer,
+            .with {
+                $0.containerID = hostile
+                $0.timeout = 1
+            })
+        #expect(try await node.status(of: hostile).exitCode == 137)
+        // The process that holds the pod's PID namespace is as deaf.
+        let after = try await run(node, pod, "after") {
+            $0.namespaceOptions.pid = .pod
+            $0.capabilities.addCapabilities = ["ALL"]
+        }
+        #expect(try await node.shell(after, "kill -9 1; kill -STOP 1; kill -SEGV 1; cat /proc/1/comm") == "pause\n")
+    }
+
+    @Test func aPodWithAUserNamespaceHasOtherIdsInItsGuest() async throws {
+        let node = try node()
+        let namespace = CRIUserNamespace.with {
+            $0.uids = [
+                .with {
+                    $0.hostID = 131_072
+                    $0.length = 65536
+                }
+            ]
+            $0.gids = $0.uids
+        }
+        let pod = try await node.runPod("mapped") { $0.linux.securityContext.namespaceOptions.usernsOptions = namespace }
+        let container = try await run(node, pod, "mapped") {
+            $0.namespaceOptions.usernsOptions = namespace
+            $0.seccomp.profileType = .runtimeDefault
+        }
+        let seen = try await node.shell(
+            container,
+            """
+            tr -s ' ' < /proc/self/uid_map; id -u; stat -c %u:%g / /bin/busybox /home/user /dev/null
+            touch /new && chown 1000:1000 /new && stat -c %u:%g /new
+            echo x > /proc/sys/kernel/panic && echo written
+            (echo served | nc -l -p 80 &) ; sleep 1; nc -w 5 127.0.0.1 80 </dev/null; ping -c 1 -w 5 127.0.0.1 >/dev/null && echo pinged
+            """)
+        #expect(
+            seen.hasPrefix(" 0 131072 65536\n0\n0:0\n0:0\n1000:1000\n0:0\n1000:1000\n"), "\(seen)")
+        #expect(seen.contains("served\n") && seen.contains("pinged\n") && !seen.contains("written"), "\(seen)")
+        let status = await refusal(node, pod, "refused") { _ in }
+        #expect(status?.code == .invalidArgument && status?.message.contains("userns_options") == true)
+        try await node.stopPod(pod)
+        try await node.removePod(pod)
+    }
+}
