@@ -12,11 +12,21 @@ struct Processor: DomainConfigurator {
         }
         switch spec.accelerator {
         case .kvm:
-            domain.settings.append(XMLTag("cpu", ["mode": "host-passthrough", "check": "none", "migratable": "on"]))
+            domain.settings.append(
+                XMLTag("cpu", ["mode": "host-passthrough", "check": "none", "migratable": "on"], Self.topology(spec)))
         case .tcg:
-            domain.settings.append(XMLTag("cpu", ["mode": "maximum", "check": "none"]))
+            domain.settings.append(XMLTag("cpu", ["mode": "maximum", "check": "none"], Self.topology(spec)))
             domain.features.append(
                 XMLTag("tcg", [:], [XMLTag("tb-cache", ["unit": "MiB"], text: "\(Self.translationCache)")]))
         }
+    }
+
+    /// One NUMA node for all: libvirt plugs memory into nodes only.
+    private static func topology(_ spec: VMSpec) -> [XMLTag] {
+        guard let growth = spec.growth, growth.memoryBytes > spec.memoryBytes else { return [] }
+        let (last, mebibytes) = (max(growth.vcpus, spec.vcpus) - 1, (spec.memoryBytes + (1 << 20) - 1) >> 20)
+        return [
+            XMLTag("numa", [:], [XMLTag("cell", ["id": "0", "cpus": "0-\(last)", "memory": "\(mebibytes)", "unit": "MiB"])])
+        ]
     }
 }
