@@ -68,7 +68,8 @@ import Testing
             spec.process.seccomp.runtimeDefault = true
             spec.mounts = [AgentMountSpec("tmpfs", from: "tmpfs", to: "/volume")]
             try await probe.launch("c", spec)
-            let look = ["sh", "-c", "readlink /proc/1/ns/user; readlink /proc/self/ns/user; id -u; touch /volume/x && stat -c %u /volume /volume/x"]
+            let seen = "readlink /proc/1/ns/user; readlink /proc/self/ns/user; id -u; touch /volume/x && stat -c %u /volume /volume/x"
+            let look = ["sh", "-c", seen]
             try await probe.until("c", "test", "-e", "/etc/own")
             let lines = try await probe.exec("c", look).stdout.split(separator: "\n")
             #expect(lines.count == 5 && lines[0] == lines[1])
