@@ -37,9 +37,9 @@ extension SandboxSpec {
     /// The client's sysctls, and those that a user namespace needs.
     var guestSysctls: [String: String] {
         guard userNamespace != nil else { return sysctls }
-        // The network namespace is the guest's, where root of a user namespace has no capability: what the default capabilities
-        // NET_BIND_SERVICE and NET_RAW are for is open to everybody in this pod.
-        let opened = ["net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"]
+        // The network namespace is the guest's, where root of a user namespace has no capability: what the default capability
+        // NET_BIND_SERVICE is for is open to everybody in this pod.
+        let opened = ["net.ipv4.ip_unprivileged_port_start": "0"]
         return sysctls.merging(opened) { asked, _ in asked }
     }
 }

@@ -249,11 +249,11 @@ struct SecurityTests {
             echo x > /proc/sys/kernel/panic && echo written
             (echo served | nc -l -p 80 &)
             until grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done
-            nc -w 5 127.0.0.1 80 </dev/null; cat /proc/sys/net/ipv4/ping_group_range
+            nc -w 5 127.0.0.1 80 </dev/null
             """)
         #expect(
             seen.hasPrefix(" 0 131072 65536\n0\n0:0\n0:0\n1000:1000\n0:0\n1000:1000\n"), "\(seen)")
-        #expect(seen.contains("served\n") && seen.contains("0\t2147483647\n") && !seen.contains("written"), "\(seen)")
+        #expect(seen.contains("served\n") && !seen.contains("written"), "\(seen)")
         let status = await refusal(node, pod, "refused") { _ in }
         #expect(status?.code == .invalidArgument && status?.message.contains("userns_options") == true)
         try await node.stopPod(pod)
