@@ -1,4 +1,5 @@
 import Errors
+import Foundation
 import MicroVM
 
 /// How the `microvm` handler makes its machines.
@@ -14,6 +15,8 @@ public struct MicroVMConfiguration: Sendable {
     public var stateDirectory: String
     /// swiftlet-vsockd, for nodes without /dev/vhost-vsock.
     public var vsockBackend: String
+    /// QEMU's virtiofsd, where Debian has it.
+    public var virtiofsd = "/usr/lib/qemu/virtiofsd"
     public var accelerator: Accelerator
     public var vsock: VsockSupport
     /// Bytes of RAM of a machine whose pod names no limit.
@@ -22,6 +25,9 @@ public struct MicroVMConfiguration: Sendable {
     public var guestOverhead: UInt64 = 64 << 20
     public var defaultCPUs = 1
     public var maximumCPUs = 16
+    /// CPUs and bytes of RAM that the node has: no machine is given more.
+    public var nodeCPUs = ProcessInfo.processInfo.activeProcessorCount
+    public var maximumMemory = ProcessInfo.processInfo.physicalMemory
     /// Bytes that a pod's containers can write in all; the file is sparse.
     public var scratchSize: UInt64 = 10 << 30
     /// From the start of QEMU to the agent's first answer.
@@ -43,18 +49,5 @@ public struct MicroVMConfiguration: Sendable {
         self.vsock = vsock
         self.qemuUID = qemuUID
         self.qemuGID = qemuGID
-    }
-
-    /// RAM for a pod: what its containers may use and what the guest needs, in whole 2 MiB.
-    func memory(for spec: SandboxSpec) -> UInt64 {
-        let wanted = spec.memoryBytes == 0 ? defaultMemory : spec.memoryBytes + guestOverhead
-        let unit: UInt64 = 2 << 20
-        return max((wanted + unit - 1) / unit * unit, 128 << 20)
-    }
-
-    /// vCPUs for a pod: its CPU limit rounded up.
-    func cpus(for spec: SandboxSpec) -> Int {
-        guard spec.milliCPUs > 0 else { return defaultCPUs }
-        return min(max(Int((spec.milliCPUs + 999) / 1000), 1), maximumCPUs)
     }
 }

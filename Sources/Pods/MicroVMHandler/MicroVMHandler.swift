@@ -104,7 +104,8 @@ public final class MicroVMHandler: RuntimeHandler {
         steps.passed("network joined")
         let client = try await firstAnswer(names, end)
         steps.passed("agent answered")
-        let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self)
+        let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self, ledger: ledger)
+        sandbox.extents.withLock { $0 = configuration.extent(for: spec.demand) }
         do {
             _ = try await client.call(
                 .startSandbox, sandboxRequest(names, spec, network), timeout: .seconds(20))
@@ -118,7 +119,7 @@ public final class MicroVMHandler: RuntimeHandler {
 
     private func checkSocketPaths(_ names: MachineNames) throws {
         // sun_path holds 108 bytes with its final NUL (unix(7)).
-        for path in [names.vhostSocket, names.hostSocket] where path.utf8.count > 107 {
+        for path in [names.vhostSocket, names.hostSocket, names.shareSocket] where path.utf8.count > 107 {
             throw SwiftletError(.failedPrecondition, "socket path \(path) is longer than 107 bytes; choose a shorter run directory")
         }
     }
@@ -161,6 +162,8 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     private func boot(_ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger) async throws -> ProcessIdentity {
+        // Before the processes that will be in it: it is released after them.
+        try await acquireCgroup(names, spec, ledger)
         let steps = StepTimes(names.id, logger)
         try await acquireDevices(names, ledger)
         steps.passed("devices acquired")
@@ -170,6 +173,7 @@ public final class MicroVMHandler: RuntimeHandler {
                 try await hypervisor.start(machine)
             }
             try await ledger.note(.machine, names.uuid.uuidString, MachineDocument(process: process))
+            if !spec.cgroupParent.isEmpty { try await placeInCgroup(ledger) }
             return process
         } catch {
             throw SwiftletError.wrap(error, "boot the machine")
@@ -185,15 +189,19 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     func machineSpec(_ names: MachineNames, _ spec: SandboxSpec) -> VMSpec {
-        VMSpec(
-            uuid: names.uuid, name: names.domain, memoryBytes: configuration.memory(for: spec), vcpus: configuration.cpus(for: spec),
+        let extent = configuration.extent(for: spec.demand)
+        var machine = VMSpec(
+            uuid: names.uuid, name: names.domain, memoryBytes: extent.memoryBytes, vcpus: extent.vcpus,
             kernel: configuration.kernel, initramfs: configuration.initramfs,
-            kernelArguments: GuestKernelArguments.standard + configuration.extraKernelArguments, consoleLog: names.console,
+            kernelArguments: GuestKernelArguments.standard + GuestKernelArguments.growing + configuration.extraKernelArguments,
+            consoleLog: names.console,
             vsock: configuration.vsock == .vhostUser
                 ? .vhostUser(socket: names.vhostSocket, cid: names.contextID) : .kernel(cid: names.contextID),
             interface: InterfaceSpec(tap: names.tap, mac: names.bootMAC),
             disks: [DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, format: .raw, ephemeral: true)],
             accelerator: configuration.accelerator)
+        machine.growth = configuration.growth(from: extent)
+        return machine
     }
 
     /// The agent's first answer, or why the machine will never give one.
@@ -248,6 +256,6 @@ public final class MicroVMHandler: RuntimeHandler {
             throw SwiftletError(.notFound, "machine \(names.domain) is gone")
         }
         let client = try await AgentClient.connect(to: address(names), deadline: .now + .seconds(10))
-        return MicroVMSandbox(names: names, process: process, client: client, handler: self)
+        return MicroVMSandbox(names: names, process: process, client: client, handler: self, ledger: ledger)
     }
 }
