@@ -16,6 +16,8 @@ actor Pod {
     var reattachAttempt: Task<Void, Never>?
 
     let handler: any RuntimeHandler
+    /// The pod's limits as a whole; those of `spec` until they are changed.
+    var resources: PodResources
     private let createdAt: Int64
     private var lifecycle: SandboxStateMachine
     private var pending: [PendingRelease] = []
@@ -28,6 +30,7 @@ actor Pod {
     init(id: String, spec: SandboxSpec, createdAt: Int64, state: SandboxState, handler: any RuntimeHandler, context: PodContext) {
         self.id = id
         self.spec = spec
+        resources = PodResources(pod: spec.resources, overhead: spec.overhead)
         self.createdAt = createdAt
         self.handler = handler
         self.context = context
@@ -219,7 +222,7 @@ actor Pod {
         try await save()
     }
 
-    private func save() async throws {
+    func save() async throws {
         let current = snapshot()
         try await context.store.save(current)
         publish()
@@ -242,7 +245,9 @@ actor Pod {
     }
 
     private func snapshot() -> SandboxSnapshot {
-        SandboxSnapshot(
+        var spec = spec
+        (spec.resources, spec.overhead) = (resources.pod, resources.overhead)
+        return SandboxSnapshot(
             id: id, spec: spec, state: state, createdAt: createdAt, details: machine?.details ?? [:],
             pendingReleases: pending.map { "\($0.entry.kind.rawValue) \($0.entry.name)" })
     }

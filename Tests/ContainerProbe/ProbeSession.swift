@@ -84,6 +84,10 @@ struct ProbeSession {
         case "signal":
             try container(words[1]).signalAll(Int32(words[2]) ?? 0)
             return []
+        case "update":
+            let files = try AgentResources(serializedBytes: bytes(words[2])).unified
+            try container(words[1]).update(files)
+            return []
         case "oom": return ["\(try container(words[1]).oomKillCount)"]
         case "release":
             try container(words[1]).release()

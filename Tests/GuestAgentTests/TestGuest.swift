@@ -168,6 +168,8 @@ final class PlainContainer: PodContainer {
         for pid in pids.withLock({ $0 }) { kill(-pid, signal) }
     }
 
+    func update(_ files: [String: String]) throws(SwiftletError) {}
+
     func release() { try? signalAll(SIGKILL) }
 
     private func spawn(_ process: AgentProcessSpec, _ stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t {

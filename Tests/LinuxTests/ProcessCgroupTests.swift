@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Glibc
 import Testing
 
 @testable import Linux
@@ -7,15 +8,15 @@ import Testing
 /// Control groups of the machine that the tests run on, and one of cgroup v2 alone.
 @Suite struct ProcessCgroupTests {
     private func withProcess(_ body: (ProcessIdentity) throws -> Void) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/bin/sleep")
-        process.arguments = ["600"]
-        try process.run()
+        var pid: pid_t = 0
+        var arguments = ["sleep", "600"].map { strdup($0) } + [nil]
+        defer { for argument in arguments { free(argument) } }
+        try #require(posix_spawn(&pid, "/bin/sleep", nil, nil, &arguments, nil) == 0)
         defer {
-            process.terminate()
-            process.waitUntilExit()
+            kill(pid, SIGKILL)
+            waitpid(pid, nil, 0)
         }
-        try body(try #require(ProcessIdentity.of(process.processIdentifier)))
+        try body(try #require(ProcessIdentity.of(pid)))
     }
 
     private func groups(of pid: Int32) throws -> [String] {

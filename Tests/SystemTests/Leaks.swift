@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Linux
 import Testing
 
@@ -20,6 +21,7 @@ struct Footprint: Equatable, CustomStringConvertible {
         for line in try String(contentsOfFile: "/proc/self/mounts", encoding: .utf8).split(separator: "\n") {
             if line.contains(node.run) || line.contains(node.root) { lines.insert("mount \(line)") }
         }
+        for group in controlGroups() { lines.insert("control group \(group)") }
         for process in processes() { lines.insert("process \(process)") }
         for directory in [node.run, node.root] {
             for case let path as String in FileManager.default.enumerator(atPath: directory) ?? .init() where !isKept(path) {
@@ -49,6 +51,20 @@ struct Footprint: Equatable, CustomStringConvertible {
             #/^\d+: /#, #/\[\d+:\d+\]/#, #/(?:state|mode|qlen|group|valid_lft|preferred_lft) \S+/#, #/<[^>]*>/#,
             #/(?:inet6|link-netnsid|link/ether|brd) \S+/#, #/\d+sec/#,
         ].reduce(line) { text, pattern in text.replacing(pattern, with: "") }
+    }
+
+    /// Directories of all hierarchies that a pod could own: the tests' own parents, and what libvirt made for machines.
+    private static func controlGroups() -> [String] {
+        let root = "/sys/fs/cgroup"
+        let hierarchies = [root] + ((try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []).map { "\(root)/\($0)" }
+        return hierarchies.flatMap { hierarchy in
+            ((try? FileManager.default.contentsOfDirectory(atPath: hierarchy)) ?? []).flatMap { name -> [String] in
+                let path = "\(hierarchy)/\(name)"
+                if name.hasPrefix("swiftlet-test-\(getpid())") { return [path] }
+                guard name == "machine" || name.hasPrefix("machine.slice") else { return [] }
+                return ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).filter { $0.contains("swiftlet") }.map { "\(path)/\($0)" }
+            }
+        }
     }
 
     /// Command lines of the processes in this network namespace that a pod could own.

@@ -41,6 +41,8 @@ actor Node {
         var bootTimeout = 60
         var libvirt = "embed"
         var memory = 256
+        /// GiB of each pod's scratch disk.
+        var scratch = 10
         var cni: String?
     }
 
@@ -164,6 +166,7 @@ actor Node {
         accelerator = "tcg"
         libvirt = "\(options.libvirt)"
         default_memory_mib = \(options.memory)
+        scratch_size_gib = \(options.scratch)
         boot_timeout_seconds = \(options.bootTimeout)
 
         [network]

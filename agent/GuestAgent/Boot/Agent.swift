@@ -65,7 +65,8 @@ final class Guest: Sendable {
             },
             setTime: { time throws(SwiftletError) in try SandboxSetup.setTime(time) },
             powerOff: { _ = clinux_power_off() },
-            info: { self.info })
+            info: { self.info },
+            grow: { request in GuestGrowth.grow(request, containers: "/sys/fs/cgroup/\(ContainerCgroup.parentName)") })
     }
 
     private var info: AgentGetInfoResponse {

@@ -13,6 +13,7 @@ enum GuestTree {
             attempt(console) { try Mounts.mount(mount.type, mount.type, at: mount.directory, flags: mount.flags, options: mount.options) }
         }
         attempt(console, enableControllers)
+        attempt(console, GuestGrowth.useMemoryAtOnce)
         // The kernel must never choose the agent when memory is short.
         attempt(console) { try Files.write("-1000", to: "/proc/self/oom_score_adj") }
     }

@@ -2,12 +2,14 @@ import CContainer
 import Errors
 import Glibc
 import Linux
+import Synchronization
 
 /// A container's cgroup v2: "<cgroup root>/swiftlet/<container id>".
 final class ContainerCgroup: Sendable {
     let path: String
     /// The directory, for clone3's CLONE_INTO_CGROUP.
     let directory: OwnedDescriptor
+    private let changes = Mutex(())
 
     /// The directory of all containers' cgroups below the guest's root.
     static let parentName = "swiftlet"
@@ -47,16 +49,22 @@ final class ContainerCgroup: Sendable {
                 try? SmallFile.write("+\(controller)", to: "\(directory)/cgroup.subtree_control")
             }
         }
+        GuestShare.current().apply(to: parent)
         return parent
     }
 
-    private static func write(_ value: String, to name: String, of path: String) throws(SwiftletError) {
+    static func write(_ value: String, to name: String, of path: String) throws(SwiftletError) {
         do {
             try SmallFile.write(value, to: "\(path)/\(name)")
         } catch {
             guard error.systemErrno == ENOENT else { throw error.during("set \(name) to \"\(printable(value))\"") }
             throw SwiftletError(.failedPrecondition, "the kernel has no \(name) for \(path): its controller is missing", cause: error)
         }
+    }
+
+    /// Changes limits: all, or none. One change at a time.
+    func change(_ files: [String: String]) throws(SwiftletError) {
+        try changes.withLock { (_) throws(SwiftletError) in try CgroupChange(path: path, files: files).apply() }
     }
 
     /// SIGKILL to every process, also to those that are being born.

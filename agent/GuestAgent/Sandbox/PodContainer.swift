@@ -14,6 +14,8 @@ protocol PodContainer: Sendable {
     func openTerminal() -> (master: Int32, slave: Int32)?
     /// Signals all processes of the container.
     func signalAll(_ signal: Int32) throws(SwiftletError)
+    /// Changes the cgroup's limits: all of `files`, or none.
+    func update(_ files: [String: String]) throws(SwiftletError)
     /// How often the kernel has killed a process of the container for lack of memory.
     var oomKillCount: UInt64 { get }
     /// Kills what is left and gives everything back. Idempotent.
