@@ -65,10 +65,12 @@ struct HostileLoadTests {
         while !((try? node.log("filler")) ?? []).contains("stdout F full") { try await Task.sleep(for: .milliseconds(50)) }
         #expect(try node.log("filler").contains { $0.contains("No space left") })
         try await expectAnswer(node, neighbour, "a full disk")
-        // Its room is there again when it is removed, and others can be made meanwhile.
+        // The pod's containers share the disk: another one is refused for its true reason, and made when there is room again.
+        let full = await #expect(throws: GRPCStatus.self) { try await node.createContainer(in: pod, "other", ["/bin/true"]) }
+        #expect(full?.code == .resourceExhausted && full?.message.contains("No space left") == true, "\(String(describing: full))")
+        try await node.removeContainer(filler)
         let other = try await node.runContainer(in: pod, "other", ["/bin/echo", "made"])
         #expect(try await node.exit(of: other).exitCode == 0)
-        try await node.removeContainer(filler)
         #expect(
             try await node.shell(neighbour, "dd if=/dev/zero of=/again bs=1M count=50 2>/dev/null && rm /again && echo fits") == "fits\n")
     }
