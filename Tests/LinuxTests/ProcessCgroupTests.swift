@@ -9,7 +9,7 @@ import Testing
 @Suite struct ProcessCgroupTests {
     private func withProcess(_ body: (ProcessIdentity) throws -> Void) throws {
         var pid: pid_t = 0
-        var arguments = ["sleep", "600"].map { strdup($0) } + [nil]
+        var arguments: [UnsafeMutablePointer<CChar>?] = [strdup("sleep"), strdup("600"), nil]
         defer { for argument in arguments { free(argument) } }
         try #require(posix_spawn(&pid, "/bin/sleep", nil, nil, &arguments, nil) == 0)
         defer {
