@@ -142,6 +142,21 @@ import Testing
         }
     }
 
+    @Test func theFirstProcessIsBornBeforeItsStartAndGoesWithItsContainer() async throws {
+        try await ProbeClient.with(image) { (probe) async throws in
+            for (id, count) in [("alone", 1), ("shared", 0)] {
+                var spec = image.shell("echo started")
+                // Where others could trace it, it is not.
+                if count == 0 { spec.pidMode = .pidPod }
+                try await probe.send("create", id, hex(try spec.serializedBytes()))
+                try await probe.send("prepare", id)
+                #expect(probe.processCount(of: id) == count)
+                try await probe.send("release", id)
+            }
+            #expect(try await probe.held().contains(nothing))
+        }
+    }
+
     @Test func callsInTheWrongOrderAreRefused() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             try await probe.send("create", "c", hex(try image.spec("true").serializedBytes()))

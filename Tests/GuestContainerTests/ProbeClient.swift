@@ -132,6 +132,12 @@ final class ProbeClient: Sendable {
         return Outcome(code: Int(words[0]) ?? -1, stdout: text(words[1]), stderr: words.count > 2 ? text(words[2]) : "")
     }
 
+    /// How many processes a container has, by its cgroup.
+    func processCount(of container: String) -> Int {
+        let found = FileManager.default.subpaths(atPath: cgroup)?.first { $0.hasSuffix("/\(container)/cgroup.procs") }
+        return found.flatMap { try? String(contentsOfFile: "\(cgroup)/\($0)", encoding: .utf8) }?.split(separator: "\n").count ?? 0
+    }
+
     /// What the machine holds for containers, once background removal is done and its thread has closed its files.
     func held() async throws -> String {
         var held = ""

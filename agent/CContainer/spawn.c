@@ -152,13 +152,22 @@ int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_fail
     close(gate[1]);
     birth->report = report[0];
     birth->gate = gate[0];
-    if (result == 0) return 0;
+    if (result == 0) {
+        // An end without a word: killed on its way.
+        if (await_report(report[0], spawn->timeout_ms, &birth->failure) == 0) refuse(&birth->failure, CC_STEP_KILLED, EINTR);
+        return 0;
+    }
     close(report[0]);
     close(gate[0]);
     return result;
 }
 
 int cc_let_go(const struct cc_birth *birth, const int32_t stdio[3], int timeout_ms, struct cc_failure *failure) {
+    if (birth->failure.step != CC_STEP_NONE) {
+        *failure = birth->failure;
+        cc_abandon(birth);
+        return -1;
+    }
     char byte = 0;
     struct iovec data = { .iov_base = &byte, .iov_len = 1 };
     union { char space[CMSG_SPACE(3 * sizeof(int))]; struct cmsghdr aligned; } control = { .space = { 0 } };
@@ -170,7 +179,6 @@ int cc_let_go(const struct cc_birth *birth, const int32_t stdio[3], int timeout_
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(3 * sizeof(int));
     memcpy(CMSG_DATA(header), stdio, 3 * sizeof(int));
-    // To a child that has failed on its way nothing can be sent: its report says why.
     ssize_t sent = sendmsg(birth->gate, &message, MSG_NOSIGNAL);
     int error = errno;
     close(birth->gate);

@@ -172,10 +172,11 @@ int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_fai
 struct cc_birth {
     pid_t pid;
     int pidfd, report, gate;
+    struct cc_failure failure;  ///< what kept it from getting there, for `cc_let_go` to tell
 };
 
-/// Clones as `cc_spawn` does, for a process with a root and no terminal, and does not wait: the child makes its root and
-/// waits for its standard input and output. What hinders it is told by `cc_let_go`. Returns 0, or -1 and fills `failure`.
+/// Clones as `cc_spawn` does, for a process with a root and no terminal, and returns when the child has made its root and waits
+/// for its standard input and output, or has failed. Returns 0, or -1 and fills `failure` when nothing was born.
 int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_failure *failure);
 
 /// Hands over standard input and output and waits until the command is executed; returns as `cc_spawn` does. Closes what

@@ -3,11 +3,16 @@ import Glibc
 
 /// The agent as a guest's PID 1: from the kernel's hand-over to serving the host, for ever.
 public enum Boot {
-    /// Never returns: without PID 1 the kernel panics. Anywhere else it says its version and ends.
+    /// Never returns: without PID 1 the kernel panics. Anywhere else it says its version, or writes what the guest's image
+    /// should hold beside it, and ends.
     public static func run() -> Never {
         guard getpid() == 1 else {
-            print(Agent.version)
-            exit(0)
+            guard CommandLine.arguments.last == "--default-seccomp" else {
+                print(Agent.version)
+                exit(0)
+            }
+            let words = (try? PrecompiledProfile.words()) ?? []
+            exit(words.withUnsafeBytes { !words.isEmpty && write(STDOUT_FILENO, $0.baseAddress, $0.count) == $0.count } ? 0 : 1)
         }
         let started = Clock.sinceBoot
         let console = Console()
@@ -23,11 +28,14 @@ public enum Boot {
             try agent.listen()
             guest.isListening()
             console.debug("started at \(started / 1000) us after boot, listening at \(Clock.sinceBoot / 1000) us")
+            PrecompiledProfile.adopt()
             GuestTree.mount(console)
             modules.load("network", console)
             booted.open()
             modules.load("storage", console)
             storage.open()
+            // The first container is about to be made: what remains may take longer.
+            setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)
             modules.load("rest", console)
             modules.remove()
             console.debug("ready at \(Clock.sinceBoot / 1000) us after boot")

@@ -15,8 +15,12 @@ enum DefaultSeccompProfile {
     static func filter(capabilities: UInt64) throws(SwiftletError) -> SeccompFilter {
         if let known = compiled.withLock({ $0[capabilities] }) { return known }
         let filter = try SeccompCompiler(capabilities: capabilities).compile(profile(capabilities: capabilities))
-        compiled.withLock { if $0.count < mostCompiled { $0[capabilities] = filter } }
+        know(filter, for: capabilities)
         return filter
+    }
+
+    static func know(_ filter: SeccompFilter, for capabilities: UInt64) {
+        compiled.withLock { if $0.count < mostCompiled { $0[capabilities] = filter } }
     }
 
     /// - Parameter capabilities: the container's bounding set.
