@@ -13,6 +13,9 @@ public struct ProcessCgroup: Sendable, Codable, Equatable {
     public let directories: [Directory]
     /// Directories above them that were not there before, the upper ones first.
     public let parents: [Directory]
+    /// Groups of libvirt's that its machine was taken out of. A libvirt that was restarted no longer finds the machine in them
+    /// and leaves them behind.
+    public var emptied: [String] = []
 
     /// Hierarchies that belong to others: systemd's own has no resources, and libvirt's rules about a machine's devices are
     /// bound to the group it made.
@@ -128,6 +131,34 @@ public struct ProcessCgroup: Sendable, Codable, Equatable {
             }
         }
         for directory in parents.reversed() { rmdir(directory.path) }
+        for path in emptied { Self.removeEmpty(path, depth: 0) }
+    }
+
+    /// Removes a group with those in it; one with processes stays.
+    private static func removeEmpty(_ path: String, depth: Int) {
+        guard rmdir(path) != 0, errno == EBUSY || errno == ENOTEMPTY, depth < 4, let stream = opendir(path) else { return }
+        defer { closedir(stream) }
+        while let entry = readdir(stream) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            if entry.pointee.d_type == UInt8(DT_DIR), name != ".", name != ".." { removeEmpty("\(path)/\(name)", depth: depth + 1) }
+        }
+        rmdir(path)
+    }
+
+    /// The directories of libvirt's own group that a machine's process is in now, of every hierarchy that `place` takes it from.
+    public static func machineGroups(of process: ProcessIdentity, on cgroups: Cgroups) -> [String] {
+        let lines = text("/proc/\(process.pid)/cgroup")?.split(separator: "\n") ?? []
+        return lines.compactMap { line in
+            // "4:memory:/machine/qemu-1-name.libvirt-qemu/emulator", cgroups(7).
+            let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+            guard fields.count == 3 else { return nil }
+            let names = fields[1].isEmpty ? ["unified"] : [fields[1]] + fields[1].split(separator: ",").map(String.init)
+            let components = fields[2].split(separator: "/")
+            guard let mount = names.lazy.compactMap({ cgroups.hierarchies[$0] }).first, foreign.isDisjoint(with: names),
+                let own = components.firstIndex(where: { $0.hasSuffix(".libvirt-qemu") })
+            else { return nil }
+            return mount + "/" + components[...own].joined(separator: "/")
+        }
     }
 
     // MARK: Limits

@@ -27,13 +27,23 @@ extension MicroVMHandler {
     /// new process, and when libvirt has made new threads.
     func placeInCgroup(_ ledger: Ledger) async throws {
         let entries = try await ledger.entries()
-        guard let cgroup = try entries.first(where: { $0.kind == .cgroup })?.decoded(ProcessCgroup.self) else { return }
+        guard let entry = entries.first(where: { $0.kind == .cgroup }) else { return }
+        var cgroup = try entry.decoded(ProcessCgroup.self)
         let processes = entries.filter { Self.kindsWithProcess.contains($0.kind) }.compactMap { entry in
             (try? entry.decoded(ProcessDocument.self))?.process
         }
         do {
+            let left = try await OwnThread.run {
+                let cgroups = try Cgroups.detect()
+                return processes.flatMap { ProcessCgroup.machineGroups(of: $0, on: cgroups) }
+            }
+            if !Set(left).isSubset(of: cgroup.emptied) {
+                cgroup.emptied = Array(Set(left).union(cgroup.emptied)).sorted()
+                try await ledger.note(.cgroup, entry.name, cgroup)
+            }
+            let group = cgroup
             try await OwnThread.run {
-                for process in processes { try cgroup.place(process) }
+                for process in processes { try group.place(process) }
             }
         } catch {
             throw SwiftletError.wrap(error, "move the pod's processes into its control group")
