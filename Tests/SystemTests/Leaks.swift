@@ -62,7 +62,9 @@ struct Footprint: Equatable, CustomStringConvertible {
                 let path = "\(hierarchy)/\(name)"
                 if name.hasPrefix("swiftlet-test-\(getpid())") { return [path] }
                 guard name == "machine" || name.hasPrefix("machine.slice") else { return [] }
-                return ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).filter { $0.contains("swiftlet") }.map { "\(path)/\($0)" }
+                return ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).filter { $0.contains("swiftlet") }.map {
+                    "\(path)/\($0)"
+                }
             }
         }
     }
