@@ -48,13 +48,15 @@ let package = Package(
             name: "swiftlet-bench", dependencies: ["Support", "MicroVM", "State", "CRI", "GRPC", "Linux", "Errors", arguments, logging]),
 
         // Doors
-        .target(name: "CRIServer", dependencies: ["Pods", "Images", "Volumes", "GRPC", "CRI", "AgentProtocol", "Errors", protobuf, logging]),
+        .target(
+            name: "CRIServer", dependencies: ["Pods", "Images", "Volumes", "GRPC", "CRI", "AgentProtocol", "Errors", protobuf, logging]),
 
         // Heart
         .target(
             name: "Pods",
             dependencies: [
-                "MicroVM", "Images", "PodNetwork", "Volumes", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors", crypto, logging,
+                "MicroVM", "Images", "PodNetwork", "Volumes", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors", crypto,
+                logging,
             ]),
 
         // Hands

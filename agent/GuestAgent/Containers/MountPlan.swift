@@ -61,7 +61,7 @@ struct MountPlan: Sendable, Equatable {
         // What a volume's source will be is known once it has been brought into the guest (ContainerVolumes).
         let isVolume = ContainerVolumes.types.contains(spec.type)
         let isBind =
-            isVolume || spec.type == "bind" || spec.type == "none" || spec.type.isEmpty || spec.options.contains { $0 == "bind" || $0 == "rbind" }
+            isVolume || ["bind", "none", ""].contains(spec.type) || spec.options.contains { $0 == "bind" || $0 == "rbind" }
         do throws(SwiftletError) {
             if isBind {
                 let source = isVolume ? "/" : try containerPath(spec.source, "mount source")
