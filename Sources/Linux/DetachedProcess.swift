@@ -15,8 +15,8 @@ public struct DetachedProcess: Sendable {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
-        // First out of the way of the numbers to fill, then into place.
-        let above = Int32(64)
+        // First out of the way, above all of them and all numbers to fill, then into place.
+        let above = max(descriptors.max() ?? 0, Int32(descriptors.count)) + 1
         for (number, descriptor) in descriptors.enumerated() {
             posix_spawn_file_actions_adddup2(&actions, descriptor, above + Int32(number))
         }

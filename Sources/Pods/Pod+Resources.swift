@@ -56,6 +56,10 @@ extension Pod {
                     try await machine.updateContainer(id, files: files)
                 }
             }
+            // A removal does not wait for a guest that answers late.
+            guard containers[id] === container, container.removeAttempt == nil else {
+                throw SwiftletError(.failedPrecondition, "container \(id) is being removed")
+            }
         } catch {
             container.spec.resources = old
             throw SwiftletError.wrap(error, "pod sandbox \(self.id): container \(container.spec.metadata.name)")

@@ -57,6 +57,18 @@ public final class HostPath: Sendable {
         throw SwiftletError(.failedPrecondition, "host_path \(path) is \(kind); mount a directory or a regular file")
     }
 
+    /// Whether one of the two directories is in the other, or both are the same. Blocks.
+    public func overlaps(_ directory: String) -> Bool {
+        guard let own = Self.canonical("/proc/self/fd/\(descriptor)"), let other = Self.canonical(directory) else { return false }
+        return (own + "/").hasPrefix(other + "/") || (other + "/").hasPrefix(own == "/" ? own : own + "/")
+    }
+
+    private static func canonical(_ path: String) -> String? {
+        guard let resolved = realpath(path, nil) else { return nil }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+
     /// Whether mounts made below it later can be passed on.
     public var receivesMounts: Bool { mount.map { $0.isShared || $0.isSlave } ?? false }
 

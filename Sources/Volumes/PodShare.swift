@@ -50,8 +50,9 @@ public struct PodShare: Sendable {
         defer { close(mount) }
         // Read-only: a guest must not fill the node's memory with files of its own beside the mounts.
         let attributes = UInt64(CLINUX_MOUNT_ATTR_RDONLY | CLINUX_MOUNT_ATTR_NOSUID | CLINUX_MOUNT_ATTR_NODEV | CLINUX_MOUNT_ATTR_NOEXEC)
-        guard clinux_set_mount(mount, 0, attributes, UInt64(CLINUX_MS_PRIVATE), -1) == 0, clinux_attach_tree(mount, root) == 0,
-            clinux_set_mount(mount, 0, 0, UInt64(CLINUX_MS_SHARED), -1) == 0
+        // Shared before it can be seen: one that is found mounted is complete. Private first, or it would be its origin's peer.
+        guard clinux_set_mount(mount, 0, attributes, UInt64(CLINUX_MS_PRIVATE), -1) == 0,
+            clinux_set_mount(mount, 0, 0, UInt64(CLINUX_MS_SHARED), -1) == 0, clinux_attach_tree(mount, root) == 0
         else { throw SwiftletError.system("mount \(root)") }
     }
 

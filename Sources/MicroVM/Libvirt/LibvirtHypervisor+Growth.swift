@@ -22,8 +22,10 @@ extension LibvirtHypervisor {
         let have = before.base + (before.device?.requested ?? 0)
         guard wanted > have else { return have }
         let room = before.maximum > before.base ? (before.maximum - before.base) / MemoryDevice.step * MemoryDevice.step : 0
-        let request = (wanted - before.base + MemoryDevice.step - 1) / MemoryDevice.step * MemoryDevice.step
-        guard request <= room else {
+        let rounded = (wanted - before.base + MemoryDevice.step - 1) / MemoryDevice.step * MemoryDevice.step
+        // The most a machine can have need not be whole steps.
+        let request = min(rounded, room)
+        guard room > 0, wanted - before.base < room + MemoryDevice.step else {
             throw SwiftletError(
                 .resourceExhausted, "\(step): \(wanted) bytes of memory are more than the \(before.base + room) that it can have")
         }

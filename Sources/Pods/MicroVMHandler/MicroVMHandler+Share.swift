@@ -65,18 +65,38 @@ actor SandboxShare {
 
     private func acquire() async throws -> PodShare {
         let share = PodShare(directory: names.shareDirectory)
+        do {
+            return try await acquire(share)
+        } catch {
+            // The pod is being released, and has been before these were there: nobody else will.
+            if (error as? SwiftletError)?.code == .aborted {
+                await abandon(share)
+                try? await OwnThread.run { try share.remove() }
+            }
+            throw error
+        }
+    }
+
+    private func acquire(_ share: PodShare) async throws -> PodShare {
         let device = FilesystemSpec(tag: Self.tag, socket: names.shareSocket)
         try await findProcess()
         if let process {
             guard process.isAlive else { throw SwiftletError(.unavailable, Self.lost(process)) }
         } else {
             try await ledger.acquire(.share, share.directory) { try await OwnThread.run { try share.create() } }
+            // Fails when the ledger was sealed meanwhile.
+            try await ledger.note(.share, share.directory, [String: String]())
             try await start(share)
         }
         do {
             try await handler.hypervisor.attachFilesystem(device, to: names.uuid)
         } catch {
+            // An attach that comes through late leaves a device without a process behind it: the dead one stays known, and
+            // the pod counts as lost.
+            let late = (error as? SwiftletError)?.code == .deadlineExceeded
+            let dead = process
             await abandon(share)
+            if late { process = dead }
             throw error
         }
         return share

@@ -23,9 +23,10 @@ extension MicroVMSandbox {
         if sources.values.contains(where: \.isShared) {
             let share = try await share.ready()
             let document = ShareMountsDocument(share: share.directory, container: id)
-            try await ledger.note(.shareMounts, "\(share.directory)/\(id)", document)
             for (index, mount) in plan.spec.mounts.enumerated() {
                 guard case .host(let path) = sources[index] else { continue }
+                // Refused once the container's creation is being undone.
+                try await ledger.note(.shareMounts, "\(share.directory)/\(id)", document)
                 do {
                     sources[index] = .shared(try await add(path, mount, to: share, container: id, index: index))
                 } catch {
@@ -45,6 +46,12 @@ extension MicroVMSandbox {
             return .image(image)
         }
         let path = try await OwnThread.run { try HostPath(mount.hostPath) }
+        guard !path.overlaps(handler.configuration.runDirectory) else {
+            throw SwiftletError(
+                .failedPrecondition,
+                "host_path \(mount.hostPath) holds or lies in \(handler.configuration.runDirectory), where the pods' shares are: a share "
+                    + "would hold all others, and itself; mount what is needed of it")
+        }
         if let memory = path.memoryVolume { return .memory(memory) }
         guard mount.propagation == .none || path.receivesMounts else {
             throw SwiftletError(
@@ -64,7 +71,9 @@ extension MicroVMSandbox {
         _ path: HostPath, _ mount: ContainerMount, to share: PodShare, container: String, index: Int
     ) async throws -> String {
         let options = PodShare.Options(
-            readOnly: mount.readOnly, receivesMounts: mount.propagation == .hostToContainer, mappings: mount.mappings)
+            readOnly: mount.readOnly,
+            // The flags of a mount that arrives later are the node's: a guest could write there.
+            receivesMounts: mount.propagation == .hostToContainer && !mount.readOnly, mappings: mount.mappings)
         return try await OwnThread.run { try share.add(path, container: container, index: index, options) }
     }
 }

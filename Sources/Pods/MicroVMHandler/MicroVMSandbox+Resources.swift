@@ -13,12 +13,21 @@ extension MicroVMSandbox {
 
     func fit(_ demand: PodDemand) async throws {
         try await grow(to: handler.configuration.extent(for: demand))
-        try await handler.limitCgroup(ledger, handler.cgroupLimits(demand))
+        var limits = handler.cgroupLimits(demand)
+        // A machine that has grown keeps its memory: a lower limit would kill QEMU.
+        let (have, needed) = (extents.withLock { $0 }, handler.configuration.extent(for: demand))
+        if let memory = limits?.memory, let have, have.memoryBytes > needed.memoryBytes {
+            limits?.memory = max(memory, have.memoryBytes + MicroVMConfiguration.emulatorMemory)
+        }
+        try await handler.limitCgroup(ledger, limits)
     }
 
     /// Nothing is asked of the machine as long as it is known to be large enough. Right after a restart of the daemon
     /// libvirt is asked.
-    private func grow(to extent: MachineExtent) async throws {
+    private func grow(to wanted: MachineExtent) async throws {
+        var extent = wanted
+        // QEMU 7.2's emulator may crash when a vCPU is added: an emulated machine keeps those that it was started with.
+        if handler.configuration.accelerator == .tcg { extent.vcpus = 1 }
         if let known = extents.withLock({ $0 }), known.memoryBytes >= extent.memoryBytes, known.vcpus >= extent.vcpus { return }
         let grown = try await handler.hypervisor.grow(names.uuid, to: extent)
         // libvirt puts a new vCPU's thread into a control group of its own making.

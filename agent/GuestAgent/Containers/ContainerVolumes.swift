@@ -51,7 +51,7 @@ struct ContainerVolumes: Sendable {
             let files = try ImageVolume.mount(mount.layers, below: directory, environment: environment) { made.append($0) }
             guard !mount.subPath.isEmpty else { return files }
             do throws(SwiftletError) {
-                return try part(mount.subPath, of: files, creating: false, at: "\(directory)/part") { made.append($0) }
+                return try part(mount.subPath, of: files, like: nil, at: "\(directory)/part") { made.append($0) }
             } catch {
                 // The name by which a kubelet tells this failure from others (cri-api, pkg/errors).
                 throw error.during("ImageVolumeMountFailed: image_sub_path \(printable(mount.subPath))")
@@ -62,17 +62,17 @@ struct ContainerVolumes: Sendable {
             try makeDirectory(directory)
             var made: [String] = []
             defer { mountPoints += made }
-            return try part(mount.subPath, of: volume, creating: true, at: "\(directory)/part") { made.append($0) }
+            return try part(mount.subPath, of: volume, like: mount.memory, at: "\(directory)/part") { made.append($0) }
         }
     }
 
     /// Mounts a part of a volume at `place`: links in the volume lead nowhere but into it.
     private func part(
-        _ subPath: String, of volume: String, creating: Bool, at place: String, mounted: (String) -> Void
+        _ subPath: String, of volume: String, like memory: AgentMemoryVolume?, at place: String, mounted: (String) -> Void
     ) throws(SwiftletError) -> String {
         let root = try OwnedDescriptor(result: open(volume, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open \(volume)")
         let path = try containerPath("/" + subPath, "sub path")
-        if creating { try makeDirectories(path, in: root) }
+        if let memory { try makeDirectories(path, in: root, like: memory) }
         let found = try OwnedDescriptor(result: cc_find_in_root(root.number, path), "find \(printable(subPath)) in the volume")
         var status = stat()
         guard fstat(found.number, &status) == 0 else { throw .system("look at \(printable(subPath))") }
@@ -87,16 +87,22 @@ struct ContainerVolumes: Sendable {
         return place
     }
 
-    /// Makes what is missing of a path, each directory in the one that its parent leads to.
-    private func makeDirectories(_ path: String, in root: OwnedDescriptor) throws(SwiftletError) {
+    /// Makes what is missing of a path, each directory in the one that its parent leads to and as the volume's own.
+    private func makeDirectories(_ path: String, in root: OwnedDescriptor, like volume: AgentMemoryVolume) throws(SwiftletError) {
         var done = ""
         for name in path.split(separator: "/") {
             let parent = try OwnedDescriptor(result: cc_find_in_root(root.number, done.isEmpty ? "." : done), "find \(printable(done))")
             // What is there is seen by the look-up that follows.
-            guard mkdirat(parent.number, String(name), 0o777) == 0 || errno == EEXIST else {
-                throw .system("make \(printable(done))/\(name)")
-            }
+            let isNew = mkdirat(parent.number, String(name), 0o700) == 0
+            guard isNew || errno == EEXIST else { throw .system("make \(printable(done))/\(name)") }
             done += "/\(name)"
+            guard isNew else { continue }
+            // By descriptor: another container may have put something else there by now. The owner first, since it takes set-id
+            // bits away.
+            let made = try OwnedDescriptor(result: cc_find_in_root(root.number, done), "find \(printable(done))")
+            guard chown(made.path, volume.uid, volume.gid) == 0, chmod(made.path, mode_t(volume.mode)) == 0 else {
+                throw .system("give \(printable(done)) the volume's owner and mode")
+            }
         }
     }
 
