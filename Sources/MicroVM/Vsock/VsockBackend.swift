@@ -31,15 +31,15 @@ public struct VsockBackend: Sendable {
             "--vhost-socket", vhostSocket, "--host-socket", hostSocket, "--guest-cid", "\(cid)", "--group", "kvm", "--ready-fd", "3",
         ]
         return try await OwnThread.run {
-            let child = try DetachedChild(binary, arguments, log: log)
+            let backend = try StartingBackend(binary, arguments, log: log)
             do {
-                try child.waitUntilReady(timeout)
-                guard let identity = ProcessIdentity.of(child.pid) else {
+                try backend.waitUntilReady(timeout)
+                guard let identity = ProcessIdentity.of(backend.child.pid) else {
                     throw SwiftletError(.unavailable, "vsock backend \(binary) ended after it was ready")
                 }
                 return identity
             } catch {
-                child.killAndReap()
+                backend.child.killAndReap()
                 throw error
             }
         }
@@ -82,54 +82,33 @@ public struct VsockBackend: Sendable {
     }
 }
 
-/// A child in a session of its own, with a pipe on descriptor 3 on which it says that it is ready.
-private struct DetachedChild {
-    let pid: pid_t
+/// A backend that was started and has not said yet that it listens.
+private struct StartingBackend {
+    let child: DetachedProcess
+    /// Gets one byte from the child's descriptor 3.
     private let ready: Int32
     private let binary: String
     private let log: String
 
     init(_ binary: String, _ arguments: [String], log: String) throws {
         let step = "starting vsock backend \(binary)"
-        self.binary = binary
-        self.log = log
+        let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        guard null >= 0 else { throw SwiftletError.system("\(step): opening /dev/null") }
+        defer { close(null) }
         let output = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
         guard output >= 0 else { throw SwiftletError.system("\(step): opening \(log)") }
         defer { close(output) }
         var pipe: [Int32] = [-1, -1]
         guard clinux_pipe2(&pipe, O_CLOEXEC) == 0 else { throw SwiftletError.system("\(step): pipe") }
         defer { close(pipe[1]) }
-
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_adddup2(&actions, output, 1)
-        posix_spawn_file_actions_adddup2(&actions, output, 2)
-        posix_spawn_file_actions_adddup2(&actions, pipe[1], 3)
-        clinux_spawn_close_from(&actions, 4)
-
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        posix_spawnattr_setsigmask(&attributes, &signals)
-        sigfillset(&signals)
-        posix_spawnattr_setsigdefault(&attributes, &signals)
-        posix_spawnattr_setflags(
-            &attributes, Int16(POSIX_SPAWN_SETSID) | Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
-
-        var argv: [UnsafeMutablePointer<CChar>?] = ([binary] + arguments).map { strdup($0) } + [nil]
-        defer { argv.forEach { free($0) } }
-        var pid: pid_t = 0
-        // A tap that is being made must not be held open by the child.
-        let failure = ForkGate.hold { posix_spawn(&pid, binary, &actions, &attributes, &argv, Glibc.environ) }
-        guard failure == 0 else {
+        do {
+            child = try DetachedProcess(binary, arguments, descriptors: [null, output, output, pipe[1]])
+        } catch {
             close(pipe[0])
-            throw SwiftletError.system(step, errno: failure)
+            throw error
         }
-        self.pid = pid
+        self.binary = binary
+        self.log = log
         ready = pipe[0]
     }
 
@@ -149,11 +128,6 @@ private struct DetachedChild {
             if read(ready, &byte, 1) == 1 { return }
             throw SwiftletError(.unavailable, "vsock backend \(binary) ended instead of listening; it said: \(said())")
         }
-    }
-
-    func killAndReap() {
-        kill(pid, SIGKILL)
-        waitpid(pid, nil, 0)
     }
 
     /// The end of the log, for an error message.
