@@ -21,7 +21,7 @@ public struct Cgroups: Sendable, Equatable {
     public static func detect(root: String = "/sys/fs/cgroup") throws -> Cgroups {
         if isUnified(root) { return Cgroups(layout: .v2, hierarchies: ["unified": root]) }
         var hierarchies: [String: String] = [:]
-        for name in try entries(of: root) {
+        for name in try KernelFile.names(in: root) where !name.hasPrefix(".") {
             let path = "\(root)/\(name)"
             // "cpu" and "cpuacct" may be links to "cpu,cpuacct"; every hierarchy has a tasks file, or is the v2 one.
             if access("\(path)/tasks", F_OK) == 0 || isUnified(path) { hierarchies[name] = path }
@@ -34,15 +34,4 @@ public struct Cgroups: Sendable, Equatable {
     }
 
     private static func isUnified(_ path: String) -> Bool { clinux_filesystem_magic(path) == Int(CLINUX_CGROUP2_SUPER_MAGIC) }
-
-    private static func entries(of directory: String) throws -> [String] {
-        guard let stream = opendir(directory) else { throw SwiftletError.system("listing control groups in \(directory)") }
-        defer { closedir(stream) }
-        var names: [String] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-            if !name.hasPrefix(".") { names.append(name) }
-        }
-        return names
-    }
 }

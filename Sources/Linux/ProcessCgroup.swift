@@ -78,7 +78,7 @@ public struct ProcessCgroup: Sendable, Codable, Equatable {
         for directory in directories {
             try Self.make(directory)
             // Memory that a process has touched before it joins stays with the group it came from, unless v1 is told to move it.
-            if !directory.isUnified { _ = try? Self.write("3", to: "\(directory.path)/memory.move_charge_at_immigrate") }
+            if !directory.isUnified { _ = try? KernelFile.write("3", to: "\(directory.path)/memory.move_charge_at_immigrate") }
         }
     }
 
@@ -86,16 +86,18 @@ public struct ProcessCgroup: Sendable, Codable, Equatable {
         let (path, above) = (directory.path, String(directory.path[..<(directory.path.lastIndex(of: "/") ?? directory.path.endIndex)]))
         if directory.isUnified {
             // One by one: a controller that cannot be handed down must not take the others along.
-            let controllers = text("\(above)/cgroup.controllers")?.split { $0 == " " || $0 == "\n" } ?? []
-            for controller in controllers { _ = try? write("+\(controller)", to: "\(above)/cgroup.subtree_control") }
+            let controllers = KernelFile.text("\(above)/cgroup.controllers")?.split { $0 == " " || $0 == "\n" } ?? []
+            for controller in controllers { _ = try? KernelFile.write("+\(controller)", to: "\(above)/cgroup.subtree_control") }
         }
         guard mkdir(path, 0o755) == 0 || errno == EEXIST else { throw .system("making control group \(path)") }
         // A new group of v1's cpuset has no CPU and no memory node, and takes no process.
         for file in ["cpuset.cpus", "cpuset.mems"] where !directory.isUnified {
-            guard let own = text("\(path)/\(file)"), own.allSatisfy({ $0 == "\n" }), let inherited = text("\(above)/\(file)") else {
+            guard let own = KernelFile.text("\(path)/\(file)"), own.allSatisfy({ $0 == "\n" }),
+                let inherited = KernelFile.text("\(above)/\(file)")
+            else {
                 continue
             }
-            try write(inherited, to: "\(path)/\(file)")
+            try KernelFile.write(inherited, to: "\(path)/\(file)")
         }
     }
 
@@ -105,13 +107,13 @@ public struct ProcessCgroup: Sendable, Codable, Equatable {
     public func place(_ process: ProcessIdentity) throws(SwiftletError) {
         for directory in directories {
             guard process.isAlive else { throw SwiftletError(.notFound, "process \(process.pid) has ended") }
-            try Self.write("\(process.pid)", to: "\(directory.path)/cgroup.procs")
+            try KernelFile.write("\(process.pid)", to: "\(directory.path)/cgroup.procs")
         }
     }
 
     /// Numbers of the processes in it.
     public var processes: Set<Int32> {
-        Set(directories.flatMap { Self.text("\($0.path)/cgroup.procs")?.split(separator: "\n").compactMap { Int32($0) } ?? [] })
+        Set(directories.flatMap { KernelFile.text("\($0.path)/cgroup.procs")?.split(separator: "\n").compactMap { Int32($0) } ?? [] })
     }
 
     /// Removes the group when its processes have ended, and those above it that it made and nobody else uses. Idempotent.
@@ -136,18 +138,15 @@ public struct ProcessCgroup: Sendable, Codable, Equatable {
 
     /// Removes a group with those in it; one with processes stays.
     private static func removeEmpty(_ path: String, depth: Int) {
-        guard rmdir(path) != 0, errno == EBUSY || errno == ENOTEMPTY, depth < 4, let stream = opendir(path) else { return }
-        defer { closedir(stream) }
-        while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-            if entry.pointee.d_type == UInt8(DT_DIR), name != ".", name != ".." { removeEmpty("\(path)/\(name)", depth: depth + 1) }
-        }
+        guard rmdir(path) != 0, errno == EBUSY || errno == ENOTEMPTY, depth < 4 else { return }
+        // The group's own files are no directories, and stay.
+        for name in (try? KernelFile.names(in: path)) ?? [] { removeEmpty("\(path)/\(name)", depth: depth + 1) }
         rmdir(path)
     }
 
     /// The directories of libvirt's own group that a machine's process is in now, of every hierarchy that `place` takes it from.
     public static func machineGroups(of process: ProcessIdentity, on cgroups: Cgroups) -> [String] {
-        let lines = text("/proc/\(process.pid)/cgroup")?.split(separator: "\n") ?? []
+        let lines = KernelFile.text("/proc/\(process.pid)/cgroup")?.split(separator: "\n") ?? []
         return lines.compactMap { line in
             // "4:memory:/machine/qemu-1-name.libvirt-qemu/emulator", cgroups(7).
             let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
@@ -168,28 +167,9 @@ public struct ProcessCgroup: Sendable, Codable, Equatable {
         for directory in directories {
             for (file, value) in directory.isUnified ? limits.unifiedFiles : limits.legacyFiles {
                 let path = "\(directory.path)/\(file)"
-                if access(path, F_OK) == 0 { try Self.write(value, to: path) }
+                if access(path, F_OK) == 0 { try KernelFile.write(value, to: path) }
             }
         }
-    }
-
-    // MARK: Files
-
-    private static func write(_ text: String, to path: String) throws(SwiftletError) {
-        let descriptor = open(path, O_WRONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw .system("opening \(path)") }
-        defer { close(descriptor) }
-        let bytes = Array(text.utf8)
-        guard Glibc.write(descriptor, bytes, bytes.count) == bytes.count else { throw .system("writing \(text) to \(path)") }
-    }
-
-    private static func text(_ path: String) -> String? {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        var bytes = [UInt8](repeating: 0, count: 1 << 16)
-        let count = read(descriptor, &bytes, bytes.count)
-        return count < 0 ? nil : String(decoding: bytes[..<count], as: UTF8.self)
     }
 }
 

@@ -76,13 +76,7 @@ public struct ProcessIdentity: Sendable, Codable, Hashable {
     }
 
     private static func statFields(_ pid: Int32) -> (isRunning: Bool, startTime: UInt64)? {
-        guard pid > 0 else { return nil }
-        let descriptor = open("/proc/\(pid)/stat", O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        let line = [UInt8](unsafeUninitializedCapacity: 4096) { buffer, count in
-            count = max(0, read(descriptor, buffer.baseAddress, buffer.count))
-        }
+        guard pid > 0, let line = KernelFile.bytes("/proc/\(pid)/stat", limit: 4096) else { return nil }
         return parse(line)
     }
 

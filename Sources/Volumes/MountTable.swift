@@ -1,5 +1,4 @@
 import Errors
-import Glibc
 import Linux
 
 /// The mounts of this process's namespace, from /proc/self/mountinfo (proc(5)).
@@ -20,20 +19,16 @@ struct MountTable {
 
     var entries: [Entry]
 
+    /// Bytes: some hundred for each of the mounts that the kernel allows in a namespace, 100,000 (fs.mount-max).
+    private static let longest = 64 << 20
+
     static func current() throws(SwiftletError) -> MountTable {
-        let descriptor = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw .system("open /proc/self/mountinfo") }
-        defer { close(descriptor) }
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 64 << 10)
-        while true {
-            let count = read(descriptor, &chunk, chunk.count)
-            if count < 0 && errno == EINTR { continue }
-            guard count >= 0 else { throw .system("read /proc/self/mountinfo") }
-            if count == 0 { break }
-            bytes += chunk[..<count]
+        let text = try KernelFile.read("/proc/self/mountinfo", limit: longest)
+        guard text.count < longest else {
+            throw SwiftletError(
+                .resourceExhausted, "/proc/self/mountinfo has more than \(longest) bytes; unmount what the node does not need")
         }
-        return MountTable(text: bytes)
+        return MountTable(text: text)
     }
 
     init(text: [UInt8]) {
@@ -69,8 +64,8 @@ struct MountTable {
 
     /// The mount that an open file lies on, by the id that /proc/self/fdinfo tells.
     func mount(of descriptor: Int32) -> Entry? {
-        guard let bytes = ProcessTable.contents("/proc/self/fdinfo/\(descriptor)", limit: 4096) else { return nil }
-        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") where line.hasPrefix("mnt_id:") {
+        guard let text = KernelFile.text("/proc/self/fdinfo/\(descriptor)", limit: 4096) else { return nil }
+        for line in text.split(separator: "\n") where line.hasPrefix("mnt_id:") {
             guard let id = Int(line.dropFirst(7).filter { !$0.isWhitespace }) else { return nil }
             return entries.first { $0.id == id }
         }

@@ -152,18 +152,10 @@ public struct PodShare: Sendable {
 
     /// Empty without the directory.
     private static func names(in path: String) throws -> [String] {
-        guard let directory = opendir(path) else {
-            if errno == ENOENT { return [] }
-            throw SwiftletError.system("read directory \(path)")
+        do {
+            return try KernelFile.names(in: path)
+        } catch  where error.systemErrno == ENOENT {
+            return []
         }
-        defer { closedir(directory) }
-        var names: [String] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name != "." && name != ".." { names.append(name) }
-        }
-        return names
     }
 }

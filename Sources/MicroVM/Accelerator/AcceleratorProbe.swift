@@ -118,7 +118,7 @@ public struct AcceleratorProbe: Sendable {
     }
 
     private static func text(_ path: String) -> String {
-        let text = String(decoding: ProcessTable.contents(path, limit: 4096) ?? [], as: UTF8.self)
+        let text = KernelFile.text(path, limit: 4096) ?? ""
         return text.last == "\n" ? String(text.dropLast()) : text
     }
 

@@ -14,7 +14,7 @@ struct EmulatorProcess {
     func find(uuid: UUID, name: String?) -> ProcessIdentity? {
         if let name, VMSpec.isName(name, longest: 255) {
             for directory in pidDirectories {
-                guard let text = ProcessTable.contents("\(directory)/\(name).pid", limit: 32) else { continue }
+                guard let text = KernelFile.bytes("\(directory)/\(name).pid", limit: 32) else { continue }
                 let digits = String(decoding: text.prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }, as: UTF8.self)
                 if let pid = Int32(digits), let process = Self.identity(pid, of: uuid) { return process }
             }

@@ -27,8 +27,8 @@ public struct HostCost: Sendable, Codable, Equatable {
     }
 
     private static func measure(_ kind: String, _ process: ProcessIdentity) -> HostCost? {
-        guard process.isAlive, let stat = text("/proc/\(process.pid)/stat"), let (ticks, pages) = parse(stat) else { return nil }
-        let pss = text("/proc/\(process.pid)/smaps_rollup").flatMap(parsePSS)
+        guard process.isAlive, let stat = KernelFile.text("/proc/\(process.pid)/stat"), let (ticks, pages) = parse(stat) else { return nil }
+        let pss = KernelFile.text("/proc/\(process.pid)/smaps_rollup").flatMap(parsePSS)
         // What was read between the two looks was this process's.
         guard process.isAlive else { return nil }
         return HostCost(
@@ -50,15 +50,5 @@ public struct HostCost: Sendable, Codable, Equatable {
     static func parsePSS(_ rollup: String) -> UInt64? {
         rollup.split(separator: "\n").first { $0.hasPrefix("Pss:") }?.split(separator: " ").dropFirst().first
             .flatMap { UInt64($0) }.map { $0 * 1024 }
-    }
-
-    private static func text(_ path: String) -> String? {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        let bytes = [UInt8](unsafeUninitializedCapacity: 8192) { buffer, count in
-            count = max(0, read(descriptor, buffer.baseAddress, buffer.count))
-        }
-        return String(decoding: bytes, as: UTF8.self)
     }
 }

@@ -53,13 +53,7 @@ struct ThisNode: Node {
     }
 
     func entries(_ directory: String) -> [String]? {
-        guard let stream = opendir(directory) else { return nil }
-        defer { closedir(stream) }
-        var names: [String] = []
-        while let entry = readdir(stream) {
-            names.append(withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
-        }
-        return names.filter { $0 != "." && $0 != ".." }.sorted()
+        (try? KernelFile.names(in: directory))?.sorted()
     }
 
     func connectFailure(_ socket: String) -> String? { UnixSocket.connectFailure(path: socket) }
