@@ -48,7 +48,7 @@ import Testing
                 """
             var spec = image.shell(script)
             spec.process.seccomp.runtimeDefault = true
-            spec.process.capabilities.bounding = TestImage.defaultCapabilities
+            spec.process.capabilities.bounding = DefaultCapabilities.names
             #expect(try await probe.run(spec).stdout == "Seccomp:\t2\nno mount\n2\n")
         }
     }
@@ -56,7 +56,7 @@ import Testing
     @Test func theDefaultProfileFollowsTheCapabilities() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             var spec = image.shell("mount -t tmpfs tmpfs /tmp && echo mounted")
-            let names = TestImage.defaultCapabilities + ["CAP_SYS_ADMIN"]
+            let names = DefaultCapabilities.names + ["CAP_SYS_ADMIN"]
             spec.process.capabilities.bounding = names
             spec.process.capabilities.permitted = names
             spec.process.capabilities.effective = names

@@ -72,19 +72,14 @@ struct TestImage: Sendable {
             return layer
         }
         spec.process.args = arguments
-        spec.process.capabilities.bounding = Self.defaultCapabilities
-        spec.process.capabilities.permitted = Self.defaultCapabilities
-        spec.process.capabilities.effective = Self.defaultCapabilities
+        spec.process.capabilities.bounding = DefaultCapabilities.names
+        spec.process.capabilities.permitted = DefaultCapabilities.names
+        spec.process.capabilities.effective = DefaultCapabilities.names
         return spec
     }
 
     /// `script` run by the image's shell.
     func shell(_ script: String) -> AgentContainerSpec { spec("sh", "-c", script) }
-
-    static let defaultCapabilities = [
-        "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP",
-        "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
-    ]
 }
 
 extension AgentMountSpec {

@@ -1,10 +1,7 @@
+import AgentProtocol
+
 /// capabilities(7) by name.
 public enum Capability {
-    /// What containers may do unless told otherwise: the set that Docker and containerd give.
-    static let standard = [
-        "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD", "CAP_NET_BIND_SERVICE",
-        "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
-    ]
     /// In the kernel's numbering, up to Linux 6.1.
     static let all = [
         "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
@@ -38,7 +35,7 @@ public enum Capability {
     static func held(_ request: ContainerSpec.Capabilities, privileged: Bool) -> [String] {
         let added = (request.add + request.ambient).map(qualified)
         let dropped = request.drop.map(qualified)
-        var held = Set(privileged || added.contains(everything) ? all : standard)
+        var held = Set(privileged || added.contains(everything) ? all : DefaultCapabilities.names)
         if !privileged, dropped.contains(everything) { held = [] }
         held.formUnion(added)
         held.subtract(privileged ? [] : dropped)

@@ -1,3 +1,4 @@
+import AgentProtocol
 import Errors
 import Glibc
 
@@ -9,15 +10,9 @@ enum PrecompiledProfile {
     /// The kernel's most instructions (BPF_MAXINSNS), and the mask.
     private static let longest = (4096 + 1) * 8
 
-    /// What container runtimes give a container that asks for nothing.
-    private static let capabilities = [
-        "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
-        "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
-    ]
-
     /// What the image's file holds.
     static func words() throws(SwiftletError) -> [UInt64] {
-        let mask = try CapabilityNames.mask(capabilities)
+        let mask = try CapabilityNames.mask(DefaultCapabilities.names)
         return [mask] + (try DefaultSeccompProfile.filter(capabilities: mask)).instructions
     }
 
