@@ -24,6 +24,14 @@ public enum ResourceKind: String, Codable, Sendable, CaseIterable {
     case shareMounts
     /// The hold on an image's layers.
     case imageLease
+
+    /// Whether its document is a `ProcessDocument`.
+    var isProcess: Bool {
+        switch self {
+        case .vsockDevice, .machine, .shareDaemon: true
+        case .directory, .networkNamespace, .networkAttachment, .tap, .scratchDisk, .cgroup, .share, .shareMounts, .imageLease: false
+        }
+    }
 }
 
 /// One resource in the ledger.

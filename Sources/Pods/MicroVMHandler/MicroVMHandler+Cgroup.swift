@@ -29,9 +29,7 @@ extension MicroVMHandler {
         let entries = try await ledger.entries()
         guard let entry = entries.first(where: { $0.kind == .cgroup }) else { return }
         var cgroup = try entry.decoded(ProcessCgroup.self)
-        let processes = entries.filter { Self.kindsWithProcess.contains($0.kind) }.compactMap { entry in
-            (try? entry.decoded(ProcessDocument.self))?.process
-        }
+        let processes = entries.filter(\.kind.isProcess).compactMap { (try? $0.decoded(ProcessDocument.self))?.process }
         do {
             let left = try await OwnThread.run {
                 let cgroups = try Cgroups.detect()
@@ -48,13 +46,6 @@ extension MicroVMHandler {
         } catch {
             throw SwiftletError.wrap(error, "move the pod's processes into its control group")
         }
-    }
-
-    private static let kindsWithProcess: Set<ResourceKind> = [.vsockDevice, .machine, .shareDaemon]
-
-    /// What the documents of processes have in common.
-    private struct ProcessDocument: Codable {
-        var process: ProcessIdentity?
     }
 
     /// Sets the limits on the pod's control group, if it has one.

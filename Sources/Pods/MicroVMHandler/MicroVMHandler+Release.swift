@@ -1,18 +1,7 @@
 import Errors
 import Foundation
-import Linux
 import MicroVM
 import PodNetwork
-
-/// What the release of a machine needs when libvirt cannot help.
-struct MachineDocument: Codable, Sendable {
-    var process: ProcessIdentity?
-}
-
-/// What the release of a vsock device needs.
-struct VsockDeviceDocument: Codable, Sendable {
-    var process: ProcessIdentity?
-}
 
 extension MicroVMHandler {
     public func release(_ entry: LedgerEntry) async throws {
@@ -26,11 +15,12 @@ extension MicroVMHandler {
         case .cgroup: try await releaseCgroup(entry)
         case .scratchDisk: try scratch.remove(entry.name)
         case .vsockDevice:
-            let document = try entry.decoded(VsockDeviceDocument.self)
+            let document = try entry.decoded(ProcessDocument.self)
             try await VsockBackend(binary: configuration.vsockBackend).stop(hostSocket: entry.name, process: document.process)
         case .machine:
             guard let uuid = UUID(uuidString: entry.name) else { return }
-            try await hypervisor.destroy(uuid: uuid, process: entry.decoded(MachineDocument.self).process)
+            // The process is the way out when libvirt cannot help.
+            try await hypervisor.destroy(uuid: uuid, process: entry.decoded(ProcessDocument.self).process)
             ends.ended(uuid, "destroyed")
         case .share, .shareDaemon, .shareMounts: try await releaseShare(entry)
         case .imageLease:

@@ -4,11 +4,6 @@ import Linux
 import MicroVM
 import Volumes
 
-/// What the release of a share's virtiofsd needs.
-struct ShareDaemonDocument: Codable, Sendable {
-    var process: ProcessIdentity?
-}
-
 /// What the release of a container's mounts needs.
 struct ShareMountsDocument: Codable, Sendable {
     var share: String
@@ -20,7 +15,7 @@ extension MicroVMHandler {
         let daemon = ShareDaemon(binary: configuration.virtiofsd)
         switch entry.kind {
         case .shareDaemon:
-            let process = try entry.decoded(ShareDaemonDocument.self).process
+            let process = try entry.decoded(ProcessDocument.self).process
             let root = PodShare(directory: entry.name).root
             try await OwnThread.run { try daemon.stop(root: root, process: process) }
         case .shareMounts:
@@ -105,7 +100,7 @@ actor SandboxShare {
     private func start(_ share: PodShare) async throws {
         let daemon = ShareDaemon(binary: handler.configuration.virtiofsd)
         let (socket, uid, gid) = (names.shareSocket, handler.configuration.qemuUID, handler.configuration.qemuGID)
-        let started = try await ledger.acquire(.shareDaemon, share.directory, ShareDaemonDocument(process: nil)) {
+        let started = try await ledger.acquire(.shareDaemon, share.directory, ProcessDocument(process: nil)) {
             try await OwnThread.run {
                 // One that an earlier daemon started and did not live to note.
                 try daemon.stop(root: share.root, process: nil)
@@ -113,7 +108,7 @@ actor SandboxShare {
             }
         }
         process = started
-        try await ledger.note(.shareDaemon, share.directory, ShareDaemonDocument(process: started))
+        try await ledger.note(.shareDaemon, share.directory, ProcessDocument(process: started))
         // Before QEMU connects: the child that it forks then is born there.
         try await handler.placeInCgroup(ledger)
     }
@@ -124,13 +119,13 @@ actor SandboxShare {
         let process = process
         self.process = nil
         try? await OwnThread.run { try daemon.stop(root: share.root, process: process) }
-        try? await ledger.note(.shareDaemon, share.directory, ShareDaemonDocument(process: nil))
+        try? await ledger.note(.shareDaemon, share.directory, ProcessDocument(process: nil))
     }
 
     /// The process of an earlier daemon, which the ledger names.
     private func findProcess() async throws {
         guard process == nil, let entry = try await ledger.entries().first(where: { $0.kind == .shareDaemon }) else { return }
-        process = try entry.decoded(ShareDaemonDocument.self).process
+        process = try entry.decoded(ProcessDocument.self).process
     }
 
     var processID: Int32? { process?.pid }

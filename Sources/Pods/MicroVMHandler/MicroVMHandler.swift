@@ -151,10 +151,10 @@ public final class MicroVMHandler: RuntimeHandler {
     private func startVsockDevice(_ names: MachineNames, _ ledger: Ledger) async throws {
         guard configuration.vsock == .vhostUser else { return }
         do {
-            try await ledger.acquire(.vsockDevice, names.hostSocket, VsockDeviceDocument(process: nil)) {
+            try await ledger.acquire(.vsockDevice, names.hostSocket, ProcessDocument(process: nil)) {
                 let process = try await VsockBackend(binary: configuration.vsockBackend).start(
                     vhostSocket: names.vhostSocket, hostSocket: names.hostSocket, cid: names.contextID, log: names.vsockLog)
-                try await ledger.note(.vsockDevice, names.hostSocket, VsockDeviceDocument(process: process))
+                try await ledger.note(.vsockDevice, names.hostSocket, ProcessDocument(process: process))
             }
         } catch {
             throw SwiftletError.wrap(error, "start the vsock device")
@@ -169,10 +169,10 @@ public final class MicroVMHandler: RuntimeHandler {
         steps.passed("devices acquired")
         let machine = machineSpec(names, spec)
         do {
-            let process = try await ledger.acquire(.machine, names.uuid.uuidString, MachineDocument(process: nil)) {
+            let process = try await ledger.acquire(.machine, names.uuid.uuidString, ProcessDocument(process: nil)) {
                 try await hypervisor.start(machine)
             }
-            try await ledger.note(.machine, names.uuid.uuidString, MachineDocument(process: process))
+            try await ledger.note(.machine, names.uuid.uuidString, ProcessDocument(process: process))
             if !spec.cgroupParent.isEmpty { try await placeInCgroup(ledger) }
             return process
         } catch {

@@ -13,14 +13,9 @@ public struct HostCost: Sendable, Codable, Equatable {
     /// Shared pages counted by their share; nil where the kernel does not tell.
     public var pssBytes: UInt64?
 
-    /// The part of a ledger entry's document that names a process.
-    private struct Document: Decodable {
-        var process: ProcessIdentity?
-    }
-
     static func measure(_ entries: [LedgerEntry]) async -> [HostCost] {
-        let processes = entries.compactMap { entry in
-            (try? entry.decoded(Document.self))?.process.map { (entry.kind.rawValue, $0) }
+        let processes = entries.filter(\.kind.isProcess).compactMap { entry in
+            (try? entry.decoded(ProcessDocument.self))?.process.map { (entry.kind.rawValue, $0) }
         }
         // Adding up the pages of a large process takes milliseconds.
         return (try? await OwnThread.run { processes.compactMap { measure($0, $1) } }) ?? []
