@@ -47,6 +47,11 @@ import Testing
         #expect(request.hasPrefix("<memory model='virtio-mem'") && request.hasSuffix("</memory>"))
     }
 
+    @Test func onlyMachinesOfTheEmulatorAreEmulated() {
+        #expect(DomainPointer.isEmulated(liveXML: plain))
+        #expect(!DomainPointer.isEmulated(liveXML: plain.replacing("'qemu'", with: "'kvm'")))
+    }
+
     @Test func textWithoutMemoryIsNoMemory() {
         #expect(DomainMemory(liveXML: "<domain/>") == DomainMemory(liveXML: ""))
         #expect(DomainMemory(liveXML: "<memory unit='KiB'>").base == 0)

@@ -31,9 +31,10 @@ public protocol Hypervisor: Sendable {
     /// - Throws: `notFound` without the machine.
     func attachFilesystem(_ filesystem: FilesystemSpec, to uuid: UUID) async throws
 
-    /// Gives a running machine more memory and vCPUs; never less. The guest has taken the memory when this returns.
+    /// Gives a running machine more memory and vCPUs; never less. The guest has taken the memory when this returns. An emulated
+    /// machine keeps the vCPUs that it was started with.
     ///
-    /// - Returns: what the machine has then, at least what was asked for.
+    /// - Returns: what the machine has then.
     /// - Throws: `notFound` without the machine, `resourceExhausted` past what it was started to grow to, `deadlineExceeded`
     ///   when the guest does not take the memory.
     func grow(_ uuid: UUID, to extent: MachineExtent) async throws -> MachineExtent

@@ -43,6 +43,14 @@ struct DomainPointer {
         return String(cString: text)
     }
 
+    /// Whether QEMU emulates the machine's CPUs instead of running them by KVM.
+    var isEmulated: Bool {
+        get throws { try Self.isEmulated(liveXML: liveXML()) }
+    }
+
+    /// libvirt writes the kind as the root element's first attribute.
+    static func isEmulated(liveXML: String) -> Bool { liveXML.hasPrefix("<domain type='qemu'") }
+
     func state() -> DomainSummary.State {
         var state: Int32 = 0
         guard virDomainGetState(pointer, &state, nil, 0) == 0 else { return .other }

@@ -63,12 +63,13 @@ extension LibvirtHypervisor {
 
     // MARK: vCPUs
 
-    /// Only ever adds: QEMU 7.2's emulator corrupts its heap when a vCPU is taken away.
+    /// Only ever adds, and only under KVM: QEMU 7.2's emulator corrupts its heap when a vCPU is taken away, and may crash when one
+    /// is added.
     private func addVCPUs(_ uuid: UUID, to wanted: Int, _ step: String) async throws -> Int {
         try await with(uuid, step) { domain in
             let have = virDomainGetVcpusFlags(domain.pointer, VIR_DOMAIN_VCPU_LIVE.rawValue)
             guard have > 0 else { throw SwiftletError.libvirt("\(step): ask for its vCPUs") }
-            guard wanted > Int(have) else { return Int(have) }
+            guard wanted > Int(have), try !domain.isEmulated else { return Int(have) }
             let most = virDomainGetVcpusFlags(domain.pointer, VIR_DOMAIN_VCPU_LIVE.rawValue | VIR_DOMAIN_VCPU_MAXIMUM.rawValue)
             guard wanted <= Int(most) else {
                 throw SwiftletError(.resourceExhausted, "\(step): \(wanted) vCPUs are more than the \(most) that it can have")

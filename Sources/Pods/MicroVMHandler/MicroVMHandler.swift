@@ -105,7 +105,8 @@ public final class MicroVMHandler: RuntimeHandler {
         let client = try await firstAnswer(names, end)
         steps.passed("agent answered")
         let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self, ledger: ledger)
-        sandbox.extents.withLock { $0 = configuration.extent(for: spec.demand) }
+        let extent = configuration.extent(for: spec.demand)
+        sandbox.size.withLock { $0 = MachineSize(asked: extent, actual: extent) }
         do {
             _ = try await client.call(
                 .startSandbox, sandboxRequest(names, spec, network), timeout: .seconds(20))

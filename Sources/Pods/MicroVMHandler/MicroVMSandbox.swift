@@ -17,8 +17,8 @@ final class MicroVMSandbox: SandboxMachine {
     let handler: MicroVMHandler
     /// The pod's own.
     let ledger: Ledger
-    /// What the machine is known to have; nil after a restart of the daemon.
-    let extents = Mutex<MachineExtent?>(nil)
+    /// Nil after a restart of the daemon, until the machine has to grow.
+    let size = Mutex<MachineSize?>(nil)
 
     init(names: MachineNames, process: ProcessIdentity, client: AgentClient, handler: MicroVMHandler, ledger: Ledger) {
         self.names = names
