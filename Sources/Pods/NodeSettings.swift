@@ -1,45 +1,54 @@
 import Errors
 import Foundation
+import GRDB
 import Linux
+import State
 import Synchronization
 
-/// What the kubelet tells of the node. It tells once and not again after a restart of the daemon, so it is kept in a file.
+/// What the kubelet tells of the node. It tells once and not again after a restart of the daemon, so it is kept in the state
+/// database.
 final class NodeSettings: Sendable {
-    private struct Document: Codable {
-        var podCIDRs: [String] = []
+    /// The record's name.
+    private static let podCIDR = "podCIDR"
+
+    private let database: StateDatabase
+    private let ranges = Mutex<[String]>([])
+
+    init(database: StateDatabase) {
+        self.database = database
     }
 
-    private let path: String
-    private let document: Mutex<Document>
-
-    /// - Parameter directory: absolute; it may be missing until something is kept.
-    init(directory: String) {
-        path = directory + "/node.json"
-        let stored = try? JSONDecoder().decode(Document.self, from: Data(contentsOf: URL(fileURLWithPath: path)))
-        document = Mutex(stored ?? Document())
+    /// Takes in what an earlier daemon was told. Called once, before anything is set.
+    func load() async throws {
+        guard let record = try await database.read({ try NodeSettingRecord.fetchOne($0, key: Self.podCIDR) }) else { return }
+        let stored = try JSONDecoder().decode([String].self, from: record.document)
+        ranges.withLock { $0 = stored }
     }
 
     /// Ranges that pods get addresses from, as the kubelet was told; empty when it has not said.
-    var podCIDRs: [String] { document.withLock { $0.podCIDRs } }
+    var podCIDRs: [String] { ranges.withLock { $0 } }
 
-    /// Writes a file: not for the cooperative pool.
+    /// Keeps the ranges.
     ///
     /// - Throws: `.invalidArgument` for what is no range.
-    func setPodCIDRs(_ ranges: [String]) throws {
-        for range in ranges {
+    func setPodCIDRs(_ next: [String]) async throws {
+        for range in next {
             guard range.contains("/"), IPPrefix(range) != nil else {
                 throw SwiftletError(
                     .invalidArgument,
                     "runtime_config.network_config.pod_cidr: \(Identifier.printable(range)) is no range of addresses such as 10.244.0.0/24")
             }
         }
-        let next = Document(podCIDRs: ranges)
+        let record = NodeSettingRecord(name: Self.podCIDR, document: try JSONEncoder().encode(next))
         do {
-            try JSONEncoder().encode(next).write(to: URL(fileURLWithPath: path), options: .atomic)
+            try await database.write { database in
+                try record.save(database)
+                // In the order of the writes.
+                database.afterNextTransaction { _ in self.ranges.withLock { $0 = next } }
+            }
         } catch {
-            throw SwiftletError(.internal, "keep pod_cidr in \(path)", cause: error)
+            throw SwiftletError(.internal, "save runtime_config.network_config.pod_cidr", cause: error)
         }
-        document.withLock { $0 = next }
     }
 }
 
@@ -51,8 +60,7 @@ extension PodRegistry {
     ///
     /// - Throws: `.invalidArgument` for what is no range.
     public func setPodCIDRs(_ ranges: [String]) async throws {
-        let settings = context.settings
-        try await OwnThread.run { try settings.setPodCIDRs(ranges) }
+        try await context.settings.setPodCIDRs(ranges)
     }
 
     /// - Parameter name: of a handler; empty for the default one.

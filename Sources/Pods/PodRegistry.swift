@@ -29,7 +29,7 @@ public final class PodRegistry: Sendable {
         context = PodContext(
             images: images, store: PodStore(database: database), snapshots: Snapshots(),
             statistics: Statistics(patience: deadlines.statistics, logger: logger),
-            settings: NodeSettings(directory: stateDirectory), stateDirectory: stateDirectory,
+            settings: NodeSettings(database: database), stateDirectory: stateDirectory,
             deadlines: deadlines, logger: logger)
     }
 

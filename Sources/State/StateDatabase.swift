@@ -39,6 +39,7 @@ public final class StateDatabase: Sendable {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("1 pods", migrate: PodSchema.create)
         migrator.registerMigration("1 images", migrate: ImageSchema.create)
+        migrator.registerMigration("2 node", migrate: NodeSchema.create)
         return migrator
     }
 }

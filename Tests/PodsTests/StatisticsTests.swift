@@ -89,7 +89,11 @@ import Testing
             let error = await #expect(throws: SwiftletError.self) { try await node.registry.setPodCIDRs([wrong]) }
             #expect(error?.message.contains("pod_cidr") == true)
         }
-        #expect(NodeSettings(directory: node.directory).podCIDRs == ["10.244.0.0/24", "fd00::/64"])
-        await node.close()
+        #expect(node.registry.podCIDRs == ["10.244.0.0/24", "fd00::/64"])
+        await node.images.shutdown()
+        let next = try await FakeNode(directory: node.directory)
+        try await next.registry.recover()
+        #expect(next.registry.podCIDRs == ["10.244.0.0/24", "fd00::/64"])
+        await next.close()
     }
 }
