@@ -16,8 +16,8 @@ struct PodContext: Sendable {
 
 /// How long the heart waits for each kind of step.
 public struct PodDeadlines: Sendable {
-    /// A start of a sandbox, all steps together.
-    public var sandboxStart: Duration = .seconds(120)
+    /// A start of a sandbox, all steps together and the wait for its turn to boot. A kubelet waits 240 s.
+    public var sandboxStart: Duration = .seconds(220)
     /// One answer of the guest about a container.
     public var guestAnswer: Duration = .seconds(30)
     /// From SIGKILL to the end of a container.

@@ -19,6 +19,42 @@ struct ManyPodsTests {
         #expect(try await node.cri.call(RuntimeRPC.listPodSandbox, CRIListPodSandboxRequest()).items.isEmpty)
     }
 
+    /// More than this machine can boot at a time; a container runs in each, and one of them lives by the older interface.
+    @Test func eightPodsStartedAtOnceAllComeUp() async throws {
+        let node = try node()
+        let old = try CRIConnection(endpoint: node.endpoint, version: .v1alpha2)
+        let cri = try await node.cri
+        let pods = try await withThrowingTaskGroup(of: (Int, String).self) { group in
+            for number in 0..<8 {
+                let config = node.podConfig("at-once\(number)") { $0.linux.resources.memoryLimitInBytes = 64 << 20 }
+                group.addTask {
+                    let connection = number == 0 ? old : cri
+                    return (number, try await connection.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }).podSandboxID)
+                }
+            }
+            return try await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
+        }
+        let listed = try await cri.call(RuntimeRPC.listPodSandbox, .with { $0.filter.state.state = .sandboxReady }).items.map(\.id)
+        #expect(Set(listed) == Set(pods.values) && listed.count == 8)
+        var addresses: Set<String> = []
+        for pod in pods.values { addresses.insert(try await node.podStatus(pod).status.network.ip) }
+        #expect(addresses.count == 8)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for (number, pod) in pods {
+                group.addTask {
+                    let container = try await node.runContainer(in: pod, "at-once\(number)", ["/bin/echo", "pod \(number)"])
+                    #expect(try await node.exit(of: container).exitCode == 0)
+                    #expect(try node.log("at-once\(number)") == ["stdout F pod \(number)"])
+                    _ = try await (number == 0 ? old : cri).call(RuntimeRPC.stopPodSandbox, .with { $0.podSandboxID = pod })
+                    _ = try await (number == 0 ? old : cri).call(RuntimeRPC.removePodSandbox, .with { $0.podSandboxID = pod })
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(try await cri.call(RuntimeRPC.listPodSandbox, CRIListPodSandboxRequest()).items.isEmpty)
+        await old.close()
+    }
+
     private func runOne(_ node: Node, _ number: Int) async throws {
         let pod = try await node.runPod("pod\(number)")
         let container = try await node.runContainer(in: pod, "c\(number)", ["/bin/echo", "pod \(number)"])

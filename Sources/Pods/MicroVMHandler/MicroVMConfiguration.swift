@@ -32,6 +32,8 @@ public struct MicroVMConfiguration: Sendable {
     public var scratchSize: UInt64 = 10 << 30
     /// From the start of QEMU to the agent's first answer.
     public var bootTimeout: Duration = .seconds(60)
+    /// Machines that boot at the same time. An emulated one keeps a CPU of the node busy all the while.
+    var bootsAtOnce: Int { accelerator == .tcg ? max(nodeCPUs, 2) : max(nodeCPUs, 2) * 4 }
     /// Owner of what QEMU opens (Debian: libvirt-qemu and kvm).
     public var qemuUID: UInt32
     public var qemuGID: UInt32

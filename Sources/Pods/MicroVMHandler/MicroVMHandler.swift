@@ -14,6 +14,7 @@ public final class MicroVMHandler: RuntimeHandler {
     let networks: PodNetworks
     let logger: Logger
     let ends = MachineEnds()
+    private let turns: BootTurns
     let scratch: ScratchDisk
     private let eventWatch: Task<Void, Never>
 
@@ -23,6 +24,7 @@ public final class MicroVMHandler: RuntimeHandler {
         self.hypervisor = hypervisor
         self.networks = networks
         self.logger = logger
+        turns = BootTurns(most: configuration.bootsAtOnce)
         scratch = ScratchDisk(
             directory: configuration.stateDirectory + "/scratch", size: configuration.scratchSize, uid: configuration.qemuUID,
             gid: configuration.qemuGID)
@@ -81,6 +83,14 @@ public final class MicroVMHandler: RuntimeHandler {
     public func start(
         _ id: String, _ spec: SandboxSpec, ledger: Ledger, report: @Sendable (SandboxProgress) async throws -> Void
     ) async throws -> any SandboxMachine {
+        // Out here, where nothing of the start is on its way any more.
+        defer { turns.leave(id) }
+        return try await perform(id, spec, ledger, report)
+    }
+
+    private func perform(
+        _ id: String, _ spec: SandboxSpec, _ ledger: Ledger, _ report: @Sendable (SandboxProgress) async throws -> Void
+    ) async throws -> any SandboxMachine {
         let names = MachineNames(id: id, configuration: configuration)
         try checkSocketPaths(names)
         for directory in [names.runDirectory, names.stateDirectory] {
@@ -103,6 +113,7 @@ public final class MicroVMHandler: RuntimeHandler {
         try await joinNetwork(names, network)
         steps.passed("network joined")
         let client = try await firstAnswer(names, end)
+        turns.leave(id)
         steps.passed("agent answered")
         let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self, ledger: ledger)
         let extent = configuration.extent(for: spec.demand)
@@ -168,6 +179,8 @@ public final class MicroVMHandler: RuntimeHandler {
         let steps = StepTimes(names.id, logger)
         try await acquireDevices(names, ledger)
         steps.passed("devices acquired")
+        try await turns.enter(names.id)
+        steps.passed("turn to boot")
         let machine = machineSpec(names, spec)
         do {
             let process = try await ledger.acquire(.machine, names.uuid.uuidString, ProcessDocument(process: nil)) {
