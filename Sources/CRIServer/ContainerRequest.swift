@@ -49,6 +49,9 @@ enum ContainerRequest {
 
     /// Names what a container may not ask for yet, instead of running it without.
     private static func refuseUnsupported(_ config: CRIContainerConfig) throws {
+        guard !config.hasWindows else {
+            throw SwiftletError(.invalidArgument, "CreateContainer: config.windows: the containers of this node run Linux")
+        }
         if !config.cdiDevices.isEmpty { throw SwiftletError(.unimplemented, "config.CDI_devices: devices of the node are not supported") }
     }
 }

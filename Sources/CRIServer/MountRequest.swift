@@ -127,7 +127,7 @@ enum MountMessage {
         }
     }
 
-    private static func mapping(_ mapping: IDMapping) -> CRIIDMapping {
+    static func mapping(_ mapping: IDMapping) -> CRIIDMapping {
         .with {
             $0.containerID = mapping.containerID
             $0.hostID = mapping.hostID

@@ -92,7 +92,18 @@ enum SandboxMessage {
             $0.runtimeHandler = sandbox.spec.runtimeHandler
             $0.network.ip = sandbox.addresses.first ?? ""
             $0.network.additionalIps = sandbox.addresses.dropFirst().map { address in .with { $0.ip = address } }
-            $0.linux.namespaces.options.pid = sandbox.spec.sharesPidNamespace ? .pod : .container
+            $0.linux.namespaces.options = namespaces(sandbox.spec)
+        }
+    }
+
+    private static func namespaces(_ spec: SandboxSpec) -> CRINamespaceOption {
+        .with {
+            $0.pid = spec.sharesPidNamespace ? .pod : .container
+            $0.ipc = spec.separatesIPC == true ? .container : .pod
+            guard let namespace = spec.userNamespace else { return }
+            $0.usernsOptions.mode = .pod
+            $0.usernsOptions.uids = namespace.uids.map(MountMessage.mapping)
+            $0.usernsOptions.gids = namespace.gids.map(MountMessage.mapping)
         }
     }
 

@@ -22,6 +22,9 @@ enum SandboxRequest {
         spec.labels = config.labels
         spec.annotations = config.annotations
         spec.runtimeHandler = handler
+        guard !config.hasWindows else {
+            throw SwiftletError(.invalidArgument, "RunPodSandbox: config.windows: the pods of this node run Linux")
+        }
         try addLinux(config.linux, to: &spec)
         return spec
     }
@@ -62,6 +65,7 @@ enum SandboxRequest {
         try ProfileRequest.check(linux.securityContext, securityField)
         spec.userNamespace = try NamespaceRequest.sandbox(namespaces, "\(securityField).namespace_options")
         spec.sharesPidNamespace = namespaces.pid == .pod
+        spec.separatesIPC = namespaces.ipc == .container
         if linux.hasResources { spec.resources = try ResourcesRequest.decoded(linux.resources, "config.linux.resources") }
         if linux.hasOverhead { spec.overhead = try ResourcesRequest.decoded(linux.overhead, "config.linux.overhead") }
     }

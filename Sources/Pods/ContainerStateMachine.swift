@@ -6,7 +6,7 @@ public struct ContainerExit: Codable, Sendable, Equatable {
     public var code: Int32
     /// Unix time in nanoseconds.
     public var finishedAt: Int64
-    /// As the kubelet shows it: Completed, Error, OOMKilled, StartError, ...
+    /// As the kubelet shows it: Completed, Error, OOMKilled, ContainerCannotRun, StartError, ...
     public var reason: String
     public var message: String
 

@@ -33,12 +33,15 @@ extension Pod {
             container.log = try openLog(container)
             let images = context.images
             let leased = [image.id] + plan.volumeImages.values.map(\.image.id)
-            try await container.ledger.acquire(.imageLease, id) {
-                for image in leased { try await images.lease(imageID: image, holder: id) }
-            }
+            try await acquisition(for: container) {
+                try await ledger.acquire(.imageLease, id) {
+                    for image in leased { try await images.lease(imageID: image, holder: id) }
+                }
+            }.value
             try await fit(machine)
+            let creation = acquisition(for: container) { try await machine.createContainer(id, created, ledger: ledger) }
             container.user = try await withDeadline(context.deadlines.guestAnswer, "create container \(spec.metadata.name)") {
-                try await machine.createContainer(id, created, ledger: ledger)
+                try await creation.value
             }
             try await context.store.save(container.snapshot)
             _ = try await readyMachine()
@@ -64,16 +67,32 @@ extension Pod {
         return images
     }
 
+    /// Begins work that acquires something for the container. What it holds is not released before that work has ended.
+    private func acquisition<Value: Sendable>(
+        for container: Container, _ work: @escaping @Sendable () async throws -> Value
+    ) -> Task<Value, any Error> {
+        let task = Task { try await work() }
+        container.acquisition = Task {
+            await withTaskCancellationHandler {
+                _ = await task.result
+            } onCancel: {
+                task.cancel()
+            }
+        }
+        return task
+    }
+
     /// Undoes a creation that failed, or that an earlier daemon did not finish.
     func discard(_ container: Container) async {
         container.ledger.close()
+        container.acquisition?.cancel()
         container.pump?.cancel()
         await container.log?.close()
         let id = container.id
         if let machine {
             try? await withDeadline(context.deadlines.guestAnswer, "undo") { try await machine.deleteContainer(id) }
         }
-        let left = await release(container.ledger)
+        let left = await release(container)
         guard left.isEmpty else {
             await record(
                 container, exit: ContainerExit(code: 128, finishedAt: Clock.now(), reason: "CreateError", message: left[0].reason))
@@ -89,7 +108,7 @@ extension Pod {
 
     /// Runs the container's first process. Joins a start in flight.
     ///
-    /// - Throws: the guest's reason; the container is EXITED with StartError then.
+    /// - Throws: the guest's reason; the container is EXITED with ContainerCannotRun or StartError then.
     func startContainer(_ id: String) async throws {
         let machine = try await readyMachine()
         let container = try container(id)
@@ -114,10 +133,20 @@ extension Pod {
             // A start that comes through after its deadline must not run: the guest forgets the container.
             try? await withDeadline(context.deadlines.kill, "undo") { try await machine.deleteContainer(id) }
             await record(
-                container, exit: ContainerExit(code: 128, finishedAt: Clock.now(), reason: "StartError", message: failure.description))
+                container,
+                exit: ContainerExit(
+                    code: 128, finishedAt: Clock.now(), reason: Self.reason(ofFailedStart: failure), message: failure.description))
             throw failure
         }
         try await started(container, machine)
+    }
+
+    /// Whether it is the container that can never run, as one without its command, or the start that went wrong.
+    private static func reason(ofFailedStart failure: SwiftletError) -> String {
+        switch failure.code {
+        case .notFound, .invalidArgument: "ContainerCannotRun"
+        default: "StartError"
+        }
     }
 
     /// Notes that the first process runs, and waits for its end from now on.

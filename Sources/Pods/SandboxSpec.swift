@@ -44,6 +44,8 @@ public struct SandboxSpec: Codable, Sendable, Equatable {
     public var sysctls: [String: String] = [:]
     public var cgroupParent = ""
     public var sharesPidNamespace = false
+    /// Whether the pod's containers were announced with IPC namespaces of their own; each says so itself as well.
+    public var separatesIPC: Bool?
     /// Nil: the guest's own users.
     public var userNamespace: IDMappings?
     /// What the pod's containers may use together.

@@ -55,6 +55,7 @@ import Testing
                 }
             ]
         }
+        refuses("windows") { $0.windows.securityContext.runAsUsername = "me" }
         refuses("memory_limit_in_bytes") { $0.linux.resources.memoryLimitInBytes = -1 }
         refuses("cgroup_parent") { $0.linux.cgroupParent = "kubepods" }
         for path: WritableKeyPath<CRINamespaceOption, CRINamespaceMode> & Sendable in [\.network, \.pid, \.ipc] {
@@ -83,6 +84,26 @@ import Testing
     }
 }
 
+@Suite struct SandboxMessageTests {
+    @Test func aStatusShowsTheNamespacesThatWereAskedFor() throws {
+        let ranges = CRIUserNamespace.with {
+            $0.uids = [.with { ($0.hostID, $0.length) = (65536, 65536) }]
+            $0.gids = [.with { ($0.hostID, $0.length) = (131_072, 65536) }]
+        }
+        for option in [
+            CRINamespaceOption(), .with { $0.pid = .container }, .with { $0.ipc = .container }, .with { $0.usernsOptions = ranges },
+        ] {
+            let config = CRIPodSandboxConfig.with {
+                $0.metadata = .with { ($0.name, $0.uid, $0.namespace) = ("pod", "u", "default") }
+                $0.linux.securityContext.namespaceOptions = option
+            }
+            let snapshot = SandboxSnapshot(
+                id: "p", spec: try SandboxRequest.spec(config, handler: ""), state: .reserved, createdAt: 1)
+            #expect(SandboxMessage.status(snapshot).linux.namespaces.options == option)
+        }
+    }
+}
+
 @Suite struct ContainerRequestTests {
     private static func valid(_ change: (inout CRIContainerConfig) -> Void = { _ in }) -> CRIContainerConfig {
         .with {
@@ -103,6 +124,7 @@ import Testing
     @Test func badFieldsAreNamed() {
         refuses("metadata") { $0.clearMetadata() }
         refuses("image") { $0.image.image = "" }
+        refuses("windows") { $0.windows.resources.cpuCount = 1 }
         refuses("log_path") { $0.logPath = "../../etc/passwd" }
         refuses("log_path") { $0.logPath = "/etc/passwd" }
         refuses("envs") { $0.envs = [.with { $0.key = "A=B" }] }

@@ -126,7 +126,8 @@ struct PodTests {
             let error = await #expect(throws: GRPCStatus.self) { try await node.start(container) }
             #expect(error?.message.contains(expected) == true, "\(name): \(error?.message ?? "")")
             let status = try await node.status(of: container)
-            #expect(status.state == .containerExited && status.reason == "StartError")
+            #expect(status.state == .containerExited && status.reason == "ContainerCannotRun" && status.exitCode == 128)
+            #expect(status.message.contains(expected) && status.startedAt == 0 && status.finishedAt >= status.createdAt)
         }
         let absent = await #expect(throws: GRPCStatus.self) {
             try await node.createContainer(in: pod, "absent", ["/bin/true"], image: "localhost/none:1")
