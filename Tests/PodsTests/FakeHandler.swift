@@ -101,6 +101,7 @@ final class FakeMachine: SandboxMachine {
     let updates = FakeUpdates()
     /// What it says of its use.
     let answer = FakeAnswer()
+    let life = FakeLife()
 
     func die(_ reason: String) { end.continuation.yield(reason) }
 
@@ -110,13 +111,13 @@ final class FakeMachine: SandboxMachine {
     }
 
     func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
-        ContainerUser(uid: 0, gid: 0, groups: [0])
+        await life.create()
+        return ContainerUser(uid: 0, gid: 0, groups: [0])
     }
     func containerStates() async throws -> [String: GuestContainerState] { [:] }
-    func startContainer(_ id: String) async throws {}
+    func startContainer(_ id: String) async throws { try life.start() }
     func waitForExit(_ id: String) async throws -> ProcessExit {
-        try await Task.sleep(for: .seconds(3600))
-        return .init(code: 0, outOfMemory: false, exitedAt: 0)
+        try await life.exit()
     }
     func signal(_ id: String, _ signal: Int32, all: Bool) async throws {}
     func deleteContainer(_ id: String) async throws {}

@@ -1,0 +1,49 @@
+import Errors
+import Synchronization
+import Testing
+
+@testable import Pods
+
+@Suite struct AttemptsTests {
+    /// One creation that ends when it is told to, and those who ask for it.
+    private final class Creation: Sendable {
+        let attempts = Attempts()
+        private let state = Mutex((made: 0, held: true))
+
+        var made: Int { state.withLock { $0.made } }
+        func release() { state.withLock { $0.held = false } }
+
+        func ask() async throws -> String {
+            try await attempts.run("name", what: "thing", existing: { self.made > 0 && !self.state.withLock { $0.held } ? "id" : nil }) {
+                self.state.withLock { $0.made += 1 }
+                while self.state.withLock({ $0.held }) { await Task.yield() }
+                return "id"
+            }
+        }
+    }
+
+    @Test func aResultThatNobodyWasLeftToTakeWaitsForTheRetry() async throws {
+        let creation = Creation()
+        let first = Task { try await creation.ask() }
+        while await creation.attempts.waiting < 1 { await Task.yield() }
+        first.cancel()
+        creation.release()
+        _ = await first.result
+        #expect(try await creation.ask() == "id")
+        let duplicate = await #expect(throws: SwiftletError.self) { try await creation.ask() }
+        #expect(duplicate?.code == .alreadyExists && duplicate?.message.contains("id") == true)
+        #expect(creation.made == 1)
+    }
+
+    @Test func aRetryJoinsWhatItsPredecessorBegan() async throws {
+        let creation = Creation()
+        let first = Task { try await creation.ask() }
+        while await creation.attempts.waiting < 1 { await Task.yield() }
+        first.cancel()
+        async let second = creation.ask()
+        while await creation.attempts.waiting < 2 { await Task.yield() }
+        creation.release()
+        #expect(try await second == "id")
+        #expect(creation.made == 1)
+    }
+}

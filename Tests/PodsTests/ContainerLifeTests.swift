@@ -1,0 +1,99 @@
+import Errors
+import Foundation
+import GRDB
+import State
+import Support
+import Testing
+
+@testable import Pods
+
+/// Containers of a pod whose machine does what the test says.
+@Suite struct ContainerLifeTests {
+    private static let image = "localhost/test/image:1"
+
+    private static func container(_ name: String, attempt: UInt32 = 0) -> ContainerSpec {
+        ContainerSpec(metadata: .init(name: name, attempt: attempt), image: image)
+    }
+
+    /// A node with an image and a pod.
+    private func with(_ body: (FakeNode, String, FakeMachine) async throws -> Void) async throws {
+        let node = try await FakeNode()
+        var tar = TarBuilder()
+        tar.file("file", "content")
+        let archive = node.directory + "/image.tar"
+        let built = try OCIImageBuilder(layers: [tar.finished()]).build()
+        try OCIImageBuilder.archive([(Self.image, built)]).write(to: URL(fileURLWithPath: archive))
+        _ = try await node.images.load(path: archive, reference: Self.image)
+        let pod = try await node.registry.runSandbox(FakeNode.spec())
+        try await body(node, pod, try #require(node.handler.machine(of: pod)))
+        await node.close()
+    }
+
+    @Test func aStartThatFailsSaysWhetherTheContainerCanEverRun() async throws {
+        try await with { node, pod, machine in
+            let cases: [(SwiftletError.Code, String)] = [
+                (.notFound, "ContainerCannotRun"), (.invalidArgument, "ContainerCannotRun"), (.unavailable, "StartError"),
+                (.resourceExhausted, "StartError"), (.internal, "StartError"),
+            ]
+            for (attempt, (code, reason)) in cases.enumerated() {
+                let id = try await node.registry.createContainer(in: pod, Self.container("c", attempt: UInt32(attempt)))
+                machine.life.failStarts(SwiftletError(code, "injected"))
+                let error = await #expect(throws: SwiftletError.self) { try await node.registry.startContainer(id) }
+                #expect(error?.code == code)
+                let exit = try #require(try node.registry.container(id).state.exit)
+                #expect(exit.reason == reason && exit.code == 128 && exit.message.contains("injected"), "\(exit)")
+                let again = await #expect(throws: SwiftletError.self) { try await node.registry.startContainer(id) }
+                #expect(again?.code == .failedPrecondition)
+            }
+        }
+    }
+
+    @Test(arguments: [
+        (ProcessExit(code: 0, outOfMemory: false, exitedAt: 0), "Completed"),
+        (ProcessExit(code: 7, outOfMemory: false, exitedAt: 0), "Error"),
+        (ProcessExit(code: 137, outOfMemory: false, exitedAt: 0), "Error"),
+        (ProcessExit(code: 137, outOfMemory: true, exitedAt: 0), "OOMKilled"),
+    ])
+    func anEndHasItsCodeAndReason(_ end: ProcessExit, _ reason: String) async throws {
+        try await with { node, pod, machine in
+            let id = try await node.registry.createContainer(in: pod, Self.container("c"))
+            try await node.registry.startContainer(id)
+            machine.life.end(end)
+            while try node.registry.container(id).state.exit == nil { await Task.yield() }
+            let exit = try #require(try node.registry.container(id).state.exit)
+            #expect(exit.code == end.code && exit.reason == reason && exit.message.isEmpty)
+        }
+    }
+
+    @Test func aRetriedCreationJoinsTheOneInFlight() async throws {
+        try await with { node, pod, machine in
+            machine.life.holdCreations(true)
+            let first = Task { try await node.registry.createContainer(in: pod, Self.container("c")) }
+            while machine.life.creations < 1 { await Task.yield() }
+            first.cancel()
+            let second = Task { try await node.registry.createContainer(in: pod, Self.container("c")) }
+            let other = Task { try await node.registry.createContainer(in: pod, Self.container("c", attempt: 1)) }
+            while machine.life.creations < 2 { await Task.yield() }
+            machine.life.holdCreations(false)
+            let ids = [try await first.value, try await second.value, try await other.value]
+            #expect(ids[0] == ids[1] && ids[1] != ids[2])
+            #expect(machine.life.creations == 2)
+            #expect(node.registry.containers().count == 2)
+        }
+    }
+
+    @Test func limitsThatCannotBeSavedAreTakenBack() async throws {
+        try await with { node, pod, machine in
+            var spec = Self.container("c")
+            spec.resources.cpuShares = 1024
+            let id = try await node.registry.createContainer(in: pod, spec)
+            try await node.database.write { try $0.drop(table: ContainerRecord.databaseTableName) }
+            var change = LinuxResources()
+            (change.cpuShares, change.memoryLimit) = (2, 64 << 20)
+            await #expect(throws: SwiftletError.self) { try await node.registry.updateContainer(id, change) }
+            let old = ["cpu.weight": "39", "memory.max": "max"]
+            #expect(machine.updates.files(of: id) == [["cpu.weight": "1", "memory.max": "67108864"], old])
+            #expect(try node.registry.container(id).spec.resources == spec.resources)
+        }
+    }
+}

@@ -1,0 +1,52 @@
+import Errors
+import Images
+import Testing
+
+@testable import Pods
+
+/// What the client's words and the image's make together.
+@Suite struct ContainerPlanTests {
+    private func plan(
+        _ image: ImageConfig = ImageConfig(entrypoint: ["/entry"], cmd: ["default", "args"]),
+        _ change: (inout ContainerSpec) -> Void = { _ in }
+    ) throws -> ContainerPlan {
+        var spec = ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "localhost/x:1")
+        change(&spec)
+        let image = Image(id: "sha256:x", repoTags: [], repoDigests: [], size: 0, user: ImageUser(image.user), config: image, pinned: false)
+        return try ContainerPlan(spec, rootfs: ImageRootfs(image: image, layers: []), hostname: "host")
+    }
+
+    @Test func theClientsCommandReplacesTheImages() throws {
+        #expect(try plan().arguments == ["/entry", "default", "args"])
+        #expect(try plan { $0.arguments = ["mine"] }.arguments == ["/entry", "mine"])
+        #expect(try plan { $0.command = ["/other"] }.arguments == ["/other"])
+        #expect(try plan { ($0.command, $0.arguments) = (["/other"], ["mine"]) }.arguments == ["/other", "mine"])
+        #expect(try plan(ImageConfig(cmd: ["/bin/sh"])).arguments == ["/bin/sh"])
+        #expect(try plan(ImageConfig(cmd: ["/bin/sh"])) { $0.arguments = ["/bin/ls"] }.arguments == ["/bin/ls"])
+        let nothing = #expect(throws: SwiftletError.self) { try self.plan(ImageConfig()) }
+        #expect(nothing?.code == .invalidArgument && nothing?.message.contains("no command") == true)
+    }
+
+    @Test func theClientsEnvironmentBeatsTheImages() throws {
+        let image = ImageConfig(env: ["PATH=/image", "A=1", "EMPTY=", "BARE", "EQUALS=a=b"], cmd: ["/x"])
+        let environment = try plan(image) { $0.environment = [.init(key: "A", value: "2"), .init(key: "HOSTNAME", value: "mine")] }
+            .environment
+        #expect(Set(environment) == ["PATH=/image", "HOSTNAME=mine", "A=2", "EMPTY=", "BARE=", "EQUALS=a=b"])
+        #expect(try plan().environment.contains { $0.hasPrefix("PATH=/usr/local/sbin:") })
+        #expect(try plan().environment.contains("HOSTNAME=host"))
+        #expect(try !plan().environment.contains("TERM=xterm"))
+        #expect(try plan { $0.terminal = true }.environment.contains("TERM=xterm"))
+    }
+
+    @Test func directoryUserAndSignalAreTheImagesUnlessTheClientSays() throws {
+        let image = ImageConfig(cmd: ["/x"], workingDir: "/image", user: "image:group", stopSignal: "SIGQUIT")
+        let own = try plan(image)
+        #expect(own.workingDirectory == "/image" && own.user == "image:group" && own.stopSignal == 3)
+        let other = try plan(image) { ($0.workingDirectory, $0.user, $0.stopSignal) = ("/mine", "7", "SIGUSR1") }
+        #expect(other.workingDirectory == "/mine" && other.user == "7" && other.stopSignal == 10)
+        let plain = try plan()
+        #expect(plain.workingDirectory == "/" && plain.user == "" && plain.stopSignal == 15)
+        let wrong = #expect(throws: SwiftletError.self) { try self.plan(ImageConfig(cmd: ["/x"], stopSignal: "SIGNONE")) }
+        #expect(wrong?.code == .invalidArgument && wrong?.message.contains("SIGNONE") == true)
+    }
+}

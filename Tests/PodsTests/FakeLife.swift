@@ -1,0 +1,37 @@
+import Errors
+import Pods
+import Synchronization
+
+/// How a fake machine's containers are made, start and end.
+final class FakeLife: Sendable {
+    private struct State {
+        var holdsCreations = false
+        var creations = 0
+        var startFailure: SwiftletError?
+        var exit: ProcessExit?
+    }
+
+    private let state = Mutex(State())
+
+    var creations: Int { state.withLock { $0.creations } }
+    func holdCreations(_ hold: Bool) { state.withLock { $0.holdsCreations = hold } }
+    func failStarts(_ failure: SwiftletError?) { state.withLock { $0.startFailure = failure } }
+    /// Ends all containers, also those that are started later.
+    func end(_ exit: ProcessExit) { state.withLock { $0.exit = exit } }
+
+    func create() async {
+        state.withLock { $0.creations += 1 }
+        while state.withLock({ $0.holdsCreations }) { await Task.yield() }
+    }
+
+    func start() throws {
+        if let failure = state.withLock({ $0.startFailure }) { throw failure }
+    }
+
+    func exit() async throws -> ProcessExit {
+        while true {
+            if let exit = state.withLock({ $0.exit }) { return exit }
+            try await Task.sleep(for: .milliseconds(5))
+        }
+    }
+}
