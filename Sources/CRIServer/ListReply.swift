@@ -4,8 +4,8 @@ import SwiftProtobuf
 
 /// A list reply put together from messages that were encoded before.
 ///
-/// The lists of the runtime service and their streamed forms carry their items as field 1 (api.proto): on the wire such a reply is, for each item,
-/// the byte 0x0A (field 1, length-delimited), the item's length as a varint, and the item.
+/// The lists of the runtime service and their streamed forms carry their items as field 1 (api.proto): on the wire such a reply is,
+/// for each item, the byte 0x0A (field 1, length-delimited), the item's length as a varint, and the item.
 enum ListReply {
     private static let itemTag: UInt8 = 0x0A
 
