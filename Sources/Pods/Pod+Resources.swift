@@ -62,6 +62,7 @@ extension Pod {
             }
         } catch {
             container.spec.resources = old
+            try? await fit(machine)
             throw SwiftletError.wrap(error, "pod sandbox \(self.id): container \(container.spec.metadata.name)")
         }
         do {
@@ -70,6 +71,7 @@ extension Pod {
             container.spec.resources = old
             let undo = files.reduce(into: [String: String]()) { $0[$1.key] = oldFiles[$1.key] ?? Self.unlimited($1.key) }
             try? await withDeadline(context.deadlines.guestAnswer, "undo") { try await machine.updateContainer(id, files: undo) }
+            try? await fit(machine)
             throw SwiftletError.wrap(error, "save the limits of container \(id)")
         }
         context.snapshots.publish(container.snapshot)
@@ -118,6 +120,7 @@ extension Pod {
             try await save()
         } catch {
             resources = old
+            try? await fit(machine)
             throw SwiftletError.wrap(error, "pod sandbox \(id)")
         }
     }

@@ -93,6 +93,7 @@ import Testing
             await #expect(throws: SwiftletError.self) { try await node.registry.updateContainer(id, change) }
             let old = ["cpu.weight": "39", "memory.max": "max"]
             #expect(machine.updates.files(of: id) == [["cpu.weight": "1", "memory.max": "67108864"], old])
+            #expect(machine.updates.demands.last?.containers == [spec.resources], "the machine is fitted to what holds again")
             #expect(try node.registry.container(id).spec.resources == spec.resources)
         }
     }
