@@ -21,8 +21,10 @@ final class Container {
     var exitWatch: Task<Void, Never>?
     var startAttempt: Task<Void, any Error>?
     var removeAttempt: Task<Void, any Error>?
-    /// The latest change of limits; each waits for the one before it.
-    var update: Task<Void, any Error>?
+    /// The latest work that acquires something for it. It ends at its own pace, also after the creation was given up.
+    var acquisition: Task<Void, any Error>?
+    /// Changes of its limits.
+    let updates = Turns()
     /// The exit as it arrived; it is recorded when the log is complete.
     var arrivedExit: ContainerExit?
     var exitWaiters: [CheckedContinuation<Void, Never>] = []

@@ -25,6 +25,14 @@ public enum ResourceKind: String, Codable, Sendable, CaseIterable {
     /// The hold on an image's layers.
     case imageLease
 
+    /// Whether it is acquired for a container, in its creation, instead of in the sandbox's start.
+    var isForContainers: Bool {
+        switch self {
+        case .share, .shareDaemon, .shareMounts, .imageLease: true
+        case .directory, .networkNamespace, .networkAttachment, .tap, .scratchDisk, .vsockDevice, .machine, .cgroup: false
+        }
+    }
+
     /// Whether its document is a `ProcessDocument`.
     var isProcess: Bool {
         switch self {

@@ -86,13 +86,15 @@ extension Pod {
     private func performRemoval(_ container: Container) async throws {
         let id = container.id
         try await stopContainer(id, timeout: .zero)
+        // A change of limits in flight would save the container again; one that begins now is refused.
+        await container.updates.ended()
         if case .ready = state {
             let machine = try await readyMachine()
             try await withDeadline(context.deadlines.guestAnswer, "remove container \(id)") { try await machine.deleteContainer(id) }
         }
         container.pump?.cancel()
         container.exitWatch?.cancel()
-        let left = await release(container.ledger)
+        let left = await release(container)
         guard left.isEmpty else {
             throw SwiftletError(.internal, "container \(id) still holds \(left[0].entry.kind.rawValue): \(left[0].reason)")
         }

@@ -13,8 +13,13 @@ extension Pod {
         return PodDemand(pod: resources.pod, overhead: resources.overhead, containers: living.map(\.spec.resources))
     }
 
-    /// Lets the machine grow when it is too small for its containers' limits.
+    /// Lets the machine grow when it is too small for its containers' limits. One at a time: what is demanded counts when the turn
+    /// comes, so that an earlier demand never overrides a later one.
     func fit(_ machine: any SandboxMachine) async throws {
+        try await fits.take { try await self.fitNow(machine) }
+    }
+
+    private func fitNow(_ machine: any SandboxMachine) async throws {
         let demand = demand
         try await withDeadline(context.deadlines.guestAnswer, "fit the machine to its pod") { try await machine.fit(demand) }
     }
@@ -27,17 +32,11 @@ extension Pod {
     ///   hypervisor's reason.
     func updateContainer(_ id: String, _ change: LinuxResources) async throws {
         let container = try container(id)
-        let earlier = container.update
-        let attempt = Task {
-            _ = await earlier?.result
-            try await performUpdate(container, change)
-        }
-        container.update = attempt
-        try await attempt.value
+        try await container.updates.take { try await self.performUpdate(id, change) }
     }
 
-    private func performUpdate(_ container: Container, _ change: LinuxResources) async throws {
-        let id = container.id
+    private func performUpdate(_ id: String, _ change: LinuxResources) async throws {
+        let container = try container(id)
         try requireLimits(of: container)
         let old = container.spec.resources
         let new = old.updated(by: change)
@@ -55,10 +54,6 @@ extension Pod {
                 try await withDeadline(context.deadlines.guestAnswer, "update container \(id)") {
                     try await machine.updateContainer(id, files: files)
                 }
-            }
-            // A removal does not wait for a guest that answers late.
-            guard containers[id] === container, container.removeAttempt == nil else {
-                throw SwiftletError(.failedPrecondition, "container \(id) is being removed")
             }
         } catch {
             container.spec.resources = old
@@ -106,6 +101,10 @@ extension Pod {
     ///
     /// - Throws: `.failedPrecondition` for a sandbox that is not ready; `.invalidArgument` naming the field.
     func updateResources(pod change: LinuxResources?, overhead: LinuxResources?) async throws {
+        try await updates.take { try await self.performUpdate(pod: change, overhead: overhead) }
+    }
+
+    private func performUpdate(pod change: LinuxResources?, overhead: LinuxResources?) async throws {
         let machine = try await readyMachine()
         let old = resources
         var new = old

@@ -18,6 +18,10 @@ actor Pod {
     let handler: any RuntimeHandler
     /// The pod's limits as a whole; those of `spec` until they are changed.
     var resources: PodResources
+    /// What fits the machine to its pod.
+    let fits = Turns()
+    /// Changes of the pod's limits as a whole.
+    let updates = Turns()
     private let createdAt: Int64
     private var lifecycle: SandboxStateMachine
     private var pending: [PendingRelease] = []
@@ -168,9 +172,11 @@ actor Pod {
     private func releaseResources() async {
         machine = nil
         ledger.close()
+        for container in containers.values { container.ledger.close() }
         guard await startHasEnded() else { return publish() }
-        var left = await release(ledger)
-        for container in containers.values { left += await release(container.ledger) }
+        let unfinished = await endCreations(of: Array(containers.values))
+        var left = await release(ledger, unfinished: unfinished)
+        for container in containers.values { left += await release(container.ledger, unfinished: unfinished) }
         pending = left
         for item in left {
             logger.warning(
@@ -195,14 +201,39 @@ actor Pod {
         }
     }
 
+    /// Ends the creations of containers, so that nothing is acquired behind the release.
+    ///
+    /// - Returns: what goes on in spite of that, such as a look at a mount's source on a network filesystem that hangs.
+    private func endCreations(of containers: [Container]) async -> String? {
+        let creations = containers.compactMap(\.acquisition)
+        for creation in creations { creation.cancel() }
+        do {
+            try await withDeadline(context.deadlines.release, "end the creation of containers") {
+                for creation in creations { _ = await creation.result }
+            }
+            return nil
+        } catch {
+            return "the creation of a container has not ended yet"
+        }
+    }
+
+    /// Releases all that a container holds.
+    func release(_ container: Container) async -> [PendingRelease] {
+        container.ledger.close()
+        return await release(container.ledger, unfinished: await endCreations(of: [container]))
+    }
+
     /// Releases all that one ledger lists.
-    func release(_ ledger: Ledger) async -> [PendingRelease] {
+    ///
+    /// - Parameter unfinished: the creation of a container that goes on: what it acquires stays listed, to be released again.
+    private func release(_ ledger: Ledger, unfinished: String?) async -> [PendingRelease] {
         let (handler, images) = (handler, context.images)
         return await ledger.releaseAll(within: context.deadlines.release) { entry in
             switch entry.kind {
             case .imageLease: try await images.releaseLeases(holder: entry.name)
             default: try await handler.release(entry)
             }
+            if let unfinished, entry.kind.isForContainers { throw SwiftletError(.unavailable, unfinished) }
         }
     }
 

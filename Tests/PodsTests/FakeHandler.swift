@@ -112,6 +112,7 @@ final class FakeMachine: SandboxMachine {
 
     func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
         await life.create()
+        try await life.acquire(id, ledger)
         return ContainerUser(uid: 0, gid: 0, groups: [0])
     }
     func containerStates() async throws -> [String: GuestContainerState] { [:] }
@@ -120,14 +121,14 @@ final class FakeMachine: SandboxMachine {
         try await life.exit()
     }
     func signal(_ id: String, _ signal: Int32, all: Bool) async throws {}
-    func deleteContainer(_ id: String) async throws {}
+    func deleteContainer(_ id: String) async throws { life.deleted(id) }
     func pumpOutput(_ id: String, into sink: any OutputSink) async throws {}
     func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
         ExecResult(stdout: [], stderr: [], exitCode: 0)
     }
     func statistics(openFiles: Bool) async throws -> AgentGetStatsResponse { try await answer.value() }
-    func updateContainer(_ id: String, files: [String: String]) async throws { try updates.take(id, files) }
-    func fit(_ demand: PodDemand) async throws { try updates.fit(demand) }
+    func updateContainer(_ id: String, files: [String: String]) async throws { try await updates.take(id, files) }
+    func fit(_ demand: PodDemand) async throws { try await updates.fit(demand) }
     func requestShutdown() async {}
 }
 

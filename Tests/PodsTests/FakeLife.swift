@@ -9,6 +9,8 @@ final class FakeLife: Sendable {
         var creations = 0
         var startFailure: SwiftletError?
         var exit: ProcessExit?
+        var deleted: [String] = []
+        var acquires: (@Sendable (String, Ledger) async throws -> Void)?
     }
 
     private let state = Mutex(State())
@@ -18,6 +20,17 @@ final class FakeLife: Sendable {
     func failStarts(_ failure: SwiftletError?) { state.withLock { $0.startFailure = failure } }
     /// Ends all containers, also those that are started later.
     func end(_ exit: ProcessExit) { state.withLock { $0.exit = exit } }
+
+    /// Containers that were deleted in the guest.
+    var deletions: [String] { state.withLock { $0.deleted } }
+    /// What a creation acquires by the container's ledger.
+    func acquire(by work: @escaping @Sendable (String, Ledger) async throws -> Void) { state.withLock { $0.acquires = work } }
+
+    func acquire(_ id: String, _ ledger: Ledger) async throws {
+        try await state.withLock { $0.acquires }?(id, ledger)
+    }
+
+    func deleted(_ id: String) { state.withLock { $0.deleted.append(id) } }
 
     func create() async {
         state.withLock { $0.creations += 1 }

@@ -45,7 +45,8 @@ actor SandboxShare {
         self.handler = handler
     }
 
-    /// The share, plugged into the machine. Joins an attempt in flight; one that failed is tried again.
+    /// The share, plugged into the machine. Joins an attempt in flight; one that failed is tried again. Returns only when the attempt
+    /// has ended, even to a caller that is cancelled: the release of what the pod holds waits for its callers.
     func ready() async throws -> PodShare {
         if let attempt { return try await attempt.value }
         let attempt = Task { try await acquire() }
@@ -60,27 +61,12 @@ actor SandboxShare {
 
     private func acquire() async throws -> PodShare {
         let share = PodShare(directory: names.shareDirectory)
-        do {
-            return try await acquire(share)
-        } catch {
-            // The pod is being released, and has been before these were there: nobody else will.
-            if (error as? SwiftletError)?.code == .aborted {
-                await abandon(share)
-                try? await OwnThread.run { try share.remove() }
-            }
-            throw error
-        }
-    }
-
-    private func acquire(_ share: PodShare) async throws -> PodShare {
         let device = FilesystemSpec(tag: Self.tag, socket: names.shareSocket)
         try await findProcess()
         if let process {
             guard process.isAlive else { throw SwiftletError(.unavailable, Self.lost(process)) }
         } else {
             try await ledger.acquire(.share, share.directory) { try await OwnThread.run { try share.create() } }
-            // Fails when the ledger was sealed meanwhile.
-            try await ledger.note(.share, share.directory, [String: String]())
             try await start(share)
         }
         do {

@@ -1,0 +1,147 @@
+import Errors
+import Foundation
+import State
+import Support
+import Synchronization
+import Testing
+
+@testable import Pods
+
+/// What comes at the same moment for one pod.
+@Suite struct SerialChangesTests {
+    private static let image = "localhost/test/image:1"
+
+    private static func resources(_ change: (inout LinuxResources) -> Void) -> LinuxResources {
+        var resources = LinuxResources()
+        change(&resources)
+        return resources
+    }
+
+    /// A node with an image and a pod.
+    private func with(_ body: (FakeNode, String, FakeMachine) async throws -> Void) async throws {
+        let node = try await FakeNode()
+        var tar = TarBuilder()
+        tar.file("file", "content")
+        let archive = node.directory + "/image.tar"
+        let built = try OCIImageBuilder(layers: [tar.finished()]).build()
+        try OCIImageBuilder.archive([(Self.image, built)]).write(to: URL(fileURLWithPath: archive))
+        _ = try await node.images.load(path: archive, reference: Self.image)
+        let pod = try await node.registry.runSandbox(FakeNode.spec())
+        try await body(node, pod, try #require(node.handler.machine(of: pod)))
+        await node.close()
+    }
+
+    private func create(_ node: FakeNode, _ pod: String, _ name: String = "c") async throws -> String {
+        try await node.registry.createContainer(in: pod, ContainerSpec(metadata: .init(name: name, attempt: 0), image: Self.image))
+    }
+
+    @Test func aMachineIsFittedToWhatIsDemandedWhenItsTurnComes() async throws {
+        try await with { node, pod, machine in
+            let container = try await create(node, pod)
+            let (small, large) = (Self.resources { $0.memoryLimit = 1 << 30 }, Self.resources { $0.memoryLimit = 2 << 30 })
+            machine.updates.hold(.fits)
+            async let first: Void = node.registry.updateContainer(container, small)
+            while !machine.updates.running(.fits) { await Task.yield() }
+            async let second: Void = node.registry.updateSandbox(pod, resources: large, overhead: nil)
+            async let third = create(node, pod, "late")
+            for _ in 0..<1000 { await Task.yield() }
+            machine.updates.hold(nil)
+            _ = try await (first, second, third)
+            #expect(machine.updates.most == 1)
+            let last = try #require(machine.updates.demands.last)
+            #expect(last.pod == large && last.containers.count == 2 && last.containers.contains(small))
+        }
+    }
+
+    @Test func noChangeOfAPodsLimitsIsLost() async throws {
+        try await with { node, pod, machine in
+            machine.updates.hold(.fits)
+            async let first: Void = node.registry.updateSandbox(pod, resources: Self.resources { $0.memoryLimit = 1 << 30 }, overhead: nil)
+            while !machine.updates.running(.fits) { await Task.yield() }
+            async let second: Void = node.registry.updateSandbox(pod, resources: Self.resources { $0.cpuShares = 7 }, overhead: nil)
+            for _ in 0..<1000 { await Task.yield() }
+            machine.updates.hold(nil)
+            _ = try await (first, second)
+            let both = Self.resources { ($0.memoryLimit, $0.cpuShares) = (1 << 30, 7) }
+            #expect(try node.registry.sandbox(pod).spec.resources == both)
+            let stored = try await PodStore(database: node.database).load().sandboxes
+            #expect(stored.first?.document.spec.resources == both)
+        }
+    }
+
+    /// Else it would be saved again after it was forgotten.
+    @Test func aRemovalWaitsForAChangeOfLimitsInFlight() async throws {
+        try await with { node, pod, machine in
+            let container = try await create(node, pod)
+            machine.updates.hold(.files)
+            let update = Task { try await node.registry.updateContainer(container, Self.resources { $0.cpuShares = 7 }) }
+            while !machine.updates.running(.files) { await Task.yield() }
+            let removal = Task { try await node.registry.removeContainer(container) }
+            for _ in 0..<1000 { await Task.yield() }
+            #expect(machine.life.deletions.isEmpty)
+            machine.updates.hold(nil)
+            _ = await update.result
+            try await removal.value
+            #expect(machine.life.deletions == [container])
+            #expect(node.registry.containers().isEmpty)
+            #expect(try await PodStore(database: node.database).load().containers.isEmpty)
+        }
+    }
+
+    /// As a virtiofsd is: started by a thread that does not hear of the stop.
+    @Test func whatACreationAcquiresAtTheMomentOfAStopIsReleased() async throws {
+        try await with { node, pod, machine in
+            let late = LateMounts(on: node, machine)
+            let creation = Task { try await create(node, pod) }
+            while !late.begun { await Task.yield() }
+            let stop = Task { try await node.registry.stopSandbox(pod) }
+            while try node.registry.sandbox(pod).state.name != "stopping" { await Task.yield() }
+            for _ in 0..<1000 { await Task.yield() }
+            #expect(try await node.ledger().contains { $0.hasPrefix("shareMounts late-") })
+            late.go()
+            try await stop.value
+            await #expect(throws: SwiftletError.self) { try await creation.value }
+            #expect(node.handler.existing.isEmpty)
+            #expect(try await node.ledger().isEmpty)
+            try await node.registry.removeSandbox(pod)
+            #expect(node.registry.containers().isEmpty)
+        }
+    }
+
+    /// A source on a network filesystem that hangs must not keep the machine.
+    @Test func aCreationThatDoesNotEndKeepsOnlyWhatItMayAcquire() async throws {
+        try await with { node, pod, machine in
+            let late = LateMounts(on: node, machine)
+            let creation = Task { try await create(node, pod) }
+            while !late.begun { await Task.yield() }
+            let error = await #expect(throws: SwiftletError.self) { try await node.registry.stopSandbox(pod) }
+            #expect(error?.message.contains("has not ended yet") == true)
+            #expect(node.handler.existing.isEmpty, "its machine is gone")
+            #expect(try await node.ledger().allSatisfy { $0.hasPrefix("shareMounts") || $0.hasPrefix("imageLease") })
+            late.go()
+            await #expect(throws: SwiftletError.self) { try await creation.value }
+            try await node.registry.stopSandbox(pod)
+            #expect(node.handler.existing.isEmpty)
+            #expect(try await node.ledger().isEmpty)
+        }
+    }
+}
+
+/// Something that each creation of a container makes, not before it is let go and whether or not it is cancelled.
+private final class LateMounts: Sendable {
+    private let state = Mutex((begun: false, free: false))
+
+    var begun: Bool { state.withLock { $0.begun } }
+    func go() { state.withLock { $0.free = true } }
+
+    init(on node: FakeNode, _ machine: FakeMachine) {
+        let handler = node.handler
+        machine.life.acquire { [self] id, ledger in
+            try await ledger.acquire(.shareMounts, "late-\(id)") {
+                state.withLock { $0.begun = true }
+                while !state.withLock({ $0.free }) { await Task.yield() }
+                _ = handler.state.withLock { $0.existing.insert("late-\(id)") }
+            }
+        }
+    }
+}
