@@ -2,10 +2,10 @@ import CRI
 import Errors
 import Foundation
 import GRPC
-import Pods
 import Testing
 
 @testable import CRIServer
+@testable import Pods
 
 @Suite struct SandboxRequestTests {
     private static func valid(_ change: (inout CRIPodSandboxConfig) -> Void = { _ in }) -> CRIPodSandboxConfig {

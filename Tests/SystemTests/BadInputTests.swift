@@ -138,6 +138,19 @@ struct BrokenGuestTests {
         #expect(left == [])
     }
 
+    @Test func aNodeThatCannotRunPodsSaysWhy() async throws {
+        let node = try Node("broken", options: Node.Options(kernel: "/nonexistent/vmlinuz", cni: "no list of plugins"))
+        try await node.start()
+        let conditions = try await node.cri.call(RuntimeRPC.status, .init()).status.conditions
+        let found = Dictionary(uniqueKeysWithValues: conditions.map { ($0.type, $0) })
+        #expect(found.count == 2)
+        let runtime = try #require(found["RuntimeReady"])
+        #expect(!runtime.status && runtime.reason == "RuntimeNotReady" && runtime.message.contains("/nonexistent/vmlinuz"), "\(runtime)")
+        let network = try #require(found["NetworkReady"])
+        #expect(!network.status && network.reason == "NetworkPluginNotReady" && network.message.contains("net.d"), "\(network)")
+        await node.destroy()
+    }
+
     @Test func aPluginThatFailsIsNamedAndLeavesNothing() async throws {
         let broken = """
             {"cniVersion": "1.0.0", "name": "x", "plugins": [

@@ -28,12 +28,36 @@ struct RegistryImageTests {
                 "stdout F from the image", "stdout F /work", "stdout F 1000", "stdout F upper", "stdout F gone: yes",
                 "stdout F opaque: new",
             ])
+        try await checkStopSignal(node, pod, reference)
+        try await checkUnknownUser(node, registry, pod)
         try await node.removePod(pod)
 
         _ = try await node.cri.call(ImageRPC.removeImage, .with { $0.image.image = reference })
         _ = try await node.cri.call(ImageRPC.removeImage, .with { $0.image.image = reference })
         #expect(try await node.cri.call(ImageRPC.imageStatus, .with { $0.image.image = reference }).hasImage == false)
         registry.stop()
+    }
+
+    private func checkStopSignal(_ node: Node, _ pod: String, _ reference: String) async throws {
+        let script = "trap 'echo usr1; exit 6' USR1; trap '' TERM; echo up; while :; do busybox sleep 0.1; done"
+        let container = try await node.createContainer(in: pod, "signals", ["/bin/sh", "-c", script], image: reference)
+        #expect(try await node.status(of: container).stopSignal == .sigusr1)
+        try await node.start(container)
+        while try node.log("signals").isEmpty { try await Task.sleep(for: .milliseconds(20)) }
+        _ = try await node.cri.call(RuntimeRPC.stopContainer, .with { ($0.containerID, $0.timeout) = (container, 60) })
+        #expect(try await node.status(of: container).exitCode == 6)
+    }
+
+    private func checkUnknownUser(_ node: Node, _ registry: TestRegistry, _ pod: String) async throws {
+        for user in ["ghost", "worker:ghosts"] {
+            try await registry.push(try SampleImages.layered(user: user), "team/ghost", tag: "v1")
+            let reference = "\(registry.host)/team/ghost:v1"
+            _ = try await node.cri.call(ImageRPC.pullImage, .with { $0.image.image = reference })
+            let refused = await #expect(throws: GRPCStatus.self, "\(user)") {
+                try await node.createContainer(in: pod, "ghost", ["/bin/true"], image: reference)
+            }
+            #expect(refused?.code == .invalidArgument && refused?.message.contains("ghost") == true, "\(String(describing: refused))")
+        }
     }
 
     @Test func registriesThatFailAreToldApart() async throws {

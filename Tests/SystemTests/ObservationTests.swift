@@ -252,11 +252,12 @@ struct ObservationTests {
         let sleeper = try await node.runContainer(in: healthy, "sleeper", ["/bin/sleep", "600"])
         let stuck = try await node.runContainer(in: frozen, "stuck", ["/bin/sleep", "600"])
         _ = try await node.cri.call(RuntimeRPC.listContainerStats, .init())
-        let usual = try await median(node, healthy, sleeper)
+        _ = try await node.cri.call(RuntimeRPC.listPodSandboxStats, .init())
+        let usual = try await median(node, healthy, sleeper, frozen)
         let machine = try await machine(of: frozen, node)
         #expect(kill(machine, SIGSTOP) == 0)
         defer { kill(machine, SIGCONT) }
-        let during = try await median(node, healthy, sleeper)
+        let during = try await median(node, healthy, sleeper, frozen)
         // Of its own kind: the test's machine may be busy, but a guest that is waited for takes seconds.
         #expect(during < usual * 5 + .milliseconds(50), "usually \(usual), now \(during)")
 
@@ -267,19 +268,29 @@ struct ObservationTests {
         let fresh = try #require(again.first { $0.attributes.id == sleeper })
         #expect(fresh.cpu.timestamp > known.cpu.timestamp)
         #expect(try await node.cri.call(RuntimeRPC.listPodSandboxMetrics, .init()).podMetrics.map(\.podSandboxID) == [healthy])
+        let pods = try await node.cri.call(RuntimeRPC.listPodSandboxStats, .init()).stats.map(\.attributes.id)
+        #expect(Set(pods) == [healthy, frozen])
+        let single = try await node.cri.call(RuntimeRPC.containerStats, .with { $0.containerID = stuck }).stats
+        #expect(single.cpu.timestamp == known.cpu.timestamp)
         try await node.removePod(frozen)
         try await node.removePod(healthy)
     }
 
     /// The time of a round of lists and statuses of what is healthy.
-    private func median(_ node: Node, _ pod: String, _ container: String) async throws -> Duration {
+    private func median(_ node: Node, _ pod: String, _ container: String, _ other: String) async throws -> Duration {
         var times: [Duration] = []
-        for _ in 0..<21 {
+        for _ in 0..<11 {
             let start = ContinuousClock.now
             _ = try await node.cri.call(RuntimeRPC.listPodSandbox, .init())
             _ = try await node.cri.call(RuntimeRPC.listContainers, .init())
             _ = try await node.podStatus(pod)
             _ = try await node.status(of: container)
+            _ = try await node.podStatus(other, verbose: true)
+            _ = try await node.cri.call(RuntimeRPC.status, .init())
+            _ = try await node.cri.call(RuntimeRPC.containerStats, .with { $0.containerID = container })
+            _ = try await node.cri.call(RuntimeRPC.podSandboxStats, .with { $0.podSandboxID = pod })
+            _ = try await node.cri.call(ImageRPC.listImages, .init())
+            _ = try await node.cri.call(ImageRPC.imageFsInfo, .init())
             times.append(ContinuousClock.now - start)
         }
         return times.sorted()[times.count / 2]

@@ -4,7 +4,7 @@ import Support
 /// Images made for the tests from the machine's own busybox.
 enum SampleImages {
     /// Three layers that replace, delete and hide each other's files, an entrypoint, a user and a working directory.
-    static func layered() throws -> BuiltImage {
+    static func layered(user: String = "worker") throws -> BuiltImage {
         var base = TarBuilder()
         base.directory("bin")
         base.file("bin/busybox", try Data(contentsOf: URL(fileURLWithPath: "/bin/busybox")), mode: 0o755)
@@ -39,7 +39,8 @@ enum SampleImages {
         builder.entrypoint = ["/run.sh"]
         builder.cmd = nil
         builder.env.append("GREETING=from the image")
-        builder.user = "worker"
+        builder.user = user
+        builder.stopSignal = "SIGUSR1"
         builder.workingDir = "/work"
         return try builder.build()
     }

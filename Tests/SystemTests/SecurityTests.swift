@@ -2,6 +2,7 @@ import CRI
 import Errors
 import Foundation
 import GRPC
+import Glibc
 import Support
 import Testing
 
@@ -22,6 +23,7 @@ struct SecurityTests {
         try await checkIPC(node, pod)
         try await checkPrivileged(node, pod)
         try await checkHostileContainer(node, pod)
+        try await checkTracer(node, pod)
         try await node.stopPod(pod)
         try await node.removePod(pod)
         try await before.expectNothingAdded(node)
@@ -222,7 +224,59 @@ struct SecurityTests {
             $0.namespaceOptions.pid = .pod
             $0.capabilities.addCapabilities = ["ALL"]
         }
-        #expect(try await node.shell(after, "kill -9 1; kill -STOP 1; kill -SEGV 1; cat /proc/1/comm") == "pause\n")
+        #expect(try await node.shell(after, "kill -9 1; kill -STOP 1; kill -SEGV 1; cat /proc/1/comm; ls -A /proc/1/root") == "pause\n")
+    }
+
+    /// Looks into every process that shows up in the pod's PID namespace while the agent runs commands there.
+    private func checkTracer(_ node: Node, _ pod: String) async throws {
+        // Programs of the image are busybox; what else runs or can be looked into has come from the agent.
+        let watch = """
+            echo watching
+            until [ -e /tmp/enough ]; do
+                for p in /proc/[0-9]*; do
+                    exe=$(readlink $p/exe) && [ "$exe" != /bin/busybox ] && echo "program $p $exe"
+                    [ -e $p/root/lib/modules ] && echo "root $p"
+                done
+                cat /proc/1/environ /proc/1/maps && echo "pause read"
+            done 2>/dev/null
+            echo done
+            """
+        let tracer = try await node.runContainer(in: pod, "tracer", ["/bin/sh", "-c", watch]) {
+            $0.linux.securityContext.namespaceOptions.pid = .pod
+        }
+        while try node.log("tracer").isEmpty { try await Task.sleep(for: .milliseconds(20)) }
+        for number in 0..<10 {
+            let seen = try await node.shell(tracer, "echo \(number); head -c 1 /proc/1/mem 2>&1 | grep -c denied")
+            #expect(seen == "\(number)\n1\n", "\(seen)")
+        }
+        _ = try await node.shell(tracer, "touch /tmp/enough")
+        #expect(try await node.exit(of: tracer).exitCode == 0)
+        #expect(try node.log("tracer") == ["stdout F watching", "stdout F done"])
+    }
+
+    /// A kubelet mounts the volumes of such a pod with the pod's own ranges: ids are the same in the container and on the node.
+    private func checkMappedVolume(_ node: Node, _ pod: String, _ namespace: CRIUserNamespace) async throws {
+        let volumes = try Volumes(node)
+        let container = try await node.runContainer(in: pod, "volume", ["/bin/sleep", "6000"]) {
+            $0.linux.securityContext.namespaceOptions.usernsOptions = namespace
+            $0.linux.securityContext.runAsUser.value = 1000
+            $0.mounts = [false, true].map { readOnly in
+                .host(volumes.path("data"), readOnly ? "/readonly" : "/data") {
+                    ($0.uidMappings, $0.gidMappings, $0.readonly) = (namespace.uids, namespace.gids, readOnly)
+                }
+            }
+        }
+        chmod(volumes.path("data"), 0o777)
+        let seen = try await node.shell(
+            container, "stat -c %u:%g:%a /data/owned; echo mine > /data/mine && stat -c %u:%g /data/mine; touch /readonly/x")
+        #expect(seen.hasPrefix("1234:4321:640\n1000:1000\n") && seen.contains("Read-only"), "\(seen)")
+        let written = volumes.status("data/mine")
+        #expect(written?.st_uid == 1000 && written?.st_gid == 1000 && volumes.read("data/mine") == "mine\n")
+        #expect(try await node.shell(container, "cat /data/owned").contains("Permission denied"))
+        let mounts = try await node.status(of: container).mounts
+        #expect(mounts.first?.uidMappings == namespace.uids && mounts.first?.gidMappings == namespace.gids)
+        try await node.removeContainer(container)
+        try volumes.remove()
     }
 
     @Test func aPodWithAUserNamespaceHasOtherIdsInItsGuest() async throws {
@@ -254,6 +308,8 @@ struct SecurityTests {
         #expect(
             seen.hasPrefix(" 0 131072 65536\n0\n0:0\n0:0\n1000:1000\n0:0\n1000:1000\n"), "\(seen)")
         #expect(seen.contains("served\n") && !seen.contains("written"), "\(seen)")
+        #expect(try await node.podStatus(pod).status.linux.namespaces.options.usernsOptions == namespace)
+        try await checkMappedVolume(node, pod, namespace)
         let status = await refusal(node, pod, "refused") { _ in }
         #expect(status?.code == .invalidArgument && status?.message.contains("userns_options") == true)
         try await node.stopPod(pod)
