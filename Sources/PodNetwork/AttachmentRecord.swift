@@ -40,27 +40,11 @@ struct AttachmentRecords: Sendable {
     func write(_ record: AttachmentRecord) throws {
         let path = path(record.request)
         let step = "pod \(record.request.podID): recording its network attachment in \(path)"
-        do {
-            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        } catch {
-            throw SwiftletError(.internal, step, cause: error)
-        }
-        let bytes = Array(try JSONEncoder().encode(record))
-        let temporary = path + ".new"
-        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
-        guard descriptor >= 0 else { throw SwiftletError.system(step) }
-        defer { close(descriptor) }
-        var written = 0
-        while written < bytes.count {
-            let count = bytes[written...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-            guard count > 0 || errno == EINTR else { throw SwiftletError.system(step) }
-            written += max(0, count)
-        }
-        guard rename(temporary, path) == 0 else { throw SwiftletError.system(step) }
+        try AtomicFile.write(Array(JSONEncoder().encode(record)), to: path, mode: 0o600, step: step)
     }
 
     func remove(_ request: PodNetworkRequest) throws {
-        unlink(path(request) + ".new")
+        unlink(AtomicFile.temporary(path(request)))
         guard unlink(path(request)) == 0 || errno == ENOENT || errno == ENOTDIR else {
             throw SwiftletError.system("pod \(request.podID): removing its network attachment's record")
         }

@@ -2,6 +2,8 @@
 public struct CNIConfiguration: Sendable, Equatable {
     /// The first .conf, .conflist or .json file in lexical order counts.
     public var configDirectory: String
+    /// A network list that is put there, with the node's own ranges in it, when they are told; nil for none.
+    public var template: String?
     /// Searched in this order.
     public var pluginDirectories: [String]
     /// One file per attached pod. Must survive a reboot, as the address pools of IPAM plugins do.
@@ -12,10 +14,12 @@ public struct CNIConfiguration: Sendable, Equatable {
     public var hostNamespace: String?
 
     public init(
-        configDirectory: String = "/etc/cni/net.d", pluginDirectories: [String] = ["/opt/cni/bin", "/usr/lib/cni"],
+        configDirectory: String = "/etc/cni/net.d", template: String? = nil,
+        pluginDirectories: [String] = ["/opt/cni/bin", "/usr/lib/cni"],
         cacheDirectory: String = "/var/lib/swiftlet/cni", pluginDeadline: Duration = .seconds(60), hostNamespace: String? = nil
     ) {
         self.configDirectory = configDirectory
+        self.template = template
         self.pluginDirectories = pluginDirectories
         self.cacheDirectory = cacheDirectory
         self.pluginDeadline = pluginDeadline

@@ -37,6 +37,21 @@ public final class PodNetworks: Sendable {
         }
     }
 
+    /// Puts the template's network, if there is a template, into the configuration directory: from the next pod on it counts, unless
+    /// another file comes before it.
+    ///
+    /// - Parameter ranges: what pods get addresses from.
+    /// - Throws: `failedPrecondition` for a template that is missing or broken; the network stays as it was.
+    public func configure(ranges: [IPPrefix]) async throws {
+        guard let template = configuration.template else { return }
+        let path = "\(configuration.configDirectory)/\(NetworkTemplate.fileName)"
+        try await OwnThread.run {
+            let network = try NetworkTemplate(path: template).rendered(ranges)
+            try AtomicFile.write(network, to: path, mode: 0o644, durable: true, step: "writing CNI configuration \(path)")
+        }
+        logger.info("network configured", metadata: ["file": "\(path)", "ranges": "\(ranges)"])
+    }
+
     // MARK: Namespaces
 
     /// Makes the pod's network namespace with its loopback up; one that exists is kept.

@@ -13,6 +13,7 @@ final class NodeSettings: Sendable {
 
     private let database: StateDatabase
     private let ranges = Mutex<[String]>([])
+    private let changes = Turns()
 
     init(database: StateDatabase) {
         self.database = database
@@ -28,27 +29,30 @@ final class NodeSettings: Sendable {
     /// Ranges that pods get addresses from, as the kubelet was told; empty when it has not said.
     var podCIDRs: [String] { ranges.withLock { $0 } }
 
-    /// Keeps the ranges.
+    /// Keeps the ranges when `apply` has made them the network's. One change at a time.
     ///
-    /// - Throws: `.invalidArgument` for what is no range.
-    func setPodCIDRs(_ next: [String]) async throws {
-        for range in next {
-            guard range.contains("/"), IPPrefix(range) != nil else {
-                throw SwiftletError(
-                    .invalidArgument,
-                    "runtime_config.network_config.pod_cidr: \(Identifier.printable(range)) is no range of addresses such as 10.244.0.0/24")
+    /// - Throws: `.invalidArgument` for what is no range; what `apply` throws.
+    func setPodCIDRs(_ next: [String], apply: @escaping @Sendable ([IPPrefix]) async throws -> Void) async throws {
+        let prefixes = try next.map(Self.range)
+        try await changes.take {
+            try await apply(prefixes)
+            let record = NodeSettingRecord(name: Self.podCIDR, document: try JSONEncoder().encode(next))
+            do {
+                try await self.database.write { try record.save($0) }
+            } catch {
+                throw SwiftletError(.internal, "save runtime_config.network_config.pod_cidr", cause: error)
             }
+            self.ranges.withLock { $0 = next }
         }
-        let record = NodeSettingRecord(name: Self.podCIDR, document: try JSONEncoder().encode(next))
-        do {
-            try await database.write { database in
-                try record.save(database)
-                // In the order of the writes.
-                database.afterNextTransaction { _ in self.ranges.withLock { $0 = next } }
-            }
-        } catch {
-            throw SwiftletError(.internal, "save runtime_config.network_config.pod_cidr", cause: error)
+    }
+
+    private static func range(_ text: String) throws -> IPPrefix {
+        guard text.contains("/"), let prefix = IPPrefix(text) else {
+            throw SwiftletError(
+                .invalidArgument,
+                "runtime_config.network_config.pod_cidr: \(Identifier.printable(text)) is no range of addresses such as 10.244.0.0/24")
         }
+        return prefix
     }
 }
 
@@ -56,11 +60,13 @@ extension PodRegistry {
     /// Ranges that pods get addresses from, as the kubelet was told; empty when it has not said.
     public var podCIDRs: [String] { context.settings.podCIDRs }
 
-    /// Keeps the ranges, across restarts too. The network's own configuration decides what addresses pods get.
+    /// Hands the ranges to the network and keeps them, across restarts too. Where the network's configuration is not made from a
+    /// template, it alone decides what addresses pods get.
     ///
-    /// - Throws: `.invalidArgument` for what is no range.
+    /// - Throws: `.invalidArgument` for what is no range; `.failedPrecondition` when the network cannot be set up for them.
     public func setPodCIDRs(_ ranges: [String]) async throws {
-        try await context.settings.setPodCIDRs(ranges)
+        let handler = handlers[defaultHandler]
+        try await context.settings.setPodCIDRs(ranges) { try await handler?.configureNetwork(ranges: $0) }
     }
 
     /// - Parameter name: of a handler; empty for the default one.

@@ -1,5 +1,6 @@
 import AgentProtocol
 import Errors
+import Linux
 import PodNetwork
 
 /// One way of running pods, chosen by RuntimeClass.
@@ -31,6 +32,11 @@ public protocol RuntimeHandler: Sendable {
 
     /// What keeps pods from getting a network now; nil when nothing does.
     func networkObstacle() async -> String?
+
+    /// Takes in the ranges that the node's pods get addresses from.
+    ///
+    /// - Throws: `failedPrecondition` when the network cannot be set up for them; it stays as it was.
+    func configureNetwork(ranges: [IPPrefix]) async throws
 }
 
 /// How far the start of a sandbox has come.

@@ -44,6 +44,7 @@ extension Configuration.Network {
         self.init()
         let container = try decoder.container(keyedBy: CodingKeys.self)
         configDirectory = try container.value(.configDirectory, else: configDirectory)
+        template = try container.value(.template, else: template)
         pluginDirectories = try container.value(.pluginDirectories, else: pluginDirectories)
     }
 }

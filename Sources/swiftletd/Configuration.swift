@@ -38,10 +38,13 @@ struct Configuration: Codable, Sendable {
 
     struct Network: Codable, Sendable {
         var configDirectory = "/etc/cni/net.d"
+        /// A network list that is put there with the ranges that UpdateRuntimeConfig tells; empty for none.
+        var template = ""
         var pluginDirectories = ["/opt/cni/bin", "/usr/lib/cni"]
 
         enum CodingKeys: String, CodingKey {
             case configDirectory = "cni_config_dir"
+            case template = "cni_template"
             case pluginDirectories = "cni_plugin_dirs"
         }
     }

@@ -48,7 +48,9 @@ struct Daemon: Sendable {
             configuration.machine.libvirtConfiguration(root: configuration.root), logger: logger)
         let networks = PodNetworks(
             configuration: CNIConfiguration(
-                configDirectory: configuration.network.configDirectory, pluginDirectories: configuration.network.pluginDirectories,
+                configDirectory: configuration.network.configDirectory,
+                template: configuration.network.template.isEmpty ? nil : configuration.network.template,
+                pluginDirectories: configuration.network.pluginDirectories,
                 cacheDirectory: configuration.root + "/cni"),
             logger: logger)
         let handler = try await MicroVMHandler(

@@ -17,8 +17,9 @@ final class TestNode: Sendable {
     init(_ plugins: [String] = [], cniVersion: String = "0.4.0", pluginDeadline: Duration = .seconds(30)) throws {
         directory = "/tmp/swiftlet-cni-\(UUID().uuidString.prefix(8))"
         configuration = CNIConfiguration(
-            configDirectory: directory + "/net.d", pluginDirectories: [directory + "/bin", "/usr/lib/cni"],
-            cacheDirectory: directory + "/cache", pluginDeadline: pluginDeadline, hostNamespace: directory + "/host")
+            configDirectory: directory + "/net.d", template: directory + "/template.json",
+            pluginDirectories: [directory + "/bin", "/usr/lib/cni"], cacheDirectory: directory + "/cache", pluginDeadline: pluginDeadline,
+            hostNamespace: directory + "/host")
         networks = PodNetworks(configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         for name in ["net.d", "bin", "pods"] {
             try FileManager.default.createDirectory(atPath: "\(directory)/\(name)", withIntermediateDirectories: true)

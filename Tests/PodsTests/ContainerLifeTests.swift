@@ -1,29 +1,20 @@
 import Errors
-import Foundation
 import GRDB
 import State
-import Support
 import Testing
 
 @testable import Pods
 
 /// Containers of a pod whose machine does what the test says.
 @Suite struct ContainerLifeTests {
-    private static let image = "localhost/test/image:1"
-
     private static func container(_ name: String, attempt: UInt32 = 0) -> ContainerSpec {
-        ContainerSpec(metadata: .init(name: name, attempt: attempt), image: image)
+        ContainerSpec(metadata: .init(name: name, attempt: attempt), image: FakeNode.image)
     }
 
     /// A node with an image and a pod.
     private func with(_ body: (FakeNode, String, FakeMachine) async throws -> Void) async throws {
         let node = try await FakeNode()
-        var tar = TarBuilder()
-        tar.file("file", "content")
-        let archive = node.directory + "/image.tar"
-        let built = try OCIImageBuilder(layers: [tar.finished()]).build()
-        try OCIImageBuilder.archive([(Self.image, built)]).write(to: URL(fileURLWithPath: archive))
-        _ = try await node.images.load(path: archive, reference: Self.image)
+        try await node.loadImage()
         let pod = try await node.registry.runSandbox(FakeNode.spec())
         try await body(node, pod, try #require(node.handler.machine(of: pod)))
         await node.close()

@@ -3,9 +3,11 @@ import Errors
 import Foundation
 import GRDB
 import Images
+import Linux
 import Logging
 import PodNetwork
 import State
+import Support
 import Synchronization
 
 @testable import Pods
@@ -32,6 +34,8 @@ final class FakeHandler: RuntimeHandler {
         var failReleases: Set<ResourceKind> = []
         var hangReleases: Set<ResourceKind> = []
         var released: [String] = []
+        /// Each time the network was configured.
+        var ranges: [[String]] = []
         var starts = 0
         var held = false
         var machines: [String: FakeMachine] = [:]
@@ -92,6 +96,12 @@ final class FakeHandler: RuntimeHandler {
     var features: HandlerFeatures { HandlerFeatures() }
     func obstacle() async -> String? { nil }
     func networkObstacle() async -> String? { nil }
+    func configureNetwork(ranges: [IPPrefix]) async throws {
+        try state.withLock { state in
+            if state.injection == .failNetwork { throw SwiftletError(.failedPrecondition, "CNI template: injected") }
+            state.ranges.append(ranges.map(\.description))
+        }
+    }
 }
 
 /// A machine that never answers about containers; only its end can be injected.
@@ -155,7 +165,7 @@ struct FakeNode {
     let images: ImageStore
     let registry: PodRegistry
 
-    init(handler: FakeHandler = FakeHandler(), directory: String? = nil) async throws {
+    init(handler: FakeHandler = FakeHandler(), directory: String? = nil, release: Duration = .milliseconds(500)) async throws {
         let directory = directory ?? NSTemporaryDirectory() + "swiftlet-pods-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         self.directory = directory
@@ -166,11 +176,23 @@ struct FakeNode {
         images = try await ImageStore(
             configuration: ImageStoreConfiguration(root: directory + "/images"), database: database, logger: logger)
         var deadlines = PodDeadlines()
-        deadlines.release = .milliseconds(500)
+        deadlines.release = release
         deadlines.sandboxStart = .seconds(20)
         deadlines.statistics = .seconds(1)
         registry = PodRegistry(
             handlers: [handler], images: images, database: database, stateDirectory: directory, deadlines: deadlines, logger: logger)
+    }
+
+    static let image = "localhost/test/image:1"
+
+    /// Puts an image into the store that containers can be made of.
+    func loadImage() async throws {
+        var tar = TarBuilder()
+        tar.file("file", "content")
+        let archive = directory + "/image.tar"
+        try OCIImageBuilder.archive([(Self.image, OCIImageBuilder(layers: [tar.finished()]).build())]).write(
+            to: URL(fileURLWithPath: archive))
+        _ = try await images.load(path: archive, reference: Self.image)
     }
 
     func ledger() async throws -> [String] {

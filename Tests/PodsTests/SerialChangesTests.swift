@@ -1,7 +1,4 @@
 import Errors
-import Foundation
-import State
-import Support
 import Synchronization
 import Testing
 
@@ -9,8 +6,6 @@ import Testing
 
 /// What comes at the same moment for one pod.
 @Suite struct SerialChangesTests {
-    private static let image = "localhost/test/image:1"
-
     private static func resources(_ change: (inout LinuxResources) -> Void) -> LinuxResources {
         var resources = LinuxResources()
         change(&resources)
@@ -18,21 +13,16 @@ import Testing
     }
 
     /// A node with an image and a pod.
-    private func with(_ body: (FakeNode, String, FakeMachine) async throws -> Void) async throws {
-        let node = try await FakeNode()
-        var tar = TarBuilder()
-        tar.file("file", "content")
-        let archive = node.directory + "/image.tar"
-        let built = try OCIImageBuilder(layers: [tar.finished()]).build()
-        try OCIImageBuilder.archive([(Self.image, built)]).write(to: URL(fileURLWithPath: archive))
-        _ = try await node.images.load(path: archive, reference: Self.image)
+    private func with(release: Duration = .seconds(20), _ body: (FakeNode, String, FakeMachine) async throws -> Void) async throws {
+        let node = try await FakeNode(release: release)
+        try await node.loadImage()
         let pod = try await node.registry.runSandbox(FakeNode.spec())
         try await body(node, pod, try #require(node.handler.machine(of: pod)))
         await node.close()
     }
 
     private func create(_ node: FakeNode, _ pod: String, _ name: String = "c") async throws -> String {
-        try await node.registry.createContainer(in: pod, ContainerSpec(metadata: .init(name: name, attempt: 0), image: Self.image))
+        try await node.registry.createContainer(in: pod, ContainerSpec(metadata: .init(name: name, attempt: 0), image: FakeNode.image))
     }
 
     @Test func aMachineIsFittedToWhatIsDemandedWhenItsTurnComes() async throws {
@@ -110,7 +100,7 @@ import Testing
 
     /// A source on a network filesystem that hangs must not keep the machine.
     @Test func aCreationThatDoesNotEndKeepsOnlyWhatItMayAcquire() async throws {
-        try await with { node, pod, machine in
+        try await with(release: .milliseconds(500)) { node, pod, machine in
             let late = LateMounts(on: node, machine)
             let creation = Task { try await create(node, pod) }
             while !late.begun { await Task.yield() }

@@ -89,7 +89,10 @@ import Testing
             let error = await #expect(throws: SwiftletError.self) { try await node.registry.setPodCIDRs([wrong]) }
             #expect(error?.message.contains("pod_cidr") == true)
         }
-        #expect(node.registry.podCIDRs == ["10.244.0.0/24", "fd00::/64"])
+        node.handler.inject(.failNetwork)
+        await #expect(throws: SwiftletError.self) { try await node.registry.setPodCIDRs(["10.9.0.0/24"]) }
+        #expect(node.registry.podCIDRs == ["10.244.0.0/24", "fd00::/64"], "what the network does not take is not kept")
+        #expect(node.handler.state.withLock { $0.ranges } == [["10.244.0.0/24", "fd00::/64"]])
         await node.images.shutdown()
         let next = try await FakeNode(directory: node.directory)
         try await next.registry.recover()

@@ -78,6 +78,10 @@ public final class MicroVMHandler: RuntimeHandler {
         }
     }
 
+    public func configureNetwork(ranges: [IPPrefix]) async throws {
+        try await networks.configure(ranges: ranges)
+    }
+
     // MARK: Start
 
     public func start(
