@@ -11,17 +11,8 @@ import Testing
         ContainerSpec(metadata: .init(name: name, attempt: attempt), image: FakeNode.image)
     }
 
-    /// A node with an image and a pod.
-    private func with(_ body: (FakeNode, String, FakeMachine) async throws -> Void) async throws {
-        let node = try await FakeNode()
-        try await node.loadImage()
-        let pod = try await node.registry.runSandbox(FakeNode.spec())
-        try await body(node, pod, try #require(node.handler.machine(of: pod)))
-        await node.close()
-    }
-
     @Test func aStartThatFailsSaysWhetherTheContainerCanEverRun() async throws {
-        try await with { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             let cases: [(SwiftletError.Code, String)] = [
                 (.notFound, "ContainerCannotRun"), (.invalidArgument, "ContainerCannotRun"), (.unavailable, "StartError"),
                 (.resourceExhausted, "StartError"), (.internal, "StartError"),
@@ -46,7 +37,7 @@ import Testing
         (ProcessExit(code: 137, outOfMemory: true, exitedAt: 0), "OOMKilled"),
     ])
     func anEndHasItsCodeAndReason(_ end: ProcessExit, _ reason: String) async throws {
-        try await with { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             let id = try await node.registry.createContainer(in: pod, Self.container("c"))
             try await node.registry.startContainer(id)
             machine.life.end(end)
@@ -57,7 +48,7 @@ import Testing
     }
 
     @Test func aRetriedCreationJoinsTheOneInFlight() async throws {
-        try await with { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             machine.life.holdCreations(true)
             let first = Task { try await node.registry.createContainer(in: pod, Self.container("c")) }
             while machine.life.creations < 1 { await Task.yield() }
@@ -74,7 +65,7 @@ import Testing
     }
 
     @Test func limitsThatCannotBeSavedAreTakenBack() async throws {
-        try await with { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             var spec = Self.container("c")
             spec.resources.cpuShares = 1024
             let id = try await node.registry.createContainer(in: pod, spec)

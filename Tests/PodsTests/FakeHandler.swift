@@ -185,8 +185,25 @@ struct FakeNode {
 
     static let image = "localhost/test/image:1"
 
+    /// A node with an image and a pod, closed whatever becomes of `body`.
+    static func withPod(
+        release: Duration = .milliseconds(500), _ body: (FakeNode, String, FakeMachine) async throws -> Void
+    ) async throws {
+        let node = try await FakeNode(release: release)
+        do {
+            try await node.loadImage()
+            let pod = try await node.registry.runSandbox(spec())
+            guard let machine = node.handler.machine(of: pod) else { throw SwiftletError(.internal, "the pod has no machine") }
+            try await body(node, pod, machine)
+        } catch {
+            await node.close()
+            throw error
+        }
+        await node.close()
+    }
+
     /// Puts an image into the store that containers can be made of.
-    func loadImage() async throws {
+    private func loadImage() async throws {
         var tar = TarBuilder()
         tar.file("file", "content")
         let archive = directory + "/image.tar"

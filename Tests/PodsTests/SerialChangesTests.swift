@@ -12,21 +12,12 @@ import Testing
         return resources
     }
 
-    /// A node with an image and a pod.
-    private func with(release: Duration = .seconds(20), _ body: (FakeNode, String, FakeMachine) async throws -> Void) async throws {
-        let node = try await FakeNode(release: release)
-        try await node.loadImage()
-        let pod = try await node.registry.runSandbox(FakeNode.spec())
-        try await body(node, pod, try #require(node.handler.machine(of: pod)))
-        await node.close()
-    }
-
     private func create(_ node: FakeNode, _ pod: String, _ name: String = "c") async throws -> String {
         try await node.registry.createContainer(in: pod, ContainerSpec(metadata: .init(name: name, attempt: 0), image: FakeNode.image))
     }
 
     @Test func aMachineIsFittedToWhatIsDemandedWhenItsTurnComes() async throws {
-        try await with { node, pod, machine in
+        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
             let container = try await create(node, pod)
             let (small, large) = (Self.resources { $0.memoryLimit = 1 << 30 }, Self.resources { $0.memoryLimit = 2 << 30 })
             machine.updates.hold(.fits)
@@ -44,7 +35,7 @@ import Testing
     }
 
     @Test func noChangeOfAPodsLimitsIsLost() async throws {
-        try await with { node, pod, machine in
+        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
             machine.updates.hold(.fits)
             async let first: Void = node.registry.updateSandbox(pod, resources: Self.resources { $0.memoryLimit = 1 << 30 }, overhead: nil)
             while !machine.updates.running(.fits) { await Task.yield() }
@@ -61,7 +52,7 @@ import Testing
 
     /// Else it would be saved again after it was forgotten.
     @Test func aRemovalWaitsForAChangeOfLimitsInFlight() async throws {
-        try await with { node, pod, machine in
+        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
             let container = try await create(node, pod)
             machine.updates.hold(.files)
             let update = Task { try await node.registry.updateContainer(container, Self.resources { $0.cpuShares = 7 }) }
@@ -80,7 +71,7 @@ import Testing
 
     /// As a virtiofsd is: started by a thread that does not hear of the stop.
     @Test func whatACreationAcquiresAtTheMomentOfAStopIsReleased() async throws {
-        try await with { node, pod, machine in
+        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
             let late = LateMounts(on: node, machine)
             let creation = Task { try await create(node, pod) }
             while !late.begun { await Task.yield() }
@@ -100,7 +91,7 @@ import Testing
 
     /// A source on a network filesystem that hangs must not keep the machine.
     @Test func aCreationThatDoesNotEndKeepsOnlyWhatItMayAcquire() async throws {
-        try await with(release: .milliseconds(500)) { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             let late = LateMounts(on: node, machine)
             let creation = Task { try await create(node, pod) }
             while !late.begun { await Task.yield() }
