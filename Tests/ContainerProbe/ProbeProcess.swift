@@ -36,6 +36,11 @@ final class ProbeProcess {
 
     func started(_ pid: pid_t) {
         self.pid = pid
+        wasGiven()
+    }
+
+    /// The process has its ends: nobody else may keep them open.
+    func wasGiven() {
         for descriptor in given { close(descriptor) }
         given = []
     }

@@ -11,6 +11,8 @@ struct ProbeSession {
     private let cgroup: String
     private var containers: [String: GuestContainer] = [:]
     private var processes: [String: ProbeProcess] = [:]
+    /// First processes before their start, by container.
+    private var prepared: [String: ProbeProcess] = [:]
 
     init(arguments: [String]) {
         var options: [String: String] = [:]
@@ -63,11 +65,15 @@ struct ProbeSession {
             containers[words[1]] = try GuestContainer(id: words[1], spec: spec, environment: environment)
             return []
         case "prepare":
-            let user = try container(words[1]).prepare()
+            let process = ProbeProcess(terminal: words.last == "terminal")
+            let user = try container(words[1]).prepare(stdio: process.descriptors)
+            process.wasGiven()
+            prepared[words[1]] = process
             return ["\(user.uid)", "\(user.gid)", user.additionalGIDs.map(String.init).joined(separator: ",")]
         case "start":
-            let process = ProbeProcess(terminal: words.last == "terminal")
-            process.started(try container(words[1]).start(stdio: process.descriptors))
+            let pid = try container(words[1]).start()
+            guard let process = prepared.removeValue(forKey: words[1]) else { throw SwiftletError(.failedPrecondition, "not prepared") }
+            process.started(pid)
             processes[words[2]] = process
             return ["\(process.pid)"]
         case "exec":
@@ -91,6 +97,7 @@ struct ProbeSession {
         case "oom": return ["\(try container(words[1]).oomKillCount)"]
         case "release":
             try container(words[1]).release()
+            prepared[words[1]] = nil
             return []
         case "repeat": return [try repeatExec(words)]
         case "held": return [held()]

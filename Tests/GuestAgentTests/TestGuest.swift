@@ -142,6 +142,8 @@ private final class Greeting: Sendable {
 final class PlainContainer: PodContainer {
     private let spec: AgentContainerSpec
     private let pids = Mutex<[pid_t]>([])
+    /// What the first process is to get.
+    private let prepared = Mutex<ProcessDescriptors?>(nil)
 
     private let held: HeldLaunch
 
@@ -152,9 +154,29 @@ final class PlainContainer: PodContainer {
 
     var oomKillCount: UInt64 { 0 }
 
-    func prepare() throws(SwiftletError) -> ResolvedUser { ResolvedUser(uid: 1, gid: 2, additionalGIDs: [3]) }
+    func prepare(stdio: ProcessDescriptors) throws(SwiftletError) -> ResolvedUser {
+        let own = ProcessDescriptors(
+            stdin: dup(stdio.stdin), stdout: dup(stdio.stdout), stderr: dup(stdio.stderr), terminal: stdio.terminal)
+        prepared.withLock { $0 = own }
+        return ResolvedUser(uid: 1, gid: 2, additionalGIDs: [3])
+    }
 
-    func start(stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t { try spawn(spec.process, stdio) }
+    func start() throws(SwiftletError) -> pid_t {
+        guard let stdio = takePrepared() else { throw SwiftletError(.failedPrecondition, "not prepared") }
+        defer { Self.close(stdio) }
+        return try spawn(spec.process, stdio)
+    }
+
+    private func takePrepared() -> ProcessDescriptors? {
+        prepared.withLock { prepared in
+            defer { prepared = nil }
+            return prepared
+        }
+    }
+
+    private static func close(_ stdio: ProcessDescriptors) {
+        for descriptor in [stdio.stdin, stdio.stdout, stdio.stderr] { Glibc.close(descriptor) }
+    }
 
     func exec(_ process: AgentProcessSpec, inherit: Bool, stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t {
         let pid = try spawn(process, stdio)
@@ -170,7 +192,10 @@ final class PlainContainer: PodContainer {
 
     func update(_ files: [String: String]) throws(SwiftletError) {}
 
-    func release() { try? signalAll(SIGKILL) }
+    func release() {
+        try? signalAll(SIGKILL)
+        if let stdio = takePrepared() { Self.close(stdio) }
+    }
 
     private func spawn(_ process: AgentProcessSpec, _ stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t {
         var actions = posix_spawn_file_actions_t()

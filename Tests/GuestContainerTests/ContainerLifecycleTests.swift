@@ -144,15 +144,22 @@ import Testing
 
     @Test func theFirstProcessIsBornBeforeItsStartAndGoesWithItsContainer() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
-            for (id, count) in [("alone", 1), ("shared", 0)] {
+            for (id, mode) in [("alone", AgentPidMode.pidContainer), ("shared", .pidPod)] {
                 var spec = image.shell("echo started")
-                // Where others could trace it, it is not.
-                if count == 0 { spec.pidMode = .pidPod }
+                spec.pidMode = mode
                 try await probe.send("create", id, hex(try spec.serializedBytes()))
-                try await probe.send("prepare", id)
-                #expect(probe.processCount(of: id) == count)
-                try await probe.send("release", id)
+                try await probe.send("prepare", id, "pipes")
+                let processes = probe.processes(of: id)
+                #expect(processes.count == 1)
+                // It is the image's shell already, stopped by its tracer: field 3 of proc_pid_stat(5).
+                let status = try String(contentsOfFile: "/proc/\(try #require(processes.first))/stat", encoding: .utf8)
+                #expect(status.contains("(sh) t "))
+                if mode == .pidContainer { try await probe.send("release", id) }
             }
+            try await probe.send("start", "shared", "shared")
+            #expect(try await probe.wait("shared").stdout == "started\n")
+            try await probe.send("release", "shared")
+            try await probe.send("share-release")
             #expect(try await probe.held().contains(nothing))
         }
     }
@@ -164,8 +171,8 @@ import Testing
                 let error = await #expect(throws: SwiftletError.self) { try await probe.send(command[0], command[1], command[2]) }
                 #expect(error?.code == .failedPrecondition)
             }
-            try await probe.send("prepare", "c")
-            let twice = await #expect(throws: SwiftletError.self) { try await probe.send("prepare", "c") }
+            try await probe.send("prepare", "c", "pipes")
+            let twice = await #expect(throws: SwiftletError.self) { try await probe.send("prepare", "c", "pipes") }
             #expect(twice?.code == .failedPrecondition)
             try await probe.send("release", "c")
             let late = await #expect(throws: SwiftletError.self) { try await probe.send("start", "c", "c") }
@@ -178,7 +185,7 @@ import Testing
         try await ProbeClient.with(image) { (probe) async throws in
             try await probe.launch("c", image.spec("sleep", "1000"))
             try await probe.send("create", "c", hex(try image.spec("true").serializedBytes()))
-            let error = await #expect(throws: SwiftletError.self) { try await probe.send("prepare", "c") }
+            let error = await #expect(throws: SwiftletError.self) { try await probe.send("prepare", "c", "pipes") }
             #expect(error?.code == .alreadyExists)
             #expect(try await probe.held().contains("containers=[c] trash=[] cgroups=[c]"))
         }

@@ -101,9 +101,8 @@ final class ProbeClient: Sendable {
     @discardableResult
     func launch(_ id: String, _ spec: AgentContainerSpec) async throws -> Int {
         try await send("create", id, hex(try spec.serializedBytes()))
-        try await send("prepare", id)
-        let terminal = spec.process.terminal ? "terminal" : "pipes"
-        return Int(try await send("start", id, id, terminal)[0]) ?? 0
+        try await send("prepare", id, spec.process.terminal ? "terminal" : "pipes")
+        return Int(try await send("start", id, id)[0]) ?? 0
     }
 
     /// Runs a container to its end and deletes it.
@@ -132,10 +131,11 @@ final class ProbeClient: Sendable {
         return Outcome(code: Int(words[0]) ?? -1, stdout: text(words[1]), stderr: words.count > 2 ? text(words[2]) : "")
     }
 
-    /// How many processes a container has, by its cgroup.
-    func processCount(of container: String) -> Int {
+    /// The processes that a container has, by its cgroup.
+    func processes(of container: String) -> [Int] {
         let found = FileManager.default.subpaths(atPath: cgroup)?.first { $0.hasSuffix("/\(container)/cgroup.procs") }
-        return found.flatMap { try? String(contentsOfFile: "\(cgroup)/\($0)", encoding: .utf8) }?.split(separator: "\n").count ?? 0
+        return found.flatMap { try? String(contentsOfFile: "\(cgroup)/\($0)", encoding: .utf8) }?
+            .split(separator: "\n").compactMap { Int($0) } ?? []
     }
 
     /// What the machine holds for containers, once background removal is done and its thread has closed its files.

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -66,27 +66,12 @@ static void give_stdio(const struct cc_process *process) {
     }
 }
 
-/// Takes standard input and output from the caller, who sends them when the container is started. One who closes its end
-/// instead wants this child no more.
+/// Waits until the caller traces this child, or wants it no more.
 static void wait_at_gate(void) {
-    struct cc_failure none = { .step = CC_STEP_NONE };
-    while (write(CC_REPORT_FD, &none, sizeof none) < 0 && errno == EINTR) {}
     char byte;
-    struct iovec data = { .iov_base = &byte, .iov_len = 1 };
-    int stdio[3];
-    union { char space[CMSG_SPACE(sizeof stdio)]; struct cmsghdr aligned; } control;
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space,
-    };
-    ssize_t received;
-    do received = recvmsg(CC_GATE_FD, &message, MSG_CMSG_CLOEXEC); while (received < 0 && errno == EINTR);
-    struct cmsghdr *header = received == 1 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (!header || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof stdio)) _exit(127);
-    memcpy(stdio, CMSG_DATA(header), sizeof stdio);
-    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
-        if (dup3(stdio[fd], fd, 0) < 0) cc_fail(CC_STEP_STDIO, "");
-        close(stdio[fd]);
-    }
+    ssize_t count;
+    do count = read(CC_GATE_FD, &byte, 1); while (count < 0 && errno == EINTR);
+    if (count != 1) _exit(127);
     close(CC_GATE_FD);
 }
 
@@ -145,10 +130,7 @@ void cc_child(const struct cc_spawn *spawn, int report) {
         // Here, not by clone3: a cgroup namespace begins at the cgroup its maker is in at that moment.
         if (unshare(CLONE_NEWCGROUP) < 0) cc_fail(CC_STEP_CGROUP_NAMESPACE, "");
         cc_make_root(spawn->root, process);
-        if (spawn->gate >= 0) {
-            wait_at_gate();
-            give_stdio(process);
-        }
+        wait_at_gate();
     } else {
         join(spawn);
     }
@@ -156,6 +138,8 @@ void cc_child(const struct cc_spawn *spawn, int report) {
     cc_apply_credentials(process, spawn->user_namespace >= 0);
     if (report < 0) alarm(0);
     if (cc_shared_report) cc_shared_report->step = CC_STEP_NONE;
+    // Not the caller's, which comes before all containers.
+    setpriority(PRIO_PROCESS, 0, 0);
     cc_unblock_signals();
     cc_execute(process);
 }

@@ -1,4 +1,4 @@
-// The caller's side: clone, wait for the report, and the pause process of a shared PID namespace.
+// The caller's side: clone, and wait for the report; births; the pause process of a shared PID namespace.
 #include "child.h"
 #include <linux/sched.h>
 #include <poll.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -117,81 +117,79 @@ static int clone_first(const struct cc_spawn *spawn, int report, pid_t *pid, int
     return child < 0 ? refuse(failure, step, error) : 0;
 }
 
-/// Waits for the child's report with a clock; discards the child that failed.
-static int await_execution(int report, int pidfd, int timeout_ms, struct cc_failure *failure) {
-    int result = await_report(report, timeout_ms, failure);
-    close(report);
-    if (result < 0) discard(pidfd);
-    return result;
+/// Waits until the traced child has executed its command and stands before the first instruction of it. Signals that come
+/// before are passed on. Returns 0, or -1 and fills `failure`.
+static int await_stop(pid_t pid, int pidfd, int timeout_ms, struct cc_failure *failure) {
+    int64_t deadline = now_ms() + timeout_ms;
+    for (;;) {
+        siginfo_t stop;
+        // Asks, and does not wait: wait(2) belongs to whoever reaps the caller's children. ESRCH: it runs.
+        if (ptrace(PTRACE_GETSIGINFO, pid, NULL, &stop) == 0) {
+            if (stop.si_code == (SIGTRAP | PTRACE_EVENT_EXEC << 8)) return 0;
+            ptrace(PTRACE_CONT, pid, NULL, (long)stop.si_signo);
+        } else if (errno == EINVAL) {
+            ptrace(PTRACE_CONT, pid, NULL, 0L);  // a job control stop
+        } else if (errno != ESRCH) {
+            return refuse(failure, CC_STEP_HOLD, errno);
+        }
+        if (now_ms() >= deadline) return refuse(failure, CC_STEP_TIMEOUT, ETIMEDOUT);
+        struct pollfd death = { .fd = pidfd, .events = POLLIN };
+        if (poll(&death, 1, 1) > 0) return refuse(failure, CC_STEP_KILLED, EINTR);
+    }
 }
 
-static int spawn_first(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure) {
-    int report[2];
-    if (pipe2(report, O_CLOEXEC) < 0) return refuse(failure, CC_STEP_CLONE, errno);
-    int result = clone_first(spawn, report[1], pid, pidfd, failure);
-    close(report[1]);
-    if (result == 0) return await_execution(report[0], *pidfd, spawn->timeout_ms, failure);
-    close(report[0]);
-    return result;
+/// Traces the child, lets it through its gate and follows it to the first instruction of its command.
+static int follow(pid_t pid, int pidfd, int report, int gate, int timeout_ms, struct cc_failure *failure) {
+    if (ptrace(PTRACE_SEIZE, pid, NULL, (long)(PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)) < 0) {
+        int error = errno;
+        struct pollfd death = { .fd = pidfd, .events = POLLIN };
+        // One that is dead already has said why.
+        bool said = poll(&death, 1, 0) > 0 && await_report(report, timeout_ms, failure) < 0;
+        return said ? -1 : refuse(failure, CC_STEP_HOLD, error);
+    }
+    char byte = 0;
+    while (write(gate, &byte, 1) < 0 && errno == EINTR) {}
+    if (await_report(report, timeout_ms, failure) < 0) return -1;
+    return await_stop(pid, pidfd, timeout_ms, failure);
 }
 
 int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_failure *failure) {
     int report[2], gate[2];
     if (pipe2(report, O_CLOEXEC) < 0) return refuse(failure, CC_STEP_CLONE, errno);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, gate) < 0) {
+    if (pipe2(gate, O_CLOEXEC) < 0) {
         int error = errno;
         close(report[0]);
         close(report[1]);
         return refuse(failure, CC_STEP_CLONE, error);
     }
+    // The child is born with this, so that there is no moment in which the container could trace it.
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     struct cc_spawn waiting = *spawn;
-    waiting.gate = gate[1];
+    waiting.gate = gate[0];
     int result = clone_first(&waiting, report[1], &birth->pid, &birth->pidfd, failure);
     close(report[1]);
-    close(gate[1]);
-    birth->report = report[0];
-    birth->gate = gate[0];
-    if (result == 0) {
-        // An end without a word: killed on its way.
-        if (await_report(report[0], spawn->timeout_ms, &birth->failure) == 0) refuse(&birth->failure, CC_STEP_KILLED, EINTR);
-        return 0;
+    birth->failure.step = CC_STEP_NONE;
+    if (result == 0 && follow(birth->pid, birth->pidfd, report[0], gate[1], spawn->timeout_ms, &birth->failure) < 0) {
+        discard(birth->pidfd);
     }
     close(report[0]);
-    close(gate[0]);
+    close(gate[0]);  // not earlier: writing to a gate that nobody reads raises SIGPIPE
+    close(gate[1]);
     return result;
 }
 
-int cc_let_go(const struct cc_birth *birth, const int32_t stdio[3], int timeout_ms, struct cc_failure *failure) {
+int cc_let_go(const struct cc_birth *birth, struct cc_failure *failure) {
     if (birth->failure.step != CC_STEP_NONE) {
         *failure = birth->failure;
-        cc_abandon(birth);
         return -1;
     }
-    char byte = 0;
-    struct iovec data = { .iov_base = &byte, .iov_len = 1 };
-    union { char space[CMSG_SPACE(3 * sizeof(int))]; struct cmsghdr aligned; } control = { .space = { 0 } };
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space,
-    };
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(3 * sizeof(int));
-    memcpy(CMSG_DATA(header), stdio, 3 * sizeof(int));
-    ssize_t sent = sendmsg(birth->gate, &message, MSG_NOSIGNAL);
-    int error = errno;
-    close(birth->gate);
-    int result = await_execution(birth->report, birth->pidfd, timeout_ms, failure);
-    if (result < 0 || sent == 1) return result;
+    if (ptrace(PTRACE_DETACH, birth->pid, NULL, 0L) == 0) return 0;
     discard(birth->pidfd);
-    return refuse(failure, CC_STEP_KILLED, error);
+    return refuse(failure, CC_STEP_KILLED, EINTR);
 }
 
 void cc_abandon(const struct cc_birth *birth) {
-    close(birth->gate);
-    close(birth->report);
-    discard(birth->pidfd);
+    if (birth->failure.step == CC_STEP_NONE) discard(birth->pidfd);
 }
 
 static void run_further(void *spawn) { cc_child(spawn, -1); }
@@ -240,11 +238,12 @@ static pid_t clone_sharing(struct clone_args *arguments, void (*body)(void *), v
     return -1;
 }
 
-/// A child that joins a container: it borrows the caller's memory until exec, which is several times faster under emulation
-/// than a copy. The failure comes back in memory; SIGALRM bounds the time.
-static int spawn_further(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure) {
+// The child borrows the caller's memory until exec, which is several times faster under emulation than a copy. The failure
+// comes back in memory; SIGALRM bounds the time.
+int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure) {
     enum { STACK_SIZE = 65536 };
     _Alignas(64) char stack[STACK_SIZE];
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     refuse(failure, CC_STEP_KILLED, EINTR);  // true until the child says otherwise
     struct clone_args arguments = clone_arguments(CLONE_VM | CLONE_VFORK, spawn->cgroup, pidfd);
     arguments.stack = (uint64_t)(uintptr_t)stack;
@@ -270,12 +269,6 @@ static int spawn_further(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, s
     if (failure->step == CC_STEP_NONE) return 0;
     discard(*pidfd);
     return -1;
-}
-
-int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure) {
-    // The child is born with this, so that there is no moment in which the container could trace it.
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    return spawn->root ? spawn_first(spawn, pid, pidfd, failure) : spawn_further(spawn, pid, pidfd, failure);
 }
 
 static void reap_forever(void) {

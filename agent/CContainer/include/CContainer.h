@@ -15,6 +15,7 @@ enum cc_step {
     CC_STEP_CLONE,
     CC_STEP_TIMEOUT,
     CC_STEP_KILLED,
+    CC_STEP_HOLD,
     CC_STEP_SESSION,
     CC_STEP_STDIO,
     CC_STEP_TERMINAL,
@@ -151,7 +152,7 @@ struct cc_root {
 
 struct cc_spawn {
     const struct cc_process *process;
-    const struct cc_root *root;  ///< NULL: join the namespaces of `join_pidfd` (a further process)
+    const struct cc_root *root;  ///< of a first process; NULL: join the namespaces of `join_pidfd`
     int32_t join_pidfd;          ///< -1 with `root`
     int32_t pid_namespace_pidfd; ///< a process whose PID namespace is joined; -1: make a new one
     int32_t ipc_namespace_pidfd; ///< with `root`: a process whose IPC namespace is joined; -1: the caller's, or a new one
@@ -163,27 +164,30 @@ struct cc_spawn {
     int32_t gate;                ///< -1; `cc_bear` sets it
 };
 
-/// Clones a direct child of the caller and waits until it has executed its command.
+/// Clones a further process of a container as a direct child of the caller and waits until it has executed its command.
 /// Returns 0 and sets `pid` (of the caller's PID namespace) and `pidfd` (CLOEXEC), or -1 and fills `failure`; then the
 /// child is gone and reaped.
 int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure);
 
-/// A first process at its gate: its root stands, and nothing of the image has run. All descriptors are CLOEXEC.
+/// A container's first process, which has executed its command and is held before the first instruction of it.
 struct cc_birth {
-    pid_t pid;
-    int pidfd, report, gate;
-    struct cc_failure failure;  ///< what kept it from getting there, for `cc_let_go` to tell
+    pid_t pid;   ///< of the caller's PID namespace
+    int pidfd;   ///< CLOEXEC
+    struct cc_failure failure;  ///< what kept it from getting there, for `cc_let_go` to tell; it is gone then
 };
 
-/// Clones as `cc_spawn` does, for a process with a root and no terminal, and returns when the child has made its root and waits
-/// for its standard input and output, or has failed. Returns 0, or -1 and fills `failure` when nothing was born.
+/// Clones a first process as a direct child of the caller and returns when it is held or has failed. Returns 0, or -1 and
+/// fills `failure` when nothing was born.
+///
+/// The calling thread traces the child (ptrace(2)): only it can let it go, and with its end the child ends as well. A caller
+/// of wait(2) for all children sees a child trapped once.
 int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_failure *failure);
 
-/// Hands over standard input and output and waits until the command is executed; returns as `cc_spawn` does. Closes what
-/// `birth` holds; after success all but its pidfd.
-int cc_let_go(const struct cc_birth *birth, const int32_t stdio[3], int timeout_ms, struct cc_failure *failure);
+/// Lets it run; after that it is a process like any other, and its pidfd the caller's. Returns 0, or -1 and fills `failure`;
+/// then the child is gone and its pidfd closed.
+int cc_let_go(const struct cc_birth *birth, struct cc_failure *failure);
 
-/// Ends a process at its gate.
+/// Ends it and closes its pidfd.
 void cc_abandon(const struct cc_birth *birth);
 
 /// Clones PID 1 of a new PID namespace: it reaps what it inherits and does nothing else, without capabilities, files or a

@@ -19,6 +19,8 @@ public enum Boot {
         // Handled, not ignored: what is ignored stays so in the processes of containers.
         signal(SIGPIPE) { _ in }
         raiseFileLimit()
+        // Of this thread and those it starts: the host is answered also while containers take all they can get.
+        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -15)
         do {
             let modules = KernelModules(directory: "/lib/modules")
             let (booted, storage) = (try Latch(), try Latch())

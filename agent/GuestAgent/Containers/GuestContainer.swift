@@ -15,22 +15,10 @@ public final class GuestContainer: Sendable {
     private enum Phase {
         case created
         case preparing
-        case prepared(Prepared)
-        case starting(Prepared)
-        case running(Prepared, first: OwnedDescriptor)
+        case prepared(PreparedContainer)
+        case starting(PreparedContainer)
+        case running(PreparedContainer, first: OwnedDescriptor)
         case released
-    }
-
-    /// What `prepare` has made.
-    private struct Prepared: Sendable {
-        var root: OverlayRoot
-        var volumes: ContainerVolumes
-        var cgroup: ContainerCgroup
-        var credentials: ProcessCredentials
-        /// The directory that the container sees as /dev/shm.
-        var sharedMemory: String
-        /// The first process, where it is born before its start.
-        var birth: Birth?
     }
 
     private struct State {
@@ -91,24 +79,25 @@ public final class GuestContainer: Sendable {
         }
     }
 
-    /// Mounts the layers and the root, makes the cgroup and looks up the user.
-    /// - Throws: errors of each step, after everything has been undone; `.failedPrecondition` unless this is the first time.
-    public func prepare() throws(SwiftletError) -> ResolvedUser {
+    /// Mounts the layers and the root, makes the cgroup, looks up the user, and has the first process born: it holds `stdio`
+    /// from then on and waits for its start.
+    /// - Throws: errors of each step, after everything has been undone; `.failedPrecondition` unless this is the first time, and
+    ///   when a container it depends on is absent.
+    public func prepare(stdio: ProcessDescriptors) throws(SwiftletError) -> ResolvedUser {
         try state.withLock { (state) throws(SwiftletError) in
             guard case .created = state.phase else { throw wrongPhase("prepare", state.phase) }
             state.phase = .preparing
         }
-        var prepared: Prepared
+        let prepared: PreparedContainer
         do throws(SwiftletError) {
-            prepared = try makePrepared()
+            prepared = try PreparedContainer(id: id, spec, stdio, environment)
         } catch {
             state.withLock { state in
                 if case .preparing = state.phase { state.phase = .created }
             }
             throw error.during("prepare container \(id)")
         }
-        prepared.birth = bear(prepared)
-        let wasReleased = state.withLock { [prepared] state in
+        let wasReleased = state.withLock { state in
             guard case .preparing = state.phase else { return true }
             state.phase = .prepared(prepared)
             return false
@@ -120,46 +109,11 @@ public final class GuestContainer: Sendable {
         return prepared.credentials.user
     }
 
-    private func makePrepared() throws(SwiftletError) -> Prepared {
-        let cgroup = try ContainerCgroup(
-            parent: try environment.shared.containersCgroup(), id: id, files: spec.resources.unified)
-        do throws(SwiftletError) {
-            if !spec.privileged { try DeviceAccess(spec.devices).restrict(cgroup.directory) }
-            let namespace = spec.hasUserNamespace ? try environment.shared.userNamespace(spec.userNamespace) : nil
-            let root = try OverlayRoot(id: id, layers: spec.root.layers, environment: environment, namespace: namespace)
-            do throws(SwiftletError) {
-                let credentials = try ProcessCredentials(ProcessPlan(spec.process), root: root.tree.number, namespace: namespace)
-                let sharedMemory = try sharedMemory(in: root)
-                let volumes = try ContainerVolumes(spec, directory: root.directory, environment: environment)
-                return Prepared(root: root, volumes: volumes, cgroup: cgroup, credentials: credentials, sharedMemory: sharedMemory)
-            } catch {
-                if spec.ipcMode == .ipcContainer { cc_unmount(root.ownSharedMemory) }
-                _ = OverlayRoot.discard(root.directory, environment)
-                throw error
-            }
-        } catch {
-            _ = cgroup.remove()
-            throw error
-        }
-    }
-
-    private func sharedMemory(in root: OverlayRoot) throws(SwiftletError) -> String {
-        switch spec.ipcMode {
-        case .ipcTarget: return try environment.shared.running(spec.ipcTarget).sharedMemory
-        case .ipcContainer:
-            let path = root.ownSharedMemory
-            try makeDirectory(path)
-            try PodSharedState.mountSharedMemory(path)
-            return path
-        default: return try environment.shared.sharedMemoryDirectory()
-        }
-    }
-
     /// Runs the container's first process. - Returns: its pid in the agent's PID namespace.
     /// - Throws: `.notFound` for a command that does not exist, `.invalidArgument` for one that cannot be executed and for a
     ///   working directory that cannot be made, `.failedPrecondition` before `prepare`, after a first start, or when a
-    ///   container or mount source it depends on is absent. Everything is undone: the container is as it was before `prepare`.
-    public func start(stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t {
+    ///   mount source is absent. Everything is undone: the container is as it was before `prepare`.
+    public func start() throws(SwiftletError) -> pid_t {
         let prepared = try state.withLock { (state) throws(SwiftletError) in
             guard case .prepared(let prepared) = state.phase else { throw wrongPhase("start", state.phase) }
             state.phase = .starting(prepared)
@@ -167,7 +121,7 @@ public final class GuestContainer: Sendable {
         }
         let started: (pid: pid_t, process: OwnedDescriptor)
         do throws(SwiftletError) {
-            started = try spawnFirst(prepared, stdio)
+            started = try prepared.birth.letGo()
         } catch {
             // A root that was attached is gone with the child's mount namespace: it cannot be attached again.
             dismantle(prepared, first: nil)
@@ -189,63 +143,9 @@ public final class GuestContainer: Sendable {
         return started.pid
     }
 
-    /// Has the first process born ahead of its start where it is alone in its PID namespace: others there might meddle with
-    /// one that still has the agent's rights. Nil otherwise, and when it fails: the start tries again and tells why.
-    private func bear(_ prepared: Prepared) -> Birth? {
-        guard spec.pidMode == .pidContainer, !spec.process.terminal,
-            let null = try? OwnedDescriptor(result: open("/dev/null", O_RDWR | O_CLOEXEC), "open /dev/null")
-        else { return nil }
-        let stdio = ProcessDescriptors(stdin: null.number, stdout: null.number, stderr: null.number, terminal: false)
-        let memory = CMemory()
-        guard let (process, place) = try? first(prepared, stdio, memory) else { return nil }
-        return try? Spawn.bear(
-            process, place, userNamespace: prepared.credentials.namespace, cgroup: prepared.cgroup, memory: memory, of: id)
-    }
-
-    private func spawnFirst(
-        _ prepared: Prepared, _ stdio: ProcessDescriptors
-    ) throws(SwiftletError) -> (pid: pid_t, process: OwnedDescriptor) {
-        if let birth = prepared.birth { return try birth.letGo(stdio) }
-        let memory = CMemory()
-        let (process, place) = try first(prepared, stdio, memory)
-        return try Spawn.run(
-            process, place, userNamespace: prepared.credentials.namespace, cgroup: prepared.cgroup, memory: memory, of: id)
-    }
-
-    private func first(
-        _ prepared: Prepared, _ stdio: ProcessDescriptors, _ memory: CMemory
-    ) throws(SwiftletError) -> (cc_process, Spawn.Place) {
-        let plan = try ProcessPlan(spec.process)
-        var furnished = spec
-        furnished.mounts = prepared.volumes.mounts
-        let root = try RootPlan(
-            furnished, environment: environment, hostnameFile: prepared.root.hostnameFile,
-            sharedMemory: prepared.sharedMemory)
-        let pidNamespace: OwnedDescriptor? =
-            switch spec.pidMode {
-            case .pidPod: try environment.shared.podNamespaceProcess()
-            case .pidTarget: try environment.shared.running(spec.pidTarget).process
-            default: nil
-            }
-        let ipcNamespace = spec.ipcMode == .ipcTarget ? try environment.shared.running(spec.ipcTarget).process : nil
-        let console = stdio.terminal ? Self.terminalPath(stdio.stdin) : nil
-        let place = Spawn.Place.first(
-            root: try root.flat(root: prepared.root, console: console, memory: memory), pidNamespace: pidNamespace,
-            ipcNamespace: ipcNamespace, newIPCNamespace: spec.ipcMode == .ipcContainer)
-        return (try plan.flat(prepared.credentials, stdio: stdio, memory: memory), place)
-    }
-
-    /// The slave's name in the agent's /dev/pts.
-    private static func terminalPath(_ descriptor: Int32) -> String? {
-        var name = [CChar](repeating: 0, count: 64)
-        guard ttyname_r(descriptor, &name, name.count) == 0 else { return nil }
-        let path = String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-        return path.hasPrefix("/dev/pts/") ? path : nil
-    }
-
     /// A terminal of the running container's own /dev/pts for `exec`; nil when it has none. Both ends are the caller's.
     public func openTerminal() -> (master: Int32, slave: Int32)? {
-        let prepared = state.withLock { state -> Prepared? in
+        let prepared = state.withLock { state -> PreparedContainer? in
             if case .running(let prepared, first: _) = state.phase { prepared } else { nil }
         }
         guard let prepared else { return nil }
@@ -284,8 +184,10 @@ public final class GuestContainer: Sendable {
         }
         let memory = CMemory()
         let started = try Spawn.run(
-            plan.flat(credentials, stdio: stdio, memory: memory),
-            .further(in: first), userNamespace: credentials.namespace, cgroup: prepared.cgroup, memory: memory, of: id)
+            Spawn.Plan(
+                process: plan.flat(credentials, stdio: stdio, memory: memory), memory: memory, userNamespace: credentials.namespace,
+                cgroup: prepared.cgroup),
+            in: first, of: id)
         let isRunning = state.withLock { state in
             if case .running = state.phase { true } else { false }
         }
@@ -370,15 +272,13 @@ public final class GuestContainer: Sendable {
         }
     }
 
-    private func dismantle(_ prepared: Prepared, first: OwnedDescriptor?) {
+    private func dismantle(_ prepared: PreparedContainer, first: OwnedDescriptor?) {
         // By itself as well: a privileged container may have moved its processes to other cgroups, but its PID namespace
         // ends with its first process.
         if let first { cc_signal(first.number, SIGKILL) }
-        prepared.birth?.abandon()
+        prepared.birth.abandon()
         killAndRemove(prepared.cgroup)
-        if spec.ipcMode == .ipcContainer { cc_unmount(prepared.sharedMemory) }
-        prepared.volumes.release()
-        _ = OverlayRoot.discard(prepared.root.directory, environment)
+        prepared.discard(environment)
     }
 
     /// Keeps what cannot be removed for the next release.

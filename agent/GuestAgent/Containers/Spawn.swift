@@ -5,62 +5,62 @@ import Linux
 
 /// Calls the C code and turns what its child reports into an error that names the step and the path.
 enum Spawn {
-    /// Milliseconds for everything between clone and exec, mounts included.
+    /// Milliseconds for everything between clone and exec, mounts included; for what follows exec again.
     static let timeout: Int32 = 60_000
 
-    /// Where a process is born.
-    enum Place {
-        /// In a new root. The namespaces are those of the given processes; without one, PID is a new one and IPC the pod's.
-        case first(root: cc_root, pidNamespace: OwnedDescriptor?, ipcNamespace: OwnedDescriptor?, newIPCNamespace: Bool)
-        /// In all namespaces of this process.
-        case further(in: OwnedDescriptor)
+    /// Everything that the C code reads of a process to be born, and what keeps it valid.
+    struct Plan {
+        var process: cc_process
+        var memory: CMemory
+        /// nil for the guest's own.
+        var userNamespace: UserNamespace?
+        var cgroup: ContainerCgroup
+
+        fileprivate func flat() -> cc_spawn {
+            cc_spawn(
+                process: memory.value(process), root: nil, join_pidfd: -1, pid_namespace_pidfd: -1, ipc_namespace_pidfd: -1,
+                new_ipc_namespace: false, user_namespace: userNamespace?.file.number ?? -1, owner_uid: userNamespace?.root.uid ?? 0,
+                owner_gid: userNamespace?.root.gid ?? 0, cgroup: cgroup.directory.number, timeout_ms: timeout, gate: -1)
+        }
     }
 
-    /// - Parameter userNamespace: nil for the guest's own.
+    /// A first process's root and the namespaces it has in common with others.
+    struct Place {
+        var root: cc_root
+        /// A process whose PID namespace is joined; nil: a new one.
+        var pidNamespace: OwnedDescriptor?
+        /// A process whose IPC namespace is joined; nil: the pod's, or a new one.
+        var ipcNamespace: OwnedDescriptor?
+        var newIPCNamespace: Bool
+    }
+
+    /// Runs a further process, in all namespaces of the given one.
     static func run(
-        _ process: cc_process, _ place: Place, userNamespace: UserNamespace?, cgroup: ContainerCgroup, memory: CMemory,
-        of container: String
+        _ plan: Plan, in process: OwnedDescriptor, of container: String
     ) throws(SwiftletError) -> (pid: pid_t, process: OwnedDescriptor) {
-        var spawn = flat(process, place, userNamespace, cgroup, memory)
+        var spawn = plan.flat()
+        spawn.join_pidfd = process.number
+        spawn.pid_namespace_pidfd = process.number
         var pid: pid_t = 0
         var pidfd: Int32 = -1
         var failure = cc_failure()
-        let result = withExtendedLifetime((memory, place, userNamespace, cgroup)) { cc_spawn(&spawn, &pid, &pidfd, &failure) }
+        let result = withExtendedLifetime((plan, process)) { cc_spawn(&spawn, &pid, &pidfd, &failure) }
         guard result == 0 else { throw error(failure, container) }
         return (pid, OwnedDescriptor(pidfd))
     }
 
-    /// As `run` for a first process without a terminal, which is let go later.
-    static func bear(
-        _ process: cc_process, _ place: Place, userNamespace: UserNamespace?, cgroup: ContainerCgroup, memory: CMemory,
-        of container: String
-    ) throws(SwiftletError) -> Birth {
-        var spawn = flat(process, place, userNamespace, cgroup, memory)
+    /// Has a first process born. The calling thread is the only one that can let it go, and its end is the process's.
+    static func bear(_ plan: Plan, at place: Place, of container: String) throws(SwiftletError) -> cc_birth {
+        var spawn = plan.flat()
+        spawn.root = plan.memory.value(place.root)
+        spawn.pid_namespace_pidfd = place.pidNamespace?.number ?? -1
+        spawn.ipc_namespace_pidfd = place.ipcNamespace?.number ?? -1
+        spawn.new_ipc_namespace = place.newIPCNamespace
         var birth = cc_birth()
         var failure = cc_failure()
-        let result = withExtendedLifetime((memory, place, userNamespace, cgroup)) { cc_bear(&spawn, &birth, &failure) }
+        let result = withExtendedLifetime((plan, place)) { cc_bear(&spawn, &birth, &failure) }
         guard result == 0 else { throw error(failure, container) }
-        return Birth(birth, of: container)
-    }
-
-    private static func flat(
-        _ process: cc_process, _ place: Place, _ userNamespace: UserNamespace?, _ cgroup: ContainerCgroup, _ memory: CMemory
-    ) -> cc_spawn {
-        var spawn = cc_spawn(
-            process: memory.value(process), root: nil, join_pidfd: -1, pid_namespace_pidfd: -1, ipc_namespace_pidfd: -1,
-            new_ipc_namespace: false, user_namespace: userNamespace?.file.number ?? -1, owner_uid: userNamespace?.root.uid ?? 0,
-            owner_gid: userNamespace?.root.gid ?? 0, cgroup: cgroup.directory.number, timeout_ms: timeout, gate: -1)
-        switch place {
-        case .first(let root, let pidNamespace, let ipcNamespace, let newIPCNamespace):
-            spawn.root = memory.value(root)
-            spawn.pid_namespace_pidfd = pidNamespace?.number ?? -1
-            spawn.ipc_namespace_pidfd = ipcNamespace?.number ?? -1
-            spawn.new_ipc_namespace = newIPCNamespace
-        case .further(let process):
-            spawn.join_pidfd = process.number
-            spawn.pid_namespace_pidfd = process.number
-        }
-        return spawn
+        return birth
     }
 
     static func error(_ failure: cc_failure, _ container: String) -> SwiftletError {
@@ -81,6 +81,7 @@ enum Spawn {
             return ("clone", number == EAGAIN ? .resourceExhausted : nil)
         case CC_STEP_TIMEOUT: return ("no answer within \(timeout / 1000) s between clone and exec", .deadlineExceeded)
         case CC_STEP_KILLED: return ("killed before exec, or not there within \(timeout / 1000) s", .aborted)
+        case CC_STEP_HOLD: return ("hold the first process until its start", nil)
         case CC_STEP_SESSION: return ("make a session", nil)
         case CC_STEP_STDIO: return ("arrange standard input and output", nil)
         case CC_STEP_TERMINAL: return ("take the terminal", nil)

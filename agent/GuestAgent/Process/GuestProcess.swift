@@ -32,6 +32,8 @@ final class GuestProcess: Sendable {
     let input: ProcessInput?
     private let spec: AgentProcessSpec
     private let state = Mutex(State())
+    /// Of a process that was made ahead of its start.
+    private let prepared = Mutex<Stdio?>(nil)
 
     init(id: String, spec: AgentProcessSpec, loop: EventLoop) {
         self.id = id
@@ -40,11 +42,38 @@ final class GuestProcess: Sendable {
         input = spec.stdin ? ProcessInput(loop: loop, isTerminal: spec.terminal) : nil
     }
 
+    /// Has `body` make the process ahead of its start, with standard input and output of its own.
+    func prepare<Made>(_ body: (ProcessDescriptors) throws(SwiftletError) -> Made) throws(SwiftletError) -> Made {
+        var stdio = try openStdio { nil }
+        do throws(SwiftletError) {
+            let made = try body(stdio.process)
+            stdio.closeProcessEnds()
+            prepared.withLock { [stdio] in $0 = stdio }
+            return made
+        } catch {
+            stdio.closeAll()
+            throw error
+        }
+    }
+
+    private func openStdio(_ openTerminal: () -> (master: Int32, slave: Int32)?) throws(SwiftletError) -> Stdio {
+        try Stdio(
+            stdin: spec.stdin, terminal: spec.terminal ? TerminalSize(width: spec.terminalWidth, height: spec.terminalHeight) : nil,
+            opening: openTerminal)
+    }
+
+    private func takePrepared() -> Stdio? {
+        prepared.withLock { prepared in
+            defer { prepared = nil }
+            return prepared
+        }
+    }
+
     /// Starts the process once.
     ///
     /// - Parameters:
     ///   - openTerminal: opens the process's terminal, if it has one; nil for one of the guest's.
-    ///   - launch: starts a child with these descriptors and gives its pid.
+    ///   - launch: starts a child with these descriptors and gives its pid; one made by ``prepare(_:)`` has them already.
     ///   - exited: called once after the exit is recorded; gives whether the process was killed for lack of memory.
     /// - Throws: `.failedPrecondition` unless it was never started; what `launch` throws, after which the process
     ///   counts as never started; `.aborted` when it was deleted meanwhile, after the child was killed.
@@ -55,10 +84,8 @@ final class GuestProcess: Sendable {
     ) throws(SwiftletError) -> pid_t {
         try begin()
         do {
-            var stdio = try Stdio(
-                stdin: spec.stdin,
-                terminal: spec.terminal ? TerminalSize(width: spec.terminalWidth, height: spec.terminalHeight) : nil,
-                opening: openTerminal)
+            let prepared = takePrepared()
+            var stdio = if let prepared { prepared } else { try openStdio(openTerminal) }
             defer { stdio.closeAll() }
             let descriptors = stdio.process
             let pid = try reaper.launch { () throws(SwiftletError) in
@@ -182,6 +209,8 @@ final class GuestProcess: Sendable {
             defer { state.waiters = [] }
             return state.waiters.map(\.1)
         }
+        var unused = takePrepared()
+        unused?.closeAll()
         output.close()
         input?.close()
         for waiter in waiters { waiter(.failure(deletedError)) }

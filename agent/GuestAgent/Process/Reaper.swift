@@ -76,17 +76,20 @@ final class Reaper: Sendable {
                 return exit
             }
             if let exit { exited(exit) }
-            switch scope {
-            case .everything: eventfd_write(launched, 1)
-            case .launched: try watch(pid)
-            }
+            noticeChildren()
+            if scope == .launched { try watch(pid) }
             return pid
         } catch {
             state.withLock { endLaunch(&$0) }
             // The failed launch may have left a child behind.
-            if scope == .everything { eventfd_write(launched, 1) }
+            noticeChildren()
             throw error
         }
+    }
+
+    /// Tells of children that nobody launched here: those that wait for their start, and what holds namespaces.
+    func noticeChildren() {
+        if scope == .everything { eventfd_write(launched, 1) }
     }
 
     private func endLaunch(_ state: inout State) {
@@ -99,13 +102,19 @@ final class Reaper: Sendable {
         while true {
             var child = siginfo_t()
             if waitid(P_ALL, 0, &child, WEXITED | WNOWAIT) == 0 {
-                collect(child)
+                if child.hasEnded { collect(child) } else { Self.overlook(child) }
             } else if errno == ECHILD {
                 // Without children there are no orphans to come either, until something is launched.
                 var count: eventfd_t = 0
                 eventfd_read(launched, &count)
             }
         }
+    }
+
+    /// A child that is held before its start shows as trapped to every wait of its tracer's process, once.
+    private static func overlook(_ child: siginfo_t) {
+        var stop = siginfo_t()
+        waitid(P_PID, id_t(child._sifields._sigchld.si_pid), &stop, WSTOPPED | WNOHANG)
     }
 
     /// Records the exit before the pid becomes free for another process.
@@ -139,4 +148,9 @@ final class Reaper: Sendable {
         watch.withLock { $0 = handle }
         loop.change(handle, descriptor: descriptor, from: [], to: .readable)
     }
+}
+
+extension siginfo_t {
+    /// Of waitid(2): the child has ended, as opposed to stopped.
+    fileprivate var hasEnded: Bool { [Int32(CLD_EXITED), Int32(CLD_KILLED), Int32(CLD_DUMPED)].contains(si_code) }
 }

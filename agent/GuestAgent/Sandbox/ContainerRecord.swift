@@ -26,10 +26,17 @@ final class ContainerRecord: Sendable {
         first = GuestProcess(id: "", spec: process, loop: loop)
     }
 
+    /// Makes the container up to its start.
+    func prepare() throws(SwiftletError) -> ResolvedUser {
+        // One that ends before its start is reaped all the same.
+        defer { reaper.noticeChildren() }
+        return try first.prepare { descriptors throws(SwiftletError) in try container.prepare(stdio: descriptors) }
+    }
+
     /// Runs the first process.
     func start() throws(SwiftletError) -> pid_t {
-        try first.start(reaper: reaper) { descriptors throws(SwiftletError) in
-            try container.start(stdio: descriptors)
+        try first.start(reaper: reaper) { _ throws(SwiftletError) in
+            try container.start()
         } wasKilledForMemory: { [container] in
             container.oomKillCount > 0
         } exited: { [container, workers] in

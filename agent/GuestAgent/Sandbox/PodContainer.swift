@@ -4,10 +4,11 @@ import Glibc
 
 /// What the agent needs of a container. Calls block; they come from several threads.
 protocol PodContainer: Sendable {
-    /// Makes everything but the process. The user is the spec's, looked up in the container's own files.
-    func prepare() throws(SwiftletError) -> ResolvedUser
-    /// Runs the first process as a child of the agent.
-    func start(stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t
+    /// Makes everything, the first process included, which does not run yet and is a child of the agent. The user is the
+    /// spec's, looked up in the container's own files.
+    func prepare(stdio: ProcessDescriptors) throws(SwiftletError) -> ResolvedUser
+    /// Lets the first process run.
+    func start() throws(SwiftletError) -> pid_t
     /// Runs a further process as a child of the agent.
     func exec(_ process: AgentProcessSpec, inherit: Bool, stdio: ProcessDescriptors) throws(SwiftletError) -> pid_t
     /// A terminal that a further process finds by name in the container; nil when it has none to give.

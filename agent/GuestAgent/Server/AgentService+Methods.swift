@@ -32,16 +32,11 @@ extension AgentService {
             var spec = request.spec
             spec.process = spec.process.withOwnOOMScore
             let container = try surroundings.makeContainer(id, spec, environment)
-            let user: ResolvedUser
-            do {
-                user = try container.prepare()
-            } catch {
-                container.release()
-                throw error
-            }
             let record = ContainerRecord(
                 id: id, process: spec.process, container: container, reaper: reaper, workers: workers, loop: loop)
+            let user: ResolvedUser
             do {
+                user = try record.prepare()
                 try grantStreams(record.first, output: Array(request.outputToken), stdin: Array(request.stdinToken))
             } catch {
                 release(record)
