@@ -46,10 +46,10 @@ import Testing
     }
 
     @Test func theAgentKeepsItsShareOfTheGuest() {
-        let small = GuestShare(memory: 220 << 20, processes: 1700).files
+        let small = AgentReserve(memory: 220 << 20, processes: 1700).files
         #expect(small == ["memory.max": "\(196 << 20)", "pids.max": "1572"])
-        let large = GuestShare(memory: 64 << 30, processes: 32768).files
+        let large = AgentReserve(memory: 64 << 30, processes: 32768).files
         #expect(large["memory.max"] == "\(62 << 30)")
-        #expect(GuestShare(memory: 16 << 20, processes: 100).files == ["memory.max": "\(8 << 20)", "pids.max": "50"])
+        #expect(AgentReserve(memory: 16 << 20, processes: 100).files == ["memory.max": "\(8 << 20)", "pids.max": "50"])
     }
 }

@@ -49,7 +49,7 @@ final class ContainerCgroup: Sendable {
                 try? SmallFile.write("+\(controller)", to: "\(directory)/cgroup.subtree_control")
             }
         }
-        GuestShare.current().apply(to: parent)
+        AgentReserve.current().apply(to: parent)
         return parent
     }
 

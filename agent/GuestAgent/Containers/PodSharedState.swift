@@ -9,7 +9,6 @@ import Synchronization
 /// process, and the way to find each other's processes. Each part is made when the first container needs it.
 public final class PodSharedState: Sendable {
     private struct State {
-        var pause: (pid: pid_t, process: OwnedDescriptor)?
         var sharedMemory: String?
         var cgroup: String?
         var userNamespace: UserNamespace?
@@ -20,6 +19,8 @@ public final class PodSharedState: Sendable {
     private let scratchDirectory: String
     private let cgroupRoot: String
     private let state = Mutex(State())
+    /// The process that holds the PID namespace. A lock of its own, held while the process starts.
+    private let pause = Mutex<(pid: pid_t, process: OwnedDescriptor)?>(nil)
 
     /// Bytes of the pod's /dev/shm, as container runtimes give it.
     private static let sharedMemorySize = "65536k"
@@ -28,9 +29,6 @@ public final class PodSharedState: Sendable {
         self.scratchDirectory = scratchDirectory
         self.cgroupRoot = cgroupRoot
     }
-
-    /// The pause process, once there is one: its end is nobody's exit code.
-    public var pausePID: pid_t? { state.withLock { $0.pause?.pid } }
 
     /// The cgroup that holds those of the containers.
     func containersCgroup() throws(SwiftletError) -> String {
@@ -61,15 +59,15 @@ public final class PodSharedState: Sendable {
 
     /// A process of the pod's PID namespace. A pause process that has died is replaced; what it held has died with it.
     func podNamespaceProcess() throws(SwiftletError) -> OwnedDescriptor {
-        try state.withLock { (state) throws(SwiftletError) in
-            if let pause = state.pause, !hasExited(pause.process) { return pause.process }
+        try pause.withLock { (pause) throws(SwiftletError) in
+            if let pause, !hasExited(pause.process) { return pause.process }
             let directory = "\(scratchDirectory)/pause"
             try makeDirectory(directory)
             var pid: pid_t = 0
             var process: Int32 = -1
             guard cc_pause(directory, &pid, &process) == 0 else { throw .system("start the process that holds the pod's PID namespace") }
             let opened = OwnedDescriptor(process)
-            state.pause = (pid, opened)
+            pause = (pid, opened)
             return opened
         }
     }
@@ -105,15 +103,16 @@ public final class PodSharedState: Sendable {
 
     /// Ends the pause process and unmounts /dev/shm. Call it after the containers' own releases. Idempotent.
     public func release() {
+        pause.withLock { pause in
+            guard let held = pause else { return }
+            cc_signal(held.process.number, SIGKILL)
+            waitForExit(held.process, milliseconds: 5000)
+            var status: Int32 = 0
+            waitpid(held.pid, &status, WNOHANG)
+            pause = nil
+            rmdir("\(scratchDirectory)/pause")
+        }
         state.withLock { state in
-            if let pause = state.pause {
-                cc_signal(pause.process.number, SIGKILL)
-                waitForExit(pause.process, milliseconds: 5000)
-                var status: Int32 = 0
-                waitpid(pause.pid, &status, WNOHANG)
-                state.pause = nil
-                rmdir("\(scratchDirectory)/pause")
-            }
             if let path = state.sharedMemory {
                 cc_unmount(path)
                 rmdir(path)

@@ -14,7 +14,7 @@ enum GuestGrowth {
         try Files.write("online", to: path)
     }
 
-    /// - Parameter containers: the containers' common cgroup, whose share grows with the guest.
+    /// - Parameter containers: the containers' common cgroup, whose part grows with the guest.
     static func grow(_ request: AgentGrowRequest, containers: String) -> AgentGrowResponse {
         // The firmware adds CPUs after QEMU has said so. Counted rounds instead of a deadline: the guest's clock jumps.
         for round in 0..<100 {
@@ -23,11 +23,11 @@ enum GuestGrowth {
             if online >= request.cpus || round == 99 { break }
             Pause.milliseconds(50)
         }
-        let share = GuestShare.current()
-        if access(containers, F_OK) == 0 { share.apply(to: containers) }
+        let reserve = AgentReserve.current()
+        if access(containers, F_OK) == 0 { reserve.apply(to: containers) }
         return .with {
             $0.cpus = online
-            $0.memoryBytes = share.memory
+            $0.memoryBytes = reserve.memory
         }
     }
 

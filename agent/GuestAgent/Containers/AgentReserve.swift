@@ -4,7 +4,7 @@ import Glibc
 
 /// How the guest is divided between its containers together and the agent, which lives outside their cgroup: whatever the
 /// containers do, memory and process numbers are left for the agent to answer with.
-struct GuestShare: Equatable {
+struct AgentReserve: Equatable {
     /// Bytes and processes of the whole guest.
     var memory: UInt64
     var processes: UInt64
@@ -24,13 +24,13 @@ struct GuestShare: Equatable {
     }
 
     /// The guest as it is now.
-    static func current() -> GuestShare {
+    static func current() -> AgentReserve {
         let pages = UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
         // The lower of what the kernel's memory and its numbers allow (proc(5)).
         let limits = ["threads-max", "pid_max"].compactMap { name in
             SmallFile.text("/proc/sys/kernel/\(name)").flatMap { UInt64($0.prefix { $0 != "\n" }) }
         }
-        return GuestShare(memory: pages, processes: limits.min() ?? 4096)
+        return AgentReserve(memory: pages, processes: limits.min() ?? 4096)
     }
 
     /// Sets the limits on the containers' cgroup. A controller that is missing limits nothing.
