@@ -81,8 +81,9 @@ public protocol SandboxMachine: Sendable {
     /// - Throws: `.deadlineExceeded` when it runs longer than `timeout`; it is killed then.
     func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult
 
-    /// What the pod uses. Ends by itself, with an error when the guest does not answer.
-    func statistics(openFiles: Bool) async throws -> AgentGetStatsResponse
+    /// What the pod uses. Ends by itself, with an error when the guest does not answer, or says more than is to be said of so many
+    /// containers.
+    func statistics(openFiles: Bool, containers: Int) async throws -> AgentGetStatsResponse
 
     /// Changes a container's limits, all of `files` or none: interface files of the guest's cgroup v2.
     func updateContainer(_ id: String, files: [String: String]) async throws

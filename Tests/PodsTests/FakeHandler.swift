@@ -136,7 +136,7 @@ final class FakeMachine: SandboxMachine {
     func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
         ExecResult(stdout: [], stderr: [], exitCode: 0)
     }
-    func statistics(openFiles: Bool) async throws -> AgentGetStatsResponse { try await answer.value() }
+    func statistics(openFiles: Bool, containers: Int) async throws -> AgentGetStatsResponse { try await answer.value() }
     func updateContainer(_ id: String, files: [String: String]) async throws { try await updates.take(id, files) }
     func fit(_ demand: PodDemand) async throws { try await updates.fit(demand) }
     func requestShutdown() async {}

@@ -80,16 +80,19 @@ public final class AgentClient: Sendable {
 
     /// Calls a method of the agent.
     ///
+    /// - Parameter limit: bytes that the answer may have; a decoded message takes many times as much. A frame's own limit is 4 MiB.
     /// - Throws: the guest's code and message; `.deadlineExceeded` after `timeout`; `.unavailable` when the connection is
-    ///   lost; `.cancelled`. After the last three the call may still happen in the guest.
+    ///   lost; `.cancelled`. After the last three the call may still happen in the guest. `.resourceExhausted` for an answer
+    ///   beyond `limit`.
     public func call<Request: Message, Response: Message>(
-        _ method: AgentMethod<Request, Response>, _ request: Request, timeout: Duration
+        _ method: AgentMethod<Request, Response>, _ request: Request, timeout: Duration, limit: Int = 1 << 20
     ) async throws -> Response {
-        try await Self.call(connection, method, request, timeout: timeout)
+        try await Self.call(connection, method, request, timeout: timeout, limit: limit)
     }
 
     private static func call<Request: Message, Response: Message>(
-        _ connection: AgentConnection, _ method: AgentMethod<Request, Response>, _ request: Request, timeout: Duration
+        _ connection: AgentConnection, _ method: AgentMethod<Request, Response>, _ request: Request, timeout: Duration,
+        limit: Int = 1 << 20
     ) async throws -> Response {
         let payload: [UInt8] = try request.serializedBytes()
         let call = CancellableCall(connection)
@@ -99,6 +102,9 @@ public final class AgentClient: Sendable {
             }
         } onCancel: {
             call.cancel()
+        }
+        guard answer.count <= limit else {
+            throw SwiftletError(.resourceExhausted, "the guest's answer to \(method.name) has \(answer.count) bytes, more than \(limit)")
         }
         return try decode(answer, method)
     }

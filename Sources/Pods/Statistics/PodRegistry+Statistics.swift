@@ -19,7 +19,7 @@ extension PodRegistry {
                         guard let machine = await pod.machine else {
                             throw SwiftletError(.unavailable, "pod sandbox \(sandbox.id) has no machine now")
                         }
-                        return try await machine.statistics(openFiles: openFiles)
+                        return try await machine.statistics(openFiles: openFiles, containers: containers.count)
                     }
                     return (sandbox.id, usage)
                 }
