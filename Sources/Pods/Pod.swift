@@ -133,6 +133,8 @@ actor Pod {
         default: try await stop()
         }
         for container in containers.values { try await remove(container) }
+        // A change of limits in flight would save the sandbox again; one that begins now is refused.
+        await updates.ended()
         try await context.store.deleteSandbox(id)
         if state != .removed { _ = try lifecycle.handle(.removeRequested) }
         context.snapshots.withdraw(sandbox: id)

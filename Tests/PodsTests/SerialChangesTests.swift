@@ -69,6 +69,24 @@ import Testing
         }
     }
 
+    @Test func aRemovedPodIsNotSavedAgainByAChangeOfItsLimitsInFlight() async throws {
+        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
+            machine.updates.hold(.fits)
+            let update = Task {
+                try await node.registry.updateSandbox(pod, resources: Self.resources { $0.cpuShares = 7 }, overhead: nil)
+            }
+            while !machine.updates.running(.fits) { await Task.yield() }
+            let removal = Task { try await node.registry.removeSandbox(pod) }
+            while try node.registry.sandbox(pod).state.name != "stopped" { await Task.yield() }
+            for _ in 0..<1000 { await Task.yield() }
+            machine.updates.hold(nil)
+            _ = await update.result
+            try await removal.value
+            #expect(try await PodStore(database: node.database).load().sandboxes.isEmpty)
+            #expect(node.registry.sandboxes().isEmpty)
+        }
+    }
+
     /// As a virtiofsd is: started by a thread that does not hear of the stop.
     @Test func whatACreationAcquiresAtTheMomentOfAStopIsReleased() async throws {
         try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
