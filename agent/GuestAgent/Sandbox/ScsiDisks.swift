@@ -28,10 +28,18 @@ enum ScsiDisks {
     private static func find(_ serial: String) -> String? {
         for name in Files.list("/sys/block") where name.hasPrefix("sd") {
             guard let page = Files.read("/sys/block/\(name)/device/vpd_pg80", limit: 512), unitSerial(page) == serial else { continue }
-            // The node appears a moment after the device does.
-            if access("/dev/\(name)", F_OK) == 0 { return "/dev/\(name)" }
+            if isOpen("/dev/\(name)") { return "/dev/\(name)" }
         }
         return nil
+    }
+
+    /// The node appears a moment after the device does, and can be opened a moment later still: until then it says ENXIO.
+    private static func isOpen(_ path: String) -> Bool {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        // Any other error is there to stay, and the caller's to meet.
+        guard descriptor >= 0 else { return errno != ENXIO && errno != ENOENT }
+        close(descriptor)
+        return true
     }
 
     /// The serial in a SCSI vital product data page 80h (SPC-4, 7.8.18): four bytes of header, then text padded with spaces.
