@@ -6,13 +6,6 @@ import Pods
 enum SecurityRequest {
     private static let field = "config.linux.security_context"
 
-    /// What clients that say nothing get, as with containerd; the kubelet sends its own lists.
-    private static let defaultMaskedPaths = [
-        "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-        "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
-    ]
-    private static let defaultReadonlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
-
     static func add(_ context: CRILinuxContainerSecurityContext, to spec: inout ContainerSpec) throws {
         spec.privileged = context.privileged
         spec.readonlyRoot = context.readonlyRootfs
@@ -27,8 +20,8 @@ enum SecurityRequest {
         try NamespaceRequest.add(context.namespaceOptions, to: &spec, "\(field).namespace_options")
         for path in context.maskedPaths { try Validation.absolutePath(path, "\(field).masked_paths") }
         for path in context.readonlyPaths { try Validation.absolutePath(path, "\(field).readonly_paths") }
-        spec.maskedPaths = context.maskedPaths.isEmpty ? defaultMaskedPaths : context.maskedPaths
-        spec.readonlyPaths = context.readonlyPaths.isEmpty ? defaultReadonlyPaths : context.readonlyPaths
+        // Nothing is added: a kubelet sends its default lists, and none of them for procMount Unmasked.
+        (spec.maskedPaths, spec.readonlyPaths) = (context.maskedPaths, context.readonlyPaths)
         spec.security.seccomp = try ProfileRequest.seccomp(
             context.hasSeccomp ? context.seccomp : nil, path: context.seccompProfilePath, field)
         try ProfileRequest.appArmor(context.hasApparmor ? context.apparmor : nil, name: context.apparmorProfile, field)

@@ -118,6 +118,14 @@ import Testing
         }
     }
 
+    /// A kubelet sends its lists, and empty ones for procMount Unmasked.
+    @Test func pathsAreMaskedAsAskedAndNoOthers() throws {
+        #expect(try context { _ in }.maskedPaths == [] && context { _ in }.readonlyPaths == [])
+        let asked = try context { ($0.maskedPaths, $0.readonlyPaths) = (["/proc/kcore", "/mine"], ["/proc/sys"]) }
+        #expect(asked.maskedPaths == ["/proc/kcore", "/mine"] && asked.readonlyPaths == ["/proc/sys"])
+        refuses("readonly_paths") { $0.readonlyPaths = ["/proc/../sys"] }
+    }
+
     @Test func groupsAndCapabilitiesAreChecked() throws {
         #expect(try context { $0.supplementalGroupsPolicy = .strict }.security.strictGroups)
         #expect(try !context { $0.supplementalGroupsPolicy = .merge }.security.strictGroups)

@@ -45,6 +45,13 @@ private func plan(_ wishes: RunPlan.Wishes, inherited: [String: String] = [:]) t
         #expect(container.linux.securityContext.runAsUsername.isEmpty)
     }
 
+    @Test func pathsAreMaskedAsAKubeletDoesByDefault() throws {
+        for user in [nil, "1000"] {
+            let context = try plan(.init(image: "x", user: user)).container.linux.securityContext
+            #expect(context.maskedPaths.contains("/proc/kcore") && context.readonlyPaths.contains("/proc/sys"))
+        }
+    }
+
     @Test func aUserMayBeNamed() throws {
         let context = try plan(.init(image: "x", user: "nobody")).container.linux.securityContext
         #expect(context.runAsUsername == "nobody")

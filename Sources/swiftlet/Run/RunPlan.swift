@@ -21,6 +21,13 @@ struct RunPlan: Equatable, Sendable {
     static let label = "swiftlet/run"
     static let namespace = "swiftlet"
 
+    /// What a kubelet asks for by default, and container tools as well.
+    static let maskedPaths = [
+        "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+        "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+    ]
+    static let readonlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
     let name: String
     let uid: String
     let image: String
@@ -103,6 +110,7 @@ struct RunPlan: Equatable, Sendable {
     /// "1000", "1000:1000" or a name of the image's.
     private static func security(_ user: String?) throws -> CRILinuxContainerSecurityContext {
         var context = CRILinuxContainerSecurityContext()
+        (context.maskedPaths, context.readonlyPaths) = (maskedPaths, readonlyPaths)
         context.namespaceOptions.pid = .container
         guard let user else { return context }
         let parts = user.split(separator: ":", omittingEmptySubsequences: false)
