@@ -43,7 +43,7 @@ extension RuntimeNode {
 
     /// Takes away what is still mounted below the directories.
     func unmount(below directories: [String]) async {
-        let mounts = (try? String(contentsOfFile: "/proc/self/mounts", encoding: .utf8)) ?? ""
+        let mounts = KernelFile.text("/proc/self/mounts", limit: 64 << 20) ?? ""
         let paths = mounts.split(separator: "\n").compactMap { $0.split(separator: " ").dropFirst().first.map(String.init) }
         for path in paths.reversed() where directories.contains(where: { path.hasPrefix($0 + "/") }) {
             _ = try? await Spawn("/bin/umount", ["--lazy", path]).run()

@@ -18,7 +18,7 @@ struct Footprint: Equatable, CustomStringConvertible {
                 lines.insert("\(command[0]) \(normalised(String(line)))")
             }
         }
-        for line in try String(contentsOfFile: "/proc/self/mounts", encoding: .utf8).split(separator: "\n") {
+        for line in try MountedPaths.table().split(separator: "\n") {
             if line.contains(node.run) || line.contains(node.root) { lines.insert("mount \(line)") }
         }
         for group in controlGroups() { lines.insert("control group \(group)") }
@@ -74,7 +74,7 @@ struct Footprint: Equatable, CustomStringConvertible {
         let own = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/net")
         return ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).filter { Int($0) != nil }.compactMap { pid in
             guard (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/ns/net")) == own,
-                let data = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline")
+                let data = KernelFile.bytes("/proc/\(pid)/cmdline", limit: 1 << 20)
             else { return nil }
             let command = String(decoding: data, as: UTF8.self).replacingOccurrences(of: "\0", with: " ")
             return command.contains("qemu") || command.contains("vsockd") ? "\(pid) \(command.prefix(120))" : nil
@@ -85,5 +85,17 @@ struct Footprint: Equatable, CustomStringConvertible {
     private static func isKept(_ path: String) -> Bool {
         if path.hasPrefix("ipam") { return !path.contains("/10.") }
         return ["libvirt", "state/", "swiftletd.log", "logs", "images"].contains { path.hasPrefix($0) }
+    }
+}
+
+/// What is mounted where the test runs.
+enum MountedPaths {
+    /// /proc/self/mounts as a whole. Foundation ends at the first short read, which the kernel makes after a page.
+    static func table() throws -> String {
+        String(decoding: try KernelFile.read("/proc/self/mounts", limit: 64 << 20), as: UTF8.self)
+    }
+
+    static func all() throws -> [String] {
+        try table().split(separator: "\n").map { String($0.split(separator: " ")[1]) }
     }
 }

@@ -30,6 +30,7 @@ struct MountTests {
         try await checkMemoryVolume(node, volumes, pod)
         try await checkMappedIDs(node, volumes, pod)
         try await checkReplacedSources(node, volumes, pod)
+        try await checkWholeShare(node, volumes, pod)
         try await checkRefusals(node, volumes, pod)
         #expect(Volumes.servers(node) == servers && servers.count == 2, "one share for all containers")
         try await checkRemoval(node, volumes, pod)
@@ -100,7 +101,8 @@ struct MountTests {
             .host(volumes.path("data"), "/noexec") { $0.mountOptions = ["noexec", "nosuid"] },
             .host(volumes.path("shared"), "/private"),
             .host(volumes.path("shared"), "/slave") { $0.propagation = .propagationHostToContainer },
-            .host(volumes.path("link-to-data"), "/linked"),
+            .host(volumes.path("link-to-data"), "/linked"), .host(volumes.path("sub-path/0"), "/sub"),
+            .host(volumes.path("sub-path/1"), "/sub-file") { $0.readonly = true },
         ]
     }
 
@@ -112,6 +114,10 @@ struct MountTests {
         #expect(
             try await node.shell(container, "echo hello > /data/from-guest; cat /data/nested/file /linked/from-guest") == "below\nhello\n")
         #expect(volumes.read("data/from-guest") == "hello\n")
+        #expect(
+            try await node.shell(container, "cat /sub/file; echo more >> /sub/file; cat /sub-file; echo x > /sub-file").contains("token\n"))
+        #expect(volumes.read("data/below/file") == "below\nmore\n" && volumes.read("secret/token") == "token\n")
+        #expect(try await node.shell(container, "echo below > /sub/file; ls -A /sub") == "file\n")
         // A file that is replaced by rename on the node stays the old one in the container, as with every bind mount.
         try volumes.replace("etc-hosts", "10.0.0.2 replaced\n")
         #expect(try await node.shell(container, "cat /etc/hosts") == "10.0.0.1 kubelet\n")
@@ -259,6 +265,20 @@ struct MountTests {
         try await node.removeContainer(container)
     }
 
+    /// A container that owns its guest mounts the share's device itself. Whatever of it the kernel shows then, it is this pod's.
+    private func checkWholeShare(_ node: Node, _ volumes: Volumes, _ pod: String) async throws {
+        let owner = try await node.runContainer(in: pod, "owner", ["/bin/sleep", "600"]) { $0.linux.securityContext.privileged = true }
+        let seen = try await node.shell(
+            owner,
+            """
+            mkdir /whole && mount -t virtiofs swiftlet /whole && echo mounted; mknod /whole/disk b 254 0
+            cat /whole/../../../../../../../..\(volumes.path("outside")); grep -rsl 'of every mount' /whole; echo searched
+            """)
+        #expect(seen.hasPrefix("mounted\n") && seen.contains("mknod: /whole/disk: ") && seen.contains("can't open"), "\(seen)")
+        #expect(seen.contains("\nsearched\n") && !seen.contains("/whole/outside"), "\(seen)")
+        try await node.removeContainer(owner)
+    }
+
     private func checkRefusals(_ node: Node, _ volumes: Volumes, _ pod: String) async throws {
         let cases: [(CRIMount, String)] = [
             (.host(volumes.path("absent"), "/m"), "does not exist"), (.host(volumes.path("data/socket"), "/m"), "unix socket"),
@@ -290,7 +310,7 @@ struct MountTests {
         }
         #expect(try await node.shell(container, "cat /data/file") == "late\n")
         try await node.removeContainer(container)
-        let mounts = try String(contentsOfFile: "/proc/self/mounts", encoding: .utf8)
+        let mounts = try MountedPaths.table()
         #expect(!mounts.contains(container))
     }
 
@@ -329,6 +349,11 @@ struct Volumes {
         // As a kubelet's directories are: a mount that passes on what is mounted in it.
         _ = try Spawn("/bin/mount", ["--bind", path("shared"), path("shared")]).runAndWait()
         _ = try Spawn("/bin/mount", ["--make-rshared", path("shared")]).runAndWait()
+        // A kubelet's way of a subPath: what it found there, mounted where nobody can change it.
+        try self.directory("sub-path/0")
+        try write("sub-path/1", "")
+        _ = try Spawn("/bin/mount", ["--bind", path("data/below"), path("sub-path/0")]).runAndWait()
+        _ = try Spawn("/bin/mount", ["--bind", path("secret/token"), path("sub-path/1")]).runAndWait()
     }
 
     func path(_ name: String) -> String { "\(directory)/\(name)" }
@@ -367,10 +392,7 @@ struct Volumes {
     }
 
     func remove() throws {
-        let mounts = try String(contentsOfFile: "/proc/self/mounts", encoding: .utf8).split(separator: "\n").map {
-            String($0.split(separator: " ")[1])
-        }
-        for mount in mounts.reversed() where mount.hasPrefix(directory + "/") { umount2(mount, Int32(MNT_DETACH)) }
+        for mount in try MountedPaths.all().reversed() where mount.hasPrefix(directory + "/") { umount2(mount, Int32(MNT_DETACH)) }
         try FileManager.default.removeItem(atPath: directory)
     }
 
