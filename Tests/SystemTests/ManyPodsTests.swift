@@ -26,7 +26,13 @@ struct ManyPodsTests {
         let cri = try await node.cri
         let pods = try await withThrowingTaskGroup(of: (Int, String).self) { group in
             for number in 0..<8 {
-                let config = node.podConfig("at-once\(number)") { $0.linux.resources.memoryLimitInBytes = 64 << 20 }
+                let config = node.podConfig("at-once\(number)") {
+                    $0.linux.resources.memoryLimitInBytes = 64 << 20
+                    // What a kubelet does not say: a name, resolvers.
+                    if number == 6 { ($0.hostname, $0.dnsConfig) = ("", CRIDNSConfig()) }
+                    // Another attempt of the same pod.
+                    if number == 7 { ($0.metadata.name, $0.metadata.uid, $0.metadata.attempt) = ("at-once6", "uid-at-once6", 1) }
+                }
                 group.addTask {
                     let connection = number == 0 ? old : cri
                     return (number, try await connection.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }).podSandboxID)

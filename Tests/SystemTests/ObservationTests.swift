@@ -47,7 +47,8 @@ struct ObservationTests {
         #expect(memory.workingSetBytes.value > 0 && memory.workingSetBytes.value <= memory.usageBytes.value)
         #expect(memory.availableBytes.value == 64 << 20 - memory.workingSetBytes.value)
         #expect(memory.rssBytes.value > 0 && memory.pageFaults.value > 0)
-        #expect(stats.hasSwap && stats.hasIo)
+        #expect(stats.hasSwap && stats.hasIo && memory.hasMajorPageFaults)
+        for pressure in [stats.cpu.psi, memory.psi, stats.io.psi] { #expect(pressure.hasSome && pressure.hasFull) }
         #expect((3 << 20..<4 << 20).contains(stats.writableLayer.usedBytes.value), "\(stats.writableLayer)")
         #expect((2..<20).contains(stats.writableLayer.inodesUsed.value))
         #expect(stats.writableLayer.fsID.mountpoint == node.root)
@@ -209,6 +210,9 @@ struct ObservationTests {
         #expect(machine.cpuNanoseconds > 0 && machine.rssBytes > 1 << 20)
         #expect(status.info["info"]?.contains("\"pid\":\"\(machine.pid)\"") == true)
         #expect(cost.contains { $0.kind == "vsockDevice" })
+        let details = try JSONDecoder().decode([String: String].self, from: Data((status.info["info"] ?? "").utf8))
+        #expect(details["domain"]?.isEmpty == false && details["state"] == "ready" && details["accelerator"] == "tcg")
+        #expect(FileManager.default.fileExists(atPath: details["console"] ?? ""))
         #expect(status.info["guestUsage"]?.contains("memoryAvailableBytes") == true)
         #expect(try await node.podStatus(pod).info.isEmpty)
     }

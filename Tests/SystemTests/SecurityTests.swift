@@ -21,6 +21,7 @@ struct SecurityTests {
         try await checkUsers(node, pod)
         try await checkCapabilities(node, pod)
         try await checkIPC(node, pod)
+        try await checkPaths(node, pod)
         try await checkPrivileged(node, pod)
         try await checkHostileContainer(node, pod)
         try await checkTracer(node, pod)
@@ -184,6 +185,19 @@ struct SecurityTests {
             $0.linux.securityContext.namespaceOptions.targetID = "feed"
         }
         #expect(status?.code == .invalidArgument && status?.message.contains("target_id") == true)
+    }
+
+    /// As a kubelet asks for procMount Default, and for Unmasked.
+    private func checkPaths(_ node: Node, _ pod: String) async throws {
+        let look = "head -c 1 /proc/kcore | wc -c; ls /sys/firmware | wc -l; echo 300000 > /proc/sys/vm/max_map_count && echo written"
+        let masked = try await run(node, pod, "masked") {
+            ($0.maskedPaths, $0.readonlyPaths) = (["/proc/kcore", "/sys/firmware"], ["/proc/sys"])
+        }
+        let hidden = try await node.shell(masked, look)
+        #expect(hidden.hasPrefix("0\n0\n") && hidden.contains("Read-only file system"), "\(hidden)")
+        let unmasked = try await run(node, pod, "unmasked") { _ in }
+        let shown = try await node.shell(unmasked, look)
+        #expect(shown.contains("\nwritten\n") && !shown.contains("\n0\nwritten"), "\(shown)")
     }
 
     private func checkPrivileged(_ node: Node, _ pod: String) async throws {
