@@ -14,6 +14,7 @@ final class FakeUpdates: Sendable {
         var demands: [PodDemand] = []
         var refusesFiles = false
         var refusesGrowth = false
+        var refusalsToCome = 0
         var held: Step?
         /// Calls that have begun and not ended.
         var running: [Step] = []
@@ -27,6 +28,7 @@ final class FakeUpdates: Sendable {
     func refuse(files: Bool = false, growth: Bool = false) {
         state.withLock { ($0.refusesFiles, $0.refusesGrowth) = (files, growth) }
     }
+    func refuseNextGrowth() { state.withLock { $0.refusalsToCome += 1 } }
     /// Calls of this kind do not end from now on; nil: all do.
     func hold(_ step: Step?) { state.withLock { $0.held = step } }
     func running(_ step: Step) -> Bool { state.withLock { $0.running.contains(step) } }
@@ -42,6 +44,10 @@ final class FakeUpdates: Sendable {
 
     func fit(_ demand: PodDemand) async throws {
         try await perform(.fits) { state in
+            if state.refusalsToCome > 0 {
+                state.refusalsToCome -= 1
+                throw SwiftletError(.resourceExhausted, "injected growth")
+            }
             guard !state.refusesGrowth else { throw SwiftletError(.deadlineExceeded, "injected growth") }
             state.demands.append(demand)
         }

@@ -50,6 +50,23 @@ import Testing
         }
     }
 
+    @Test func aChangeThatIsTakenBackTakesNoOtherAlong() async throws {
+        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
+            machine.updates.hold(.fits)
+            machine.updates.refuseNextGrowth()
+            let first = Task {
+                try await node.registry.updateSandbox(pod, resources: Self.resources { $0.memoryLimit = 1 << 30 }, overhead: nil)
+            }
+            while !machine.updates.running(.fits) { await Task.yield() }
+            async let second: Void = node.registry.updateSandbox(pod, resources: Self.resources { $0.cpuShares = 7 }, overhead: nil)
+            for _ in 0..<1000 { await Task.yield() }
+            machine.updates.hold(nil)
+            await #expect(throws: SwiftletError.self) { try await first.value }
+            try await second
+            #expect(try node.registry.sandbox(pod).spec.resources == Self.resources { $0.cpuShares = 7 })
+        }
+    }
+
     /// Else it would be saved again after it was forgotten.
     @Test func aRemovalWaitsForAChangeOfLimitsInFlight() async throws {
         try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
