@@ -53,6 +53,7 @@ extension LibvirtHypervisor {
         } catch let error as SwiftletError {
             failure = error
         }
+        var killed = false
         // libvirt's word is not enough: only a process that is gone lets go of disks, taps and sockets.
         if let emulator, emulator.isAlive {
             logger.warning(
@@ -63,7 +64,11 @@ extension LibvirtHypervisor {
                     .deadlineExceeded, "\(step): QEMU (process \(emulator.pid)) does not end on SIGKILL; see its stack in /proc",
                     cause: failure)
             }
-            // libvirt needs a moment to see it, and keeps the name until then.
+            killed = true
+        }
+        if emulator != nil, killed || failure != nil {
+            // The process is gone, at libvirt's hands or ours, and with it the machine. libvirt needs a moment to see it, a longer
+            // one on a busy node, and keeps the name until then.
             try? await destroyThroughLibvirt(uuid, step, .seconds(2))
             failure = nil
         }
