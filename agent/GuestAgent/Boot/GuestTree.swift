@@ -12,7 +12,7 @@ enum GuestTree {
         for mount in filesystems {
             attempt(console) { try Mounts.mount(mount.type, mount.type, at: mount.directory, flags: mount.flags, options: mount.options) }
         }
-        attempt(console, enableControllers)
+        ContainerCgroup.delegateControllers(of: cgroups)
         attempt(console, GuestGrowth.useMemoryAtOnce)
         // The kernel must never choose the agent when memory is short.
         attempt(console) { try Files.write("-1000", to: "/proc/self/oom_score_adj") }
@@ -47,13 +47,6 @@ enum GuestTree {
         // Containers get mount namespaces of their own, whose mounts must not come back here.
         guard clinux_mount("none", "/", "", UInt(CLINUX_MS_PRIVATE_RECURSIVE), "") == 0 else {
             throw SwiftletError.system("making mounts private")
-        }
-    }
-
-    private static func enableControllers() throws {
-        for controller in (Files.text("\(cgroups)/cgroup.controllers") ?? "").split(separator: " ") {
-            // One by one: some cannot be enabled while others can.
-            try? Files.write("+\(controller)", to: "\(cgroups)/cgroup.subtree_control")
         }
     }
 }

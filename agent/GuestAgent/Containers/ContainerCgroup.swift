@@ -41,16 +41,25 @@ final class ContainerCgroup: Sendable {
     static func makeParent(root: String) throws(SwiftletError) -> String {
         let parent = "\(root)/\(parentName)"
         try makeDirectory(parent)
-        for directory in [root, parent] {
-            let available = SmallFile.text("\(directory)/cgroup.controllers")?.split { $0 == " " || $0 == "\n" } ?? []
-            let enabled = SmallFile.text("\(directory)/cgroup.subtree_control")?.split { $0 == " " || $0 == "\n" } ?? []
-            for controller in available where !enabled.contains(controller) {
-                // One by one: a controller that cannot be delegated must not take the others along.
-                try? SmallFile.write("+\(controller)", to: "\(directory)/cgroup.subtree_control")
-            }
-        }
+        for directory in [root, parent] { delegateControllers(of: directory) }
         AgentReserve.current().apply(to: parent)
         return parent
+    }
+
+    /// Hands the controllers of a cgroup down to those below it.
+    static func delegateControllers(of directory: String) {
+        let control = "\(directory)/cgroup.subtree_control"
+        let available = SmallFile.text("\(directory)/cgroup.controllers")?.split { $0 == " " || $0 == "\n" } ?? []
+        let enabled = SmallFile.text(control)?.split { $0 == " " || $0 == "\n" } ?? []
+        let missing = available.filter { !enabled.contains($0) }.map { "+\($0)" }
+        guard !missing.isEmpty else { return }
+        // All at once, for every write stops the guest's scheduler for a while.
+        do {
+            try SmallFile.write(missing.joined(separator: " "), to: control)
+        } catch {
+            // One by one: a controller that cannot be delegated must not take the others along.
+            for controller in missing { try? SmallFile.write(controller, to: control) }
+        }
     }
 
     static func write(_ value: String, to name: String, of path: String) throws(SwiftletError) {
