@@ -49,7 +49,6 @@ extension Pod {
             await discard(container)
             throw SwiftletError.wrap(error, "pod sandbox \(self.id): container \(spec.metadata.name)")
         }
-        startPump(container, machine)
         context.snapshots.publish(container.snapshot)
         return id
     }
@@ -149,9 +148,10 @@ extension Pod {
         }
     }
 
-    /// Notes that the first process runs, and waits for its end from now on.
+    /// Notes that the first process runs, and waits for its output and its end from now on.
     func started(_ container: Container, _ machine: any SandboxMachine) async throws {
         _ = try container.lifecycle.handle(.started(at: Clock.now()))
+        if container.pump == nil { startPump(container, machine) }
         watchExit(container, machine)
         context.snapshots.publish(container.snapshot)
         try await context.store.save(container.snapshot)
@@ -220,6 +220,8 @@ extension Pod {
         } catch {
             logger.error("exit not saved", metadata: ["container": "\(container.id)", "error": "\(error)"])
         }
+        // One that never ran has nobody who closes it at the end of the output.
+        if container.pump == nil { await container.log?.close() }
         let waiters = container.exitWaiters
         container.exitWaiters = []
         for waiter in waiters { waiter.resume() }
