@@ -3,6 +3,9 @@ import Glibc
 
 /// The agent as a guest's PID 1: from the kernel's hand-over to serving the host, for ever.
 public enum Boot {
+    /// Milliseconds that the modules which nothing waits for are put off.
+    private static let restDelay: Int32 = 3000
+
     /// Never returns: without PID 1 the kernel panics. Anywhere else it says its version, or writes what the guest's image
     /// should hold beside it, and ends.
     public static func run() -> Never {
@@ -23,9 +26,9 @@ public enum Boot {
         setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -15)
         do {
             let modules = KernelModules(directory: "/lib/modules")
-            let (booted, storage) = (try Latch(), try Latch())
+            let progress = BootProgress(booted: try Latch(), storage: try Latch(), restWanted: try Latch(), restLoaded: try Latch())
             modules.load("first", console)
-            let guest = Guest(started: started, booted: booted, storage: storage)
+            let guest = Guest(started: started, progress: progress)
             let agent = try Agent(scope: .everything, surroundings: guest.surroundings)
             try agent.listen()
             guest.isListening()
@@ -33,12 +36,14 @@ public enum Boot {
             PrecompiledProfile.adopt()
             GuestTree.mount(console)
             modules.load("network", console)
-            booted.open()
+            progress.booted.open()
             modules.load("storage", console)
-            storage.open()
-            // The first container is about to be made: what remains may take longer.
+            progress.storage.open()
+            // Loading a module holds the CPU, whatever its priority: the first container comes first.
+            progress.restWanted.wait(atMost: restDelay)
             setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)
             modules.load("rest", console)
+            progress.restLoaded.open()
             modules.remove()
             console.debug("ready at \(Clock.sinceBoot / 1000) us after boot")
         } catch {

@@ -32,8 +32,6 @@ final class GuestProcess: Sendable {
     let input: ProcessInput?
     private let spec: AgentProcessSpec
     private let state = Mutex(State())
-    /// Of a process that was made ahead of its start.
-    private let prepared = Mutex<Stdio?>(nil)
 
     init(id: String, spec: AgentProcessSpec, loop: EventLoop) {
         self.id = id
@@ -48,7 +46,7 @@ final class GuestProcess: Sendable {
         do throws(SwiftletError) {
             let made = try body(stdio.process)
             stdio.closeProcessEnds()
-            prepared.withLock { [stdio] in $0 = stdio }
+            try stdio.connect(output: output, input: input)
             return made
         } catch {
             stdio.closeAll()
@@ -62,35 +60,43 @@ final class GuestProcess: Sendable {
             opening: openTerminal)
     }
 
-    private func takePrepared() -> Stdio? {
-        prepared.withLock { prepared in
-            defer { prepared = nil }
-            return prepared
-        }
+    /// Starts the process once, with standard input and output of its own.
+    ///
+    /// - Parameters:
+    ///   - openTerminal: opens the process's terminal, if it has one; nil for one of the guest's.
+    ///   - launch: starts a child with these descriptors and gives its pid.
+    ///   - wasKilledForMemory, exited: as of ``start(reaper:launch:wasKilledForMemory:exited:)``.
+    /// - Throws: as that.
+    func start(
+        reaper: Reaper, openTerminal: () -> (master: Int32, slave: Int32)?,
+        launch: (ProcessDescriptors) throws(SwiftletError) -> pid_t,
+        wasKilledForMemory: @escaping @Sendable () -> Bool, exited: @escaping @Sendable () -> Void
+    ) throws(SwiftletError) -> pid_t {
+        var stdio = try openStdio(openTerminal)
+        defer { stdio.closeAll() }
+        let descriptors = stdio.process
+        let pid = try start(
+            reaper: reaper, launch: { () throws(SwiftletError) in try launch(descriptors) }, wasKilledForMemory: wasKilledForMemory,
+            exited: exited)
+        stdio.closeProcessEnds()
+        try stdio.connect(output: output, input: input)
+        return pid
     }
 
     /// Starts the process once.
     ///
     /// - Parameters:
-    ///   - openTerminal: opens the process's terminal, if it has one; nil for one of the guest's.
-    ///   - launch: starts a child with these descriptors and gives its pid; one made by ``prepare(_:)`` has them already.
+    ///   - launch: starts a child, or one that ``prepare(_:)`` has made, and gives its pid.
     ///   - exited: called once after the exit is recorded; gives whether the process was killed for lack of memory.
     /// - Throws: `.failedPrecondition` unless it was never started; what `launch` throws, after which the process
     ///   counts as never started; `.aborted` when it was deleted meanwhile, after the child was killed.
     func start(
-        reaper: Reaper, openTerminal: () -> (master: Int32, slave: Int32)? = { nil },
-        launch: (ProcessDescriptors) throws(SwiftletError) -> pid_t,
-        wasKilledForMemory: @escaping @Sendable () -> Bool, exited: @escaping @Sendable () -> Void
+        reaper: Reaper, launch: () throws(SwiftletError) -> pid_t, wasKilledForMemory: @escaping @Sendable () -> Bool,
+        exited: @escaping @Sendable () -> Void
     ) throws(SwiftletError) -> pid_t {
         try begin()
         do {
-            let prepared = takePrepared()
-            var stdio = if let prepared { prepared } else { try openStdio(openTerminal) }
-            defer { stdio.closeAll() }
-            let descriptors = stdio.process
-            let pid = try reaper.launch { () throws(SwiftletError) in
-                try launch(descriptors)
-            } exited: { [self] exit in
+            let pid = try reaper.launch(launch) { [self] exit in
                 finish(exit, outOfMemory: wasKilledForMemory())
                 exited()
             }
@@ -101,8 +107,6 @@ final class GuestProcess: Sendable {
                 if !state.isReaped { kill(pid, SIGKILL) }
                 throw SwiftletError(.aborted, "process \"\(id)\" was deleted while it was started")
             }
-            stdio.closeProcessEnds()
-            try stdio.connect(output: output, input: input)
             return pid
         } catch {
             state.withLock { state in
@@ -209,8 +213,6 @@ final class GuestProcess: Sendable {
             defer { state.waiters = [] }
             return state.waiters.map(\.1)
         }
-        var unused = takePrepared()
-        unused?.closeAll()
         output.close()
         input?.close()
         for waiter in waiters { waiter(.failure(deletedError)) }

@@ -35,7 +35,7 @@ final class ContainerRecord: Sendable {
 
     /// Runs the first process.
     func start() throws(SwiftletError) -> pid_t {
-        try first.start(reaper: reaper) { _ throws(SwiftletError) in
+        try first.start(reaper: reaper) { () throws(SwiftletError) in
             try container.start()
         } wasKilledForMemory: { [container] in
             container.oomKillCount > 0
