@@ -25,7 +25,7 @@ static inline int clinux_mount(const char *source, const char *target, const cha
     return mount(source, target, type, flags, options);
 }
 static inline int clinux_power_off(void) { return reboot(RB_POWER_OFF); }
-static inline int clinux_finit_module(int fd) { return (int)syscall(SYS_finit_module, fd, "", 0); }
+static inline int clinux_finit_module(int fd, const char *options) { return (int)syscall(SYS_finit_module, fd, options, 0); }
 
 // Credits `length` (at most 512) bytes in full, random(4).
 static inline int clinux_add_entropy(const void *bytes, int length) {

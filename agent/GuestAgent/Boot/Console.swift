@@ -1,4 +1,5 @@
 import Glibc
+import Linux
 
 /// The guest's console. Characters are slow on an emulated serial line, so only failures are written unless the kernel's
 /// command line holds `swiftlet.debug`.
@@ -7,7 +8,7 @@ struct Console: Sendable {
 
     init() {
         // Bytes, not text: the first use of Swift's Unicode code costs an emulated guest 20 ms.
-        let line = Files.read("/proc/cmdline", limit: 4096) ?? []
+        let line = KernelFile.bytes("/proc/cmdline", limit: 4096) ?? []
         let word = Array("swiftlet.debug".utf8)
         isDebugging = line.split { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\n") }.contains { $0.elementsEqual(word) }
     }

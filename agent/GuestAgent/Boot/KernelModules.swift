@@ -3,7 +3,8 @@ import Errors
 import Glibc
 import Linux
 
-/// The modules of the initramfs. Lists in the directory name their files in the order in which they have to be loaded.
+/// The modules of the initramfs. Lists in the directory name their files in the order in which they have to be loaded, each with
+/// its options behind a space.
 struct KernelModules {
     /// Keeps the directory reachable when the root changes.
     private let directory: Int32
@@ -14,13 +15,13 @@ struct KernelModules {
     /// Loads the modules of one list. Those that are there already, or whose device is missing, are passed over; whatever
     /// needs them fails by itself and says so.
     func load(_ list: String, _ console: Console) {
-        for name in names(list) {
+        for (name, options) in modules(list) {
             let file = openat(directory, name, O_RDONLY | O_CLOEXEC)
             guard file >= 0 else {
                 console.write("module \(name) is missing")
                 continue
             }
-            if clinux_finit_module(file) != 0, errno != EEXIST, errno != ENODEV {
+            if clinux_finit_module(file, options) != 0, errno != EEXIST, errno != ENODEV {
                 console.write("module \(name): \(SystemError(errno))")
             }
             close(file)
@@ -30,18 +31,21 @@ struct KernelModules {
     /// Gives the files' memory back once all are loaded.
     func remove() {
         for list in ["first", "network", "storage", "rest"] {
-            for name in names(list) { unlinkat(directory, name, 0) }
+            for (name, _) in modules(list) { unlinkat(directory, name, 0) }
             unlinkat(directory, list, 0)
         }
         close(directory)
     }
 
-    private func names(_ list: String) -> [String] {
+    private func modules(_ list: String) -> [(name: String, options: String)] {
         let file = openat(directory, list, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return [] }
         defer { close(file) }
         var bytes = [UInt8](repeating: 0, count: 4096)
         let count = read(file, &bytes, bytes.count)
-        return bytes.prefix(max(0, count)).split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
+        return bytes.prefix(max(0, count)).split(separator: UInt8(ascii: "\n")).map { line in
+            let name = line.prefix { $0 != UInt8(ascii: " ") }
+            return (String(decoding: name, as: UTF8.self), String(decoding: line[name.endIndex...].dropFirst(), as: UTF8.self))
+        }
     }
 }

@@ -7,8 +7,9 @@ enum ScsiDisks {
     /// Polls until a disk shows. Counted, not timed: a guest's clock may jump.
     private static let attempts = 2000
     private static let pause: useconds_t = 5000
-    /// Attempts after which a scan is asked for, in case the hot-plug event was lost.
-    private static let rescanEvery = 100
+    /// Attempts from one scan to the next. The guest's kernel is told not to scan by itself, and an event of a disk that is plugged
+    /// in may be lost.
+    private static let scanEvery = 100
 
     /// The device node of the disk with a serial, "/dev/sdb"; waits about ten seconds for one that is just being attached.
     ///
@@ -19,15 +20,17 @@ enum ScsiDisks {
         }
         for attempt in 0..<attempts {
             if let path = find(serial) { return path }
-            if attempt % rescanEvery == rescanEvery - 1 { rescan() }
+            if attempt % scanEvery == 0 { scan() }
             usleep(pause)
         }
         throw SwiftletError(.notFound, "no disk with serial \(serial) was attached to the guest: attach it before it is named")
     }
 
     private static func find(_ serial: String) -> String? {
-        for name in Files.list("/sys/block") where name.hasPrefix("sd") {
-            guard let page = Files.read("/sys/block/\(name)/device/vpd_pg80", limit: 512), unitSerial(page) == serial else { continue }
+        for name in (try? KernelFile.names(in: "/sys/block")) ?? [] where name.hasPrefix("sd") {
+            guard let page = KernelFile.bytes("/sys/block/\(name)/device/vpd_pg80", limit: 512), unitSerial(page) == serial else {
+                continue
+            }
             if isOpen("/dev/\(name)") { return "/dev/\(name)" }
         }
         return nil
@@ -52,9 +55,10 @@ enum ScsiDisks {
         return String(decoding: text, as: UTF8.self)
     }
 
-    private static func rescan() {
-        for host in Files.list("/sys/class/scsi_host") {
-            try? Files.write("- - -", to: "/sys/class/scsi_host/\(host)/scan")
+    /// All units of target 0, on which the host puts every disk.
+    private static func scan() {
+        for host in (try? KernelFile.names(in: "/sys/class/scsi_host")) ?? [] {
+            try? Files.write("0 0 -", to: "/sys/class/scsi_host/\(host)/scan")
         }
     }
 }
