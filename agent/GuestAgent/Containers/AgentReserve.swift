@@ -1,6 +1,7 @@
 import CLinux
 import Errors
 import Glibc
+import Linux
 
 /// How the guest is divided between its containers together and the agent, which lives outside their cgroup: whatever the
 /// containers do, memory and process numbers are left for the agent to answer with.
@@ -28,13 +29,13 @@ struct AgentReserve: Equatable {
         let pages = UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
         // The lower of what the kernel's memory and its numbers allow (proc(5)).
         let limits = ["threads-max", "pid_max"].compactMap { name in
-            SmallFile.text("/proc/sys/kernel/\(name)").flatMap { UInt64($0.prefix { $0 != "\n" }) }
+            KernelFile.text("/proc/sys/kernel/\(name)").flatMap { UInt64($0.prefix { $0 != "\n" }) }
         }
         return AgentReserve(memory: pages, processes: limits.min() ?? 4096)
     }
 
     /// Sets the limits on the containers' cgroup. A controller that is missing limits nothing.
     func apply(to path: String) {
-        for (name, value) in files { try? SmallFile.write(value, to: "\(path)/\(name)") }
+        for (name, value) in files { try? KernelFile.write(value, to: "\(path)/\(name)") }
     }
 }

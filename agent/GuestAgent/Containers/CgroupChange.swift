@@ -1,5 +1,6 @@
 import Errors
 import Glibc
+import Linux
 
 /// A change of several files of one cgroup: all of them, or the old values again.
 struct CgroupChange {
@@ -12,7 +13,7 @@ struct CgroupChange {
         var done: [(name: String, old: String)] = []
         do throws(SwiftletError) {
             for (name, value) in files.sorted(by: { $0.key < $1.key }) {
-                let old = SmallFile.text("\(path)/\(name)") ?? ""
+                let old = KernelFile.text("\(path)/\(name)") ?? ""
                 if name == "memory.max" { try makeRoom(for: value) }
                 try ContainerCgroup.write(value, to: name, of: path)
                 done.append((name, old))
@@ -29,7 +30,7 @@ struct CgroupChange {
     private func makeRoom(for value: String) throws(SwiftletError) {
         guard let limit = UInt64(value), let used = number("memory.current"), used > limit else { return }
         // Kernels before 5.19 have no such file, and a partial success is an error as well: what counts is what is left.
-        try? SmallFile.write("\(used - limit)", to: "\(path)/memory.reclaim")
+        try? KernelFile.write("\(used - limit)", to: "\(path)/memory.reclaim")
         let left = number("memory.current") ?? 0
         guard left > limit else { return }
         throw SwiftletError(
@@ -37,15 +38,15 @@ struct CgroupChange {
     }
 
     private func number(_ name: String) -> UInt64? {
-        SmallFile.text("\(path)/\(name)").flatMap { UInt64($0.prefix { $0 != "\n" }) }
+        KernelFile.text("\(path)/\(name)").flatMap { UInt64($0.prefix { $0 != "\n" }) }
     }
 
     /// Line by line, as such files are written; a device that had no line before gets the default.
     private func restore(_ name: String, _ old: String) {
         let lines = old.split(separator: "\n").map(String.init)
         if name == "io.max", let device = files[name]?.split(separator: " ").first {
-            try? SmallFile.write("\(device) rbps=max wbps=max riops=max wiops=max", to: "\(path)/\(name)")
+            try? KernelFile.write("\(device) rbps=max wbps=max riops=max wiops=max", to: "\(path)/\(name)")
         }
-        for line in lines.isEmpty && name != "io.max" ? ["\n"] : lines { try? SmallFile.write(line, to: "\(path)/\(name)") }
+        for line in lines.isEmpty && name != "io.max" ? ["\n"] : lines { try? KernelFile.write(line, to: "\(path)/\(name)") }
     }
 }

@@ -49,22 +49,22 @@ final class ContainerCgroup: Sendable {
     /// Hands the controllers of a cgroup down to those below it.
     static func delegateControllers(of directory: String) {
         let control = "\(directory)/cgroup.subtree_control"
-        let available = SmallFile.text("\(directory)/cgroup.controllers")?.split { $0 == " " || $0 == "\n" } ?? []
-        let enabled = SmallFile.text(control)?.split { $0 == " " || $0 == "\n" } ?? []
+        let available = KernelFile.text("\(directory)/cgroup.controllers")?.split { $0 == " " || $0 == "\n" } ?? []
+        let enabled = KernelFile.text(control)?.split { $0 == " " || $0 == "\n" } ?? []
         let missing = available.filter { !enabled.contains($0) }.map { "+\($0)" }
         guard !missing.isEmpty else { return }
         // All at once, for every write stops the guest's scheduler for a while.
         do {
-            try SmallFile.write(missing.joined(separator: " "), to: control)
+            try KernelFile.write(missing.joined(separator: " "), to: control)
         } catch {
             // One by one: a controller that cannot be delegated must not take the others along.
-            for controller in missing { try? SmallFile.write(controller, to: control) }
+            for controller in missing { try? KernelFile.write(controller, to: control) }
         }
     }
 
     static func write(_ value: String, to name: String, of path: String) throws(SwiftletError) {
         do {
-            try SmallFile.write(value, to: "\(path)/\(name)")
+            try KernelFile.write(value, to: "\(path)/\(name)")
         } catch {
             guard error.systemErrno == ENOENT else { throw error.during("set \(name) to \"\(printable(value))\"") }
             throw SwiftletError(.failedPrecondition, "the kernel has no \(name) for \(path): its controller is missing", cause: error)
@@ -77,11 +77,11 @@ final class ContainerCgroup: Sendable {
     }
 
     /// SIGKILL to every process, also to those that are being born.
-    func killAll() throws(SwiftletError) { try SmallFile.write("1", to: "\(path)/cgroup.kill") }
+    func killAll() throws(SwiftletError) { try KernelFile.write("1", to: "\(path)/cgroup.kill") }
 
     /// Sends `signal` to each process that is in the cgroup now. One that ends meanwhile is no error.
     func signalAll(_ signal: Int32) throws(SwiftletError) {
-        guard let list = SmallFile.text("\(path)/cgroup.procs", limit: 1 << 20) else { return }
+        guard let list = KernelFile.text("\(path)/cgroup.procs", limit: 1 << 20) else { return }
         for line in list.split(separator: "\n") {
             guard let pid = pid_t(line), pid > 0 else { continue }
             let opened = cc_pidfd_open(pid)
@@ -98,13 +98,13 @@ final class ContainerCgroup: Sendable {
 
     private func contains(_ pid: pid_t) -> Bool {
         let name = path.split(separator: "/").suffix(2).joined(separator: "/")
-        let membership = SmallFile.text("/proc/\(pid)/cgroup") ?? ""
+        let membership = KernelFile.text("/proc/\(pid)/cgroup") ?? ""
         return membership.split(separator: "\n").contains { $0.hasPrefix("0::") && ($0.hasSuffix("/" + name) || $0.contains("/\(name)/")) }
     }
 
     /// How often the kernel killed a process of the cgroup for lack of memory; 0 without a memory controller.
     var oomKillCount: UInt64 {
-        for line in SmallFile.text("\(path)/memory.events")?.split(separator: "\n") ?? [] where line.hasPrefix("oom_kill ") {
+        for line in KernelFile.text("\(path)/memory.events")?.split(separator: "\n") ?? [] where line.hasPrefix("oom_kill ") {
             return UInt64(line.dropFirst("oom_kill ".count)) ?? 0
         }
         return 0

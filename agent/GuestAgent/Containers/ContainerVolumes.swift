@@ -78,7 +78,7 @@ struct ContainerVolumes: Sendable {
         guard fstat(found.number, &status) == 0 else { throw .system("look at \(printable(subPath))") }
         switch status.st_mode & S_IFMT {
         case S_IFDIR: try makeDirectory(place)
-        case S_IFREG: try SmallFile.write("", to: place, creating: true)
+        case S_IFREG: try SmallFile.create(place, holding: "")
         default: throw SwiftletError(.invalidArgument, "\(printable(subPath)) is neither a directory nor a regular file")
         }
         let tree = try OwnedDescriptor(result: clinux_clone_tree(found.number, 0), "clone the mount of \(printable(subPath))")

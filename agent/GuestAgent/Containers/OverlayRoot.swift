@@ -36,7 +36,7 @@ final class OverlayRoot: Sendable {
         }
         do throws(SwiftletError) {
             tree = try Self.build(directory, layers: layers, environment: environment, namespace: namespace)
-            try SmallFile.write(environment.hostname + "\n", to: "\(directory)/hostname", creating: true)
+            try SmallFile.create("\(directory)/hostname", holding: environment.hostname + "\n")
         } catch {
             _ = Self.discard(directory, environment)
             throw error.during("root of container \(id)")

@@ -25,15 +25,13 @@ final class OwnedDescriptor: Sendable {
     var path: String { "/proc/self/fd/\(number)" }
 }
 
-/// Small files of the kernel and of the container, read and written whole.
+/// Small files of the container, read and written whole.
 enum SmallFile {
-    /// - Throws: `.system` errors naming the file.
-    static func write(_ text: String, to path: String, creating: Bool = false) throws(SwiftletError) {
-        let flags = O_WRONLY | O_CLOEXEC | (creating ? O_CREAT | O_EXCL : 0)
-        let file = try OwnedDescriptor(result: open(path, flags, 0o644), "open \(path)")
-        var text = text
-        let written = text.withUTF8 { Glibc.write(file.number, $0.baseAddress, $0.count) }
-        guard written == text.utf8.count else { throw .system("write \(path)") }
+    /// - Throws: `.system` errors naming the file, EEXIST for one that is there.
+    static func create(_ path: String, holding text: String) throws(SwiftletError) {
+        let file = try OwnedDescriptor(result: open(path, O_WRONLY | O_CLOEXEC | O_CREAT | O_EXCL, 0o644), "make \(path)")
+        let bytes = Array(text.utf8)
+        guard Glibc.write(file.number, bytes, bytes.count) == bytes.count else { throw .system("write \(path)") }
     }
 
     /// Reads what is at the start of an open file, at most `limit` bytes.
@@ -50,14 +48,6 @@ enum SmallFile {
             used += count
         }
         return Array(bytes[..<used])
-    }
-
-    /// Content of a kernel file as text, or nil when it is absent.
-    static func text(_ path: String, limit: Int = 65536) -> String? {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        let file = OwnedDescriptor(descriptor)
-        return read(file.number, limit: limit).map { String(decoding: $0, as: UTF8.self) }
     }
 }
 

@@ -38,8 +38,8 @@ final class UserNamespace: Sendable {
             var status: Int32 = 0
             waitpid(pid, &status, WNOHANG)
         }
-        try SmallFile.write(Self.text(uids), to: "/proc/\(pid)/uid_map")
-        try SmallFile.write(Self.text(gids), to: "/proc/\(pid)/gid_map")
+        try KernelFile.write(Self.text(uids), to: "/proc/\(pid)/uid_map")
+        try KernelFile.write(Self.text(gids), to: "/proc/\(pid)/gid_map")
         file = try OwnedDescriptor(result: open("/proc/\(pid)/ns/user", O_RDONLY | O_CLOEXEC), "open the user namespace")
     }
 

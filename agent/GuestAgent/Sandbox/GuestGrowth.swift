@@ -2,6 +2,7 @@ import AgentProtocol
 import CLinux
 import Errors
 import Glibc
+import Linux
 
 /// Takes plugged CPUs and memory into use.
 enum GuestGrowth {
@@ -18,7 +19,8 @@ enum GuestGrowth {
     static func grow(_ request: AgentGrowRequest, containers: String) -> AgentGrowResponse {
         // The firmware adds CPUs after QEMU has said so. Counted rounds instead of a deadline: the guest's clock jumps.
         for round in 0..<100 {
-            let offline = Files.list(cpus).filter { $0.hasPrefix("cpu") && Files.text("\(cpus)/\($0)/online") == "0" }
+            let names = (try? KernelFile.names(in: cpus)) ?? []
+            let offline = names.filter { $0.hasPrefix("cpu") && Files.text("\(cpus)/\($0)/online") == "0" }
             for name in offline { try? Files.write("1", to: "\(cpus)/\(name)/online") }
             if online >= request.cpus || round == 99 { break }
             Pause.milliseconds(50)
