@@ -45,7 +45,8 @@ public final class PodRegistry: Sendable {
         let metadata = spec.metadata
         let key = [metadata.namespace, metadata.name, metadata.uid, String(metadata.attempt)].joined(separator: "\u{0}")
         let what = "pod sandbox \(metadata.namespace)/\(metadata.name) (uid \(metadata.uid), attempt \(metadata.attempt))"
-        return try await sandboxAttempts.run(key, what: what, existing: { self.holder(of: metadata) }) {
+        let snapshots = context.snapshots
+        return try await sandboxAttempts.run(key, what: what, existing: { Self.holder(of: metadata, in: snapshots) }) {
             let pod = Pod(
                 id: Identifier.make(), spec: spec, createdAt: Clock.now(), state: .reserved, handler: handler, context: self.context)
             self.pods.withLock { $0[pod.id] = pod }
@@ -88,8 +89,8 @@ public final class PodRegistry: Sendable {
         context.snapshots.sandboxes()
     }
 
-    private func holder(of metadata: SandboxSpec.Metadata) -> String? {
-        context.snapshots.sandboxes().first { $0.snapshot.spec.metadata == metadata }?.snapshot.id
+    private static func holder(of metadata: SandboxSpec.Metadata, in snapshots: Snapshots) -> String? {
+        snapshots.sandboxes().first { $0.snapshot.spec.metadata == metadata }?.snapshot.id
     }
 
     func forget(_ pod: Pod) async throws {
@@ -113,6 +114,11 @@ public final class PodRegistry: Sendable {
         ) {
             try await pod.createContainer(spec)
         }
+    }
+
+    /// Callers that wait for a container to be made.
+    var waitingForContainers: Int {
+        get async { await containerAttempts.waiting }
     }
 
     public func startContainer(_ id: String) async throws {

@@ -12,6 +12,7 @@ import Testing
 
         var made: Int { state.withLock { $0.made } }
         func release() { state.withLock { $0.held = false } }
+        func remove() { state.withLock { $0.made = 0 } }
 
         func ask() async throws -> String {
             try await attempts.run("name", what: "thing", existing: { self.made > 0 && !self.state.withLock { $0.held } ? "id" : nil }) {
@@ -44,6 +45,22 @@ import Testing
         while await creation.attempts.waiting < 2 { await Task.yield() }
         creation.release()
         #expect(try await second == "id")
+        _ = await first.result
+        let third = await #expect(throws: SwiftletError.self) { try await creation.ask() }
+        #expect(third?.code == .alreadyExists)
         #expect(creation.made == 1)
+    }
+
+    @Test func whatIsRemovedBeforeItWasTakenIsForgotten() async throws {
+        let creation = Creation()
+        let first = Task { try await creation.ask() }
+        while await creation.attempts.waiting < 1 { await Task.yield() }
+        first.cancel()
+        creation.release()
+        _ = await first.result
+        #expect(await creation.attempts.left == 1)
+        creation.remove()
+        _ = try await creation.attempts.run("other", what: "thing", existing: { nil }) { "id2" }
+        #expect(await creation.attempts.left == 0)
     }
 }
