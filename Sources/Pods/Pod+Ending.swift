@@ -94,6 +94,8 @@ extension Pod {
         }
         container.pump?.cancel()
         container.exitWatch?.cancel()
+        // One that never ran has no output at whose end it is closed.
+        if container.pump == nil { await container.log?.close() }
         let left = await release(container)
         guard left.isEmpty else {
             throw SwiftletError(.internal, "container \(id) still holds \(left[0].entry.kind.rawValue): \(left[0].reason)")

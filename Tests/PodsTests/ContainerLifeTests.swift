@@ -1,4 +1,5 @@
 import Errors
+import Foundation
 import GRDB
 import State
 import Testing
@@ -63,6 +64,23 @@ import Testing
             #expect(machine.life.creations == 2)
             #expect(node.registry.containers().count == 2)
         }
+    }
+
+    @Test func aContainerThatNeverRanLeavesNoFileOpen() async throws {
+        try await FakeNode.withPod { node, pod, machine in
+            let id = try await node.registry.createContainer(in: pod, Self.container("c"))
+            #expect(Self.openFiles(named: id) == 1)
+            try await node.registry.removeContainer(id)
+            #expect(Self.openFiles(named: id) == 0)
+        }
+    }
+
+    /// Descriptors of this process on files, also deleted ones, in whose path this occurs.
+    private static func openFiles(named part: String) -> Int {
+        let descriptors = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
+        return descriptors.filter {
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?.contains(part) == true
+        }.count
     }
 
     @Test func limitsThatCannotBeSavedAreTakenBack() async throws {
