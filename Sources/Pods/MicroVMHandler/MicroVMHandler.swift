@@ -121,7 +121,7 @@ public final class MicroVMHandler: RuntimeHandler {
         steps.passed("agent answered")
         let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self, ledger: ledger)
         let extent = configuration.extent(for: spec.demand)
-        sandbox.size.withLock { $0 = MachineSize(asked: extent, actual: extent) }
+        sandbox.size.withLock { $0 = KnownSize(MachineSize(asked: extent, actual: extent)) }
         do {
             _ = try await client.call(
                 .startSandbox, sandboxRequest(names, spec, network), timeout: .seconds(20))

@@ -19,13 +19,26 @@ extension MicroVMSandbox {
         if let memory = limits?.memory, size.actual.memoryBytes > wanted.memoryBytes {
             limits?.memory = max(memory, size.actual.memoryBytes + MicroVMConfiguration.emulatorMemory)
         }
+        // Given up after its deadline, it must not undo what a later one has set meanwhile.
+        try Task.checkCancellation()
         try await handler.limitCgroup(ledger, limits)
     }
 
     /// Nothing is asked of the machine as long as it has been asked for as much before. Right after a restart of the daemon libvirt
-    /// is asked.
+    /// and after a growth that failed, perhaps half-way, libvirt is asked.
     private func grow(to wanted: MachineExtent) async throws -> MachineSize {
-        if let known = size.withLock({ $0 }), known.asked.contains(wanted) { return known }
+        let (known, growth) = size.withLock { ($0.size, $0.begin()) }
+        if let known, known.asked.contains(wanted) { return known }
+        do {
+            let grown = try await perform(wanted)
+            return size.withLock { $0.ended(growth, asked: wanted, grown) }
+        } catch {
+            size.withLock { $0.failed() }
+            throw error
+        }
+    }
+
+    private func perform(_ wanted: MachineExtent) async throws -> MachineExtent {
         let grown = try await handler.hypervisor.grow(names.uuid, to: wanted)
         // libvirt puts a new vCPU's thread into a control group of its own making.
         try await handler.placeInCgroup(ledger)
@@ -34,15 +47,7 @@ extension MicroVMSandbox {
             throw SwiftletError(.deadlineExceeded, "the guest uses \(answer.cpus) of \(grown.vcpus) vCPUs")
         }
         logger.info("machine grown", metadata: ["domain": "\(names.domain)", "memory": "\(grown.memoryBytes)", "vcpus": "\(grown.vcpus)"])
-        return size.withLock { size in
-            let asked = size?.asked ?? wanted
-            let known = MachineSize(
-                asked: MachineExtent(
-                    memoryBytes: max(asked.memoryBytes, wanted.memoryBytes), vcpus: max(asked.vcpus, wanted.vcpus)),
-                actual: grown)
-            size = known
-            return known
-        }
+        return grown
     }
 }
 
@@ -54,6 +59,37 @@ struct MachineSize: Sendable, Equatable {
     var actual: MachineExtent
 }
 
+/// What is known of a machine's size. A growth that ran into its deadline may end during a later one.
+struct KnownSize: Sendable {
+    /// Nil when libvirt has to be asked.
+    private(set) var size: MachineSize?
+    private var failures = 0
+
+    init(_ size: MachineSize? = nil) { self.size = size }
+
+    /// - Returns: to be handed to `ended`.
+    func begin() -> Int { failures }
+
+    /// Takes in what libvirt said. A machine never shrinks, so that the larger holds; what was said before another growth failed
+    /// is not known to hold any more.
+    mutating func ended(_ growth: Int, asked: MachineExtent, _ actual: MachineExtent) -> MachineSize {
+        let before = size ?? MachineSize(asked: asked, actual: actual)
+        let now = MachineSize(asked: before.asked.union(asked), actual: before.actual.union(actual))
+        if growth == failures { size = now }
+        return now
+    }
+
+    /// How far it got nobody knows.
+    mutating func failed() {
+        size = nil
+        failures += 1
+    }
+}
+
 extension MachineExtent {
     fileprivate func contains(_ other: MachineExtent) -> Bool { memoryBytes >= other.memoryBytes && vcpus >= other.vcpus }
+
+    fileprivate func union(_ other: MachineExtent) -> MachineExtent {
+        MachineExtent(memoryBytes: max(memoryBytes, other.memoryBytes), vcpus: max(vcpus, other.vcpus))
+    }
 }

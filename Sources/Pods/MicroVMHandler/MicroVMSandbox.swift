@@ -17,8 +17,8 @@ final class MicroVMSandbox: SandboxMachine {
     let handler: MicroVMHandler
     /// The pod's own.
     let ledger: Ledger
-    /// Nil after a restart of the daemon, until the machine has to grow.
-    let size = Mutex<MachineSize?>(nil)
+    /// Unknown after a restart of the daemon, until the machine has to grow.
+    let size = Mutex(KnownSize())
 
     init(names: MachineNames, process: ProcessIdentity, client: AgentClient, handler: MicroVMHandler, ledger: Ledger) {
         self.names = names
