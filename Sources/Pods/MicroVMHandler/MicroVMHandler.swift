@@ -106,19 +106,20 @@ public final class MicroVMHandler: RuntimeHandler {
         defer { end.cancel() }
         // The guest needs its addresses only when it is up: the machine boots while the plugins work.
         async let attachment = attachNetwork(names, spec, ledger)
-        async let machine = boot(names, spec, ledger)
+        let (boots, booted) = AsyncStream<Void>.makeStream()
+        async let guest = bootGuest(names, spec, ledger, end, booted)
         let steps = StepTimes(id, logger)
         let network = try await attachment
         steps.passed("network attached")
         try await report(.networked(network))
-        let process = try await machine
-        steps.passed("machine started")
-        try await report(.booting)
-        try await joinNetwork(names, network)
-        steps.passed("network joined")
-        let client = try await firstAnswer(names, end)
-        turns.leave(id)
-        steps.passed("agent answered")
+        // Once, as soon as the machine has its tap; never when it does not start: then the guest's error tells why.
+        for await _ in boots {
+            try await report(.booting)
+            try await joinNetwork(names, network)
+            steps.passed("network joined")
+        }
+        let (process, client) = try await guest
+        try Task.checkCancellation()
         let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self, ledger: ledger)
         let extent = configuration.extent(for: spec.demand)
         sandbox.size.withLock { $0 = KnownSize(MachineSize(asked: extent, actual: extent)) }
@@ -196,6 +197,24 @@ public final class MicroVMHandler: RuntimeHandler {
         } catch {
             throw SwiftletError.wrap(error, "boot the machine")
         }
+    }
+
+    /// Boots the machine and waits for its agent. The turn to boot is over then, whatever else the pod waits for.
+    ///
+    /// - Parameter booted: told when QEMU runs; finished in any case.
+    private func bootGuest(
+        _ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger, _ end: Task<String?, Never>, _ booted: AsyncStream<Void>.Continuation
+    ) async throws -> (ProcessIdentity, AgentClient) {
+        defer { booted.finish() }
+        let steps = StepTimes(names.id, logger)
+        let process = try await boot(names, spec, ledger)
+        steps.passed("machine started")
+        booted.yield()
+        booted.finish()
+        let client = try await firstAnswer(names, end)
+        turns.leave(names.id)
+        steps.passed("agent answered")
+        return (process, client)
     }
 
     private func joinNetwork(_ names: MachineNames, _ network: AttachedNetwork) async throws {
