@@ -2,6 +2,7 @@ import Errors
 import Foundation
 import GRDB
 import Linux
+import Logging
 import State
 import Synchronization
 
@@ -19,11 +20,18 @@ final class NodeSettings: Sendable {
         self.database = database
     }
 
-    /// Takes in what an earlier daemon was told. Called once, before anything is set.
-    func load() async throws {
+    /// Takes in what an earlier daemon was told, and hands it to the network: its template may be another one by now. What cannot be
+    /// read, or the network does not take, keeps nothing else from its recovery. Called once, before anything is set.
+    func load(_ logger: Logger, apply: @Sendable ([IPPrefix]) async throws -> Void) async throws {
         guard let record = try await database.read({ try NodeSettingRecord.fetchOne($0, key: Self.podCIDR) }) else { return }
-        let stored = try JSONDecoder().decode([String].self, from: record.document)
-        ranges.withLock { $0 = stored }
+        do {
+            let stored = try JSONDecoder().decode([String].self, from: record.document)
+            let prefixes = try stored.map(Self.range)
+            ranges.withLock { $0 = stored }
+            if !prefixes.isEmpty { try await apply(prefixes) }
+        } catch {
+            logger.error("node setting not taken over", metadata: ["name": "\(Self.podCIDR)", "error": "\(error)"])
+        }
     }
 
     /// Ranges that pods get addresses from, as the kubelet was told; empty when it has not said.

@@ -5,7 +5,8 @@ extension PodRegistry {
     /// Takes over what an earlier daemon left. On return every pod is listed; their machines are looked for meanwhile, all
     /// pods at once, and calls for a pod wait for its own.
     public func recover() async throws {
-        try await context.settings.load()
+        let handler = handlers[defaultHandler]
+        try await context.settings.load(context.logger) { try await handler?.configureNetwork(ranges: $0) }
         let stored = try await context.store.load()
         for (id, reason) in stored.unreadable {
             context.logger.error("record skipped", metadata: ["id": "\(id)", "reason": "\(reason)"])

@@ -81,22 +81,4 @@ import Testing
         #expect(HostCost.parse("42 qemu") == nil)
         #expect(HostCost.parsePSS("00400000-7ff000 ---p 00000000 00:00 0 [rollup]\nRss:  9 kB\nPss:    12 kB\n") == 12288)
     }
-
-    @Test func podRangesAreCheckedAndKept() async throws {
-        let node = try await FakeNode()
-        try await node.registry.setPodCIDRs(["10.244.0.0/24", "fd00::/64"])
-        for wrong in ["10.244.0.0", "x/24", ""] {
-            let error = await #expect(throws: SwiftletError.self) { try await node.registry.setPodCIDRs([wrong]) }
-            #expect(error?.message.contains("pod_cidr") == true)
-        }
-        node.handler.inject(.failNetwork)
-        await #expect(throws: SwiftletError.self) { try await node.registry.setPodCIDRs(["10.9.0.0/24"]) }
-        #expect(node.registry.podCIDRs == ["10.244.0.0/24", "fd00::/64"], "what the network does not take is not kept")
-        #expect(node.handler.state.withLock { $0.ranges } == [["10.244.0.0/24", "fd00::/64"]])
-        await node.images.shutdown()
-        let next = try await FakeNode(directory: node.directory)
-        try await next.registry.recover()
-        #expect(next.registry.podCIDRs == ["10.244.0.0/24", "fd00::/64"])
-        await next.close()
-    }
 }
