@@ -129,22 +129,26 @@ extension Pod {
             }
         } catch {
             let failure = SwiftletError.wrap(error, "container \(container.spec.metadata.name)")
+            let reason = await reason(ofFailedStart: failure, of: id, machine)
             // A start that comes through after its deadline must not run: the guest forgets the container.
             try? await withDeadline(context.deadlines.kill, "undo") { try await machine.deleteContainer(id) }
             await record(
                 container,
-                exit: ContainerExit(
-                    code: 128, finishedAt: Clock.now(), reason: Self.reason(ofFailedStart: failure), message: failure.description))
+                exit: ContainerExit(code: 128, finishedAt: Clock.now(), reason: reason, message: failure.description))
             throw failure
         }
         try await started(container, machine)
     }
 
     /// Whether it is the container that can never run, as one without its command, or the start that went wrong.
-    private static func reason(ofFailedStart failure: SwiftletError) -> String {
+    private func reason(ofFailedStart failure: SwiftletError, of id: String, _ machine: any SandboxMachine) async -> String {
         switch failure.code {
-        case .notFound, .invalidArgument: "ContainerCannotRun"
-        default: "StartError"
+        case .invalidArgument: return "ContainerCannotRun"
+        case .notFound:
+            // It may be the container itself that the guest has lost; one whose start failed is there until it is deleted.
+            let states = try? await withDeadline(context.deadlines.kill, "list containers") { try await machine.containerStates() }
+            return states?[id] == nil ? "StartError" : "ContainerCannotRun"
+        default: return "StartError"
         }
     }
 

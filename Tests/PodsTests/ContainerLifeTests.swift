@@ -31,6 +31,16 @@ import Testing
         }
     }
 
+    @Test func aContainerThatTheGuestHasLostIsNoneThatCannotRun() async throws {
+        try await FakeNode.withPod { node, pod, machine in
+            let id = try await node.registry.createContainer(in: pod, Self.container("c"))
+            machine.life.loseAll()
+            machine.life.failStarts(SwiftletError(.notFound, "container"))
+            await #expect(throws: SwiftletError.self) { try await node.registry.startContainer(id) }
+            #expect(try node.registry.container(id).state.exit?.reason == "StartError")
+        }
+    }
+
     @Test(arguments: [
         (ProcessExit(code: 0, outOfMemory: false, exitedAt: 0), "Completed"),
         (ProcessExit(code: 7, outOfMemory: false, exitedAt: 0), "Error"),

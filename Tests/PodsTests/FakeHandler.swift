@@ -121,11 +121,13 @@ final class FakeMachine: SandboxMachine {
     }
 
     func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
-        await life.create()
+        await life.create(id)
         try await life.acquire(id, ledger)
         return ContainerUser(uid: 0, gid: 0, groups: [0])
     }
-    func containerStates() async throws -> [String: GuestContainerState] { [:] }
+    func containerStates() async throws -> [String: GuestContainerState] {
+        Dictionary(uniqueKeysWithValues: life.present.map { ($0, .created) })
+    }
     func startContainer(_ id: String) async throws { try life.start() }
     func waitForExit(_ id: String) async throws -> ProcessExit {
         try await life.exit()

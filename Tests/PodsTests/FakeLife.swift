@@ -7,6 +7,7 @@ final class FakeLife: Sendable {
     private struct State {
         var holdsCreations = false
         var creations = 0
+        var present: Set<String> = []
         var startFailure: SwiftletError?
         var exit: ProcessExit?
         var deleted: [String] = []
@@ -30,10 +31,23 @@ final class FakeLife: Sendable {
         try await state.withLock { $0.acquires }?(id, ledger)
     }
 
-    func deleted(_ id: String) { state.withLock { $0.deleted.append(id) } }
+    /// Containers that the guest knows.
+    var present: Set<String> { state.withLock { $0.present } }
+    /// The guest knows none of them any more.
+    func loseAll() { state.withLock { $0.present = [] } }
 
-    func create() async {
-        state.withLock { $0.creations += 1 }
+    func deleted(_ id: String) {
+        state.withLock { state in
+            state.deleted.append(id)
+            state.present.remove(id)
+        }
+    }
+
+    func create(_ id: String) async {
+        state.withLock { state in
+            state.creations += 1
+            state.present.insert(id)
+        }
         while state.withLock({ $0.holdsCreations }) { await Task.yield() }
     }
 
