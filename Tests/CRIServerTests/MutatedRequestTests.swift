@@ -52,16 +52,22 @@ import Testing
         }
     }
 
+    /// Another one in each run. To repeat a run, set MUTATION_SEED to what it has written.
+    private static let seed = ProcessInfo.processInfo.environment["MUTATION_SEED"].flatMap(UInt64.init) ?? .random(in: .min ... .max)
+
     /// - Returns: how many requests were understood, and how many of these refused.
     private func mutate(_ bytes: [UInt8], _ check: ([UInt8]) throws -> Void) -> (understood: Int, refused: Int) {
+        // Beforehand: after a crash nothing can be said.
+        FileHandle.standardError.write(Data("mutated requests: MUTATION_SEED=\(Self.seed)\n".utf8))
+        var random = SplitMix(state: Self.seed)
         var counts = (understood: 0, refused: 0)
         for _ in 0..<20_000 {
             var mutated = bytes
-            for _ in 0..<Int.random(in: 1...4) {
-                let place = mutated.indices.randomElement() ?? 0
-                switch Int.random(in: 0..<3) {
-                case 0: mutated[place] = .random(in: .min ... .max)
-                case 1: mutated[place] = [0, 0x7F, 0x80, 0xFF].randomElement() ?? 0
+            for _ in 0..<Int.random(in: 1...4, using: &random) {
+                let place = mutated.indices.randomElement(using: &random) ?? 0
+                switch Int.random(in: 0..<3, using: &random) {
+                case 0: mutated[place] = .random(in: .min ... .max, using: &random)
+                case 1: mutated[place] = [0, 0x7F, 0x80, 0xFF].randomElement(using: &random) ?? 0
                 // A number that goes on as far as numbers go.
                 default: mutated.replaceSubrange(place..<place + 1, with: Array(repeating: 0xFF, count: 9) + [1])
                 }
@@ -83,7 +89,7 @@ import Testing
             _ = SandboxMessage.status(SandboxSnapshot(id: "p", spec: spec, state: .reserved, createdAt: 1))
             _ = PodDemand(pod: spec.resources, overhead: spec.overhead).memory(unlimited: 1 << 29)
         }
-        #expect(counts.understood > 1000 && counts.refused > 100)
+        #expect(counts.understood > 1000 && counts.refused > 100, "MUTATION_SEED=\(Self.seed): \(counts)")
     }
 
     @Test func mutatedContainersNeverCrash() throws {
@@ -95,6 +101,19 @@ import Testing
                 id: "c", sandboxID: "p", spec: spec, imageID: "i", state: .created, createdAt: 1, logPath: "", stopSignal: 15)
             _ = ContainerMessage.status(snapshot)
         }
-        #expect(counts.understood > 1000 && counts.refused > 100)
+        #expect(counts.understood > 1000 && counts.refused > 100, "MUTATION_SEED=\(Self.seed): \(counts)")
+    }
+}
+
+/// Vigna's SplitMix64: the same numbers from the same state.
+private struct SplitMix: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
     }
 }
