@@ -164,6 +164,44 @@ import Testing
         }
     }
 
+    @Test func signalsDoNotHarmAProcessBeforeItsStart() async throws {
+        try await ProbeClient.with(image) { (probe) async throws in
+            var noisy = image.shell("while true; do kill -CONT -1; done")
+            noisy.pidMode = .pidPod
+            try await probe.launch("noisy", noisy)
+            var spec = image.shell("echo started")
+            spec.pidMode = .pidPod
+            for _ in 0..<5 { #expect(try await probe.run(spec).stdout == "started\n") }
+            try await probe.send("release", "noisy")
+
+            // Signals for a PID 1 without handlers are nothing, whenever they come.
+            spec.pidMode = .pidContainer
+            try await probe.send("create", "c", hex(try spec.serializedBytes()))
+            try await probe.send("prepare", "c", "pipes")
+            let held = try #require(probe.processes(of: "c").first)
+            for signal in [SIGTERM, SIGCONT, SIGWINCH] { kill(pid_t(held), signal) }
+            try await probe.send("start", "c", "c")
+            #expect(try await probe.wait("c").stdout == "started\n")
+            try await probe.send("release", "c")
+            try await probe.send("share-release")
+            #expect(try await probe.held().contains(nothing))
+        }
+    }
+
+    @Test func aProcessThatIsKilledBeforeItsStartCannotBeStarted() async throws {
+        try await ProbeClient.with(image) { (probe) async throws in
+            try await probe.send("create", "c", hex(try image.spec("true").serializedBytes()))
+            try await probe.send("prepare", "c", "pipes")
+            kill(pid_t(try #require(probe.processes(of: "c").first)), SIGKILL)
+            while !probe.processes(of: "c").isEmpty {}
+            let error = await #expect(throws: SwiftletError.self) { try await probe.send("start", "c", "c") }
+            #expect(error?.code == .aborted)
+            try await probe.send("release", "c")
+            try await probe.send("share-release")
+            #expect(try await probe.held().contains(nothing))
+        }
+    }
+
     @Test func callsInTheWrongOrderAreRefused() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             try await probe.send("create", "c", hex(try image.spec("true").serializedBytes()))

@@ -22,6 +22,11 @@ import Testing
         }
     }
 
+    @Test func aProfileThatTrapsTheCommandsOwnExecutionIsToldByTheStart() async throws {
+        let error = try await refusal(profile(.allow, 0, [rule("execve", "execveat", kind: .trap)]))
+        #expect(error?.code == .invalidArgument)
+    }
+
     private func refusal(_ profile: AgentSeccompProfile) async throws -> SwiftletError? {
         var refusal: SwiftletError?
         try await ProbeClient.with(image) { (probe) async throws in

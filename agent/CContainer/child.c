@@ -66,12 +66,12 @@ static void give_stdio(const struct cc_process *process) {
     }
 }
 
-/// Waits until the caller traces this child, or wants it no more.
+/// Waits until the caller traces this child.
 static void wait_at_gate(void) {
-    char byte;
-    ssize_t count;
-    do count = read(CC_GATE_FD, &byte, 1); while (count < 0 && errno == EINTR);
-    if (count != 1) _exit(127);
+    uint64_t opened;
+    while (read(CC_GATE_FD, &opened, sizeof opened) < 0) {
+        if (errno != EINTR) _exit(127);
+    }
     close(CC_GATE_FD);
 }
 

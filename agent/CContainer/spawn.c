@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -117,80 +118,101 @@ static int clone_first(const struct cc_spawn *spawn, int report, pid_t *pid, int
     return child < 0 ? refuse(failure, step, error) : 0;
 }
 
-/// Waits until the traced child has executed its command and stands before the first instruction of it. Signals that come
-/// before are passed on. Returns 0, or -1 and fills `failure`.
-static int await_stop(pid_t pid, int pidfd, int timeout_ms, struct cc_failure *failure) {
+/// Follows the traced child to the first instruction of its command. Signals that come before are passed on, but for those that
+/// would only stop it on its way. Returns 0, or -1 and fills `failure`.
+static int follow(const struct cc_birth *birth, int timeout_ms, struct cc_failure *failure) {
+    enum { WHILE_IT_WORKS_MS = 5, AFTER_EXEC_MS = 1 };
     int64_t deadline = now_ms() + timeout_ms;
+    struct pollfd waited[] = { { .fd = birth->report, .events = POLLIN }, { .fd = birth->pidfd, .events = POLLIN } };
     for (;;) {
         siginfo_t stop;
         // Asks, and does not wait: wait(2) belongs to whoever reaps the caller's children. ESRCH: it runs.
-        if (ptrace(PTRACE_GETSIGINFO, pid, NULL, &stop) == 0) {
+        if (ptrace(PTRACE_GETSIGINFO, birth->pid, NULL, &stop) == 0) {
             if (stop.si_code == (SIGTRAP | PTRACE_EVENT_EXEC << 8)) return 0;
-            ptrace(PTRACE_CONT, pid, NULL, (long)stop.si_signo);
-        } else if (errno == EINVAL) {
-            ptrace(PTRACE_CONT, pid, NULL, 0L);  // a job control stop
+            bool is_group_stop = stop.si_code >> 8 == PTRACE_EVENT_STOP;
+            ptrace(PTRACE_CONT, birth->pid, NULL, is_group_stop ? 0L : (long)stop.si_signo);
         } else if (errno != ESRCH) {
             return refuse(failure, CC_STEP_HOLD, errno);
         }
         if (now_ms() >= deadline) return refuse(failure, CC_STEP_TIMEOUT, ETIMEDOUT);
-        struct pollfd death = { .fd = pidfd, .events = POLLIN };
-        if (poll(&death, 1, 1) > 0) return refuse(failure, CC_STEP_KILLED, EINTR);
+        int ready = poll(waited, 2, waited[0].fd >= 0 ? WHILE_IT_WORKS_MS : AFTER_EXEC_MS);
+        if (ready <= 0) continue;
+        struct cc_failure said;
+        ssize_t count = waited[0].revents ? read(birth->report, &said, sizeof said) : -1;
+        if (count == sizeof said) {  // at most PIPE_BUF bytes: read whole
+            said.detail[CC_DETAIL_LENGTH - 1] = 0;
+            *failure = said;
+            return -1;
+        }
+        if (count == 0) waited[0].fd = -1;  // exec has closed it, or the end of the process
+        if (count < 0 && waited[1].revents) return refuse(failure, CC_STEP_KILLED, EINTR);
     }
-}
-
-/// Traces the child, lets it through its gate and follows it to the first instruction of its command.
-static int follow(pid_t pid, int pidfd, int report, int gate, int timeout_ms, struct cc_failure *failure) {
-    if (ptrace(PTRACE_SEIZE, pid, NULL, (long)(PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)) < 0) {
-        int error = errno;
-        struct pollfd death = { .fd = pidfd, .events = POLLIN };
-        // One that is dead already has said why.
-        bool said = poll(&death, 1, 0) > 0 && await_report(report, timeout_ms, failure) < 0;
-        return said ? -1 : refuse(failure, CC_STEP_HOLD, error);
-    }
-    char byte = 0;
-    while (write(gate, &byte, 1) < 0 && errno == EINTR) {}
-    if (await_report(report, timeout_ms, failure) < 0) return -1;
-    return await_stop(pid, pidfd, timeout_ms, failure);
 }
 
 int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_failure *failure) {
-    int report[2], gate[2];
+    int report[2];
     if (pipe2(report, O_CLOEXEC) < 0) return refuse(failure, CC_STEP_CLONE, errno);
-    if (pipe2(gate, O_CLOEXEC) < 0) {
-        int error = errno;
-        close(report[0]);
-        close(report[1]);
-        return refuse(failure, CC_STEP_CLONE, error);
-    }
+    memset(birth, 0, sizeof *birth);
+    birth->report = report[0];
+    birth->gate = eventfd(0, EFD_CLOEXEC);
     // The child is born with this, so that there is no moment in which the container could trace it.
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     struct cc_spawn waiting = *spawn;
-    waiting.gate = gate[0];
-    int result = clone_first(&waiting, report[1], &birth->pid, &birth->pidfd, failure);
+    waiting.gate = birth->gate;
+    int result = birth->gate < 0 ? refuse(failure, CC_STEP_CLONE, errno)
+        : clone_first(&waiting, report[1], &birth->pid, &birth->pidfd, failure);
     close(report[1]);
-    birth->failure.step = CC_STEP_NONE;
-    if (result == 0 && follow(birth->pid, birth->pidfd, report[0], gate[1], spawn->timeout_ms, &birth->failure) < 0) {
-        discard(birth->pidfd);
+    if (result < 0) {
+        close(report[0]);
+        if (birth->gate >= 0) close(birth->gate);
     }
-    close(report[0]);
-    close(gate[0]);  // not earlier: writing to a gate that nobody reads raises SIGPIPE
-    close(gate[1]);
     return result;
 }
 
-int cc_let_go(const struct cc_birth *birth, struct cc_failure *failure) {
-    if (birth->failure.step != CC_STEP_NONE) {
-        *failure = birth->failure;
-        return -1;
-    }
-    if (ptrace(PTRACE_DETACH, birth->pid, NULL, 0L) == 0) return 0;
+static void open_gate(const struct cc_birth *birth) { eventfd_write(birth->gate, 1); }
+
+/// Ends a birth that failed.
+static int fail(struct cc_birth *birth) {
+    close(birth->report);
+    close(birth->gate);
     discard(birth->pidfd);
-    return refuse(failure, CC_STEP_KILLED, EINTR);
+    birth->pidfd = -1;
+    return -1;
 }
 
-void cc_abandon(const struct cc_birth *birth) {
-    if (birth->failure.step == CC_STEP_NONE) discard(birth->pidfd);
+int cc_hold(struct cc_birth *birth, int timeout_ms, struct cc_failure *failure) {
+    if (ptrace(PTRACE_SEIZE, birth->pid, NULL, (long)(PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)) == 0) {
+        birth->is_traced = true;
+        open_gate(birth);
+        return follow(birth, timeout_ms, failure) == 0 ? 0 : fail(birth);
+    }
+    int error = errno;
+    struct pollfd death = { .fd = birth->pidfd, .events = POLLIN };
+    if (poll(&death, 1, 0) > 0) {
+        // One that is dead already has said why.
+        if (await_report(birth->report, timeout_ms, failure) == 0) refuse(failure, CC_STEP_KILLED, EINTR);
+        return fail(birth);
+    }
+    // Yama may forbid all tracing for good (kernel.yama.ptrace_scope = 3): then it waits where it is.
+    if (error == EPERM) return 0;
+    refuse(failure, CC_STEP_HOLD, error);
+    return fail(birth);
 }
+
+int cc_let_go(struct cc_birth *birth, int timeout_ms, struct cc_failure *failure) {
+    if (!birth->is_traced) {
+        open_gate(birth);
+        if (await_report(birth->report, timeout_ms, failure) < 0) return fail(birth);
+    } else if (ptrace(PTRACE_DETACH, birth->pid, NULL, 0L) < 0) {
+        refuse(failure, CC_STEP_KILLED, EINTR);
+        return fail(birth);
+    }
+    close(birth->report);
+    close(birth->gate);
+    return 0;
+}
+
+void cc_abandon(struct cc_birth *birth) { fail(birth); }
 
 static void run_further(void *spawn) { cc_child(spawn, -1); }
 

@@ -169,26 +169,31 @@ struct cc_spawn {
 /// child is gone and reaped.
 int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure);
 
-/// A container's first process, which has executed its command and is held before the first instruction of it.
+/// A container's first process before its start. All descriptors are CLOEXEC.
 struct cc_birth {
-    pid_t pid;   ///< of the caller's PID namespace
-    int pidfd;   ///< CLOEXEC
-    struct cc_failure failure;  ///< what kept it from getting there, for `cc_let_go` to tell; it is gone then
+    pid_t pid;      ///< of the caller's PID namespace
+    int pidfd;
+    int report, gate;
+    bool is_traced;
 };
 
-/// Clones a first process as a direct child of the caller and returns when it is held or has failed. Returns 0, or -1 and
-/// fills `failure` when nothing was born.
+/// Clones a first process as a direct child of the caller: it makes its root and waits at its gate. Returns 0, or -1 and fills
+/// `failure`. The calling thread is the child's parent, whose end some processes ask to be told of (PR_SET_PDEATHSIG).
+int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_failure *failure);
+
+/// Has the child execute its command and holds it before the first instruction of it. Returns 0, or -1 and fills `failure`; then
+/// the child is gone and `birth` over. Where the kernel lets nobody trace, the child stays at its gate.
 ///
 /// The calling thread traces the child (ptrace(2)): only it can let it go, and with its end the child ends as well. A caller
 /// of wait(2) for all children sees a child trapped once.
-int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_failure *failure);
+int cc_hold(struct cc_birth *birth, int timeout_ms, struct cc_failure *failure);
 
 /// Lets it run; after that it is a process like any other, and its pidfd the caller's. Returns 0, or -1 and fills `failure`;
-/// then the child is gone and its pidfd closed.
-int cc_let_go(const struct cc_birth *birth, struct cc_failure *failure);
+/// then the child is gone and `birth` over.
+int cc_let_go(struct cc_birth *birth, int timeout_ms, struct cc_failure *failure);
 
 /// Ends it and closes its pidfd.
-void cc_abandon(const struct cc_birth *birth);
+void cc_abandon(struct cc_birth *birth);
 
 /// Clones PID 1 of a new PID namespace: it reaps what it inherits and does nothing else, without capabilities, files or a
 /// file tree of its own. `directory` is an empty directory. Returns 0, or -1 with errno.

@@ -33,28 +33,20 @@ final class Agent: Sendable {
     }
 }
 
-/// How far the boot is.
-struct BootProgress: Sendable {
-    /// The modules and mounts are there that sandboxes need.
-    let booted: Latch
-    /// The modules are there that containers need.
-    let storage: Latch
-    /// Opened by whoever needs the remaining modules at once.
-    let restWanted: Latch
-    /// All modules are there.
-    let restLoaded: Latch
-}
-
 /// The guest that an agent is PID 1 of.
 final class Guest: Sendable {
     /// Nanoseconds of CLOCK_BOOTTIME at the kernel's hand-over.
     private let started: UInt64
     private let listening = Atomic<UInt64>(0)
-    private let progress: BootProgress
+    /// Opened when the modules and mounts are there that sandboxes need.
+    private let booted: Latch
+    /// Opened when the modules are there that containers need.
+    private let storage: Latch
 
-    init(started: UInt64, progress: BootProgress) {
+    init(started: UInt64, booted: Latch, storage: Latch) {
         self.started = started
-        self.progress = progress
+        self.booted = booted
+        self.storage = storage
     }
 
     /// Called when the host can connect.
@@ -65,21 +57,16 @@ final class Guest: Sendable {
             makeContainer: { id, spec, environment throws(SwiftletError) in
                 try GuestContainer(id: id, spec: spec, environment: environment)
             },
-            startSandbox: { [progress] request throws(SwiftletError) in
+            startSandbox: { [booted, storage] request throws(SwiftletError) in
                 // Before the rest of the boot, so that the clock is not behind by what is still to come.
                 if request.timeNs != 0 { try SandboxSetup.setTime(request.timeNs) }
-                progress.booted.wait()
-                return try SandboxSetup(storage: progress.storage).start(request)
+                booted.wait()
+                return try SandboxSetup(storage: storage).start(request)
             },
             setTime: { time throws(SwiftletError) in try SandboxSetup.setTime(time) },
             powerOff: { _ = clinux_power_off() },
             info: { self.info },
-            grow: { [progress] request in
-                // The driver of plugged memory is among the last.
-                progress.restWanted.open()
-                progress.restLoaded.wait()
-                return GuestGrowth.grow(request, containers: "/sys/fs/cgroup/\(ContainerCgroup.parentName)")
-            })
+            grow: { request in GuestGrowth.grow(request, containers: "/sys/fs/cgroup/\(ContainerCgroup.parentName)") })
     }
 
     private var info: AgentGetInfoResponse {

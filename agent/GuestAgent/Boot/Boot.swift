@@ -4,7 +4,7 @@ import Glibc
 /// The agent as a guest's PID 1: from the kernel's hand-over to serving the host, for ever.
 public enum Boot {
     /// Milliseconds that the modules which nothing waits for are put off.
-    private static let restDelay: Int32 = 3000
+    private static let restDelay: UInt32 = 3000
 
     /// Never returns: without PID 1 the kernel panics. Anywhere else it says its version, or writes what the guest's image
     /// should hold beside it, and ends.
@@ -22,13 +22,12 @@ public enum Boot {
         // Handled, not ignored: what is ignored stays so in the processes of containers.
         signal(SIGPIPE) { _ in }
         raiseFileLimit()
-        // Of this thread and those it starts: the host is answered also while containers take all they can get.
-        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -15)
+        Priority.beforeContainers.apply()
         do {
             let modules = KernelModules(directory: "/lib/modules")
-            let progress = BootProgress(booted: try Latch(), storage: try Latch(), restWanted: try Latch(), restLoaded: try Latch())
+            let (booted, storage) = (try Latch(), try Latch())
             modules.load("first", console)
-            let guest = Guest(started: started, progress: progress)
+            let guest = Guest(started: started, booted: booted, storage: storage)
             let agent = try Agent(scope: .everything, surroundings: guest.surroundings)
             try agent.listen()
             guest.isListening()
@@ -36,14 +35,13 @@ public enum Boot {
             PrecompiledProfile.adopt()
             GuestTree.mount(console)
             modules.load("network", console)
-            progress.booted.open()
+            booted.open()
             modules.load("storage", console)
-            progress.storage.open()
+            storage.open()
             // Loading a module holds the CPU, whatever its priority: the first container comes first.
-            progress.restWanted.wait(atMost: restDelay)
-            setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)
+            Pause.milliseconds(restDelay)
+            Priority.behindContainers.apply()
             modules.load("rest", console)
-            progress.restLoaded.open()
             modules.remove()
             console.debug("ready at \(Clock.sinceBoot / 1000) us after boot")
         } catch {

@@ -14,10 +14,9 @@ final class Latch: Sendable {
 
     func open() { eventfd_write(event, 1) }
 
-    /// - Parameter milliseconds: after which the thread goes on all the same; -1: never.
-    func wait(atMost milliseconds: Int32 = -1) {
+    func wait() {
         // The count is never read, so the descriptor stays readable.
         var waited = pollfd(fd: event, events: Int16(POLLIN), revents: 0)
-        while poll(&waited, 1, milliseconds) < 0 && errno == EINTR {}
+        while poll(&waited, 1, -1) < 0 && errno == EINTR {}
     }
 }

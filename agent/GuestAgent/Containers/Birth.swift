@@ -6,105 +6,102 @@ import Linux
 import Synchronization
 
 /// A container's first process before its start: it has its root and has executed its command, of which no instruction has
-/// run. The start has nothing left to do but let it go.
+/// run. The start has nothing left to do but let it go. A command that cannot be executed is told by the start.
 ///
 /// A thread of its own traces the process and so holds it: only the thread that has attached to a process can let it go.
 final class Birth: Sendable {
-    private enum Order {
-        case letGo
-        case abandon
-    }
-
     /// What the thread and the others tell each other.
     private final class Attendance: Sendable {
-        let isBorn: Latch
+        let isHeld: Latch
         let isOrdered: Latch
         let isDone: Latch
-        let order = Mutex<Order?>(nil)
-        /// From `isBorn` on.
-        let failure = Mutex<SwiftletError?>(nil)
-        /// From `isDone` on.
-        let outcome = Mutex<Result<(pid: pid_t, process: OwnedDescriptor), SwiftletError>?>(nil)
+        /// Read once `isOrdered` is open: let it go, or end it.
+        let letsGo = Atomic(false)
+        /// Read once `isHeld` or `isDone` is open.
+        let outcome = Mutex<Result<OwnedDescriptor?, SwiftletError>>(.success(nil))
 
         init() throws(SwiftletError) {
-            isBorn = try Latch()
+            isHeld = try Latch()
             isOrdered = try Latch()
             isDone = try Latch()
         }
     }
 
     private let container: String
-    private let attendance: Attendance
+    private let pid: pid_t
+    /// Nil once an order was given, or when nothing is held.
+    private let attendance = Mutex<Attendance?>(nil)
+    /// What kept the process from executing its command; it is gone then.
+    private let failure: SwiftletError?
 
-    /// Returns when the process is held, or has failed on its way: ``letGo()`` tells why.
-    /// - Parameter bear: runs on the thread that is to trace the process.
-    /// - Throws: when nothing could be born.
-    init(of container: String, _ bear: @escaping @Sendable () throws(SwiftletError) -> cc_birth) throws(SwiftletError) {
+    /// Takes a process over that waits at its gate, and returns when it is held or has failed.
+    /// - Throws: when the process can be neither held nor refused in time; it is gone then.
+    init(_ birth: cc_birth, of container: String) throws(SwiftletError) {
         self.container = container
-        let attendance = try Attendance()
-        self.attendance = attendance
+        pid = birth.pid
+        var born = birth
+        let attendance: Attendance
         do {
-            try OwnThread.start { Self.attend(attendance, container, bear) }
+            attendance = try Attendance()
+            try OwnThread.start { [born] in Self.attend(attendance, born, container) }
         } catch {
+            cc_abandon(&born)
             throw SwiftletError.wrap(error, "container \(container)")
         }
-        attendance.isBorn.wait()
-        if let failure = attendance.failure.withLock({ $0 }) { throw failure }
+        attendance.isHeld.wait()
+        switch attendance.outcome.withLock({ $0 }) {
+        case .success:
+            failure = nil
+            self.attendance.withLock { $0 = attendance }
+        case .failure(let error):
+            guard error.code != .deadlineExceeded else { throw error }
+            failure = error
+        }
     }
 
     deinit { abandon() }
 
-    private static func attend(_ attendance: Attendance, _ container: String, _ bear: () throws(SwiftletError) -> cc_birth) {
+    private static func attend(_ attendance: Attendance, _ born: cc_birth, _ container: String) {
         clinux_name_thread("birth")
-        let birth: cc_birth
-        do throws(SwiftletError) {
-            birth = try bear()
-        } catch {
-            attendance.failure.withLock { $0 = error }
-            attendance.isBorn.open()
-            return
+        var (birth, failure) = (born, cc_failure())
+        guard cc_hold(&birth, Spawn.timeout, &failure) == 0 else {
+            attendance.outcome.withLock { $0 = .failure(Spawn.error(failure, container)) }
+            return attendance.isHeld.open()
         }
-        attendance.isBorn.open()
+        attendance.isHeld.open()
         attendance.isOrdered.wait()
-        attendance.outcome.withLock { $0 = carryOut(attendance.order.withLock { $0 } ?? .abandon, birth, container) }
-        attendance.isDone.open()
-    }
-
-    private static func carryOut(
-        _ order: Order, _ birth: cc_birth, _ container: String
-    ) -> Result<(pid: pid_t, process: OwnedDescriptor), SwiftletError> {
-        var (birth, failure) = (birth, cc_failure())
-        guard order == .letGo else {
+        if !attendance.letsGo.load(ordering: .acquiring) {
             cc_abandon(&birth)
-            return .failure(deleted(container))
+        } else if cc_let_go(&birth, Spawn.timeout, &failure) == 0 {
+            attendance.outcome.withLock { $0 = .success(OwnedDescriptor(birth.pidfd)) }
+        } else {
+            attendance.outcome.withLock { $0 = .failure(Spawn.error(failure, container)) }
         }
-        guard cc_let_go(&birth, &failure) == 0 else { return .failure(Spawn.error(failure, container)) }
-        return .success((birth.pid, OwnedDescriptor(birth.pidfd)))
+        attendance.isDone.open()
     }
 
     /// - Throws: what hindered the process from executing its command; it is gone then.
     func letGo() throws(SwiftletError) -> (pid: pid_t, process: OwnedDescriptor) {
-        guard give(.letGo), let outcome = attendance.outcome.withLock({ $0 }) else { throw Self.deleted(container) }
-        return try outcome.get()
+        if let failure { throw failure }
+        guard let process = try order(letGo: true) else {
+            throw SwiftletError(.aborted, "container \(container): it was deleted before its start")
+        }
+        return (pid, process)
     }
 
     /// Ends the process unless it was let go.
-    func abandon() { _ = give(.abandon) }
+    func abandon() { _ = try? order(letGo: false) }
 
-    /// Waits until the order is carried out. - Returns: false when another one was given before.
-    private func give(_ order: Order) -> Bool {
-        let isFirst = attendance.order.withLock { given in
-            defer { given = given ?? order }
-            return given == nil
+    /// Waits until the order is carried out. - Returns: the process that was let go; nil when another order was given before.
+    private func order(letGo: Bool) throws(SwiftletError) -> OwnedDescriptor? {
+        let taken = attendance.withLock { attendance in
+            defer { attendance = nil }
+            return attendance
         }
-        // Nobody attends a birth that failed to begin with.
-        guard isFirst, attendance.failure.withLock({ $0 }) == nil else { return false }
-        attendance.isOrdered.open()
-        attendance.isDone.wait()
-        return true
-    }
-
-    private static func deleted(_ container: String) -> SwiftletError {
-        SwiftletError(.aborted, "container \(container): it was deleted before its start")
+        guard let taken else { return nil }
+        taken.letsGo.store(letGo, ordering: .releasing)
+        taken.isOrdered.open()
+        taken.isDone.wait()
+        return try taken.outcome.withLock { $0 }.get()
     }
 }

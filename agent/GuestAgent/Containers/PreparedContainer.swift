@@ -71,18 +71,17 @@ struct PreparedContainer: Sendable {
             default: nil
             }
         let ipcNamespace = spec.ipcMode == .ipcTarget ? try environment.shared.running(spec.ipcTarget).process : nil
-        return try Birth(of: id) { () throws(SwiftletError) in
-            let memory = CMemory()
-            let console = stdio.terminal ? terminalPath(stdio.stdin) : nil
-            return try Spawn.bear(
-                Spawn.Plan(
-                    process: process.flat(made.credentials, stdio: stdio, memory: memory), memory: memory,
-                    userNamespace: made.credentials.namespace, cgroup: made.cgroup),
-                at: Spawn.Place(
-                    root: try plan.flat(root: made.root, console: console, memory: memory), pidNamespace: pidNamespace,
-                    ipcNamespace: ipcNamespace, newIPCNamespace: spec.ipcMode == .ipcContainer),
-                of: id)
-        }
+        let memory = CMemory()
+        let console = stdio.terminal ? terminalPath(stdio.stdin) : nil
+        let birth = try Spawn.bear(
+            Spawn.Plan(
+                process: process.flat(made.credentials, stdio: stdio, memory: memory), memory: memory,
+                userNamespace: made.credentials.namespace, cgroup: made.cgroup),
+            at: Spawn.Place(
+                root: try plan.flat(root: made.root, console: console, memory: memory), pidNamespace: pidNamespace,
+                ipcNamespace: ipcNamespace, newIPCNamespace: spec.ipcMode == .ipcContainer),
+            of: id)
+        return try Birth(birth, of: id)
     }
 
     /// The slave's name in the agent's /dev/pts.

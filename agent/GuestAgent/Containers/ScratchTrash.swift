@@ -19,6 +19,7 @@ enum ScratchTrash {
             &thread, nil,
             { argument in
                 guard let argument else { return nil }
+                Priority.behindContainers.apply()
                 ScratchTrash.empty(Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().path)
                 return nil
             }, path.toOpaque())

@@ -49,7 +49,7 @@ enum Spawn {
         return (pid, OwnedDescriptor(pidfd))
     }
 
-    /// Has a first process born. The calling thread is the only one that can let it go, and its end is the process's.
+    /// Has a first process born.
     static func bear(_ plan: Plan, at place: Place, of container: String) throws(SwiftletError) -> cc_birth {
         var spawn = plan.flat()
         spawn.root = plan.memory.value(place.root)

@@ -4,9 +4,10 @@ import Synchronization
 /// The containers by id. An id is taken from the moment its creation begins until its release is over.
 final class ContainerTable: Sendable {
     private enum Entry {
-        /// Being created or released.
-        case reserved
+        /// - unwanted: it was deleted meanwhile.
+        case beingCreated(unwanted: Bool)
         case present(ContainerRecord)
+        case beingReleased
     }
 
     private static let limit = 1024
@@ -21,29 +22,43 @@ final class ContainerTable: Sendable {
             guard entries.count < Self.limit else {
                 throw SwiftletError(.resourceExhausted, "the guest already has \(Self.limit) containers")
             }
-            entries[id] = .reserved
+            entries[id] = .beingCreated(unwanted: false)
         }
     }
 
-    func enter(_ record: ContainerRecord) { entries.withLock { $0[record.id] = .present(record) } }
+    /// - Throws: `.aborted` when the container was deleted while it was created; its id stays reserved.
+    func enter(_ record: ContainerRecord) throws(SwiftletError) {
+        try entries.withLock { entries throws(SwiftletError) in
+            if case .beingCreated(unwanted: true) = entries[record.id] {
+                throw SwiftletError(.aborted, "container \(record.id) was deleted while it was created")
+            }
+            entries[record.id] = .present(record)
+        }
+    }
 
     /// Frees a reserved id. One that another call has entered stays.
     func cancel(_ id: String) {
         entries.withLock { entries in
-            if case .reserved = entries[id] { entries[id] = nil }
+            switch entries[id] {
+            case .beingCreated, .beingReleased: entries[id] = nil
+            case .present, nil: break
+            }
         }
     }
 
     /// Takes a container out while its id stays reserved; nil when there is none.
     ///
-    /// - Throws: `.aborted` while it is being created or released by another call.
+    /// - Throws: `.aborted` while it is being released by another call, or created: it is released then as soon as that is over.
     func beginDelete(_ id: String) throws(SwiftletError) -> ContainerRecord? {
         try entries.withLock { entries throws(SwiftletError) in
             switch entries[id] {
             case nil: return nil
-            case .reserved: throw SwiftletError(.aborted, "container \(id) is just being created or deleted: try again")
+            case .beingCreated:
+                entries[id] = .beingCreated(unwanted: true)
+                throw SwiftletError(.aborted, "container \(id) is just being created: it is deleted after that")
+            case .beingReleased: throw SwiftletError(.aborted, "container \(id) is just being deleted: try again")
             case .present(let record):
-                entries[id] = .reserved
+                entries[id] = .beingReleased
                 return record
             }
         }

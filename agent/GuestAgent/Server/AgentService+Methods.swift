@@ -38,11 +38,11 @@ extension AgentService {
             do {
                 user = try record.prepare()
                 try grantStreams(record.first, output: Array(request.outputToken), stdin: Array(request.stdinToken))
+                try containers.enter(record)
             } catch {
                 release(record)
                 throw error
             }
-            containers.enter(record)
             return .with {
                 $0.uid = user.uid
                 $0.gid = user.gid

@@ -55,7 +55,7 @@ final class LayerSizes: Sendable {
         }
         workers.run { [self] in
             let start = Self.now
-            let result = LayerWalk.count(directory, budget: Self.atMost)
+            let result = Priority.behindContainers.during { LayerWalk.count(directory, budget: Self.atMost) }
             finish(id, result?.stats, took: Self.now - start)
             isBusy.store(false, ordering: .releasing)
         }
