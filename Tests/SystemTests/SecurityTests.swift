@@ -25,6 +25,7 @@ struct SecurityTests {
         try await checkPrivileged(node, pod)
         try await checkHostileContainer(node, pod)
         try await checkTracer(node, pod)
+        try await checkStartWithoutTracing(node, pod)
         try await node.stopPod(pod)
         try await node.removePod(pod)
         try await before.expectNothingAdded(node)
@@ -266,6 +267,17 @@ struct SecurityTests {
         _ = try await node.shell(tracer, "touch /tmp/enough")
         #expect(try await node.exit(of: tracer).exitCode == 0)
         #expect(try node.log("tracer") == ["stdout F watching", "stdout F done"])
+    }
+
+    /// The guest may forbid all tracing, also the agent's, for as long as it runs: containers start all the same.
+    private func checkStartWithoutTracing(_ node: Node, _ pod: String) async throws {
+        let privileged = try await run(node, pod, "yama") { $0.privileged = true }
+        let scope = "/proc/sys/kernel/yama/ptrace_scope"
+        #expect(try await node.shell(privileged, "echo 3 > \(scope); cat \(scope)") == "3\n")
+        let untraced = try await run(node, pod, "untraced") { _ in }
+        #expect(try await node.shell(untraced, "echo runs") == "runs\n")
+        let error = await #expect(throws: GRPCStatus.self) { try await node.runContainer(in: pod, "absent", ["/bin/absent"]) }
+        #expect(error?.message.contains("/bin/absent") == true, "\(error?.message ?? "none")")
     }
 
     /// A kubelet mounts the volumes of such a pod with the pod's own ranges: ids are the same in the container and on the node.
