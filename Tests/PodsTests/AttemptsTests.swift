@@ -23,11 +23,17 @@ import Testing
         }
     }
 
-    @Test func aResultThatNobodyWasLeftToTakeWaitsForTheRetry() async throws {
+    /// A creation that goes on, whose caller has gone away.
+    private func abandoned() async -> (Creation, caller: Task<String, any Error>) {
         let creation = Creation()
-        let first = Task { try await creation.ask() }
+        let caller = Task { try await creation.ask() }
         while await creation.attempts.waiting < 1 { await Task.yield() }
-        first.cancel()
+        caller.cancel()
+        return (creation, caller)
+    }
+
+    @Test func aResultThatNobodyWasLeftToTakeWaitsForTheRetry() async throws {
+        let (creation, first) = await abandoned()
         creation.release()
         _ = await first.result
         #expect(try await creation.ask() == "id")
@@ -37,10 +43,7 @@ import Testing
     }
 
     @Test func aRetryJoinsWhatItsPredecessorBegan() async throws {
-        let creation = Creation()
-        let first = Task { try await creation.ask() }
-        while await creation.attempts.waiting < 1 { await Task.yield() }
-        first.cancel()
+        let (creation, first) = await abandoned()
         async let second = creation.ask()
         while await creation.attempts.waiting < 2 { await Task.yield() }
         creation.release()
@@ -52,10 +55,7 @@ import Testing
     }
 
     @Test func whatIsRemovedBeforeItWasTakenIsForgotten() async throws {
-        let creation = Creation()
-        let first = Task { try await creation.ask() }
-        while await creation.attempts.waiting < 1 { await Task.yield() }
-        first.cancel()
+        let (creation, first) = await abandoned()
         creation.release()
         _ = await first.result
         #expect(await creation.attempts.left == 1)

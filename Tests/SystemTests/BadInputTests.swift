@@ -7,15 +7,6 @@ import Testing
 /// Requests that must be refused by name, and machines that never come up: nothing is left of any of them.
 @Suite(.enabled(if: systemTestsEnabled), .serialized, .node("bad"))
 struct BadInputTests {
-    private func refusal(_ body: () async throws -> Void) async -> GRPCStatus? {
-        do {
-            try await body()
-            return nil
-        } catch {
-            return error as? GRPCStatus
-        }
-    }
-
     @Test func badRequestsAreRefusedByNameAndLeaveNothing() async throws {
         let node = try node()
         let before = try await Footprint.now(node)

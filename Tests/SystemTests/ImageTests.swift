@@ -43,7 +43,7 @@ struct RegistryImageTests {
         let container = try await node.createContainer(in: pod, "signals", ["/bin/sh", "-c", script], image: reference)
         #expect(try await node.status(of: container).stopSignal == .sigusr1)
         try await node.start(container)
-        while try node.log("signals").isEmpty { try await Task.sleep(for: .milliseconds(20)) }
+        try await node.waitForLog("signals")
         _ = try await node.cri.call(RuntimeRPC.stopContainer, .with { ($0.containerID, $0.timeout) = (container, 60) })
         #expect(try await node.status(of: container).exitCode == 6)
     }

@@ -25,23 +25,6 @@ struct LifecycleTests {
         try await node.removePod(pod)
     }
 
-    private func refusal(_ body: () async throws -> Void) async -> GRPCStatus? {
-        do {
-            try await body()
-            return nil
-        } catch {
-            return error as? GRPCStatus
-        }
-    }
-
-    private func waitForLine(_ node: Node, _ name: String, _ line: String) async throws {
-        let deadline = ContinuousClock.now + .seconds(60)
-        while !((try? node.log(name)) ?? []).contains("stdout F \(line)") {
-            try #require(ContinuousClock.now < deadline, "\(name) never wrote \(line)")
-            try await Task.sleep(for: .milliseconds(20))
-        }
-    }
-
     private func stop(_ node: Node, _ container: String, timeout: Int64) async throws {
         _ = try await node.cri.call(
             RuntimeRPC.stopContainer,
@@ -165,7 +148,7 @@ struct LifecycleTests {
         #expect(try await node.exit(of: closed).exitCode == 0)
         #expect(try node.log("closed") == ["stdout F waiting", "stdout F ended"])
         let open = try await node.runContainer(in: pod, "open", script) { ($0.stdin, $0.stdinOnce) = (true, true) }
-        try await waitForLine(node, "open", "waiting")
+        try await node.waitForLog("open", line: "waiting")
         // It reads, which in a pipe that somebody holds open takes until somebody writes.
         let reads = "until ps -o args | grep -q '^cat /dev/stdin'; do :; done; sleep 0.3; ps -o args | grep -c '^cat /dev/stdin'"
         #expect(try await node.shell(open, reads) == "1\n")
@@ -188,7 +171,7 @@ struct LifecycleTests {
         let deaf = "trap 'echo told; exit 6' USR1; trap '' TERM; echo up; while :; do sleep 0.1; done"
         let told = try await node.runContainer(in: pod, "told", ["/bin/sh", "-c", deaf]) { $0.stopSignal = .sigusr1 }
         #expect(try await node.status(of: told).stopSignal == .sigusr1)
-        try await waitForLine(node, "told", "up")
+        try await node.waitForLog("told", line: "up")
         try await stop(node, told, timeout: 60)
         try await stop(node, told, timeout: 60)
         let status = try await node.status(of: told)

@@ -201,7 +201,7 @@ struct MountTests {
         #expect(try await node.shell(container, "touch /whole/new").contains("Read-only file system"))
         try await node.removeContainer(container)
         for path in ["nothing/there", "etc/../../etc"] {
-            let refused = await Self.refusal {
+            let refused = await refusal {
                 _ = try await node.createContainer(in: pod, "refused", ["/bin/true"]) {
                     $0.mounts = [.image(Node.image, "/part") { $0.imageSubPath = path }]
                 }
@@ -294,7 +294,7 @@ struct MountTests {
             (.image("localhost/none:1", "/m"), "pull it first"),
         ]
         for (mount, text) in cases {
-            let status = await Self.refusal {
+            let status = await refusal {
                 _ = try await node.createContainer(in: pod, "refused", ["/bin/true"]) { $0.mounts = [mount] }
             }
             #expect(status?.message.contains(text) == true, "\(text): \(String(describing: status))")
@@ -312,15 +312,6 @@ struct MountTests {
         try await node.removeContainer(container)
         let mounts = try MountedPaths.table()
         #expect(!mounts.contains(container))
-    }
-
-    private static func refusal(_ body: () async throws -> Void) async -> GRPCStatus? {
-        do {
-            try await body()
-            return nil
-        } catch {
-            return error as? GRPCStatus
-        }
     }
 }
 

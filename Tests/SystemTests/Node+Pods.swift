@@ -1,6 +1,7 @@
 import CRI
 import Errors
 import Foundation
+import GRPC
 import Support
 
 /// Shorthand for what most tests do.
@@ -120,6 +121,24 @@ extension Node {
         }
     }
 
+    /// Waits until a log has so many lines.
+    nonisolated func waitForLog(_ name: String, lines count: Int = 1) async throws {
+        try await waitForLog(name, "\(count) lines") { $0.count >= count }
+    }
+
+    /// Waits until a log has a whole line of standard output.
+    nonisolated func waitForLog(_ name: String, line: String) async throws {
+        try await waitForLog(name, line) { $0.contains("stdout F \(line)") }
+    }
+
+    private nonisolated func waitForLog(_ name: String, _ what: String, _ isEnough: ([String]) -> Bool) async throws {
+        let deadline = ContinuousClock.now + .seconds(120)
+        while !isEnough((try? log(name)) ?? []) {
+            guard ContinuousClock.now < deadline else { throw SwiftletError(.deadlineExceeded, "\(name) never wrote \(what)") }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+    }
+
     func loadSampleImage() async throws {
         let archive = environment.guest + "/samples.tar"
         _ = try await cri.call(
@@ -128,5 +147,15 @@ extension Node {
                 $0.path = archive
                 $0.reference = Node.image
             })
+    }
+}
+
+/// What a call is refused with; nil when it is not.
+func refusal(_ body: () async throws -> Void) async -> GRPCStatus? {
+    do {
+        try await body()
+        return nil
+    } catch {
+        return error as? GRPCStatus
     }
 }

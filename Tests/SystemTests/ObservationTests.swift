@@ -22,7 +22,7 @@ struct ObservationTests {
             $0.labels = ["role": "worker"]
             $0.linux.resources.memoryLimitInBytes = 64 << 20
         }
-        try await waitForLines(node, "worker", 1)
+        try await node.waitForLog("worker", lines: 1)
         try await checkContainerStats(node, pod, worker)
         try await checkPodStats(node, pod, worker)
         try await checkMetrics(node, pod, worker)
@@ -32,10 +32,6 @@ struct ObservationTests {
         try await checkNode(node)
         try await checkVerbose(node, pod)
         try await checkEvents(node, events, pod, worker)
-    }
-
-    private func waitForLines(_ node: Node, _ log: String, _ count: Int) async throws {
-        while ((try? node.log(log).count) ?? 0) < count { try await Task.sleep(for: .milliseconds(20)) }
     }
 
     private func checkContainerStats(_ node: Node, _ pod: String, _ worker: String) async throws {
@@ -140,7 +136,7 @@ struct ObservationTests {
     private func checkRotation(_ node: Node, _ pod: String) async throws {
         let script = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo line $i; sleep 0.01; done"
         let ticker = try await node.runContainer(in: pod, "ticker", ["/bin/sh", "-c", script])
-        try await waitForLines(node, "ticker", 20)
+        try await node.waitForLog("ticker", lines: 20)
         try FileManager.default.moveItem(atPath: "\(node.logs)/ticker.log", toPath: "\(node.logs)/old.log")
         _ = try await node.cri.call(RuntimeRPC.reopenContainerLog, .with { $0.containerID = ticker })
         #expect(FileManager.default.fileExists(atPath: "\(node.logs)/ticker.log"))

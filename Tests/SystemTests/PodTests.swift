@@ -55,7 +55,7 @@ struct PodTests {
 
     private func checkSharedNetwork(_ node: Node, _ client: String) async throws {
         let answer = try await node.shell(
-            client, "for i in 1 2 3 4 5; do nc -w 2 127.0.0.1 8080 </dev/null && break; sleep 0.2; done")
+            client, "for i in $(seq 50); do nc -w 2 127.0.0.1 8080 </dev/null 2>/dev/null && break; sleep 0.2; done")
         #expect(answer == "served\n")
     }
 
@@ -137,7 +137,7 @@ struct PodTests {
 
     private func checkStop(_ node: Node, _ pod: String, _ server: String) async throws {
         let deaf = try await node.runContainer(in: pod, "deaf", ["/bin/sh", "-c", "trap '' TERM; echo deaf; while true; do sleep 1; done"])
-        while ((try? node.log("deaf")) ?? []).isEmpty { try await Task.sleep(for: .milliseconds(20)) }
+        try await node.waitForLog("deaf")
         _ = try await node.cri.call(
             RuntimeRPC.stopContainer,
             .with {

@@ -8,15 +8,6 @@ import Testing
 /// Limits of containers and pods, in the guest and on the node. One pod serves most of it.
 @Suite(.enabled(if: systemTestsEnabled), .serialized, .node("limits"))
 struct ResourceTests {
-    private func refusal(_ body: () async throws -> Void) async -> GRPCStatus? {
-        do {
-            try await body()
-            return nil
-        } catch {
-            return error as? GRPCStatus
-        }
-    }
-
     private func update(_ node: Node, _ container: String, _ change: (inout CRILinuxContainerResources) -> Void) async throws {
         let resources = CRILinuxContainerResources.with(change)
         _ = try await node.cri.call(

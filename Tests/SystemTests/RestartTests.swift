@@ -13,7 +13,7 @@ struct RestartTests {
         let ended = try await node.runContainer(in: pod, "ended", ["/bin/sh", "-c", "sleep 2; echo bye; exit 9"])
         for _ in 0..<3 {
             let seen = (try? node.log("counter").count) ?? 0
-            while ((try? node.log("counter").count) ?? 0) < min(seen + 100, 2900) { try await Task.sleep(for: .milliseconds(20)) }
+            try await node.waitForLog("counter", lines: min(seen + 100, 2900))
             await node.kill()
             try await node.launch()
             #expect(try await node.podStatus(pod).status.state == .sandboxReady)

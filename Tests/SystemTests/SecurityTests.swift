@@ -224,7 +224,7 @@ struct SecurityTests {
             $0.linux.securityContext.namespaceOptions.pid = .container
             $0.linux.securityContext.capabilities.addCapabilities = ["ALL"]
         }
-        while !((try? node.log("hostile")) ?? []).contains("stdout F ready") { try await Task.sleep(for: .milliseconds(20)) }
+        try await node.waitForLog("hostile", line: "ready")
         #expect(try !node.log("hostile").contains { $0.contains("agent seen") })
         #expect(try await node.status(of: hostile).state == .containerRunning)
         _ = try await node.cri.call(
@@ -259,7 +259,7 @@ struct SecurityTests {
         let tracer = try await node.runContainer(in: pod, "tracer", ["/bin/sh", "-c", watch]) {
             $0.linux.securityContext.namespaceOptions.pid = .pod
         }
-        while try node.log("tracer").isEmpty { try await Task.sleep(for: .milliseconds(20)) }
+        try await node.waitForLog("tracer")
         for number in 0..<10 {
             let seen = try await node.shell(tracer, "echo \(number); head -c 1 /proc/1/mem 2>&1 | grep -c denied")
             #expect(seen == "\(number)\n1\n", "\(seen)")

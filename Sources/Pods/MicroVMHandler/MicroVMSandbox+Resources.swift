@@ -24,7 +24,7 @@ extension MicroVMSandbox {
         try await handler.limitCgroup(ledger, limits)
     }
 
-    /// Nothing is asked of the machine as long as it has been asked for as much before. Right after a restart of the daemon libvirt
+    /// Nothing is asked of the machine as long as it has been asked for as much before. Right after a restart of the daemon,
     /// and after a growth that failed, perhaps half-way, libvirt is asked.
     private func grow(to wanted: MachineExtent) async throws -> MachineSize {
         let (known, growth) = size.withLock { ($0.size, $0.begin()) }

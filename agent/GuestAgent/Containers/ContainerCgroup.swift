@@ -53,7 +53,7 @@ final class ContainerCgroup: Sendable {
         let enabled = KernelFile.text(control)?.split { $0 == " " || $0 == "\n" } ?? []
         let missing = available.filter { !enabled.contains($0) }.map { "+\($0)" }
         guard !missing.isEmpty else { return }
-        // All at once, for every write stops the guest's scheduler for a while.
+        // All at once: each write costs an emulated guest milliseconds.
         do {
             try KernelFile.write(missing.joined(separator: " "), to: control)
         } catch {
