@@ -38,14 +38,17 @@ let package = Package(
         .executableTarget(
             name: "swiftletd",
             dependencies: [
-                "CRIServer", "Pods", "MicroVM", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI", "Linux", "CLinux", "Errors",
+                "CRIServer", "Pods", "Machines", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI", "Linux", "CLinux", "Errors",
                 arguments, logging,
                 "TOMLKit",
             ]),
         .executableTarget(name: "swiftlet", dependencies: ["GRPC", "CRI", "Linux", "Errors", arguments, protobuf]),
         .executableTarget(name: "swiftlet-vsockd", dependencies: ["VsockDevice", "CLinux", "Errors", arguments]),
         .executableTarget(
-            name: "swiftlet-bench", dependencies: ["Support", "MicroVM", "State", "CRI", "GRPC", "Linux", "Errors", arguments, logging]),
+            name: "swiftlet-bench",
+            dependencies: [
+                "Support", "Machines", "AgentClient", "AgentProtocol", "State", "CRI", "GRPC", "Linux", "Errors", arguments, logging,
+            ]),
 
         // Doors
         .target(
@@ -55,12 +58,14 @@ let package = Package(
         .target(
             name: "Pods",
             dependencies: [
-                "MicroVM", "Images", "PodNetwork", "Volumes", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors", crypto,
-                logging,
+                "Machines", "AgentClient", "Images", "PodNetwork", "Volumes", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors",
+                crypto, logging,
             ]),
 
         // Hands
-        .target(name: "MicroVM", dependencies: ["CLibvirt", "AgentProtocol", "Linux", "CLinux", "Errors", crypto, protobuf, logging]),
+        .target(name: "Machines", dependencies: ["CLibvirt", "Linux", "CLinux", "Errors", logging]),
+        // Links no libvirt: programs without machines of their own use it.
+        .target(name: "AgentClient", dependencies: ["AgentProtocol", "Linux", "CLinux", "Errors", protobuf]),
         .target(
             name: "Images",
             dependencies: [
@@ -117,10 +122,10 @@ let package = Package(
         .testTarget(name: "LinuxTests", dependencies: ["Linux", "Errors"]),
         .testTarget(name: "LogsTests", dependencies: ["Logs", "Errors"]),
         .testTarget(
-            name: "MicroVMTests", dependencies: ["MicroVM", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],
+            name: "MachinesTests", dependencies: ["Machines", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],
             exclude: ["SubreaperFixture"], resources: [.copy("Golden")]),
-        .executableTarget(name: "subreaper-fixture", dependencies: ["Linux"], path: "Tests/MicroVMTests/SubreaperFixture"),
-        .testTarget(name: "GuestAgentTests", dependencies: ["GuestAgent", "AgentProtocol", "MicroVM", "Linux", "CLinux", "Errors"]),
+        .executableTarget(name: "subreaper-fixture", dependencies: ["Linux"], path: "Tests/MachinesTests/SubreaperFixture"),
+        .testTarget(name: "GuestAgentTests", dependencies: ["GuestAgent", "AgentProtocol", "AgentClient", "Linux", "CLinux", "Errors"]),
         .testTarget(
             name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Errors", "container-probe", protobuf]),
         .executableTarget(

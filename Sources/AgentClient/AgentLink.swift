@@ -1,9 +1,8 @@
 import Errors
-import MicroVM
 import Synchronization
 
 /// The connection to one machine's agent, made anew when it breaks.
-final class AgentLink: Sendable {
+public final class AgentLink: Sendable {
     private enum State {
         case connected(AgentClient)
         case connecting(Task<AgentClient, any Error>)
@@ -12,24 +11,24 @@ final class AgentLink: Sendable {
     }
 
     /// How long a lost agent may take to answer again before the machine is given up.
-    static let patience: Duration = .seconds(20)
+    public static let patience: Duration = .seconds(20)
 
     private let address: VsockAddress
     private let state: Mutex<State>
 
-    init(address: VsockAddress, client: AgentClient) {
+    public init(address: VsockAddress, client: AgentClient) {
         self.address = address
         state = Mutex(.connected(client))
     }
 
-    var isLost: Bool {
+    public var isLost: Bool {
         state.withLock { if case .lost = $0 { true } else { false } }
     }
 
     /// A live connection.
     ///
     /// - Throws: `.unavailable` when the agent is lost for good.
-    func client() async throws -> AgentClient {
+    public func client() async throws -> AgentClient {
         enum Step {
             case use(AgentClient)
             case join(Task<AgentClient, any Error>)
@@ -73,8 +72,8 @@ final class AgentLink: Sendable {
         }
     }
 
-    /// Answers when the agent has been lost for good; nil when the caller is cancelled or the link was closed.
-    func lostForGood() async -> String? {
+    /// Returns the reason when the agent is lost for good; nil when the caller is cancelled or the link was closed.
+    public func lostForGood() async -> String? {
         while !Task.isCancelled {
             if let reason = state.withLock({ state -> String? in if case .lost(let reason) = state { reason } else { nil } }) {
                 return reason == Self.closedReason ? nil : reason
@@ -88,7 +87,7 @@ final class AgentLink: Sendable {
     private static let closedReason = "closed"
 
     /// Ends the connection for good.
-    func close() {
+    public func close() {
         let previous = state.withLock { state in
             defer { state = .lost(Self.closedReason) }
             return state

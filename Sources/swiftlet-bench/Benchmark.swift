@@ -1,7 +1,7 @@
 import CRI
 import Errors
 import Foundation
-import MicroVM
+import Machines
 import Support
 
 /// How much is measured.

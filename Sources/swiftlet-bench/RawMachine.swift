@@ -1,9 +1,10 @@
+import AgentClient
 import AgentProtocol
 import Errors
 import Foundation
 import Glibc
 import Linux
-import MicroVM
+import Machines
 
 /// What all machines of the benchmark have in common.
 struct MachineShape: Sendable {

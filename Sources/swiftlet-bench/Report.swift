@@ -1,4 +1,4 @@
-import MicroVM
+import Machines
 
 /// The page that a run writes.
 struct Report {

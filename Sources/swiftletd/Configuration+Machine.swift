@@ -3,7 +3,7 @@ import Errors
 import Foundation
 import Glibc
 import Logging
-import MicroVM
+import Machines
 import Pods
 
 extension Configuration.Machine {

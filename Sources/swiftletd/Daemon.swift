@@ -4,7 +4,7 @@ import Foundation
 import GRPC
 import Images
 import Logging
-import MicroVM
+import Machines
 import PodNetwork
 import Pods
 import State

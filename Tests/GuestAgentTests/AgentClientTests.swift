@@ -1,8 +1,8 @@
+import AgentClient
 import AgentProtocol
 import Errors
 import Glibc
 import Linux
-import MicroVM
 import Testing
 
 @testable import GuestAgent

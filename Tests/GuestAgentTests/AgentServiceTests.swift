@@ -1,7 +1,7 @@
+import AgentClient
 import AgentProtocol
 import Errors
 import Glibc
-import MicroVM
 import Testing
 
 @testable import GuestAgent

@@ -1,9 +1,9 @@
+import AgentClient
 import AgentProtocol
 import CLinux
 import Errors
 import Glibc
 import Linux
-import MicroVM
 import Synchronization
 import Testing
 

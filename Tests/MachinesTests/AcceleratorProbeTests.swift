@@ -2,7 +2,7 @@ import Foundation
 import Logging
 import Testing
 
-@testable import MicroVM
+@testable import Machines
 
 struct AcceleratorProbeTests {
     private func withDirectory(_ body: (String) async throws -> Void) async throws {

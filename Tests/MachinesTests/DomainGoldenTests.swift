@@ -1,6 +1,6 @@
 import Errors
 import Foundation
-import MicroVM
+import Machines
 import Testing
 
 /// Domains as they are to be. `SWIFTLET_WRITE_GOLDEN=1` writes the files anew, to be compared by whoever reviews.

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import MicroVM
+@testable import Machines
 
 @Suite struct DomainMemoryTests {
     private let plain = """

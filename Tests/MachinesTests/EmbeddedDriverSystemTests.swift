@@ -2,7 +2,7 @@ import Errors
 import Foundation
 import Linux
 import Logging
-import MicroVM
+import Machines
 import Testing
 
 /// The driver's directory goes when the last test of the suite has ended: the driver lives on between them.

@@ -3,7 +3,7 @@ import Errors
 import Synchronization
 import Testing
 
-@testable import MicroVM
+@testable import Machines
 
 struct LibvirtCallsTests {
     @Test func hungCallsDoNotHoldUpOthers() async throws {

@@ -1,7 +1,7 @@
 import Errors
 import Foundation
 import Linux
-import MicroVM
+import Machines
 import Testing
 
 /// What the death of libvirtd means to machines and to this connection.

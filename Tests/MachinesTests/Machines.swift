@@ -1,5 +1,5 @@
 import Foundation
-import MicroVM
+import Machines
 
 extension UUID {
     /// 6ba7b810-9dad-41d1-80b4-00c04fd430c8

@@ -2,7 +2,7 @@ import Errors
 import Foundation
 import Testing
 
-@testable import MicroVM
+@testable import Machines
 
 struct SharedFilesystemTests {
     private let device = FilesystemSpec(tag: "swiftlet", socket: "/run/swiftlet/pods/0123456789abc/virtiofs")

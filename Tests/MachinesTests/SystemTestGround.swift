@@ -3,7 +3,7 @@ import Errors
 import Foundation
 import Linux
 import Logging
-import MicroVM
+import Machines
 import Testing
 
 extension Tag {

@@ -1,7 +1,7 @@
 import Errors
 import Foundation
 import Logging
-import MicroVM
+import Machines
 import Testing
 
 /// libvirt's own pretend hypervisor: the real client library without a daemon or QEMU.

@@ -1,7 +1,7 @@
 import Errors
 import Foundation
 import Linux
-import MicroVM
+import Machines
 import Testing
 
 struct VsockBackendTests {

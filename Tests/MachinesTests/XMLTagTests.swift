@@ -1,6 +1,6 @@
 import Testing
 
-@testable import MicroVM
+@testable import Machines
 
 struct XMLTagTests {
     @Test(arguments: [

@@ -1,4 +1,4 @@
-import MicroVM
+import Machines
 import Testing
 
 @testable import Pods

@@ -1,5 +1,5 @@
 import Errors
-import MicroVM
+import Machines
 import Testing
 
 @testable import Pods

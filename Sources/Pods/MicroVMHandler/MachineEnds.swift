@@ -1,6 +1,6 @@
 import Errors
 import Foundation
-import MicroVM
+import Machines
 import Synchronization
 
 /// Tells whoever waits for it that a machine has ended.

@@ -1,5 +1,5 @@
 import Foundation
-import MicroVM
+import Machines
 
 /// Names of everything that a pod's machine owns, derived from the pod's id before any of it exists.
 struct MachineNames: Sendable {

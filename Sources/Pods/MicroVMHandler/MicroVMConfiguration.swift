@@ -1,6 +1,6 @@
 import Errors
 import Foundation
-import MicroVM
+import Machines
 
 /// How the `microvm` handler makes its machines.
 public struct MicroVMConfiguration: Sendable {

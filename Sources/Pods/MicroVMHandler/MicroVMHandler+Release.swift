@@ -1,6 +1,6 @@
 import Errors
 import Foundation
-import MicroVM
+import Machines
 import PodNetwork
 
 extension MicroVMHandler {

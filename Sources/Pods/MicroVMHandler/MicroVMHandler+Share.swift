@@ -1,7 +1,7 @@
 import Errors
 import Foundation
 import Linux
-import MicroVM
+import Machines
 import Volumes
 
 /// What the release of a container's mounts needs.

@@ -1,9 +1,10 @@
+import AgentClient
 import AgentProtocol
 import Errors
 import Foundation
 import Linux
 import Logging
-import MicroVM
+import Machines
 import PodNetwork
 
 /// Runs each pod in a virtual machine with Swiftlet's own guest.

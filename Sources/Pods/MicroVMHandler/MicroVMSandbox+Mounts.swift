@@ -2,7 +2,7 @@ import AgentProtocol
 import Errors
 import Images
 import Linux
-import MicroVM
+import Machines
 import Volumes
 
 extension MicroVMSandbox {

@@ -1,8 +1,8 @@
+import AgentClient
 import AgentProtocol
 import Errors
 import Foundation
 import Logging
-import MicroVM
 
 extension MicroVMSandbox {
     func pumpOutput(_ id: String, into sink: any OutputSink) async throws {

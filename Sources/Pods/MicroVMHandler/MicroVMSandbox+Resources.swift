@@ -1,6 +1,7 @@
+import AgentClient
 import AgentProtocol
 import Errors
-import MicroVM
+import Machines
 
 extension MicroVMSandbox {
     func updateContainer(_ id: String, files: [String: String]) async throws {

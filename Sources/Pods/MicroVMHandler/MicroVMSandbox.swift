@@ -1,10 +1,11 @@
+import AgentClient
 import AgentProtocol
 import Errors
 import Foundation
 import Images
 import Linux
 import Logging
-import MicroVM
+import Machines
 import PodNetwork
 import Synchronization
 

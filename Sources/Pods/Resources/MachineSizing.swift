@@ -1,4 +1,4 @@
-import MicroVM
+import Machines
 
 extension MicroVMConfiguration {
     /// Bytes that QEMU and its helpers need on the node beside the guest's RAM: a RuntimeClass's overhead is for them first, and
