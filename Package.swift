@@ -132,6 +132,7 @@ let package = Package(
             name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
         .testTarget(name: "PodNetworkTests", dependencies: ["PodNetwork", "Linux", "Errors", logging]),
         .testTarget(name: "PodsTests", dependencies: ["Pods", "Images", "PodNetwork", "State", "Support", "Errors", logging]),
+        .testTarget(name: "RepositoryTests"),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "VolumesTests", dependencies: ["Volumes", "Linux", "CLinux", "Errors"]),

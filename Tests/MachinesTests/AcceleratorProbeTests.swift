@@ -83,7 +83,7 @@ struct AcceleratorProbeTests {
     }
 }
 
-@Suite(.tags(.system), .enabled(if: SystemTestGround.isWanted))
+@Suite(.tags(.system), .enabled(if: SystemTestGround.isWanted), .timeLimit(.minutes(3)))
 struct AcceleratorProbeSystemTests {
     @Test func theProbeGuestRunsUnderTheEmulator() async {
         let probe = AcceleratorProbe(

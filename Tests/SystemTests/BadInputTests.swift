@@ -5,7 +5,7 @@ import Support
 import Testing
 
 /// Requests that must be refused by name, and machines that never come up: nothing is left of any of them.
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("bad"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("bad"))
 struct BadInputTests {
     @Test func badRequestsAreRefusedByNameAndLeaveNothing() async throws {
         let node = try node()
@@ -74,12 +74,7 @@ struct BadInputTests {
         kill(pid, SIGKILL)
         let exit = try await node.exit(of: container)
         #expect(exit.exitCode == 137)
-        var state = try await node.podStatus(pod).status.state
-        for _ in 0..<100 where state == .sandboxReady {
-            try await Task.sleep(for: .milliseconds(50))
-            state = try await node.podStatus(pod).status.state
-        }
-        #expect(state == .sandboxNotready)
+        try await eventually("the pod is not ready") { try await node.podStatus(pod).status.state == .sandboxNotready }
         try await node.stopPod(pod)
         try await node.removePod(pod)
         try await before.expectNothingAdded(node)
@@ -87,7 +82,7 @@ struct BadInputTests {
 }
 
 /// Daemons whose guest cannot come up.
-@Suite(.enabled(if: systemTestsEnabled), .serialized)
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized)
 struct BrokenGuestTests {
     private func failure(_ options: Node.Options) async throws -> (GRPCStatus?, [String]) {
         let node = try Node("broken", options: options)

@@ -4,7 +4,7 @@ import Support
 import Testing
 
 /// The operator's command against a real daemon.
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("cli"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("cli"))
 struct CommandTests {
     private func swiftlet(_ arguments: String...) async throws -> Spawn.Result {
         let node = try node()

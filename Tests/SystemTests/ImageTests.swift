@@ -4,7 +4,7 @@ import GRPC
 import Support
 import Testing
 
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("img"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("img"))
 struct RegistryImageTests {
     @Test func anImageFromARegistryRunsWithItsOwnConfiguration() async throws {
         let node = try node()

@@ -6,7 +6,7 @@ import Support
 import Testing
 
 /// How containers start, end and come back, and what becomes of requests that are repeated. One pod for all of it.
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("life"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("life"))
 struct LifecycleTests {
     @Test func containersStartEndAndReturnAsAKubeletExpects() async throws {
         let node = try node()

@@ -3,7 +3,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("logs"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("logs"))
 struct LongLogTests {
     /// 100 blocks of 16,384 numbered lines of 64 bytes, each block behind a line with its own number: 100 MiB.
     @Test func aLogOf100MegabytesIsCompleteLineByLine() async throws {

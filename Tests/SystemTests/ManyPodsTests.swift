@@ -3,7 +3,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("many"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(30)), .serialized, .node("many"))
 struct ManyPodsTests {
     @Test func twentyPodsInARowLeaveNothing() async throws {
         let node = try node()

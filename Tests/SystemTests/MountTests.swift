@@ -7,7 +7,7 @@ import Support
 import Testing
 
 /// What containers see of the node's files, and what they never reach. Most of it in one pod.
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("mounts"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("mounts"))
 struct MountTests {
     @Test func aPodSeesTheNodesFilesAsItsMountsSay() async throws {
         let node = try node()

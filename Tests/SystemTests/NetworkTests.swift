@@ -3,7 +3,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("net"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("net"))
 struct PodNetworkTests {
     @Test func twoPodsTalkToEachOtherOverTheirAddresses() async throws {
         let node = try node()

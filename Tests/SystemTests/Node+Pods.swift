@@ -65,13 +65,12 @@ extension Node {
 
     /// Waits for the container's end and returns its status.
     func exit(of container: String, within limit: Duration = .seconds(120)) async throws -> CRIContainerStatus {
-        let deadline = ContinuousClock.now + limit
-        while ContinuousClock.now < deadline {
-            let status = try await self.status(of: container)
-            if status.state == .containerExited { return status }
-            try await Task.sleep(for: .milliseconds(50))
+        var status = CRIContainerStatus()
+        try await eventually("container \(container) exits; daemon: \(tail(daemonLog))", within: limit) {
+            status = try await self.status(of: container)
+            return status.state == .containerExited
         }
-        throw SwiftletError(.deadlineExceeded, "container \(container) still runs; daemon: \(tail(daemonLog))")
+        return status
     }
 
     func status(of container: String) async throws -> CRIContainerStatus {
@@ -132,11 +131,7 @@ extension Node {
     }
 
     private nonisolated func waitForLog(_ name: String, _ what: String, _ isEnough: ([String]) -> Bool) async throws {
-        let deadline = ContinuousClock.now + .seconds(120)
-        while !isEnough((try? log(name)) ?? []) {
-            guard ContinuousClock.now < deadline else { throw SwiftletError(.deadlineExceeded, "\(name) never wrote \(what)") }
-            try await Task.sleep(for: .milliseconds(20))
-        }
+        try await eventually("\(name) writes \(what)", within: .seconds(120)) { isEnough((try? log(name)) ?? []) }
     }
 
     func loadSampleImage() async throws {

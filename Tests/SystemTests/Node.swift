@@ -130,8 +130,16 @@ actor Node {
         await waitForEnd()
     }
 
-    private func waitForEnd() async {
+    /// A daemon that does not end fails its test and holds up no other.
+    private func waitForEnd(within limit: Duration = .seconds(60)) async {
         guard let process else { return }
+        let pid = process.processIdentifier
+        let killer = Task {
+            try await Task.sleep(for: limit)
+            Issue.record("swiftletd of node \(name) still runs \(limit.components.seconds) s after its end was asked for")
+            Glibc.kill(pid, SIGKILL)
+        }
+        defer { killer.cancel() }
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
             DispatchQueue.global().async {
                 process.waitUntilExit()

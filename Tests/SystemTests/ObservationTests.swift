@@ -7,7 +7,7 @@ import Support
 import Testing
 
 /// One pod, and what a kubelet can learn of it.
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("observe"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("observe"))
 struct ObservationTests {
     @Test func aPodCanBeWatchedMeasuredAndRotated() async throws {
         let node = try node()
@@ -318,11 +318,9 @@ private actor Watcher {
                 await self?.end(error)
             }
         }
-        // The daemon has taken the call when it counts the watcher.
-        while true {
+        try await eventually("the daemon counts the watcher") {
             let info = try await node.cri.call(RuntimeRPC.status, .with { $0.verbose = true }).info["swiftlet"] ?? ""
-            if info.contains("\"eventWatchers\":\"1\"") { return }
-            try await Task.sleep(for: .milliseconds(20))
+            return info.contains("\"eventWatchers\":\"1\"")
         }
     }
 
@@ -335,10 +333,12 @@ private actor Watcher {
 
     /// All events up to the first that `isLast` accepts.
     func until(_ isLast: (CRIContainerEventResponse) -> Bool) async throws -> [CRIContainerEventResponse] {
-        while true {
-            if let index = events.firstIndex(where: isLast) { return Array(events[...index]) }
-            if let failure { throw failure }
-            try await Task.sleep(for: .milliseconds(20))
+        var last: Int?
+        try await eventually("the last event comes after \(events.count)") {
+            last = events.firstIndex(where: isLast)
+            if last == nil, let failure { throw failure }
+            return last != nil
         }
+        return Array(events[...(try #require(last))])
     }
 }

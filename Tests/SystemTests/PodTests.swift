@@ -5,7 +5,7 @@ import Support
 import Testing
 
 /// One pod in one machine, shared by the tests of what containers can do in it.
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("pods"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("pods"))
 struct PodTests {
     @Test func aPodRunsAContainerAndKeepsItsLogAndExitCode() async throws {
         let node = try node()

@@ -6,7 +6,7 @@ import Support
 import Testing
 
 /// Limits of containers and pods, in the guest and on the node. One pod serves most of it.
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("limits"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("limits"))
 struct ResourceTests {
     private func update(_ node: Node, _ container: String, _ change: (inout CRILinuxContainerResources) -> Void) async throws {
         let resources = CRILinuxContainerResources.with(change)

@@ -3,7 +3,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("restart"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("restart"))
 struct RestartTests {
     @Test func aKilledDaemonLosesNoPodNoLineAndNoExitCode() async throws {
         let node = try node()

@@ -7,7 +7,7 @@ import Support
 import Testing
 
 /// What confines containers in a real guest. One pod for all of it, and one with a user namespace.
-@Suite(.enabled(if: systemTestsEnabled), .serialized, .node("security"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("security"))
 struct SecurityTests {
     private typealias Security = CRILinuxContainerSecurityContext
 

@@ -5,7 +5,7 @@ import Linux
 import Testing
 
 /// The vsock device under a real Linux driver.
-@Suite(.serialized, .enabled(if: systemTestsEnabled)) struct VsockGuestTests {
+@Suite(.serialized, .enabled(if: systemTestsEnabled), .timeLimit(.minutes(20))) struct VsockGuestTests {
     /// Byte number i of both sides' pattern is (i * 31 + (i >> 8)) & 0xff; it repeats after 64 KiB.
     private static let pattern: [UInt8] = (0..<65536).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
     private static let gibibyte = 1 << 30
