@@ -39,15 +39,16 @@ let package = Package(
             name: "swiftletd",
             dependencies: [
                 "CRIServer", "Pods", "Machines", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI", "Linux", "CLinux", "Errors",
-                arguments, logging,
-                "TOMLKit",
+                "SwiftletVersion", "TOMLKit", arguments, logging,
             ]),
-        .executableTarget(name: "swiftlet", dependencies: ["GRPC", "CRI", "Linux", "Errors", arguments, protobuf]),
-        .executableTarget(name: "swiftlet-vsockd", dependencies: ["VsockDevice", "CLinux", "Errors", arguments]),
+        .executableTarget(
+            name: "swiftlet", dependencies: ["CRIClient", "GRPC", "CRI", "Linux", "Errors", "SwiftletVersion", arguments, protobuf]),
+        .executableTarget(name: "swiftlet-vsockd", dependencies: ["VsockDevice", "CLinux", "Errors", "SwiftletVersion", arguments]),
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [
-                "Support", "Machines", "AgentClient", "AgentProtocol", "State", "CRI", "GRPC", "Linux", "Errors", arguments, logging,
+                "CRIClient", "Machines", "AgentClient", "AgentProtocol", "State", "CRI", "GRPC", "Linux", "Errors", "SwiftletVersion",
+                arguments, crypto, logging,
             ]),
 
         // Doors
@@ -82,13 +83,15 @@ let package = Package(
         // Ground
         .target(name: "AgentProtocol", dependencies: ["CLinux", "Errors", protobuf]),
         .target(name: "CRI", dependencies: [protobuf]),
+        .target(name: "CRIClient", dependencies: ["GRPC", "CRI", protobuf]),
         .target(name: "GRPC", dependencies: ["CGRPC", "Errors", logging]),
         .target(name: "VsockDevice", dependencies: ["CLinux", "Errors"]),
         .target(name: "State", dependencies: ["Errors", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "Linux", dependencies: ["CLinux", "Errors"]),
 
-        // Bedrock: the error type, system libraries and C shims
+        // Bedrock: the error type, the version, system libraries and C shims
         .target(name: "Errors"),
+        .target(name: "SwiftletVersion"),
         .target(name: "CLinux"),
         .systemLibrary(name: "CGRPC"),
         .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
@@ -99,13 +102,14 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-agent", dependencies: ["GuestAgent"], path: "agent/swiftlet-agent", linkerSettings: agentLink),
         .target(
-            name: "GuestAgent", dependencies: ["AgentProtocol", "CContainer", "CSeccomp", "CLinux", "Linux", "Errors", protobuf],
+            name: "GuestAgent",
+            dependencies: ["AgentProtocol", "CContainer", "CSeccomp", "CLinux", "Linux", "Errors", "SwiftletVersion", protobuf],
             path: "agent/GuestAgent"),
         .target(name: "CContainer", path: "agent/CContainer"),
 
         // Tests
         .target(
-            name: "Support", dependencies: ["GRPC", "CRI", "Errors", crypto, protobuf], path: "Tests/Support"),
+            name: "Support", dependencies: ["Errors", crypto], path: "Tests/Support"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "CRI", "GRPC", "AgentProtocol", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
@@ -132,12 +136,12 @@ let package = Package(
             name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
         .testTarget(name: "PodNetworkTests", dependencies: ["PodNetwork", "Linux", "Errors", logging]),
         .testTarget(name: "PodsTests", dependencies: ["Pods", "Images", "PodNetwork", "State", "Support", "Errors", logging]),
-        .testTarget(name: "RepositoryTests"),
+        .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "VolumesTests", dependencies: ["Volumes", "Linux", "CLinux", "Errors"]),
         .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),
-        .testTarget(name: "SystemTests", dependencies: ["Support", "CRI", "GRPC", "Linux", "Errors", protobuf]),
+        .testTarget(name: "SystemTests", dependencies: ["Support", "CRIClient", "CRI", "GRPC", "Linux", "Errors", protobuf]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,8 +1,8 @@
 import CRI
+import CRIClient
 import Errors
 import Foundation
 import Machines
-import Support
 
 /// How much is measured.
 struct BenchmarkPlan: Sendable {

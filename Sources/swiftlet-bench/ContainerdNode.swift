@@ -2,7 +2,6 @@ import CRI
 import Errors
 import Foundation
 import Linux
-import Support
 
 /// Debian's containerd with runc, with a configuration and directories of the benchmark's own.
 actor ContainerdNode: RuntimeNode {
@@ -32,7 +31,7 @@ actor ContainerdNode: RuntimeNode {
         daemon = try await CRIDaemon(
             "/usr/bin/containerd", ["--config", file], endpoint: "unix://" + socket, log: directory + "/containerd.log")
         let pause = directory + "/pause.tar"
-        try PauseImage.archive().write(to: URL(fileURLWithPath: pause))
+        try await PauseImage.write(to: pause)
         try await importImage(pause, as: PauseImage.name)
         try await importImage(sampleArchive, as: Workload.image)
     }

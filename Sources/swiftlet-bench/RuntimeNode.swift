@@ -1,9 +1,9 @@
 import CRI
+import CRIClient
 import Errors
 import Foundation
 import GRPC
 import Linux
-import Support
 
 /// A runtime that the benchmark runs.
 protocol RuntimeNode: Actor {

@@ -3,7 +3,6 @@ import Errors
 import Foundation
 import Machines
 import State
-import Support
 
 /// swiftletd with a configuration and directories of the benchmark's own, and libvirt inside it.
 actor SwiftletNode: RuntimeNode {

@@ -1,6 +1,6 @@
 import CRI
+import CRIClient
 import GRPC
-import Support
 
 /// The pods and containers that both runtimes are asked for, alike in every field.
 struct Workload: Sendable {

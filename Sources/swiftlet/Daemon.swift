@@ -1,4 +1,5 @@
 import CRI
+import CRIClient
 import Errors
 import GRPC
 import SwiftProtobuf
@@ -17,13 +18,13 @@ struct Daemon: Sendable {
 
     let endpoint: Endpoint
     private let timeout: Duration?
-    private let client: GRPCClient
+    private let connection: CRIConnection
 
     /// - Parameter timeout: the user's, instead of each request's own.
     init(endpoint: Endpoint, timeout: Duration? = nil) {
         self.endpoint = endpoint
         self.timeout = timeout
-        client = GRPCClient(endpoint: endpoint)
+        connection = CRIConnection(endpoint: endpoint)
     }
 
     /// Makes one call.
@@ -37,8 +38,7 @@ struct Daemon: Sendable {
     ) async throws -> Response {
         let limit = timeout ?? patience
         do {
-            let reply = try await client.unary(method.path(), try request.serializedBytes(), timeout: limit)
-            return try Response(serializedBytes: reply)
+            return try await connection.call(method, request, timeout: limit)
         } catch let status as GRPCStatus {
             throw await explained(status, step, limit: limit)
         } catch let error as BinaryDecodingError {

@@ -1,4 +1,5 @@
 import CRI
+import CRIClient
 import Foundation
 import GRPC
 import Support

@@ -1,6 +1,5 @@
 import Foundation
 import Linux
-import Support
 import Testing
 
 /// The operator's command against a real daemon.

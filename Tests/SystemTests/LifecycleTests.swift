@@ -2,7 +2,6 @@ import CRI
 import Foundation
 import GRPC
 import Glibc
-import Support
 import Testing
 
 /// How containers start, end and come back, and what becomes of requests that are repeated. One pod for all of it.

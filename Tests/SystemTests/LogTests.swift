@@ -1,6 +1,5 @@
 import CRI
 import Foundation
-import Support
 import Testing
 
 @Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("logs"))

@@ -1,6 +1,6 @@
 import CRI
+import CRIClient
 import Foundation
-import Support
 import Testing
 
 @Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(30)), .serialized, .node("many"))

@@ -3,7 +3,6 @@ import Foundation
 import GRPC
 import Glibc
 import Linux
-import Support
 import Testing
 
 /// What containers see of the node's files, and what they never reach. Most of it in one pod.

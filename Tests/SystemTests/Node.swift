@@ -1,10 +1,10 @@
 import CRI
+import CRIClient
 import Errors
 import Foundation
 import GRPC
 import Glibc
 import Linux
-import Support
 import Testing
 
 /// A node of the test's own: swiftletd with its own directories, CNI configuration and embedded libvirt, inside the network

@@ -1,4 +1,5 @@
 import CRI
+import CRIClient
 import Errors
 import Foundation
 import GRPC

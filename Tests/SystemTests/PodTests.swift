@@ -1,7 +1,6 @@
 import CRI
 import Foundation
 import GRPC
-import Support
 import Testing
 
 /// One pod in one machine, shared by the tests of what containers can do in it.

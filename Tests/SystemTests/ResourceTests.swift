@@ -2,7 +2,6 @@ import CRI
 import Foundation
 import GRPC
 import Linux
-import Support
 import Testing
 
 /// Limits of containers and pods, in the guest and on the node. One pod serves most of it.

@@ -3,7 +3,6 @@ import Errors
 import Foundation
 import GRPC
 import Glibc
-import Support
 import Testing
 
 /// What confines containers in a real guest. One pod for all of it, and one with a user namespace.

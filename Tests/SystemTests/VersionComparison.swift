@@ -1,7 +1,7 @@
 import CRI
+import CRIClient
 import Foundation
 import GRPC
-import Support
 import SwiftProtobuf
 import Testing
 
