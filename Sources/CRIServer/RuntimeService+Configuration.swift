@@ -6,6 +6,7 @@ import Pods
 extension CRIService {
     @Sendable func version(_ request: CRIVersionRequest) async throws -> CRIVersionResponse {
         .with {
+            // Of the kubelet's runtime API, not of Swiftlet: containerd and CRI-O answer the same.
             $0.version = "0.1.0"
             $0.runtimeName = "swiftlet"
             $0.runtimeVersion = version

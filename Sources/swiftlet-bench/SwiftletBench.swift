@@ -4,6 +4,7 @@ import Foundation
 import Glibc
 import Logging
 import Machines
+import SwiftletVersion
 
 extension AcceleratorProbe.Choice: ExpressibleByArgument {}
 
@@ -13,7 +14,8 @@ struct SwiftletBench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "swiftlet-bench",
         abstract: "Measures swiftletd against containerd with runc, and against raw QEMU.",
-        discussion: "Needs root and namespaces of its own: start it by scripts/bench.")
+        discussion: "Needs root and namespaces of its own: start it by scripts/bench.",
+        version: swiftletVersion)
 
     @Option(help: "The directory with vmlinuz, initramfs.img and samples.tar.")
     var guest: String

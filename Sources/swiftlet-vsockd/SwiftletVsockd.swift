@@ -2,6 +2,7 @@ import ArgumentParser
 import CLinux
 import Errors
 import Glibc
+import SwiftletVersion
 import VsockDevice
 
 extension DeviceLogLevel: ExpressibleByArgument {}
@@ -16,7 +17,8 @@ struct SwiftletVsockd: ParsableCommand {
             Host programs connect to the host socket, send "CONNECT <port>\\n" and read "OK <port>\\n" or \
             "ERROR <reason>\\n"; then bytes flow both ways. Connections of the guest to port P of the host go to \
             whoever listens on <host-socket>_P. The process ends when QEMU closes its side, and on SIGTERM.
-            """)
+            """,
+        version: swiftletVersion)
 
     @Option(help: "The vhost-user socket QEMU connects to, made with mode 0660.")
     var vhostSocket: String

@@ -1,11 +1,10 @@
 import ArgumentParser
 import Glibc
+import SwiftletVersion
 
 /// The operator's command: a CRI client that a person or a script talks to.
 @main
 struct Swiftlet: AsyncParsableCommand {
-    static let version = "0.1.0"
-
     static let configuration = CommandConfiguration(
         commandName: "swiftlet",
         abstract: "Runs and looks after pods in virtual machines on this node.",
@@ -13,7 +12,7 @@ struct Swiftlet: AsyncParsableCommand {
             Ids may be shortened, and names stand for ids where only one thing has the name. \
             Exit status: 0, 1 when something failed, 2 for a wrong command line; run and exec pass on the program's own.
             """,
-        version: version,
+        version: swiftletVersion,
         subcommands: [
             DoctorCommand.self, RunCommand.self, PsCommand.self, LogsCommand.self, ExecCommand.self, StopCommand.self, RmCommand.self,
             ImageCommand.self, InfoCommand.self, VersionCommand.self,

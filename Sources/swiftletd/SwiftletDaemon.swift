@@ -4,16 +4,15 @@ import Foundation
 import Glibc
 import Linux
 import Logging
+import SwiftletVersion
 
 /// swiftletd: the CRI server.
 @main
 struct SwiftletDaemon: ParsableCommand {
-    static let version = "0.1.0"
-
     static let configuration = CommandConfiguration(
         commandName: "swiftletd",
         abstract: "Kubernetes container runtime that gives every pod a virtual machine.",
-        version: version)
+        version: swiftletVersion)
 
     @Option(name: .shortAndLong, help: "Configuration file (TOML).")
     var config: String?

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CRI
 import GRPC
+import SwiftletVersion
 
 struct VersionCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -22,7 +23,7 @@ struct VersionCommand: AsyncParsableCommand {
 
     func run() async throws {
         let daemon = try connection.daemon()
-        var versions = Versions(client: Swiftlet.version, server: nil)
+        var versions = Versions(client: swiftletVersion, server: nil)
         // This command's own version is worth printing without a daemon too.
         let reply: Result<CRIVersionResponse, any Error>
         do {

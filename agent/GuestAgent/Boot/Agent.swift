@@ -3,13 +3,11 @@ import CLinux
 import Errors
 import Glibc
 import Linux
+import SwiftletVersion
 import Synchronization
 
 /// The agent's servers, joined to the surroundings that they run in.
 final class Agent: Sendable {
-    /// Sent as the agent's version.
-    static let version = "0.1.0"
-
     /// Calls that may block at the same time.
     private static let workerLimit = 16
 
@@ -73,7 +71,7 @@ final class Guest: Sendable {
         var system = utsname()
         uname(&system)
         return .with {
-            $0.version = Agent.version
+            $0.version = swiftletVersion
             $0.kernelRelease = withUnsafeBytes(of: system.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
             $0.startedSinceBootNs = started
             $0.listeningSinceBootNs = listening.load(ordering: .relaxed)

@@ -1,5 +1,6 @@
 import Errors
 import Glibc
+import SwiftletVersion
 
 /// The agent as a guest's PID 1: from the kernel's hand-over to serving the host, for ever.
 public enum Boot {
@@ -11,7 +12,7 @@ public enum Boot {
     public static func run() -> Never {
         guard getpid() == 1 else {
             guard CommandLine.arguments.last == "--default-seccomp" else {
-                print(Agent.version)
+                print(swiftletVersion)
                 exit(0)
             }
             let words = (try? PrecompiledProfile.words()) ?? []
