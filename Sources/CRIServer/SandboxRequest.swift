@@ -18,7 +18,8 @@ enum SandboxRequest {
         if config.hasDnsConfig { spec.dns = try dns(config.dnsConfig) }
         try Validation.absolutePath(config.logDirectory, "config.log_directory", mayBeEmpty: true)
         spec.logDirectory = config.logDirectory
-        spec.portMappings = try config.portMappings.filter { $0.hostPort > 0 }.map(portMapping)
+        // Without a host port nothing is mapped: the container's ports are reachable at the pod's address.
+        spec.portMappings = try config.portMappings.filter { $0.hostPort != 0 }.map(portMapping)
         spec.labels = config.labels
         spec.annotations = config.annotations
         spec.runtimeHandler = handler
@@ -38,9 +39,8 @@ enum SandboxRequest {
 
     private static func portMapping(_ mapping: CRIPortMapping) throws -> PortMapping {
         let ports = (1...65535)
-        guard ports.contains(Int(mapping.containerPort)), ports.contains(Int(mapping.hostPort)) else {
-            throw SwiftletError(
-                .invalidArgument, "config.port_mappings: \(mapping.hostPort) to \(mapping.containerPort): a port is 1 to 65535")
+        for (port, field) in [(mapping.hostPort, "host_port"), (mapping.containerPort, "container_port")] where !ports.contains(Int(port)) {
+            throw SwiftletError(.invalidArgument, "config.port_mappings.\(field) \(port) is not from 1 to 65535")
         }
         let transport: PortMapping.TransportProtocol
         switch mapping.protocol {

@@ -47,13 +47,10 @@ import Testing
         refuses("log_directory") { $0.logDirectory = "relative" }
         refuses("log_directory") { $0.logDirectory = "/var/../etc" }
         refuses("dns_config.servers") { $0.dnsConfig.servers = ["1.1.1.1\nnameserver 6.6.6.6"] }
-        refuses("port_mappings") {
-            $0.portMappings = [
-                .with {
-                    $0.hostPort = 70000
-                    $0.containerPort = 80
-                }
-            ]
+        for (host, container, field) in [(70000, 80, "host_port 70000"), (-1, 80, "host_port -1"), (80, 0, "container_port 0")] {
+            refuses("port_mappings.\(field)") {
+                $0.portMappings = [.with { ($0.hostPort, $0.containerPort) = (Int32(host), Int32(container)) }]
+            }
         }
         refuses("windows") { $0.windows.securityContext.runAsUsername = "me" }
         refuses("memory_limit_in_bytes") { $0.linux.resources.memoryLimitInBytes = -1 }
