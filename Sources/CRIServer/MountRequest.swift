@@ -89,8 +89,8 @@ enum MountRequest {
             throw SwiftletError(.invalidArgument, "\(field): uidMappings and gidMappings must be given together")
         }
         let mappings = IDMappings(
-            uids: try message.uidMappings.map { try mapping($0, "\(field): uidMappings") },
-            gids: try message.gidMappings.map { try mapping($0, "\(field): gidMappings") })
+            uids: try message.uidMappings.map { try IDMapping($0, "\(field): uidMappings") },
+            gids: try message.gidMappings.map { try IDMapping($0, "\(field): gidMappings") })
         // user_namespaces(7): at most 340 lines.
         guard mappings.uids.count <= 340, mappings.gids.count <= 340 else {
             throw SwiftletError(.invalidArgument, "\(field): uidMappings and gidMappings may have 340 ranges each")
@@ -98,14 +98,17 @@ enum MountRequest {
         return mappings
     }
 
-    private static func mapping(_ message: CRIIDMapping, _ field: String) throws -> IDMapping {
-        let (first, overflows) = max(message.hostID, message.containerID).addingReportingOverflow(message.length)
-        guard message.length > 0, !overflows, first < .max else {
-            throw SwiftletError(
-                .invalidArgument,
-                "\(field): container_id \(message.containerID), host_id \(message.hostID), length \(message.length) is no range of ids")
+}
+
+extension IDMapping {
+    /// - Parameter field: where the client wrote it, for the message.
+    /// - Throws: `.invalidArgument` naming the field.
+    init(_ message: CRIIDMapping, _ field: String) throws {
+        do {
+            try self.init(validating: message.containerID, hostID: message.hostID, length: message.length)
+        } catch {
+            throw error.during(field)
         }
-        return IDMapping(containerID: message.containerID, hostID: message.hostID, length: message.length)
     }
 }
 

@@ -69,19 +69,13 @@ enum NamespaceRequest {
     }
 
     private static func mapping(_ mappings: [CRIIDMapping], _ field: String) throws -> IDMapping {
-        guard mappings.count == 1, let mapping = mappings.first else {
+        guard mappings.count == 1, let first = mappings.first else {
             throw SwiftletError(.invalidArgument, "\(field) has \(mappings.count) ranges; exactly one is possible")
         }
-        // 2^32-1 is nobody's id.
-        let (end, overflows) = max(mapping.hostID, mapping.containerID).addingReportingOverflow(mapping.length)
-        guard mapping.length > 0, !overflows, end <= .max else {
-            throw SwiftletError(
-                .invalidArgument,
-                "\(field): container_id \(mapping.containerID), host_id \(mapping.hostID), length \(mapping.length) is no range of ids")
-        }
+        let mapping = try IDMapping(first, field)
         guard mapping.containerID == 0 else {
             throw SwiftletError(.invalidArgument, "\(field): container_id \(mapping.containerID) leaves root without an id; begin with 0")
         }
-        return IDMapping(containerID: mapping.containerID, hostID: mapping.hostID, length: mapping.length)
+        return mapping
     }
 }

@@ -16,6 +16,19 @@ public struct IDMapping: Codable, Sendable, Equatable {
         self.hostID = hostID
         self.length = length
     }
+
+    /// A range that came from a client.
+    ///
+    /// - Throws: `.invalidArgument` for an empty range and for one with 2^32-1 in it, which is nobody's id (user_namespaces(7)).
+    public init(validating containerID: UInt32, hostID: UInt32, length: UInt32) throws(SwiftletError) {
+        // The id behind the last one has 32 bits too.
+        let (_, overflows) = max(hostID, containerID).addingReportingOverflow(length)
+        guard length > 0, !overflows else {
+            throw SwiftletError(
+                .invalidArgument, "container_id \(containerID), host_id \(hostID), length \(length) is no range of ids")
+        }
+        self.init(containerID: containerID, hostID: hostID, length: length)
+    }
 }
 
 /// Both maps of an id-mapped mount.

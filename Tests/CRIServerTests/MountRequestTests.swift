@@ -69,6 +69,11 @@ struct MountRequestTests {
                 $0.gidMappings = [bad]
             }
         }
+        // The kernel's own identity map, of all ids but the last, which is nobody's.
+        let all = CRIIDMapping.with { $0.length = .max }
+        #expect(throws: Never.self) {
+            try MountRequest.mounts([mount { ($0.uidMappings, $0.gidMappings) = ([all], [all]) }])
+        }
         refuses("340") {
             $0.uidMappings = Array(repeating: range, count: 341)
             $0.gidMappings = [range]

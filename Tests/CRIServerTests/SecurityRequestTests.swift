@@ -102,9 +102,11 @@ import Testing
         #expect(try context { $0.namespaceOptions.usernsOptions.mode = .node }.security.userNamespace == nil)
         let mapped = try context { $0.namespaceOptions.usernsOptions = namespace(0, 65536, 65536) }.security.userNamespace
         #expect(mapped?.uids.first?.hostID == 65536 && mapped?.gids.first?.length == 65536)
+        let all = try context { $0.namespaceOptions.usernsOptions = namespace(0, 0, .max) }.security.userNamespace
+        #expect(all?.uids.first?.length == .max)
         for wrong in [
             namespace(0, 65536, 65536, ranges: 0), namespace(0, 65536, 65536, ranges: 2), namespace(1, 65536, 65536), namespace(0, 1, 0),
-            namespace(0, .max - 10, 65536),
+            namespace(0, .max - 10, 65536), namespace(0, 1, .max),
         ] { refuses("userns_options") { $0.namespaceOptions.usernsOptions = wrong } }
         refuses("userns_options") {
             $0.namespaceOptions.usernsOptions = namespace(0, 65536, 65536)
