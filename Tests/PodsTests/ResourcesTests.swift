@@ -35,6 +35,40 @@ import Testing
             refuses("unified") { $0.unified = [name: "1"] }
         }
         refuses("unified") { $0.unified = ["memory.high": "1\n2"] }
+        for size in ["", "64MB", "64Mi", "-1", "+1", "1.5G", "08", "0x", "16E", "18446744073709551616", "maximum", "64 M", "64\u{600}M"] {
+            refuses("unified \"memory.max\"") { $0.unified = ["memory.max": size] }
+        }
+        for bandwidth in ["", "a", "999", "max 1", "1000 100000 1", "-1", "1000 0"] {
+            refuses("unified \"cpu.max\"") { $0.unified = ["cpu.max": bandwidth] }
+        }
+        for weight in ["", "0", "10001", "idle"] { refuses("unified \"cpu.weight\"") { $0.unified = ["cpu.weight": weight] } }
+    }
+
+    /// What the kernel takes in a cgroup's file sizes the machine as it limits the container.
+    @Test func unifiedValuesMeanWhatTheyMeanToTheKernel() throws {
+        let sizes: [(String, UInt64?)] = [
+            ("64M", 64 << 20), ("64m", 64 << 20), ("67108864", 64 << 20), ("0x4000000", 64 << 20), ("0400000000", 64 << 20),
+            ("2G", 2 << 30),
+            ("1T", 1 << 40), ("512k", 512 << 10), ("0", 0), ("0x1e", 0x1e), (" 64M ", 64 << 20), ("max", nil),
+        ]
+        for (text, bytes) in sizes {
+            let limited = resources { ($0.memoryLimit, $0.unified) = (1 << 30, ["memory.max": text]) }
+            try limited.check("linux")
+            #expect(limited.memoryCeiling == bytes, "\(text)")
+        }
+        func milliCPUs(_ unified: [String: String]) throws -> UInt64 {
+            let limited = resources { ($0.cpuQuota, $0.cpuShares, $0.unified) = (300_000, 1024, unified) }
+            try limited.check("linux")
+            return limited.milliCPUs
+        }
+        #expect(try milliCPUs([:]) == 3000)
+        #expect(try milliCPUs(["cpu.max": "50000 100000"]) == 500)
+        #expect(try milliCPUs(["cpu.max": "250000"]) == 2500)
+        #expect(try milliCPUs(["cpu.max": "max"]) == 1000, "then the weight counts")
+        #expect(try milliCPUs(["cpu.max": "max", "cpu.weight": "79"]) == 1999, "79 is what 2048 shares become")
+        for weight: Int64 in [1, 2, 39, 100, 10_000] {
+            #expect(LinuxResources.weight(ofShares: LinuxResources.shares(ofWeight: weight)) == weight)
+        }
     }
 
     @Test func swapCountsMemoryToo() {

@@ -71,6 +71,19 @@ extension LinuxResources {
         try require(
             value.utf8.count <= 4096 && !value.unicodeScalars.contains { $0.value < 0x20 || $0.value == 0x7F },
             "\(name): the value is too long or contains control characters")
+        // What sizes the machine must mean here what it means in the guest.
+        if file.hasPrefix("memory."), [".min", ".low", ".high", ".max"].contains(where: file.hasSuffix) {
+            try require(
+                CgroupSize(value) != nil, "\(name) \(Identifier.printable(value)) is no number of bytes, with K, M, G or T after it, nor max")
+        }
+        if file == "cpu.max" {
+            try require(
+                CPUBandwidth(value) != nil, "\(name) \(Identifier.printable(value)) is not as \"50000 100000\" or \"max\", in microseconds")
+        }
+        if file == "cpu.weight" {
+            try require(
+                Int64(value).map { (1...10_000).contains($0) } ?? false, "\(name) \(Identifier.printable(value)) is not from 1 to 10000")
+        }
     }
 
     /// Numbers and ranges below 4096, as cpuset(7) writes lists.

@@ -72,18 +72,22 @@ public struct LinuxResources: Codable, Sendable, Equatable {
         1 + (min(max(shares, 2), 262_144) - 2) * 9999 / 262_142
     }
 
+    /// The conversion back, rounded up to the share that has the weight.
+    static func shares(ofWeight weight: Int64) -> Int64 {
+        2 + ((min(max(weight, 1), 10_000) - 1) * 262_142 + 9998) / 9999
+    }
+
     /// Bytes that may be used; nil: no limit.
     var memoryCeiling: UInt64? {
-        if let text = unified["memory.max"] { return UInt64(text) }
+        if let text = unified["memory.max"] { return CgroupSize(text)?.bytes }
         return memoryLimit > 0 ? UInt64(memoryLimit) : nil
     }
 
     /// Thousandths of CPUs that may be used: the quota, else what the weight asks for; 0 when neither is said.
     var milliCPUs: UInt64 {
-        if cpuQuota > 0 {
-            let period = UInt64(cpuPeriod > 0 ? cpuPeriod : Self.defaultPeriod)
-            return UInt64(cpuQuota).multipliedReportingOverflow(by: 1000).partialValue / period
-        }
-        return UInt64(max(cpuShares, 0)) * 1000 / 1024
+        let bandwidth = unified["cpu.max"].flatMap { CPUBandwidth($0) } ?? CPUBandwidth(quota: cpuQuota, period: cpuPeriod)
+        if let quota = bandwidth.quota { return quota.multipliedReportingOverflow(by: 1000).partialValue / bandwidth.period }
+        let shares = unified["cpu.weight"].flatMap { Int64($0) }.map(Self.shares) ?? cpuShares
+        return UInt64(max(shares, 0)) * 1000 / 1024
     }
 }
