@@ -12,18 +12,17 @@ public struct CRIService: Sendable {
     let images: ImageStore
     /// Swiftlet's own version, as Version answers it.
     let version: String
-    /// What verbose Status tells beside that: the configured paths.
-    let details: [String: String]
-    /// The daemon's configuration as verbose Status tells it, in JSON.
+    let paths: NodePaths
+    /// The daemon's configuration in JSON, for verbose Status.
     let configuration: String
     let cgroupDriver: CgroupDriver
     let logger: Logger
 
     public init(
-        pods: PodRegistry, images: ImageStore, version: String, details: [String: String] = [:], configuration: String = "{}",
+        pods: PodRegistry, images: ImageStore, version: String, paths: NodePaths, configuration: String = "{}",
         cgroupDriver: CgroupDriver = .detect(), logger: Logger
     ) {
-        self.details = details
+        self.paths = paths
         self.configuration = configuration
         self.cgroupDriver = cgroupDriver
         self.pods = pods

@@ -47,12 +47,12 @@ extension CRIService {
         $0.mountOptions = RuntimeFeature.mountOptions
     }
 
-    private func nodeDetails(_ handlers: [String]) -> [String: String] {
-        var own = ["version": version, "handlers": handlers.joined(separator: ","), "cgroupDriver": cgroupDriver.rawValue]
-        own["eventWatchers"] = String(pods.eventWatchers)
+    private func nodeDetails(_ handlers: [String]) -> NodeDetails {
         let ranges = pods.podCIDRs
-        if !ranges.isEmpty { own["podCIDR"] = ranges.joined(separator: ",") }
-        return own.merging(details) { own, _ in own }
+        return NodeDetails(
+            version: version, handlers: handlers.joined(separator: ","), cgroupDriver: cgroupDriver.rawValue,
+            eventWatchers: String(pods.eventWatchers), podCIDR: ranges.isEmpty ? nil : ranges.joined(separator: ","),
+            kernel: paths.kernel, initramfs: paths.initramfs, root: paths.root, run: paths.run)
     }
 
     private static func condition(_ type: String, _ obstacle: String?, reason: String) -> CRIRuntimeCondition {

@@ -74,7 +74,7 @@ extension CRIService {
     }
 
     /// A path on the node's filesystem that holds the writable layers' disks, by which a kubelet finds that filesystem.
-    private var writableLayers: String { details["root"] ?? "" }
+    private var writableLayers: String { paths.root }
 }
 
 extension ContainerSnapshot {

@@ -32,9 +32,8 @@ extension Configuration.Machine {
 }
 
 extension Configuration {
-    /// For verbose Status: where the guest is, so that a client can look.
-    var paths: [String: String] {
-        ["kernel": machine.kernel, "initramfs": machine.initramfs, "root": root, "run": run]
+    var paths: NodePaths {
+        NodePaths(kernel: machine.kernel, initramfs: machine.initramfs, root: root, run: run)
     }
 
     /// All of it in JSON, for verbose Status.

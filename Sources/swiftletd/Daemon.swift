@@ -61,7 +61,7 @@ struct Daemon: Sendable {
         try await pods.recover()
         pods.startCollector()
         let service = CRIService(
-            pods: pods, images: images, version: swiftletVersion, details: configuration.paths, configuration: configuration.json,
+            pods: pods, images: images, version: swiftletVersion, paths: configuration.paths, configuration: configuration.json,
             cgroupDriver: try configuration.checkedCgroupDriver(), logger: logger)
         let server = GRPCServer(methods: service.methodTable(), logger: logger, errorStatus: ErrorMapping.status)
         _ = try server.listen(on: endpoint)

@@ -1,5 +1,6 @@
 import AgentProtocol
 import CRI
+import Foundation
 import GRPC
 import Synchronization
 import Testing
@@ -31,6 +32,20 @@ import Testing
     private static let usage = ContainerUsage(
         time: 7_000_000_000, cgroup: cgroup, nanoCores: 42, writableLayer: .with { $0.usedBytes = 77 },
         processes: .with { $0.openFilesLimit = 1024 })
+
+    /// `swiftlet doctor` reads these names.
+    @Test func theNodesDetailsAreStringsByName() throws {
+        var details = NodeDetails(
+            version: "1", handlers: "microvm", cgroupDriver: "systemd", eventWatchers: "0", podCIDR: nil, kernel: "/k", initramfs: "/i",
+            root: "/var", run: "/run")
+        let expected = [
+            "version": "1", "handlers": "microvm", "cgroupDriver": "systemd", "eventWatchers": "0", "kernel": "/k", "initramfs": "/i",
+            "root": "/var", "run": "/run",
+        ]
+        #expect(try JSONDecoder().decode([String: String].self, from: Data(VerboseInfo.json(details).utf8)) == expected)
+        details.podCIDR = "10.0.0.0/24"
+        #expect(VerboseInfo.json(details).contains(#""podCIDR":"10.0.0.0/24""#))
+    }
 
     private static func sandbox(_ name: String = "pod") -> SandboxSnapshot {
         SandboxSnapshot(
