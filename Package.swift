@@ -84,7 +84,7 @@ let package = Package(
         .target(name: "AgentProtocol", dependencies: ["CLinux", "Errors", protobuf]),
         .target(name: "CRI", dependencies: [protobuf]),
         .target(name: "CRIClient", dependencies: ["GRPC", "CRI", protobuf]),
-        .target(name: "GRPC", dependencies: ["CGRPC", "Errors", logging]),
+        .target(name: "GRPC", dependencies: ["CGRPC", "Errors", logging, protobuf]),
         .target(name: "VsockDevice", dependencies: ["CLinux", "Errors"]),
         .target(name: "State", dependencies: ["Errors", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "Linux", dependencies: ["CLinux", "Errors"]),

@@ -20,7 +20,8 @@ extension CRIService {
     }
 
     @Sendable private func streamImages(_ request: CRIStreamImagesRequest, _ writer: ResponseWriter) async throws {
-        try await ListReply.stream(try await images(request.filter), to: writer)
+        let replies = try await images(request.filter).map { image in CRIStreamImagesResponse.with { $0.images = [image] } }
+        try await ListReply.stream(replies, to: writer)
     }
 
     private func images(_ filter: CRIImageFilter) async throws -> [CRIImage] {

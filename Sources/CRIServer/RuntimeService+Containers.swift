@@ -77,6 +77,11 @@ enum ContainerMessage {
         }
     }
 
+    /// A list of this one.
+    static func list(_ container: ContainerSnapshot) -> CRIListContainersResponse {
+        .with { $0.containers = [item(container)] }
+    }
+
     static func item(_ container: ContainerSnapshot) -> CRIContainer {
         .with {
             $0.id = container.id

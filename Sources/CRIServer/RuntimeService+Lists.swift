@@ -6,20 +6,20 @@ import Pods
 extension CRIService {
     /// - Returns: an encoded ListPodSandboxResponse.
     @Sendable func listPodSandbox(_ request: CRIListPodSandboxRequest) async throws -> [UInt8] {
-        try ListReply.bytes(sandboxes(request.filter), SandboxMessage.item)
+        try ListReply.bytes(sandboxes(request.filter), SandboxMessage.list)
     }
 
     @Sendable func streamPodSandboxes(_ request: CRIStreamPodSandboxesRequest, _ writer: ResponseWriter) async throws {
-        try await ListReply.stream(sandboxes(request.filter), SandboxMessage.item, to: writer)
+        try await ListReply.stream(sandboxes(request.filter), SandboxMessage.list, to: writer)
     }
 
     /// - Returns: an encoded ListContainersResponse.
     @Sendable func listContainers(_ request: CRIListContainersRequest) async throws -> [UInt8] {
-        try ListReply.bytes(containers(request.filter), ContainerMessage.item)
+        try ListReply.bytes(containers(request.filter), ContainerMessage.list)
     }
 
     @Sendable func streamContainers(_ request: CRIStreamContainersRequest, _ writer: ResponseWriter) async throws {
-        try await ListReply.stream(containers(request.filter), ContainerMessage.item, to: writer)
+        try await ListReply.stream(containers(request.filter), ContainerMessage.list, to: writer)
     }
 
     /// All conditions hold for each; ids may be cut short, as crictl does.

@@ -13,7 +13,8 @@ extension CRIService {
     }
 
     @Sendable func streamPodSandboxMetrics(_ request: CRIStreamPodSandboxMetricsRequest, _ writer: ResponseWriter) async throws {
-        try await ListReply.stream(await podMetrics(), to: writer)
+        let replies = await podMetrics().map { metrics in CRIStreamPodSandboxMetricsResponse.with { $0.podSandboxMetrics = [metrics] } }
+        try await ListReply.stream(replies, to: writer)
     }
 
     private func podMetrics() async -> [CRIPodSandboxMetrics] {

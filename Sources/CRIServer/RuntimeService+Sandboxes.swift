@@ -69,6 +69,11 @@ enum SandboxMessage {
         }
     }
 
+    /// A list of this one.
+    static func list(_ sandbox: SandboxSnapshot) -> CRIListPodSandboxResponse {
+        .with { $0.items = [item(sandbox)] }
+    }
+
     static func item(_ sandbox: SandboxSnapshot) -> CRIPodSandbox {
         .with {
             $0.id = sandbox.id

@@ -21,7 +21,8 @@ extension CRIService {
     }
 
     @Sendable func streamContainerStats(_ request: CRIStreamContainerStatsRequest, _ writer: ResponseWriter) async throws {
-        try await ListReply.stream(await stats(request.filter), to: writer)
+        let replies = await stats(request.filter).map { stats in CRIStreamContainerStatsResponse.with { $0.containerStats = [stats] } }
+        try await ListReply.stream(replies, to: writer)
     }
 
     @Sendable func podSandboxStats(_ request: CRIPodSandboxStatsRequest) async throws -> CRIPodSandboxStatsResponse {
@@ -39,7 +40,8 @@ extension CRIService {
     }
 
     @Sendable func streamPodSandboxStats(_ request: CRIStreamPodSandboxStatsRequest, _ writer: ResponseWriter) async throws {
-        try await ListReply.stream(await stats(request.filter), to: writer)
+        let replies = await stats(request.filter).map { stats in CRIStreamPodSandboxStatsResponse.with { $0.podSandboxStats = [stats] } }
+        try await ListReply.stream(replies, to: writer)
     }
 
     private static func silence(_ what: String) -> SwiftletError {

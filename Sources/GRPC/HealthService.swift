@@ -1,3 +1,4 @@
+import SwiftProtobuf
 import Synchronization
 
 /// The standard health service, grpc.health.v1.Health
@@ -34,12 +35,12 @@ final class HealthService: Sendable {
                 guard let status = state.withLock({ $0.services[service] }) else {
                     throw GRPCStatus(.notFound, "unknown service \"\(service)\"")
                 }
-                return Self.response(status)
+                return try Self.response(status)
             })
         methods.add(
             path: "/\(Self.name)/Watch",
             .serverStreaming { [self] request, _, writer in
-                for await status in watch(try Self.service(in: request)) { try await writer.write(Self.response(status)) }
+                for await status in watch(try Self.service(in: request)) { try await writer.write(try Self.response(status)) }
                 try Task.checkCancellation()
                 throw GRPCStatus(.unavailable, "the server is shutting down")
             })
@@ -79,45 +80,18 @@ final class HealthService: Sendable {
         }
     }
 
-    // HealthCheckRequest { string service = 1; }   HealthCheckResponse { ServingStatus status = 1; }
+    // On the wire HealthCheckRequest { string service = 1; } is a StringValue, and HealthCheckResponse { ServingStatus status = 1; }
+    // an Int32Value: wrappers.proto has one field 1 each, and an enumeration is encoded as an int32.
 
-    static func response(_ status: Status) -> [UInt8] { [0x08, status.rawValue] }
-
-    /// Decodes the request; fields other than the service's name are skipped.
-    static func service(in request: [UInt8]) throws -> String {
-        var rest = request[...]
-        var service = ""
-        while !rest.isEmpty {
-            let key = try varint(&rest)
-            switch key & 7 {
-            case 0: _ = try varint(&rest)
-            case 1: rest = try dropping(8, rest)
-            case 2:
-                let length = try varint(&rest)
-                let tail = try dropping(length, rest)
-                if key >> 3 == 1 { service = String(decoding: rest[..<tail.startIndex], as: UTF8.self) }
-                rest = tail
-            case 5: rest = try dropping(4, rest)
-            default: throw malformed
-            }
-        }
-        return service
+    private static func response(_ status: Status) throws -> [UInt8] {
+        try Google_Protobuf_Int32Value.with { $0.value = Int32(status.rawValue) }.serializedBytes()
     }
 
-    private static let malformed = GRPCStatus(.invalidArgument, "the HealthCheckRequest cannot be decoded")
-
-    private static func dropping(_ count: UInt64, _ bytes: ArraySlice<UInt8>) throws -> ArraySlice<UInt8> {
-        guard count <= UInt64(bytes.count) else { throw malformed }
-        return bytes.dropFirst(Int(count))
-    }
-
-    private static func varint(_ bytes: inout ArraySlice<UInt8>) throws -> UInt64 {
-        var value: UInt64 = 0
-        for shift in stride(from: UInt64(0), to: 70, by: 7) {
-            guard let byte = bytes.popFirst() else { throw malformed }
-            value |= UInt64(byte & 0x7F) << shift
-            if byte < 0x80 { return value }
+    private static func service(in request: [UInt8]) throws -> String {
+        do {
+            return try Google_Protobuf_StringValue(serializedBytes: request).value
+        } catch {
+            throw GRPCStatus(.invalidArgument, "the request is no HealthCheckRequest: \(error)")
         }
-        throw malformed
     }
 }

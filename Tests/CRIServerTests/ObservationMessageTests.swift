@@ -99,12 +99,25 @@ import Testing
             }
         }
         let pieces = Mutex<[[UInt8]]>([])
-        try await ListReply.stream(items, to: ResponseWriter { piece in pieces.withLock { $0.append(piece) } })
+        let replies = items.map { item in CRIStreamPodSandboxesResponse.with { $0.podSandboxes = [item] } }
+        try await ListReply.stream(replies, to: ResponseWriter { piece in pieces.withLock { $0.append(piece) } })
         let sent = pieces.withLock { $0 }
         #expect(sent.count > 10 && sent.allSatisfy { $0.count <= 64 << 10 })
         let received = try sent.flatMap { try CRIStreamPodSandboxesResponse(serializedBytes: $0).podSandboxes }
         #expect(received == items)
-        try await ListReply.stream([CRIPodSandbox](), to: ResponseWriter { _ in Issue.record("an empty list has no message") })
+        try await ListReply.stream(
+            [CRIStreamPodSandboxesResponse](), to: ResponseWriter { _ in Issue.record("an empty list has no message") })
+    }
+
+    /// The kubelet's lists and the streamed ones share each item's encoding.
+    @Test func anItemsOneEncodingServesListAndStream() async throws {
+        let sandboxes = ["a", "b"].map { Listed(Self.sandbox($0)) }
+        let bytes = try ListReply.bytes(sandboxes, SandboxMessage.list)
+        #expect(try CRIListPodSandboxResponse(serializedBytes: bytes).items.map(\.metadata.name) == ["a", "b"])
+        #expect(try CRIStreamPodSandboxesResponse(serializedBytes: bytes).podSandboxes.map(\.metadata.name) == ["a", "b"])
+        let containers = try ListReply.bytes([Listed(Self.container)], ContainerMessage.list)
+        #expect(try CRIListContainersResponse(serializedBytes: containers).containers == [ContainerMessage.item(Self.container)])
+        #expect(try CRIStreamContainersResponse(serializedBytes: containers).containers == [ContainerMessage.item(Self.container)])
     }
 
     @Test func anEventCarriesThePodOfWhichItTells() {

@@ -106,7 +106,8 @@ struct ForeignClientTests {
     @Test func healthIsKnownPerService() async throws {
         try await TestServer.with { server in
             let answers = try await ForeignClient.run("health", server.target)
-            #expect(answers.map { $0["status"] ?? $0["code"] } == ["SERVING", "SERVING", "NOT_FOUND", "SERVICE_UNKNOWN"])
+            #expect(
+                answers.map { $0["status"] ?? $0["code"] } == ["SERVING", "SERVING", "NOT_FOUND", "INVALID_ARGUMENT", "SERVICE_UNKNOWN"])
         }
     }
 

@@ -135,6 +135,7 @@ def health(target):
             if result["code"] == "OK":
                 result["status"] = FIELD[check(request, timeout=60)[1]]
             say(service=service, **result)
+        say(**outcome(lambda: check(b"\x0a\xff", timeout=60)))
         watch = stream(connection, HEALTH + "Watch")(b"\x0a\x03new", timeout=60)
         say(service="new", status=FIELD[next(watch)[1]])
 
