@@ -125,7 +125,8 @@ public struct CRIService: Sendable {
             logger.log(
                 level: status.code == .notFound ? .debug : .warning, "rpc failed",
                 metadata: [
-                    "method": "\(method)", "code": "\(status.code)", "message": "\(status.message)",
+                    // A message may quote what a plugin or a guest wrote, in many lines.
+                    "method": "\(method)", "code": "\(status.code)", "message": "\(printable(status.message, limit: 4096))",
                     "took": "\(ContinuousClock.now - start)",
                 ])
             throw status

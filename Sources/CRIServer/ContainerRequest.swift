@@ -37,7 +37,7 @@ enum ContainerRequest {
 
     private static func environment(_ entry: CRIKeyValue) throws -> ContainerSpec.KeyValue {
         guard !entry.key.isEmpty, !entry.key.contains("=") else {
-            throw SwiftletError(.invalidArgument, "config.envs: the name \(Validation.printable(entry.key)) is empty or contains \"=\"")
+            throw SwiftletError(.invalidArgument, "config.envs: the name \(quoted(entry.key)) is empty or contains \"=\"")
         }
         try Validation.noNUL(entry.key, "config.envs")
         guard let value = String(validatingUTF8Bytes: entry.value) else {

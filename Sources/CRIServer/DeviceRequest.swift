@@ -20,16 +20,16 @@ enum DeviceRequest {
         let access = device.permissions.isEmpty ? "rwm" : device.permissions
         guard access.allSatisfy({ "rwm".contains($0) }), Set(access).count == access.count else {
             throw SwiftletError(
-                .invalidArgument, "\(field).permissions \(Validation.printable(device.permissions)) is more than letters of \"rwm\"")
+                .invalidArgument, "\(field).permissions \(quoted(device.permissions)) is more than letters of \"rwm\"")
         }
         guard let number = common[device.hostPath] else {
             // Below /dev there is no file system that could keep the daemon waiting.
             if device.hostPath.hasPrefix("/dev/"), Glibc.access(device.hostPath, F_OK) != 0 {
-                throw SwiftletError(.invalidArgument, "\(field): \(Validation.printable(device.hostPath)) does not exist on the node")
+                throw SwiftletError(.invalidArgument, "\(field): \(quoted(device.hostPath)) does not exist on the node")
             }
             throw SwiftletError(
                 .unimplemented,
-                "\(field): \(Validation.printable(device.hostPath)): a device of the node cannot enter a virtual machine; "
+                "\(field): \(quoted(device.hostPath)): a device of the node cannot enter a virtual machine; "
                     + "those that every machine has are \(common.keys.sorted().joined(separator: ", "))")
         }
         return GuestDevice(path: device.containerPath, major: number.major, minor: number.minor, access: access)

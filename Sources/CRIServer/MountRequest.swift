@@ -24,7 +24,7 @@ enum MountRequest {
         guard message.containerPath.contains(where: { $0 != "/" && $0 != "." }) else {
             throw SwiftletError(.invalidArgument, "config.mounts.container_path \"/\" is the container's own root")
         }
-        let field = "config.mounts \(Validation.printable(message.containerPath))"
+        let field = "config.mounts \(quoted(message.containerPath))"
         var mount = ContainerMount(containerPath: message.containerPath)
         mount.readOnly = message.readonly
         mount.selinuxRelabel = message.selinuxRelabel
@@ -40,7 +40,7 @@ enum MountRequest {
             guard options.contains(option) else {
                 throw SwiftletError(
                     .invalidArgument,
-                    "\(field): mount_options \(Validation.printable(option)) is none of \(options.sorted().joined(separator: ", "))")
+                    "\(field): mount_options \(quoted(option)) is none of \(options.sorted().joined(separator: ", "))")
             }
         }
         mount.options = message.mountOptions

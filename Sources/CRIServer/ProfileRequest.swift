@@ -43,7 +43,7 @@ enum ProfileRequest {
             return .localhost(file)
         default:
             throw SwiftletError(
-                .invalidArgument, "\(field) \(Validation.printable(path)) is not unconfined, runtime/default or localhost/PATH")
+                .invalidArgument, "\(field) \(quoted(path)) is not unconfined, runtime/default or localhost/PATH")
         }
     }
 
@@ -64,7 +64,7 @@ enum ProfileRequest {
             default:
                 throw SwiftletError(
                     .invalidArgument,
-                    "\(field).apparmor_profile \(Validation.printable(name)) is not unconfined, runtime/default or localhost/NAME")
+                    "\(field).apparmor_profile \(quoted(name)) is not unconfined, runtime/default or localhost/NAME")
             }
         }
         switch profile.profileType {
@@ -86,7 +86,7 @@ enum ProfileRequest {
         guard standardTypes.contains(options.type) else {
             throw SwiftletError(
                 .unimplemented,
-                "\(field).selinux_options.type \(Validation.printable(options.type)): the guest has no SELinux to enforce it")
+                "\(field).selinux_options.type \(quoted(options.type)): the guest has no SELinux to enforce it")
         }
     }
 }

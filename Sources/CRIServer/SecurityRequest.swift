@@ -15,7 +15,7 @@ enum SecurityRequest {
             add: context.capabilities.addCapabilities, drop: context.capabilities.dropCapabilities,
             ambient: context.capabilities.addAmbientCapabilities)
         for name in spec.capabilities.add + spec.capabilities.drop + spec.capabilities.ambient where !Capability.exists(name) {
-            throw SwiftletError(.invalidArgument, "\(field).capabilities: \(Validation.printable(name)) is unknown")
+            throw SwiftletError(.invalidArgument, "\(field).capabilities: \(quoted(name)) is unknown")
         }
         try NamespaceRequest.add(context.namespaceOptions, to: &spec, "\(field).namespace_options")
         for path in context.maskedPaths { try Validation.absolutePath(path, "\(field).masked_paths") }

@@ -22,7 +22,7 @@ enum SysctlRequest {
             }
             guard isName, name.utf8.count <= 253, parts.count > 1, parts.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." }) else {
                 throw SwiftletError(
-                    .invalidArgument, "\(field): \(Validation.printable(name)) is no kernel parameter's name, as net.core.somaxconn is")
+                    .invalidArgument, "\(field): \(quoted(name)) is no kernel parameter's name, as net.core.somaxconn is")
             }
             try Validation.text(value, "\(field) \(name)")
         }

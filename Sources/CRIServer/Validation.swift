@@ -13,7 +13,7 @@ enum Validation {
             throw SwiftletError(.invalidArgument, "\(field) has \(text.utf8.count) bytes; at most \(maximumNameLength) are allowed")
         }
         guard !text.contains("/"), text != ".", text != "..", !text.unicodeScalars.contains(where: isControl) else {
-            throw SwiftletError(.invalidArgument, "\(field) \(printable(text)) contains \"/\" or control characters, or is a dot name")
+            throw SwiftletError(.invalidArgument, "\(field) \(quoted(text)) contains \"/\" or control characters, or is a dot name")
         }
     }
 
@@ -25,26 +25,26 @@ enum Validation {
                 && label.unicodeScalars.allSatisfy { $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || $0 == "-") }
         }
         guard text.isEmpty || (text.utf8.count <= 64 && fits) else {
-            throw SwiftletError(.invalidArgument, "\(field) \(printable(text)) is not a host name of at most 64 bytes (RFC 1123)")
+            throw SwiftletError(.invalidArgument, "\(field) \(quoted(text)) is not a host name of at most 64 bytes (RFC 1123)")
         }
     }
 
     /// A value without white space or control characters, 4096 bytes at most; may be empty.
     static func word(_ text: String, _ field: String) throws {
         guard text.utf8.count <= 4096, !text.unicodeScalars.contains(where: { isControl($0) || $0.properties.isWhitespace }) else {
-            throw SwiftletError(.invalidArgument, "\(field): \(printable(text)) is too long or contains white space or control characters")
+            throw SwiftletError(.invalidArgument, "\(field): \(quoted(text)) is too long or contains white space or control characters")
         }
     }
 
     /// A value without control characters, 4096 bytes at most; may be empty.
     static func text(_ text: String, _ field: String) throws {
         guard text.utf8.count <= 4096, !text.unicodeScalars.contains(where: { isControl($0) && $0 != "\t" }) else {
-            throw SwiftletError(.invalidArgument, "\(field): \(printable(text)) is too long or contains control characters")
+            throw SwiftletError(.invalidArgument, "\(field): \(quoted(text)) is too long or contains control characters")
         }
     }
 
     static func noNUL(_ text: String, _ field: String) throws {
-        guard !text.utf8.contains(0) else { throw SwiftletError(.invalidArgument, "\(field): \(printable(text)) contains a NUL") }
+        guard !text.utf8.contains(0) else { throw SwiftletError(.invalidArgument, "\(field): \(quoted(text)) contains a NUL") }
     }
 
     /// An absolute path without "..", PATH_MAX at most.
@@ -54,7 +54,7 @@ enum Validation {
         if path.isEmpty, mayBeEmpty { return }
         try checkPath(path, field)
         guard path.hasPrefix("/") || (mayBeSlice && path.hasSuffix(".slice") && !path.contains("/")) else {
-            throw SwiftletError(.invalidArgument, "\(field) \(printable(path)) is not an absolute path")
+            throw SwiftletError(.invalidArgument, "\(field) \(quoted(path)) is not an absolute path")
         }
     }
 
@@ -63,23 +63,17 @@ enum Validation {
         if path.isEmpty { return }
         try checkPath(path, field)
         guard !path.hasPrefix("/"), !path.hasSuffix("/") else {
-            throw SwiftletError(.invalidArgument, "\(field) \(printable(path)) is not the relative path of a file")
+            throw SwiftletError(.invalidArgument, "\(field) \(quoted(path)) is not the relative path of a file")
         }
     }
 
     private static func checkPath(_ path: String, _ field: String) throws {
         guard path.utf8.count < 4096, !path.unicodeScalars.contains(where: isControl) else {
-            throw SwiftletError(.invalidArgument, "\(field) \(printable(path)) is too long or contains control characters")
+            throw SwiftletError(.invalidArgument, "\(field) \(quoted(path)) is too long or contains control characters")
         }
         guard !path.split(separator: "/").contains("..") else {
-            throw SwiftletError(.invalidArgument, "\(field) \(printable(path)) contains \"..\"")
+            throw SwiftletError(.invalidArgument, "\(field) \(quoted(path)) contains \"..\"")
         }
-    }
-
-    /// `text` shortened and without control characters, fit for an error message.
-    static func printable(_ text: String) -> String {
-        let clean = text.unicodeScalars.prefix(80).map { isControl($0) ? "?" : String($0) }.joined()
-        return "\"\(clean)\(text.unicodeScalars.count > 80 ? "…" : "")\""
     }
 
     private static func isControl(_ scalar: Unicode.Scalar) -> Bool {

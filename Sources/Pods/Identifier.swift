@@ -15,14 +15,8 @@ enum Identifier {
     static func check(_ id: String, of what: String) throws {
         guard !id.isEmpty else { throw SwiftletError(.invalidArgument, "\(what) id is missing") }
         guard id.utf8.count <= length, id.utf8.allSatisfy(isHexadecimalDigit) else {
-            throw SwiftletError(.invalidArgument, "\(what) id \(printable(id)) is not 1 to \(length) lower-case hexadecimal digits")
+            throw SwiftletError(.invalidArgument, "\(what) id \(quoted(id)) is not 1 to \(length) lower-case hexadecimal digits")
         }
-    }
-
-    /// `text` shortened and without control characters, fit for an error message.
-    static func printable(_ text: String) -> String {
-        let clean = text.unicodeScalars.prefix(80).map { $0.properties.generalCategory == .control ? "?" : String($0) }.joined()
-        return "\"\(clean)\(text.unicodeScalars.count > 80 ? "…" : "")\""
     }
 
     private static func isHexadecimalDigit(_ byte: UInt8) -> Bool {

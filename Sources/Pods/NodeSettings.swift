@@ -58,7 +58,7 @@ final class NodeSettings: Sendable {
         guard text.contains("/"), let prefix = IPPrefix(text) else {
             throw SwiftletError(
                 .invalidArgument,
-                "runtime_config.network_config.pod_cidr: \(Identifier.printable(text)) is no range of addresses such as 10.244.0.0/24")
+                "runtime_config.network_config.pod_cidr: \(quoted(text)) is no range of addresses such as 10.244.0.0/24")
         }
         return prefix
     }

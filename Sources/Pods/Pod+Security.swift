@@ -18,7 +18,7 @@ extension Pod {
     private func requireRunning(_ target: String) throws {
         guard let container = containers[target], container.isRunning else {
             throw SwiftletError(
-                .invalidArgument, "namespace_options.target_id \(Identifier.printable(target)) is no running container of the pod")
+                .invalidArgument, "namespace_options.target_id \(quoted(target)) is no running container of the pod")
         }
     }
 

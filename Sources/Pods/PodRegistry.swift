@@ -190,7 +190,7 @@ public final class PodRegistry: Sendable {
         guard let handler = handlers[name.isEmpty ? defaultHandler : name] else {
             throw SwiftletError(
                 .invalidArgument,
-                "runtime handler \(Identifier.printable(name)) is unknown; this node has \(handlerNames.joined(separator: ", "))")
+                "runtime handler \(quoted(name)) is unknown; this node has \(handlerNames.joined(separator: ", "))")
         }
         return handler
     }

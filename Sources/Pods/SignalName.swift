@@ -27,6 +27,6 @@ public enum SignalName {
         if bare.hasPrefix("RTMAX-"), let offset = Int32(bare.dropFirst(6)), offset >= 0, realTime.contains(realTime.upperBound - offset) {
             return realTime.upperBound - offset
         }
-        throw SwiftletError(.invalidArgument, "stop signal \(Identifier.printable(text)) is unknown")
+        throw SwiftletError(.invalidArgument, "stop signal \(quoted(text)) is unknown")
     }
 }

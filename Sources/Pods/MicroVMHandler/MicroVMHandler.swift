@@ -281,7 +281,7 @@ public final class MicroVMHandler: RuntimeHandler {
         let text = String(decoding: (try? file.read(upToCount: 4096)) ?? Data(), as: UTF8.self)
         let lines = text.split(whereSeparator: \.isNewline).filter { !$0.allSatisfy(\.isWhitespace) }
         let telling = lines.last { $0.contains("panic") || $0.contains("Failed") } ?? lines.last
-        return telling.map { " (console: \(Identifier.printable(String($0))))" } ?? ""
+        return telling.map { " (console: \(quoted(String($0))))" } ?? ""
     }
 
     // MARK: Reattach

@@ -103,12 +103,12 @@ extension MicroVMSandbox {
             return try await Self.collect(client, id, processID, token, outputLimit)
         }
         do {
-            return try await withDeadline(timeout, "exec \(Identifier.printable(command[0]))") {
+            return try await withDeadline(timeout, "exec \(quoted(command[0]))") {
                 try await Self.collect(client, id, processID, token, outputLimit)
             }
         } catch let error as SwiftletError where error.code == .deadlineExceeded {
             throw SwiftletError(
-                .deadlineExceeded, "exec \(Identifier.printable(command[0])) ran longer than \(timeout.components.seconds) s and was killed"
+                .deadlineExceeded, "exec \(quoted(command[0])) ran longer than \(timeout.components.seconds) s and was killed"
             )
         }
     }

@@ -14,12 +14,12 @@ extension LinuxResources {
         try Self.require(
             (-1000...1000).contains(oomScoreAdjustment), "\(field).oom_score_adj \(oomScoreAdjustment) is not from -1000 to 1000")
         for (list, name) in [(cpusetCPUs, "cpuset_cpus"), (cpusetMemoryNodes, "cpuset_mems")] where !list.isEmpty {
-            try Self.require(Self.isNumberList(list), "\(field).\(name) \(Identifier.printable(list)) is not a list as \"0-3,8\"")
+            try Self.require(Self.isNumberList(list), "\(field).\(name) \(quoted(list)) is not a list as \"0-3,8\"")
         }
         for limit in hugepageLimits where limit.limit > 0 {
             throw SwiftletError(
                 .unimplemented,
-                "\(field).hugepage_limits \(Identifier.printable(limit.pageSize)): a pod's machine has no huge pages of its own; ask for 0 bytes"
+                "\(field).hugepage_limits \(quoted(limit.pageSize)): a pod's machine has no huge pages of its own; ask for 0 bytes"
             )
         }
         for (file, value) in unified { try Self.checkUnified(file, value, field) }
@@ -53,7 +53,7 @@ extension LinuxResources {
     }
 
     private static func checkUnified(_ file: String, _ value: String, _ field: String) throws {
-        let name = "\(field).unified \(Identifier.printable(file))"
+        let name = "\(field).unified \(quoted(file))"
         let isPlain = file.utf8.allSatisfy { byte in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
@@ -74,15 +74,15 @@ extension LinuxResources {
         // What sizes the machine must mean here what it means in the guest.
         if file.hasPrefix("memory."), [".min", ".low", ".high", ".max"].contains(where: file.hasSuffix) {
             try require(
-                CgroupSize(value) != nil, "\(name) \(Identifier.printable(value)) is no number of bytes, with K, M, G or T after it, nor max")
+                CgroupSize(value) != nil, "\(name) \(quoted(value)) is no number of bytes, with K, M, G or T after it, nor max")
         }
         if file == "cpu.max" {
             try require(
-                CPUBandwidth(value) != nil, "\(name) \(Identifier.printable(value)) is not as \"50000 100000\" or \"max\", in microseconds")
+                CPUBandwidth(value) != nil, "\(name) \(quoted(value)) is not as \"50000 100000\" or \"max\", in microseconds")
         }
         if file == "cpu.weight" {
             try require(
-                Int64(value).map { (1...10_000).contains($0) } ?? false, "\(name) \(Identifier.printable(value)) is not from 1 to 10000")
+                Int64(value).map { (1...10_000).contains($0) } ?? false, "\(name) \(quoted(value)) is not from 1 to 10000")
         }
     }
 

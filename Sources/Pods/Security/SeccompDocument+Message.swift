@@ -43,7 +43,7 @@ extension SeccompDocument {
             throw SwiftletError(.unimplemented, "listenerPath: a process of the node cannot answer for a container in a machine")
         }
         for flag in flags ?? [] where !Self.flagNames.contains(flag) {
-            throw SwiftletError(.invalidArgument, "flags: \(Identifier.printable(flag)) is unknown or needs a listener")
+            throw SwiftletError(.invalidArgument, "flags: \(quoted(flag)) is unknown or needs a listener")
         }
         let standard = try Self.action(defaultAction, errno: defaultErrnoRet, "defaultAction")
         var rules: [AgentSeccompRule] = []
@@ -71,7 +71,7 @@ extension SeccompDocument {
     private static func checkArchitecture(_ name: String) throws {
         let prefix = "SCMP_ARCH_"
         guard name.hasPrefix(prefix), architectureNames.contains(String(name.dropFirst(prefix.count))) else {
-            throw SwiftletError(.invalidArgument, "architecture \(Identifier.printable(name)) is unknown")
+            throw SwiftletError(.invalidArgument, "architecture \(quoted(name)) is unknown")
         }
     }
 
@@ -80,7 +80,7 @@ extension SeccompDocument {
             if name == "SCMP_ACT_NOTIFY" {
                 throw SwiftletError(.unimplemented, "\(field): a process of the node cannot answer for a container in a machine")
             }
-            throw SwiftletError(.invalidArgument, "\(field): action \(Identifier.printable(name)) is unknown")
+            throw SwiftletError(.invalidArgument, "\(field): action \(quoted(name)) is unknown")
         }
         let data = errno ?? notPermitted
         if kind == .errno, data > highestErrno {
@@ -98,12 +98,12 @@ extension SeccompDocument {
         let action = try action(rule.action, errno: rule.errnoRet, "\(field).action")
         if let name = rule.errno, rule.errnoRet == nil, name != "EPERM" {
             throw SwiftletError(
-                .invalidArgument, "\(field).errno \(Identifier.printable(name)): give the error's number as errnoRet")
+                .invalidArgument, "\(field).errno \(quoted(name)): give the error's number as errnoRet")
         }
         let arguments = try (rule.args ?? []).map { argument in
             guard argument.index <= 5, let comparison = operators[argument.op] else {
                 throw SwiftletError(
-                    .invalidArgument, "\(field).args: index \(argument.index) or operator \(Identifier.printable(argument.op)) is unknown")
+                    .invalidArgument, "\(field).args: index \(argument.index) or operator \(quoted(argument.op)) is unknown")
             }
             return AgentSeccompArgument.with {
                 $0.index = argument.index

@@ -1,3 +1,4 @@
+import Errors
 import Glibc
 
 /// Standard output and standard error, unbuffered.
@@ -26,19 +27,13 @@ enum Terminal {
         }
     }
 
-    /// Text from elsewhere without what could move the cursor or forge a line.
+    /// Text from elsewhere, whole, without what could move the cursor or forge a line.
     static func printable(_ text: String) -> String {
-        guard text.unicodeScalars.contains(where: isControl) else { return text }
-        return String(String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? "?" : $0 }))
+        Errors.printable(text, limit: .max)
     }
 
     /// A message as one line.
     static func oneLine(_ text: String) -> String {
         printable(text.split(whereSeparator: \.isNewline).joined(separator: "; "))
-    }
-
-    private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
-        scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) || (0x202A...0x202E).contains(scalar.value)
-            || (0x2066...0x2069).contains(scalar.value)
     }
 }

@@ -3,12 +3,6 @@ import Errors
 /// Longest path that the kernel takes, with its NUL (limits.h, PATH_MAX).
 private let longestPath = 4096
 
-/// Text from outside as it may stand in a message: control characters replaced, cut at 128 characters.
-func printable(_ text: String) -> String {
-    let cut = text.unicodeScalars.prefix(128).map { $0.value < 32 || $0.value == 127 ? "?" : String($0) }.joined()
-    return text.unicodeScalars.count > 128 ? cut + "..." : cut
-}
-
 /// - Throws: `.invalidArgument` when `text` holds NUL or is longer than `limit` bytes.
 func requireText(_ text: String, _ what: String, limit: Int) throws(SwiftletError) {
     guard !text.utf8.contains(0) else { throw SwiftletError(.invalidArgument, "\(what) \"\(printable(text))\" holds a NUL") }
