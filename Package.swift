@@ -111,7 +111,7 @@ let package = Package(
         .target(
             name: "Support", dependencies: ["Errors", crypto], path: "Tests/Support"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Errors"]),
-        .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "CRI", "GRPC", "AgentProtocol", "Errors"]),
+        .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "CRI", "GRPC", "AgentProtocol", "Support", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
         .testTarget(name: "ErrorsTests", dependencies: ["Errors"]),
         .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Errors", logging], exclude: ["foreign_client.py"]),

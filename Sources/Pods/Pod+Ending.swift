@@ -98,7 +98,7 @@ extension Pod {
         if container.pump == nil { await container.log?.close() }
         let left = await release(container)
         guard left.isEmpty else {
-            throw SwiftletError(.internal, "container \(id) still holds \(left[0].entry.kind.rawValue): \(left[0].reason)")
+            throw SwiftletError(.internal, "container \(id) still holds \(left[0].entry.kind): \(left[0].reason)")
         }
         removePosition(of: container)
         try await context.store.deleteContainer(id)

@@ -5,9 +5,10 @@ import State
 
 extension Pod {
     /// Takes in the containers of an earlier daemon. Called once, before anything else.
-    func restore(_ snapshots: [ContainerSnapshot]) {
-        for snapshot in snapshots {
-            let container = Container(snapshot, ledger: Ledger(owner: snapshot.id, database: context.store.database))
+    func restore(_ stored: [(snapshot: ContainerSnapshot, resources: [LedgerEntry])]) {
+        for (snapshot, resources) in stored {
+            let ledger = Ledger(owner: snapshot.id, database: context.store.database, entries: resources)
+            let container = Container(snapshot, ledger: ledger)
             containers[snapshot.id] = container
             context.snapshots.publish(snapshot)
         }

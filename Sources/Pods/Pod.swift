@@ -22,6 +22,10 @@ actor Pod {
     let fits = Turns()
     /// Changes of the pod's limits as a whole.
     let updates = Turns()
+    /// Releases of what the pod and its containers hold: no resource is released twice at the same time.
+    private let releases = Turns()
+    /// Writes of the sandbox's record: an older state never follows a newer one.
+    private let saves = Turns()
     private let createdAt: Int64
     private var lifecycle: SandboxStateMachine
     private var pending: [PendingRelease] = []
@@ -31,15 +35,19 @@ actor Pod {
     private var removeAttempt: Task<Void, any Error>?
     private var machineWatch: Task<Void, Never>?
 
-    init(id: String, spec: SandboxSpec, createdAt: Int64, state: SandboxState, handler: any RuntimeHandler, context: PodContext) {
+    /// - Parameter resources: what an earlier daemon wrote down for the sandbox.
+    init(
+        id: String, spec: SandboxSpec, createdAt: Int64, state: SandboxState, handler: any RuntimeHandler, context: PodContext,
+        holding resources: [LedgerEntry] = []
+    ) {
         self.id = id
         self.spec = spec
-        resources = PodResources(pod: spec.resources, overhead: spec.overhead)
+        self.resources = PodResources(pod: spec.resources, overhead: spec.overhead)
         self.createdAt = createdAt
         self.handler = handler
         self.context = context
         lifecycle = SandboxStateMachine(state: state)
-        ledger = Ledger(owner: id, database: context.store.database)
+        ledger = Ledger(owner: id, database: context.store.database, entries: resources)
     }
 
     var state: SandboxState { lifecycle.state }
@@ -56,7 +64,12 @@ actor Pod {
             startWork = work
             let started = try await withDeadline(context.deadlines.sandboxStart, "start") { try await work.value }
             startWork = nil
-            try await enter(.agentReady)
+            do {
+                try await enter(.agentReady)
+            } catch {
+                started.close()
+                throw error
+            }
             adopt(started)
         } catch {
             try await abandonStart(error)
@@ -109,8 +122,7 @@ actor Pod {
         machineWatch?.cancel()
         reattachAttempt?.cancel()
         await endContainers()
-        await releaseResources()
-        try requireClean()
+        try requireClean(await releaseResources())
         _ = try lifecycle.handle(.released)
         await saveIfPossible()
     }
@@ -125,11 +137,9 @@ actor Pod {
     }
 
     private func performRemove() async throws {
+        if case .failed = state { try requireClean(await releaseResources()) }
         switch state {
-        case .stopped, .removed: break
-        case .failed:
-            await releaseResources()
-            try requireClean()
+        case .failed, .stopped, .removed: break
         default: try await stop()
         }
         for container in containers.values { try await remove(container) }
@@ -145,20 +155,24 @@ actor Pod {
     private func machineWasLost(_ reason: String) async {
         guard case .ready = state else { return }
         logger.error("machine lost", metadata: ["pod": "\(id)", "reason": "\(reason)"])
-        await fail(step: "machine lost: \(reason)")
+        // In a task of its own: a stop cancels the watch that this is called from, and not the release that has begun.
+        await Task { await fail(step: "machine lost: \(reason)") }.value
     }
 
-    /// The sandbox cannot go on: its containers have ended and what it holds is released.
+    /// The sandbox cannot go on: its containers have ended and what it holds is released. A stop that is under way does the same and
+    /// goes on.
     func fail(step: String) async {
         do {
-            _ = try lifecycle.handle(.failed(step: step))
+            guard try lifecycle.handle(.failed(step: step)) == .release else { return }
         } catch {
-            logger.error("unexpected failure", metadata: ["pod": "\(id)", "error": "\(error)"])
+            return logger.error("unexpected failure", metadata: ["pod": "\(id)", "error": "\(error)"])
         }
         await saveIfPossible()
+        let lost = machine
         machine = nil
         await drainPumps(within: .seconds(1))
         for container in containers.values { await markLost(container, step) }
+        lost?.close()
         await releaseResources()
     }
 
@@ -171,21 +185,39 @@ actor Pod {
         }
     }
 
-    private func releaseResources() async {
+    private func letGoOfMachine() {
+        machine?.close()
         machine = nil
+    }
+
+    /// Releases all that the pod and its containers hold, after every release that was asked for before.
+    ///
+    /// - Returns: what is left.
+    @discardableResult
+    private func releaseResources() async -> [PendingRelease] {
+        letGoOfMachine()
         ledger.close()
         for container in containers.values { container.ledger.close() }
-        guard await startHasEnded() else { return publish() }
-        let unfinished = await endCreations(of: Array(containers.values))
-        var left = await release(ledger, unfinished: unfinished)
-        for container in containers.values { left += await release(container.ledger, unfinished: unfinished) }
+        return await releases.take { await self.releaseInTurn() }
+    }
+
+    private func releaseInTurn() async -> [PendingRelease] {
+        var left: [PendingRelease] = []
+        if await startHasEnded() {
+            let unfinished = await endCreations(of: Array(containers.values))
+            left = await release(ledger, unfinished: unfinished)
+            for container in containers.values { left += await release(container.ledger, unfinished: unfinished) }
+        } else {
+            left = ledger.entries.map { PendingRelease(entry: $0, reason: "the start has not ended yet") }
+        }
         pending = left
         for item in left {
             logger.warning(
                 "release failed, will be retried",
-                metadata: ["pod": "\(id)", "kind": "\(item.entry.kind.rawValue)", "name": "\(item.entry.name)", "reason": "\(item.reason)"])
+                metadata: ["pod": "\(id)", "kind": "\(item.entry.kind)", "name": "\(item.entry.name)", "reason": "\(item.reason)"])
         }
         publish()
+        return left
     }
 
     /// Ends the handler's work on a start, so that nothing is acquired behind its release.
@@ -197,9 +229,7 @@ actor Pod {
             startWork = nil
             return true
         } catch {
-            let entries = (try? await ledger.entries()) ?? []
-            pending = entries.map { PendingRelease(entry: $0, reason: "the start has not ended yet") }
-            return pending.isEmpty
+            return ledger.entries.isEmpty
         }
     }
 
@@ -219,9 +249,15 @@ actor Pod {
         }
     }
 
-    /// Releases all that a container holds.
+    /// Releases all that a container holds, after every release of the pod that was asked for before.
     func release(_ container: Container) async -> [PendingRelease] {
         container.ledger.close()
+        let id = container.id
+        return await releases.take { await self.releaseContainerInTurn(id) }
+    }
+
+    private func releaseContainerInTurn(_ id: String) async -> [PendingRelease] {
+        guard let container = containers[id] else { return [] }
         return await release(container.ledger, unfinished: await endCreations(of: [container]))
     }
 
@@ -229,23 +265,19 @@ actor Pod {
     ///
     /// - Parameter unfinished: the creation of a container that goes on: what it acquires stays listed, to be released again.
     private func release(_ ledger: Ledger, unfinished: String?) async -> [PendingRelease] {
-        let (handler, images) = (handler, context.images)
-        return await ledger.releaseAll(within: context.deadlines.release) { entry in
-            switch entry.kind {
-            case .imageLease: try await images.releaseLeases(holder: entry.name)
-            default: try await handler.release(entry)
-            }
-            if let unfinished, entry.kind.isForContainers { throw SwiftletError(.unavailable, unfinished) }
+        let releasers = context.releasers
+        return await ledger.releaseAll(within: context.deadlines.release, by: releasers) { entry in
+            releasers.scope(of: entry.kind) == .container ? unfinished : nil
         }
     }
 
     /// Whether nothing is left to release.
     var isClean: Bool { pending.isEmpty }
 
-    private func requireClean() throws {
-        guard !pending.isEmpty else { return }
-        let left = pending.map { "\($0.entry.kind.rawValue) \($0.entry.name) (\($0.reason))" }.joined(separator: ", ")
-        throw SwiftletError(.internal, "pod sandbox \(id) still holds \(left)")
+    private func requireClean(_ left: [PendingRelease]) throws {
+        guard !left.isEmpty else { return }
+        let list = left.map { "\($0.entry.kind) \($0.entry.name) (\($0.reason))" }.joined(separator: ", ")
+        throw SwiftletError(.internal, "pod sandbox \(id) still holds \(list)")
     }
 
     // MARK: State
@@ -256,8 +288,8 @@ actor Pod {
     }
 
     func save() async throws {
-        let current = snapshot()
-        try await context.store.save(current)
+        let store = context.store
+        try await saves.take { try await store.save(await self.snapshot()) }
         publish()
     }
 
@@ -282,6 +314,6 @@ actor Pod {
         (spec.resources, spec.overhead) = (resources.pod, resources.overhead)
         return SandboxSnapshot(
             id: id, spec: spec, state: state, createdAt: createdAt, details: machine?.details ?? [:],
-            pendingReleases: pending.map { "\($0.entry.kind.rawValue) \($0.entry.name)" })
+            pendingReleases: pending.map { "\($0.entry.kind) \($0.entry.name)" })
     }
 }

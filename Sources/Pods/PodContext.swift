@@ -10,6 +10,7 @@ struct PodContext: Sendable {
     var settings: NodeSettings
     /// Absolute; each container keeps its log position here.
     var stateDirectory: String
+    var releasers: Releasers
     var deadlines: PodDeadlines
     var logger: Logger
 }

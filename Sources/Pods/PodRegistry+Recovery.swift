@@ -11,6 +11,7 @@ extension PodRegistry {
         for (id, reason) in stored.unreadable {
             context.logger.error("record skipped", metadata: ["id": "\(id)", "reason": "\(reason)"])
         }
+        var resources = try await Ledger.stored(in: context.store.database)
         let containers = Dictionary(grouping: stored.containers, by: \.sandboxID)
         for sandbox in stored.sandboxes {
             let document = sandbox.document
@@ -18,14 +19,17 @@ extension PodRegistry {
             guard let handler = named ?? handlers[defaultHandler] else { continue }
             let pod = Pod(
                 id: sandbox.id, spec: document.spec, createdAt: sandbox.createdAt, state: document.state, handler: handler,
-                context: context)
-            await pod.restore((containers[sandbox.id] ?? []).map { Self.snapshot($0.id, $0.sandboxID, $0.createdAt, $0.document) })
+                context: context, holding: resources.removeValue(forKey: sandbox.id) ?? [])
+            let snapshots = (containers[sandbox.id] ?? []).map { Self.snapshot($0.id, $0.sandboxID, $0.createdAt, $0.document) }
+            await pod.restore(snapshots.map { ($0, resources.removeValue(forKey: $0.id) ?? []) })
             pods.withLock { $0[pod.id] = pod }
         }
-        try await releaseOrphans(known: Set(stored.sandboxes.map(\.id) + stored.containers.map(\.id)))
+        for owner in stored.unreadable.map(\.id) + stored.containers.map(\.id) { resources[owner] = nil }
+        orphans.adopt(resources, in: context.store.database)
         let found = pods.withLock { Array($0.values) }
         let recovery = Task {
             await withTaskGroup(of: Void.self) { group in
+                group.addTask { await self.orphans.release() }
                 for pod in found {
                     group.addTask {
                         if await pod.recover() { try? await self.forget(pod) }
@@ -48,22 +52,6 @@ extension PodRegistry {
             logPath: document.logPath, stopSignal: document.stopSignal, user: document.user)
     }
 
-    /// Releases what the ledger lists for owners that nobody knows any more.
-    private func releaseOrphans(known: Set<String>) async throws {
-        guard let handler = handlers[defaultHandler] else { return }
-        let owners = Set(try await context.store.database.read { try ResourceRecord.fetchAll($0) }.map(\.owner)).subtracting(known)
-        let images = context.images
-        for owner in owners {
-            let left = await Ledger(owner: owner, database: context.store.database).releaseAll(within: context.deadlines.release) { entry in
-                switch entry.kind {
-                case .imageLease: try await images.releaseLeases(holder: entry.name)
-                default: try await handler.release(entry)
-                }
-            }
-            context.logger.warning("released what nobody owned", metadata: ["owner": "\(owner)", "left": "\(left.count)"])
-        }
-    }
-
     /// Retries releases that failed, until `close`.
     public func startCollector(every interval: Duration = .seconds(10)) {
         let task = Task { [weak self] in
@@ -73,6 +61,7 @@ extension PodRegistry {
                 let pods = self.pods.withLock { Array($0.values) }
                 await withTaskGroup(of: Void.self) { group in
                     for pod in pods { group.addTask { await pod.retryPendingReleases() } }
+                    group.addTask { await self.orphans.release() }
                 }
             }
         }

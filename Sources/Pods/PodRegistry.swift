@@ -16,21 +16,26 @@ public final class PodRegistry: Sendable {
     private let containerAttempts = Attempts()
     let collector = Mutex<Task<Void, Never>?>(nil)
     let recoveryWork = Mutex<Task<Void, Never>?>(nil)
+    /// What owners hold that nobody knows any more.
+    let orphans: Orphans
 
     /// - Parameters:
     ///   - handlers: the first is the default.
+    ///   - releasers: of all kinds of resources that any handler has ever acquired.
     ///   - stateDirectory: absolute; holds the containers' log positions.
     public init(
-        handlers: [any RuntimeHandler], images: ImageStore, database: StateDatabase, stateDirectory: String,
+        handlers: [any RuntimeHandler], releasers: [ResourceReleaser], images: ImageStore, database: StateDatabase, stateDirectory: String,
         deadlines: PodDeadlines = PodDeadlines(), logger: Logger
     ) {
         self.handlers = Dictionary(handlers.map { ($0.name, $0) }) { first, _ in first }
         defaultHandler = handlers.first?.name ?? ""
+        let leases = ResourceReleaser(.imageLease, scope: .container) { entry in try await images.releaseLeases(holder: entry.name) }
         context = PodContext(
             images: images, store: PodStore(database: database), snapshots: Snapshots(),
             statistics: Statistics(patience: deadlines.statistics, logger: logger),
             settings: NodeSettings(database: database), stateDirectory: stateDirectory,
-            deadlines: deadlines, logger: logger)
+            releasers: Releasers(releasers + [leases]), deadlines: deadlines, logger: logger)
+        orphans = Orphans(releasers: context.releasers, within: deadlines.release, logger: logger)
     }
 
     // MARK: Sandboxes

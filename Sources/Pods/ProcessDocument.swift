@@ -5,3 +5,8 @@ import Linux
 struct ProcessDocument: Codable, Sendable {
     var process: ProcessIdentity?
 }
+
+extension LedgerEntry {
+    /// The process that the entry names; nil for another kind of resource, and for a process that was not started.
+    var process: ProcessIdentity? { (try? decoded(ProcessDocument.self))?.process }
+}

@@ -21,9 +21,6 @@ public protocol RuntimeHandler: Sendable {
     /// - Throws: `.notFound` when its machine is certainly gone; any other code when that cannot be told now.
     func reattach(_ id: String, _ spec: SandboxSpec, network: AttachedNetwork, ledger: Ledger) async throws -> any SandboxMachine
 
-    /// Releases one resource that `start` acquired. Idempotent; needs no help of the guest.
-    func release(_ entry: LedgerEntry) async throws
-
     /// What pods may ask of the handler.
     var features: HandlerFeatures { get }
 
@@ -95,6 +92,9 @@ public protocol SandboxMachine: Sendable {
 
     /// Ends all containers and asks the machine to power off; does not wait for that.
     func requestShutdown() async
+
+    /// Ends the connections to the machine, which goes on. Idempotent.
+    func close()
 }
 
 /// Where a container's output goes.

@@ -94,12 +94,12 @@ struct SandboxStateMachine: Sendable {
             (.failed(step: step), .release)
         case (.failed, .failed): (state, .release)
         case (.failed, .stopping), (.failed, .stopped): (state, .nothing)
-        case (.stopRequested, .stopped): (state, .nothing)
+        case (.stopRequested, .stopped), (.stopRequested, .removed): (state, .nothing)
         case (.stopRequested, .reserved), (.stopRequested, .networked), (.stopRequested, .booting), (.stopRequested, .ready),
             (.stopRequested, .stopping), (.stopRequested, .failed):
             (.stopping(state.network), .release)
         case (.released, .stopping): (.stopped, .nothing)
-        case (.released, .stopped), (.released, .failed): (state, .nothing)
+        case (.released, .stopped), (.released, .failed), (.released, .removed): (state, .nothing)
         case (.removeRequested, .stopped), (.removeRequested, .failed): (.removed, .forget)
         default:
             throw SwiftletError(.failedPrecondition, "sandbox is \(state.name)")

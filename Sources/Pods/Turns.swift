@@ -18,6 +18,20 @@ final class Turns: Sendable {
         return try await turn.value
     }
 
+    /// As above, for work that cannot fail.
+    func take<Value: Sendable>(_ work: @escaping @Sendable () async -> Value) async -> Value {
+        let turn = last.withLock { last in
+            let earlier = last
+            let turn = Task {
+                await earlier?.value
+                return await work()
+            }
+            last = Task { _ = await turn.value }
+            return turn
+        }
+        return await turn.value
+    }
+
     /// Returns when all that was asked for up to now has ended.
     func ended() async {
         await last.withLock { $0 }?.value

@@ -54,10 +54,12 @@ struct Daemon: Sendable {
                 pluginDirectories: configuration.network.pluginDirectories,
                 cacheDirectory: configuration.root + "/cni"),
             logger: logger)
-        let handler = try await MicroVMHandler(
-            configuration: await configuration.microVM(logger: logger), hypervisor: hypervisor, networks: networks, logger: logger)
+        let machines = MicroVMResources(
+            configuration: try await configuration.microVM(logger: logger), hypervisor: hypervisor, networks: networks)
+        let handler = try await MicroVMHandler(resources: machines, logger: logger)
         let pods = PodRegistry(
-            handlers: [handler], images: images, database: database, stateDirectory: configuration.root + "/containers", logger: logger)
+            handlers: [handler], releasers: machines.releasers, images: images, database: database,
+            stateDirectory: configuration.root + "/containers", logger: logger)
         try await pods.recover()
         pods.startCollector()
         let service = CRIService(

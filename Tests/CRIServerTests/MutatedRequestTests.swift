@@ -1,6 +1,7 @@
 import CRI
 import Errors
 import Foundation
+import Support
 import Testing
 
 @testable import CRIServer
@@ -59,7 +60,7 @@ import Testing
     private func mutate(_ bytes: [UInt8], _ check: ([UInt8]) throws -> Void) -> (understood: Int, refused: Int) {
         // Beforehand: after a crash nothing can be said.
         FileHandle.standardError.write(Data("mutated requests: MUTATION_SEED=\(Self.seed)\n".utf8))
-        var random = SplitMix(state: Self.seed)
+        var random = SplitMix(seed: Self.seed)
         var counts = (understood: 0, refused: 0)
         for _ in 0..<20_000 {
             var mutated = bytes
@@ -102,18 +103,5 @@ import Testing
             _ = ContainerMessage.status(snapshot)
         }
         #expect(counts.understood > 1000 && counts.refused > 100, "MUTATION_SEED=\(Self.seed): \(counts)")
-    }
-}
-
-/// Vigna's SplitMix64: the same numbers from the same state.
-private struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }

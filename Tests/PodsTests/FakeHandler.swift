@@ -34,6 +34,11 @@ final class FakeHandler: RuntimeHandler {
         var failReleases: Set<ResourceKind> = []
         var hangReleases: Set<ResourceKind> = []
         var released: [String] = []
+        /// Releases that run now, by name, and names that were ever released by two at once.
+        var releasing: Set<String> = []
+        var releasedTwiceAtOnce: Set<String> = []
+        /// Releases wait as long as it is set.
+        var holdsReleases = false
         /// Each time the network was configured.
         var ranges: [[String]] = []
         var starts = 0
@@ -83,11 +88,23 @@ final class FakeHandler: RuntimeHandler {
         return machine
     }
 
-    func release(_ entry: LedgerEntry) async throws {
+    /// Kinds that it acquires.
+    static let kinds: [ResourceKind] = [.networkNamespace, .networkAttachment, .tap, .machine, .shareMounts]
+
+    var releasers: [ResourceReleaser] {
+        Self.kinds.map { kind in
+            ResourceReleaser(kind, scope: kind == .shareMounts ? .container : .sandbox) { try await self.release($0) }
+        }
+    }
+
+    private func release(_ entry: LedgerEntry) async throws {
         let (fails, hangs) = state.withLock { ($0.failReleases.contains(entry.kind), $0.hangReleases.contains(entry.kind)) }
         if hangs { try await Task.sleep(for: .seconds(3600)) }
         if fails { throw SwiftletError(.internal, "injected") }
+        state.withLock { if !$0.releasing.insert(entry.name).inserted { $0.releasedTwiceAtOnce.insert(entry.name) } }
+        while state.withLock({ $0.holdsReleases }) { await Task.yield() }
         state.withLock { state in
+            state.releasing.remove(entry.name)
             state.existing.remove(entry.name)
             state.released.append(entry.kind.rawValue)
         }
@@ -142,6 +159,7 @@ final class FakeMachine: SandboxMachine {
     func updateContainer(_ id: String, files: [String: String]) async throws { try await updates.take(id, files) }
     func fit(_ demand: PodDemand) async throws { try await updates.fit(demand) }
     func requestShutdown() async {}
+    func close() {}
 }
 
 /// A guest's statistics, which can be held back.
@@ -166,6 +184,7 @@ struct FakeNode {
     let database: StateDatabase
     let images: ImageStore
     let registry: PodRegistry
+    let logger: Logger
 
     init(handler: FakeHandler = FakeHandler(), directory: String? = nil, release: Duration = .milliseconds(500)) async throws {
         let directory = directory ?? NSTemporaryDirectory() + "swiftlet-pods-" + UUID().uuidString
@@ -175,6 +194,7 @@ struct FakeNode {
         database = try StateDatabase(path: directory + "/state.sqlite")
         var logger = Logger(label: "test")
         logger.logLevel = .critical
+        self.logger = logger
         images = try await ImageStore(
             configuration: ImageStoreConfiguration(root: directory + "/images"), database: database, logger: logger)
         var deadlines = PodDeadlines()
@@ -182,7 +202,8 @@ struct FakeNode {
         deadlines.sandboxStart = .seconds(20)
         deadlines.statistics = .seconds(1)
         registry = PodRegistry(
-            handlers: [handler], images: images, database: database, stateDirectory: directory, deadlines: deadlines, logger: logger)
+            handlers: [handler], releasers: handler.releasers, images: images, database: database, stateDirectory: directory,
+            deadlines: deadlines, logger: logger)
     }
 
     static let image = "localhost/test/image:1"

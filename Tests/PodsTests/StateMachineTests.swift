@@ -1,5 +1,6 @@
 import Errors
 import PodNetwork
+import Support
 import Testing
 
 @testable import Pods
@@ -36,25 +37,24 @@ import Testing
         }
     }
 
-    @Test(arguments: states) func aStopNeverFailsBeforeRemoval(_ state: SandboxState) throws {
+    /// A StopPodSandbox may meet a RemovePodSandbox that has just ended.
+    @Test(arguments: states) func aStopNeverFails(_ state: SandboxState) throws {
         var machine = SandboxStateMachine(state: state)
-        guard state != .removed else {
-            #expect(throws: SwiftletError.self) { try machine.handle(.stopRequested) }
-            return
-        }
         let action = try machine.handle(.stopRequested)
-        #expect(action == (state == .stopped ? .nothing : .release))
+        #expect(action == (state == .stopped || state == .removed ? .nothing : .release))
+        #expect(machine.state == .removed || state != .removed)
     }
 
     @Test func randomWalksNeverReachReadyWithoutANetwork() {
-        for _ in 0..<2000 {
+        var random = SplitMix(variable: "STATE_WALK_SEED")
+        for walk in 0..<2000 {
             var machine = SandboxStateMachine()
             var attached = false
             for _ in 0..<12 {
-                guard let event = Self.events.randomElement() else { return }
+                guard let event = Self.events.randomElement(using: &random) else { return }
                 let before = machine.state
                 if (try? machine.handle(event)) != nil, case .attached = event { attached = true }
-                if case .ready = machine.state { #expect(attached) }
+                if case .ready = machine.state { #expect(attached, "walk \(walk), STATE_WALK_SEED=\(random.seed)") }
                 if case .removed = before { #expect(machine.state == .removed) }
             }
         }

@@ -26,10 +26,9 @@ extension MicroVMHandler {
     /// Moves the pod's processes, as the ledger lists them, into its control group, if it has one. To be done again after each
     /// new process, and when libvirt has made new threads.
     func placeInCgroup(_ ledger: Ledger) async throws {
-        let entries = try await ledger.entries()
-        guard let entry = entries.first(where: { $0.kind == .cgroup }) else { return }
+        guard let entry = ledger.entry(.cgroup) else { return }
         var cgroup = try entry.decoded(ProcessCgroup.self)
-        let processes = entries.filter(\.kind.isProcess).compactMap { (try? $0.decoded(ProcessDocument.self))?.process }
+        let processes = ledger.entries.compactMap(\.process)
         do {
             let left = try await OwnThread.run {
                 let cgroups = try Cgroups.detect()
@@ -50,17 +49,8 @@ extension MicroVMHandler {
 
     /// Sets the limits on the pod's control group, if it has one.
     func limitCgroup(_ ledger: Ledger, _ limits: CgroupLimits?) async throws {
-        guard let limits, let cgroup = try await cgroup(of: ledger) else { return }
+        guard let limits, let cgroup = try ledger.entry(.cgroup)?.decoded(ProcessCgroup.self) else { return }
         try await OwnThread.run { try cgroup.apply(limits) }
-    }
-
-    func releaseCgroup(_ entry: LedgerEntry) async throws {
-        let cgroup = try entry.decoded(ProcessCgroup.self)
-        try await OwnThread.run { try cgroup.remove() }
-    }
-
-    private func cgroup(of ledger: Ledger) async throws -> ProcessCgroup? {
-        try await ledger.entries().first { $0.kind == .cgroup }?.decoded(ProcessCgroup.self)
     }
 
     /// The pod's limits with what the machine costs beside them; nil without an overhead, when only the kubelet can know them.

@@ -4,30 +4,6 @@ import Linux
 import Machines
 import Volumes
 
-/// What the release of a container's mounts needs.
-struct ShareMountsDocument: Codable, Sendable {
-    var share: String
-    var container: String
-}
-
-extension MicroVMHandler {
-    func releaseShare(_ entry: LedgerEntry) async throws {
-        let daemon = ShareDaemon(binary: configuration.virtiofsd)
-        switch entry.kind {
-        case .shareDaemon:
-            let process = try entry.decoded(ProcessDocument.self).process
-            let root = PodShare(directory: entry.name).root
-            try await OwnThread.run { try daemon.stop(root: root, process: process) }
-        case .shareMounts:
-            let document = try entry.decoded(ShareMountsDocument.self)
-            try await OwnThread.run { try PodShare(directory: document.share).remove(container: document.container) }
-        default:
-            let share = PodShare(directory: entry.name)
-            try await OwnThread.run { try share.remove() }
-        }
-    }
-}
-
 /// The share of one pod: made when the first container has something to mount from the node, and used by all later ones.
 actor SandboxShare {
     /// By which the guest finds the device.
@@ -62,7 +38,7 @@ actor SandboxShare {
     private func acquire() async throws -> PodShare {
         let share = PodShare(directory: names.shareDirectory)
         let device = FilesystemSpec(tag: Self.tag, socket: names.shareSocket)
-        try await findProcess()
+        findProcess()
         if let process {
             guard process.isAlive else { throw SwiftletError(.unavailable, Self.lost(process)) }
         } else {
@@ -109,16 +85,15 @@ actor SandboxShare {
     }
 
     /// The process of an earlier daemon, which the ledger names.
-    private func findProcess() async throws {
-        guard process == nil, let entry = try await ledger.entries().first(where: { $0.kind == .shareDaemon }) else { return }
-        process = try entry.decoded(ProcessDocument.self).process
+    private func findProcess() {
+        if process == nil { process = ledger.entry(.shareDaemon)?.process }
     }
 
     var processID: Int32? { process?.pid }
 
     /// Answers when a share that was in use has lost its virtiofsd: what the guest does with its files hangs then.
     func lost() async -> String? {
-        try? await findProcess()
+        findProcess()
         while !Task.isCancelled {
             if let process, !process.isAlive { return Self.lost(process) }
             try? await Task.sleep(for: .seconds(1))

@@ -14,21 +14,22 @@ public final class MicroVMHandler: RuntimeHandler {
     let hypervisor: any Hypervisor
     let networks: PodNetworks
     let logger: Logger
-    let ends = MachineEnds()
+    let ends: MachineEnds
     private let turns: BootTurns
     let scratch: ScratchDisk
     private let eventWatch: Task<Void, Never>
 
     /// Prepares the handler's directories and the scratch disk's template.
-    public init(configuration: MicroVMConfiguration, hypervisor: any Hypervisor, networks: PodNetworks, logger: Logger) async throws {
-        self.configuration = configuration
-        self.hypervisor = hypervisor
-        self.networks = networks
+    ///
+    /// - Parameter resources: what releases the resources that the handler acquires.
+    public init(resources: MicroVMResources, logger: Logger) async throws {
+        configuration = resources.configuration
+        hypervisor = resources.hypervisor
+        networks = resources.networks
+        ends = resources.ends
+        scratch = resources.scratch
         self.logger = logger
         turns = BootTurns(most: configuration.bootsAtOnce)
-        scratch = ScratchDisk(
-            directory: configuration.stateDirectory + "/scratch", size: configuration.scratchSize, uid: configuration.qemuUID,
-            gid: configuration.qemuGID)
         // QEMU's user must reach its sockets and disks, and nobody may list them.
         for directory in [configuration.runDirectory, configuration.stateDirectory, scratch.directory] {
             try Directory.create(directory, mode: 0o711)

@@ -14,9 +14,7 @@ public struct HostCost: Sendable, Codable, Equatable {
     public var pssBytes: UInt64?
 
     static func measure(_ entries: [LedgerEntry]) async -> [HostCost] {
-        let processes = entries.filter(\.kind.isProcess).compactMap { entry in
-            (try? entry.decoded(ProcessDocument.self))?.process.map { (entry.kind.rawValue, $0) }
-        }
+        let processes = entries.compactMap { entry in entry.process.map { (entry.kind.rawValue, $0) } }
         // Adding up the pages of a large process takes milliseconds.
         return (try? await OwnThread.run { processes.compactMap { measure($0, $1) } }) ?? []
     }

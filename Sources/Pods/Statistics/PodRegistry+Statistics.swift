@@ -37,7 +37,7 @@ extension PodRegistry {
 
     /// What the pod's machine and its helpers cost the node. Reads the ledger and /proc; asks nobody.
     public func hostCost(of sandboxID: String) async -> [HostCost] {
-        guard let pod = pods.withLock({ $0[sandboxID] }), let entries = try? await pod.ledger.entries() else { return [] }
-        return await HostCost.measure(entries)
+        guard let pod = pods.withLock({ $0[sandboxID] }) else { return [] }
+        return await HostCost.measure(pod.ledger.entries)
     }
 }

@@ -1,0 +1,23 @@
+/// A kind of thing that a pod owns outside the daemon's memory. Each hand names its own kinds and brings their releasers; a kind that
+/// this version does not know stays listed.
+public struct ResourceKind: RawRepresentable, Codable, Sendable, Hashable, CustomStringConvertible {
+    public let rawValue: String
+
+    public init(rawValue: String) {
+        self.rawValue = rawValue
+    }
+
+    public init(_ name: String) {
+        rawValue = name
+    }
+
+    public var description: String { rawValue }
+}
+
+extension ResourceKind {
+    /// The hold on the layers of a container's images.
+    public static let imageLease = ResourceKind("imageLease")
+    public static let networkNamespace = ResourceKind("networkNamespace")
+    /// What the CNI plugins made for the pod.
+    public static let networkAttachment = ResourceKind("networkAttachment")
+}
