@@ -136,7 +136,12 @@ let package = Package(
         .executableTarget(
             name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
         .testTarget(name: "PodNetworkTests", dependencies: ["PodNetwork", "Linux", "Errors", logging]),
-        .testTarget(name: "PodsTests", dependencies: ["Pods", "Images", "PodNetwork", "State", "Support", "Errors", logging]),
+        .testTarget(
+            name: "PodsTests",
+            dependencies: [
+                "Pods", "Images", "PodNetwork", "Volumes", "State", "Support", "Linux", "Errors", logging,
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ], resources: [.copy("Golden")]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),

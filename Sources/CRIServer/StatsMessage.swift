@@ -32,7 +32,7 @@ enum StatsMessage {
             $0.linux.cpu = cpu(usage.cgroup, usage.nanoCores, usage.time)
             $0.linux.memory = memory(usage.cgroup, usage.time)
             $0.linux.io = io(usage.cgroup, usage.time)
-            $0.linux.network = network(usage, main: sandbox.state.network?.interfaceName)
+            $0.linux.network = network(usage, main: sandbox.state.network?.attached?.interfaceName)
             $0.linux.process.timestamp = usage.time
             $0.linux.process.processCount.value = usage.containers.values.reduce(0) { $0 &+ $1.processes.processes }
             $0.linux.containers = containers.compactMap { snapshot in

@@ -13,22 +13,28 @@ struct LogPosition: Equatable {
     var logSize: UInt64 = 0
     var inode: UInt64 = 0
 
-    private static let byteCount = 32
+    /// Of the file: four words, since 2 with the version behind them. Version 1 had the four words alone.
+    static let version: UInt64 = 2
+    private static let words = 5
 
     init() {}
 
-    /// The position noted in `descriptor`, or nil when none was ever noted whole.
+    /// The position noted in `descriptor`, or nil when none was ever noted whole, or by a newer version that counts otherwise.
     init?(readingFrom descriptor: Int32) {
-        var words = [UInt64](repeating: 0, count: 4)
-        let count = words.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, Self.byteCount, 0) }
-        guard count == Self.byteCount else { return nil }
+        var words = [UInt64](repeating: 0, count: Self.words)
+        let count = words.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, 0) }
+        switch count / MemoryLayout<UInt64>.size {
+        case 4: break
+        case Self.words where words[4] <= Self.version: break
+        default: return nil
+        }
         (stdout, stderr, logSize, inode) = (words[0], words[1], words[2], words[3])
     }
 
     /// Notes the position with one write.
     func write(to descriptor: Int32) {
-        let words = [stdout, stderr, logSize, inode]
-        _ = words.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, Self.byteCount, 0) }
+        let words = [stdout, stderr, logSize, inode, Self.version]
+        _ = words.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) }
     }
 
     /// Adds what complete lines of the CRI format hold: F lines count their newline, P pieces do not.

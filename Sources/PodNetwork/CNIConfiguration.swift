@@ -8,6 +8,8 @@ public struct CNIConfiguration: Sendable, Equatable {
     public var pluginDirectories: [String]
     /// One file per attached pod. Must survive a reboot, as the address pools of IPAM plugins do.
     public var cacheDirectory: String
+    /// Where the pods' network namespaces are bound.
+    public var namespaceDirectory: String
     /// For one call of one plugin.
     public var pluginDeadline: Duration
     /// The network namespace in which plugins run and taps are made; nil is the daemon's own.
@@ -16,12 +18,14 @@ public struct CNIConfiguration: Sendable, Equatable {
     public init(
         configDirectory: String = "/etc/cni/net.d", template: String? = nil,
         pluginDirectories: [String] = ["/opt/cni/bin", "/usr/lib/cni"],
-        cacheDirectory: String = "/var/lib/swiftlet/cni", pluginDeadline: Duration = .seconds(60), hostNamespace: String? = nil
+        cacheDirectory: String = "/var/lib/swiftlet/cni", namespaceDirectory: String = "/run/swiftlet/pods",
+        pluginDeadline: Duration = .seconds(60), hostNamespace: String? = nil
     ) {
         self.configDirectory = configDirectory
         self.template = template
         self.pluginDirectories = pluginDirectories
         self.cacheDirectory = cacheDirectory
+        self.namespaceDirectory = namespaceDirectory
         self.pluginDeadline = pluginDeadline
         self.hostNamespace = hostNamespace
     }

@@ -54,6 +54,12 @@ public final class PodNetworks: Sendable {
 
     // MARK: Namespaces
 
+    /// Where the network namespace of a pod is bound.
+    public func namespacePath(of podID: String) -> String {
+        // Enough of the id to be unique on a node.
+        "\(configuration.namespaceDirectory)/\(podID.prefix(13)).netns"
+    }
+
     /// Makes the pod's network namespace with its loopback up; one that exists is kept.
     public func createNamespace(path: String) async throws {
         try await OwnThread.run {

@@ -6,6 +6,27 @@ import Logging
 import State
 import Synchronization
 
+/// The ranges as they are kept.
+private struct PodRanges: StoredDocument {
+    static let what = "node setting podCIDR"
+    static let version = 2
+
+    var ranges: [String]
+
+    init(ranges: [String]) {
+        self.ranges = ranges
+    }
+
+    init(stored record: NodeSettingRecord) throws {
+        // Version 1 was the array alone.
+        if let ranges = try? JSONDecoder().decode([String].self, from: record.document) {
+            self.ranges = ranges
+        } else {
+            self = try PodRanges(stored: record.document)
+        }
+    }
+}
+
 /// What the kubelet tells of the node. It tells once and not again after a restart of the daemon, so it is kept in the state
 /// database.
 final class NodeSettings: Sendable {
@@ -25,7 +46,7 @@ final class NodeSettings: Sendable {
     func load(_ logger: Logger, apply: @Sendable ([IPPrefix]) async throws -> Void) async throws {
         guard let record = try await database.read({ try NodeSettingRecord.fetchOne($0, key: Self.podCIDR) }) else { return }
         do {
-            let stored = try JSONDecoder().decode([String].self, from: record.document)
+            let stored = try PodRanges(stored: record).ranges
             let prefixes = try stored.map(Self.range)
             ranges.withLock { $0 = stored }
             if !prefixes.isEmpty { try await apply(prefixes) }
@@ -44,7 +65,7 @@ final class NodeSettings: Sendable {
         let prefixes = try next.map(Self.range)
         try await changes.take {
             try await apply(prefixes)
-            let record = NodeSettingRecord(name: Self.podCIDR, document: try JSONEncoder().encode(next))
+            let record = NodeSettingRecord(name: Self.podCIDR, document: try PodRanges(ranges: next).stored())
             do {
                 try await self.database.write { try record.save($0) }
             } catch {
@@ -73,8 +94,8 @@ extension PodRegistry {
     ///
     /// - Throws: `.invalidArgument` for what is no range; `.failedPrecondition` when the network cannot be set up for them.
     public func setPodCIDRs(_ ranges: [String]) async throws {
-        let handler = handlers[defaultHandler]
-        try await context.settings.setPodCIDRs(ranges) { try await handler?.configureNetwork(ranges: $0) }
+        let network = context.network
+        try await context.settings.setPodCIDRs(ranges) { try await network.configure(ranges: $0) }
     }
 
     /// - Parameter name: of a handler; empty for the default one.

@@ -1,6 +1,5 @@
 import Errors
 import Logging
-import PodNetwork
 import State
 
 extension Pod {
@@ -19,13 +18,15 @@ extension Pod {
     ///
     /// - Returns: whether the pod is nobody's: its RunPodSandbox never answered.
     func recover() async -> Bool {
+        // Its machine runs on: another version may read the record.
+        if isUnreadable { return false }
         switch state {
-        case .ready:
+        case .ready, .paused:
             let attempt = Task { await self.reattachUntilDecided() }
             reattachAttempt = attempt
             await attempt.value
             return false
-        case .reserved, .networked, .booting:
+        case .reserved, .starting:
             await fail(step: "interrupted by a restart")
             return isClean
         case .stopping:
@@ -42,7 +43,7 @@ extension Pod {
 
     /// Looks for the machine until it is found, or certainly gone. A libvirt or an agent that does not answer proves nothing.
     private func reattachUntilDecided() async {
-        while !Task.isCancelled, case .ready(let network) = state {
+        while !Task.isCancelled, state.isUp, let network = state.network {
             do {
                 return try await reattach(network)
             } catch let error as SwiftletError where error.code == .notFound {
@@ -54,13 +55,15 @@ extension Pod {
         }
     }
 
-    private func reattach(_ network: AttachedNetwork) async throws {
-        let (id, spec, handler, ledger) = (id, spec, handler, ledger)
-        let found = try await withDeadline(context.deadlines.guestAnswer, "reattach pod sandbox \(id)") {
-            try await handler.reattach(id, spec, network: network, ledger: ledger)
+    private func reattach(_ network: SandboxNetwork) async throws {
+        let (handler, context) = (handler, context(of: network))
+        let found = try await withDeadline(self.context.deadlines.guestAnswer, "reattach pod sandbox \(id)") {
+            try await handler.reattach(context)
         }
-        let states = try await withDeadline(context.deadlines.guestAnswer, "list containers") { try await found.containerStates() }
-        guard case .ready = state, !Task.isCancelled else { return }
+        let states = try await withDeadline(self.context.deadlines.guestAnswer, "list containers") {
+            try await found.containerStates()
+        }
+        guard state.isUp, !Task.isCancelled else { return found.close() }
         adopt(found)
         for container in containers.values { await resume(container, states[container.id], found) }
     }

@@ -26,20 +26,25 @@ actor Pod {
     private let releases = Turns()
     /// Writes of the sandbox's record: an older state never follows a newer one.
     private let saves = Turns()
+    let isUnreadable: Bool
     private let createdAt: Int64
     private var lifecycle: SandboxStateMachine
     private var pending: [PendingRelease] = []
+    private var isRetrying = false
     /// The handler's work on a start; it ends at its own pace, also after the start was given up.
     private var startWork: Task<any SandboxMachine, any Error>?
     private var stopAttempt: Task<Void, any Error>?
     private var removeAttempt: Task<Void, any Error>?
     private var machineWatch: Task<Void, Never>?
 
-    /// - Parameter resources: what an earlier daemon wrote down for the sandbox.
+    /// - Parameters:
+    ///   - resources: what an earlier daemon wrote down for the sandbox.
+    ///   - unreadable: the record could not be read: the pod keeps what it holds, and its record, until it is stopped.
     init(
         id: String, spec: SandboxSpec, createdAt: Int64, state: SandboxState, handler: any RuntimeHandler, context: PodContext,
-        holding resources: [LedgerEntry] = []
+        holding resources: [LedgerEntry] = [], unreadable: Bool = false
     ) {
+        isUnreadable = unreadable
         self.id = id
         self.spec = spec
         self.resources = PodResources(pod: spec.resources, overhead: spec.overhead)
@@ -59,13 +64,12 @@ actor Pod {
     func start() async throws {
         do {
             try await save()
-            let (id, spec, handler, ledger) = (id, spec, handler, ledger)
-            let work = Task { try await handler.start(id, spec, ledger: ledger) { try await self.advance($0) } }
+            let work = Task { try await self.startWithNetwork() }
             startWork = work
             let started = try await withDeadline(context.deadlines.sandboxStart, "start") { try await work.value }
             startWork = nil
             do {
-                try await enter(.agentReady)
+                try await enter(.started)
             } catch {
                 started.close()
                 throw error
@@ -82,13 +86,6 @@ actor Pod {
         machineWatch = Task { [weak self] in
             let reason = await found.lost()
             if !Task.isCancelled { await self?.machineWasLost(reason) }
-        }
-    }
-
-    private func advance(_ progress: SandboxProgress) async throws {
-        switch progress {
-        case .networked(let network): try await enter(.attached(network))
-        case .booting: try await enter(.machineRequested)
         }
     }
 
@@ -178,8 +175,11 @@ actor Pod {
 
     /// Tries again what could not be released before.
     func retryPendingReleases() async {
+        guard !isRetrying else { return }
+        isRetrying = true
+        defer { isRetrying = false }
         switch state {
-        case .failed where !pending.isEmpty: await releaseResources()
+        case .failed where !pending.isEmpty && !isUnreadable: await releaseResources()
         case .stopping where stopAttempt == nil: try? await stop()
         default: break
         }
@@ -282,7 +282,7 @@ actor Pod {
 
     // MARK: State
 
-    private func enter(_ event: SandboxStateMachine.Event) async throws {
+    func enter(_ event: SandboxStateMachine.Event) async throws {
         _ = try lifecycle.handle(event)
         try await save()
     }

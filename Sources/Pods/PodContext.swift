@@ -3,6 +3,7 @@ import Logging
 
 /// What every pod works with.
 struct PodContext: Sendable {
+    var network: any NodeNetwork
     var images: ImageStore
     var store: PodStore
     var snapshots: Snapshots

@@ -1,3 +1,4 @@
+import Errors
 import Logging
 import State
 
@@ -5,26 +6,16 @@ extension PodRegistry {
     /// Takes over what an earlier daemon left. On return every pod is listed; their machines are looked for meanwhile, all
     /// pods at once, and calls for a pod wait for its own.
     public func recover() async throws {
-        let handler = handlers[defaultHandler]
-        try await context.settings.load(context.logger) { try await handler?.configureNetwork(ranges: $0) }
+        let network = context.network
+        try await context.settings.load(context.logger) { try await network.configure(ranges: $0) }
         let stored = try await context.store.load()
-        for (id, reason) in stored.unreadable {
-            context.logger.error("record skipped", metadata: ["id": "\(id)", "reason": "\(reason)"])
-        }
         var resources = try await Ledger.stored(in: context.store.database)
-        let containers = Dictionary(grouping: stored.containers, by: \.sandboxID)
         for sandbox in stored.sandboxes {
-            let document = sandbox.document
-            let named = handlers[document.spec.runtimeHandler.isEmpty ? defaultHandler : document.spec.runtimeHandler]
-            guard let handler = named ?? handlers[defaultHandler] else { continue }
-            let pod = Pod(
-                id: sandbox.id, spec: document.spec, createdAt: sandbox.createdAt, state: document.state, handler: handler,
-                context: context, holding: resources.removeValue(forKey: sandbox.id) ?? [])
-            let snapshots = (containers[sandbox.id] ?? []).map { Self.snapshot($0.id, $0.sandboxID, $0.createdAt, $0.document) }
-            await pod.restore(snapshots.map { ($0, resources.removeValue(forKey: $0.id) ?? []) })
+            let pod = restoredPod(sandbox, holding: resources.removeValue(forKey: sandbox.id) ?? [])
+            let containers = (stored.containers[sandbox.id] ?? []).map { restoredContainer($0, in: sandbox.id) }
+            await pod.restore(containers.map { ($0, resources.removeValue(forKey: $0.id) ?? []) })
             pods.withLock { $0[pod.id] = pod }
         }
-        for owner in stored.unreadable.map(\.id) + stored.containers.map(\.id) { resources[owner] = nil }
         orphans.adopt(resources, in: context.store.database)
         let found = pods.withLock { Array($0.values) }
         let recovery = Task {
@@ -45,11 +36,30 @@ extension PodRegistry {
         await recoveryWork.withLock { $0 }?.value
     }
 
-    private static func snapshot(_ id: String, _ sandboxID: String, _ createdAt: Int64, _ document: ContainerDocument) -> ContainerSnapshot
-    {
-        ContainerSnapshot(
-            id: id, sandboxID: sandboxID, spec: document.spec, imageID: document.imageID, state: document.state, createdAt: createdAt,
-            logPath: document.logPath, stopSignal: document.stopSignal, user: document.user)
+    private func restoredPod(_ found: PodStore.Found<SandboxDocument>, holding resources: [LedgerEntry]) -> Pod {
+        let (spec, state, isUnreadable): (SandboxSpec, SandboxState, Bool)
+        switch found.document {
+        case .success(let document): (spec, state, isUnreadable) = (document.spec, document.state, false)
+        case .failure(let error):
+            context.logger.error("record cannot be read", metadata: ["pod": "\(found.id)", "error": "\(error)"])
+            (spec, state, isUnreadable) = (Salvage.sandbox(found), .failed(step: "\(error)"), true)
+        }
+        let name = spec.runtimeHandler.isEmpty ? defaultHandler : spec.runtimeHandler
+        return Pod(
+            id: found.id, spec: spec, createdAt: found.createdAt, state: state, handler: handlers[name] ?? AbsentHandler(name: name),
+            context: context, holding: resources, unreadable: isUnreadable)
+    }
+
+    private func restoredContainer(_ found: PodStore.Found<ContainerDocument>, in sandboxID: String) -> ContainerSnapshot {
+        switch found.document {
+        case .success(let document):
+            return ContainerSnapshot(
+                id: found.id, sandboxID: sandboxID, spec: document.spec, imageID: document.imageID, state: document.state,
+                createdAt: found.createdAt, logPath: document.logPath, stopSignal: document.stopSignal, user: document.user)
+        case .failure(let error):
+            context.logger.error("record cannot be read", metadata: ["container": "\(found.id)", "error": "\(error)"])
+            return Salvage.container(found, in: sandboxID, error)
+        }
     }
 
     /// Retries releases that failed, until `close`.
@@ -58,14 +68,20 @@ extension PodRegistry {
             while !Task.isCancelled {
                 try? await Task.sleep(for: interval)
                 guard let self else { return }
-                let pods = self.pods.withLock { Array($0.values) }
-                await withTaskGroup(of: Void.self) { group in
-                    for pod in pods { group.addTask { await pod.retryPendingReleases() } }
-                    group.addTask { await self.orphans.release() }
-                }
+                // Beside the next round: a release that hangs keeps no other from its retry.
+                Task { await self.collect() }
             }
         }
         collector.withLock { $0 = task }
+    }
+
+    /// Tries once again all releases that failed and are not being tried.
+    func collect() async {
+        let pods = pods.withLock { Array($0.values) }
+        await withTaskGroup(of: Void.self) { group in
+            for pod in pods { group.addTask { await pod.retryPendingReleases() } }
+            group.addTask { await self.orphans.release() }
+        }
     }
 
     /// Ends background work. Pods go on without the daemon.

@@ -21,20 +21,21 @@ public final class PodRegistry: Sendable {
 
     /// - Parameters:
     ///   - handlers: the first is the default.
-    ///   - releasers: of all kinds of resources that any handler has ever acquired.
+    ///   - releasers: of all kinds of resources that any handler has ever acquired; the network's are known.
     ///   - stateDirectory: absolute; holds the containers' log positions.
     public init(
-        handlers: [any RuntimeHandler], releasers: [ResourceReleaser], images: ImageStore, database: StateDatabase, stateDirectory: String,
+        handlers: [any RuntimeHandler], network: any NodeNetwork, releasers: [ResourceReleaser], images: ImageStore,
+        database: StateDatabase, stateDirectory: String,
         deadlines: PodDeadlines = PodDeadlines(), logger: Logger
     ) {
         self.handlers = Dictionary(handlers.map { ($0.name, $0) }) { first, _ in first }
         defaultHandler = handlers.first?.name ?? ""
         let leases = ResourceReleaser(.imageLease, scope: .container) { entry in try await images.releaseLeases(holder: entry.name) }
         context = PodContext(
-            images: images, store: PodStore(database: database), snapshots: Snapshots(),
+            network: network, images: images, store: PodStore(database: database), snapshots: Snapshots(),
             statistics: Statistics(patience: deadlines.statistics, logger: logger),
             settings: NodeSettings(database: database), stateDirectory: stateDirectory,
-            releasers: Releasers(releasers + [leases]), deadlines: deadlines, logger: logger)
+            releasers: Releasers(releasers + network.releasers + [leases]), deadlines: deadlines, logger: logger)
         orphans = Orphans(releasers: context.releasers, within: deadlines.release, logger: logger)
     }
 
@@ -181,7 +182,7 @@ public final class PodRegistry: Sendable {
 
     /// What keeps pods from getting a network; nil when nothing does.
     public func networkObstacle() async -> String? {
-        await handlers[defaultHandler]?.networkObstacle()
+        await context.network.obstacle()
     }
 
     /// The names that a RuntimeClass may use, the default first.

@@ -1,7 +1,5 @@
 import AgentProtocol
 import Errors
-import Linux
-import PodNetwork
 
 /// One way of running pods, chosen by RuntimeClass.
 public protocol RuntimeHandler: Sendable {
@@ -10,36 +8,42 @@ public protocol RuntimeHandler: Sendable {
 
     /// Brings a sandbox up, step by step, noting every resource in the ledger first.
     ///
-    /// - Parameter report: called as the sandbox passes `networked` and `booting`.
     /// - Throws: what failed, naming the step. Undoing is the caller's: it releases the ledger.
-    func start(
-        _ id: String, _ spec: SandboxSpec, ledger: Ledger, report: @Sendable (SandboxProgress) async throws -> Void
-    ) async throws -> any SandboxMachine
+    func start(_ context: SandboxContext) async throws -> any SandboxMachine
 
     /// Finds the sandbox of an earlier daemon again.
     ///
     /// - Throws: `.notFound` when its machine is certainly gone; any other code when that cannot be told now.
-    func reattach(_ id: String, _ spec: SandboxSpec, network: AttachedNetwork, ledger: Ledger) async throws -> any SandboxMachine
+    func reattach(_ context: SandboxContext) async throws -> any SandboxMachine
 
     /// What pods may ask of the handler.
     var features: HandlerFeatures { get }
 
     /// What keeps the handler from starting pods now; nil when nothing does.
     func obstacle() async -> String?
-
-    /// What keeps pods from getting a network now; nil when nothing does.
-    func networkObstacle() async -> String?
-
-    /// Takes in the ranges that the node's pods get addresses from.
-    ///
-    /// - Throws: `failedPrecondition` when the network cannot be set up for them; it stays as it was.
-    func configureNetwork(ranges: [IPPrefix]) async throws
 }
 
-/// How far the start of a sandbox has come.
-public enum SandboxProgress: Sendable {
-    case networked(AttachedNetwork)
-    case booting
+/// The sandbox that a handler works for.
+public struct SandboxContext: Sendable {
+    public let id: String
+    public let spec: SandboxSpec
+    /// Where every resource is noted before it is acquired.
+    public let ledger: Ledger
+    /// Attached beside the handler's work.
+    public let network: any PodNetworkAttachment
+    /// Says how far the start has come, in the handler's own words; shown and kept.
+    public let phase: @Sendable (String) async throws -> Void
+
+    public init(
+        id: String, spec: SandboxSpec, ledger: Ledger, network: any PodNetworkAttachment,
+        phase: @escaping @Sendable (String) async throws -> Void = { _ in }
+    ) {
+        self.id = id
+        self.spec = spec
+        self.ledger = ledger
+        self.network = network
+        self.phase = phase
+    }
 }
 
 /// A sandbox that is up: where its containers live.

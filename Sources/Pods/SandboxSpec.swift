@@ -36,6 +36,7 @@ public struct SandboxSpec: Codable, Sendable, Equatable {
     public var dns: DNS?
     /// Empty: containers keep no log.
     public var logDirectory = ""
+    public var networkMode = NetworkMode.pod
     public var portMappings: [PortMapping] = []
     public var labels: [String: String] = [:]
     public var annotations: [String: String] = [:]

@@ -1,13 +1,14 @@
 import Errors
-import PodNetwork
 
 /// Where a sandbox is in its life. `ready` alone is READY to the kubelet.
 public enum SandboxState: Codable, Sendable, Equatable {
     case reserved
-    case networked(AttachedNetwork)
-    case booting(AttachedNetwork)
-    case ready(AttachedNetwork)
-    case stopping(AttachedNetwork?)
+    /// - Parameter phase: how far the handler has come, in its own words.
+    case starting(SandboxNetwork?, phase: String)
+    case ready(SandboxNetwork)
+    /// As ready, but nothing in it runs.
+    case paused(SandboxNetwork)
+    case stopping(SandboxNetwork?)
     case stopped
     /// The start failed or the machine was lost; resources may still wait for release.
     case failed(step: String)
@@ -17,9 +18,9 @@ public enum SandboxState: Codable, Sendable, Equatable {
     public var name: String {
         switch self {
         case .reserved: "reserved"
-        case .networked: "networked"
-        case .booting: "booting"
+        case .starting: "starting"
         case .ready: "ready"
+        case .paused: "paused"
         case .stopping: "stopping"
         case .stopped: "stopped"
         case .failed: "failed"
@@ -27,11 +28,19 @@ public enum SandboxState: Codable, Sendable, Equatable {
         }
     }
 
-    /// The attachment that the state carries.
-    public var network: AttachedNetwork? {
+    /// Whether the sandbox has its machine.
+    var isUp: Bool {
         switch self {
-        case .networked(let network), .booting(let network), .ready(let network): network
-        case .stopping(let network): network
+        case .ready, .paused: true
+        default: false
+        }
+    }
+
+    /// The network that the state carries.
+    public var network: SandboxNetwork? {
+        switch self {
+        case .ready(let network), .paused(let network): network
+        case .starting(let network, _), .stopping(let network): network
         case .reserved, .stopped, .failed, .removed: nil
         }
     }
@@ -39,9 +48,9 @@ public enum SandboxState: Codable, Sendable, Equatable {
     /// The transitions that may be persisted, whatever the machine below thinks.
     func allows(_ next: SandboxState) -> Bool {
         switch (self, next) {
-        case (.reserved, .networked), (.networked, .booting), (.booting, .ready): true
-        case (.reserved, .failed), (.networked, .failed), (.booting, .failed), (.ready, .failed): true
-        case (.reserved, .stopping), (.networked, .stopping), (.booting, .stopping), (.ready, .stopping), (.failed, .stopping): true
+        case (.reserved, .starting), (.starting, .starting), (.starting, .ready), (.ready, .paused), (.paused, .ready): true
+        case (.reserved, .failed), (.starting, .failed), (.ready, .failed), (.paused, .failed): true
+        case (.reserved, .stopping), (.starting, .stopping), (.ready, .stopping), (.paused, .stopping), (.failed, .stopping): true
         case (.stopping, .stopping), (.stopping, .stopped): true
         case (.stopped, .removed), (.failed, .removed): true
         default: false
@@ -52,9 +61,11 @@ public enum SandboxState: Codable, Sendable, Equatable {
 /// A sandbox's life as pure transitions.
 struct SandboxStateMachine: Sendable {
     enum Event: Sendable {
-        case attached(AttachedNetwork)
-        case machineRequested
-        case agentReady
+        case attached(SandboxNetwork)
+        case phase(String)
+        case started
+        case paused
+        case resumed
         case failed(step: String)
         case stopRequested
         case released
@@ -87,15 +98,19 @@ struct SandboxStateMachine: Sendable {
 
     private func transition(_ event: Event) throws -> (SandboxState, Action) {
         switch (event, state) {
-        case (.attached(let network), .reserved): (.networked(network), .nothing)
-        case (.machineRequested, .networked(let network)): (.booting(network), .nothing)
-        case (.agentReady, .booting(let network)): (.ready(network), .nothing)
-        case (.failed(let step), .reserved), (.failed(let step), .networked), (.failed(let step), .booting), (.failed(let step), .ready):
+        case (.attached(let network), .reserved): (.starting(network, phase: "attached"), .nothing)
+        case (.attached(let network), .starting(nil, let phase)): (.starting(network, phase: phase), .nothing)
+        case (.phase(let phase), .reserved): (.starting(nil, phase: phase), .nothing)
+        case (.phase(let phase), .starting(let network, _)): (.starting(network, phase: phase), .nothing)
+        case (.started, .starting(let network?, _)): (.ready(network), .nothing)
+        case (.paused, .ready(let network)): (.paused(network), .nothing)
+        case (.resumed, .paused(let network)): (.ready(network), .nothing)
+        case (.failed(let step), .reserved), (.failed(let step), .starting), (.failed(let step), .ready), (.failed(let step), .paused):
             (.failed(step: step), .release)
         case (.failed, .failed): (state, .release)
         case (.failed, .stopping), (.failed, .stopped): (state, .nothing)
         case (.stopRequested, .stopped), (.stopRequested, .removed): (state, .nothing)
-        case (.stopRequested, .reserved), (.stopRequested, .networked), (.stopRequested, .booting), (.stopRequested, .ready),
+        case (.stopRequested, .reserved), (.stopRequested, .starting), (.stopRequested, .ready), (.stopRequested, .paused),
             (.stopRequested, .stopping), (.stopRequested, .failed):
             (.stopping(state.network), .release)
         case (.released, .stopping): (.stopped, .nothing)

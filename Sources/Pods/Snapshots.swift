@@ -18,7 +18,7 @@ public struct SandboxSnapshot: Sendable, Equatable {
 
     /// Pod addresses without prefix length, the primary first.
     public var addresses: [String] {
-        (state.network?.addresses ?? []).map { String($0.prefix { $0 != "/" }) }
+        (state.network?.attached?.addresses ?? []).map { String($0.prefix { $0 != "/" }) }
     }
 }
 

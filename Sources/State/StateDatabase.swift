@@ -1,4 +1,5 @@
 import Errors
+import Foundation
 import GRDB
 
 /// The daemon's durable state: one SQLite file in WAL mode.
@@ -10,19 +11,56 @@ public final class StateDatabase: Sendable {
 
     /// Opens or creates the database and brings its schema up to date.
     ///
-    /// - Throws: `SwiftletError(.failedPrecondition)` when the file was written by a newer Swiftlet.
+    /// - Throws: `SwiftletError(.failedPrecondition)` when the file was written by a newer Swiftlet or by another program, `.dataLoss`
+    ///   when it is damaged. Nothing in it has been changed then.
     public init(path: String) throws {
+        try Self.check(path)
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
         configuration.prepareDatabase { database in
             try database.execute(sql: "PRAGMA synchronous = NORMAL")
         }
-        pool = try DatabasePool(path: path, configuration: configuration)
-        let migrator = Self.migrator
-        if try pool.read(migrator.hasBeenSuperseded) {
-            throw SwiftletError(.failedPrecondition, "state database \(path) was written by a newer version of Swiftlet")
+        do {
+            pool = try DatabasePool(path: path, configuration: configuration)
+            try Self.migrator.migrate(pool)
+        } catch {
+            throw SwiftletError(.internal, "open state database \(path)", cause: error)
         }
-        try migrator.migrate(pool)
+    }
+
+    /// Looks at the file through a connection that cannot write.
+    private static func check(_ path: String) throws {
+        guard let size = try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int, size > 0 else { return }
+        var configuration = Configuration()
+        configuration.readonly = true
+        configuration.busyMode = .timeout(5)
+        do {
+            try DatabaseQueue(path: path, configuration: configuration).read { database in
+                let damage = try String.fetchAll(database, sql: "PRAGMA quick_check(3)").filter { $0 != "ok" }
+                guard damage.isEmpty else {
+                    throw SwiftletError(
+                        .dataLoss,
+                        "state database \(path) is damaged (\(damage.joined(separator: "; "))); stop the node's pods, move the file away, or "
+                            + "recover it with sqlite3's .recover")
+                }
+                let tables = try String.fetchAll(database, sql: "SELECT name FROM sqlite_master WHERE type = 'table'")
+                guard tables.isEmpty || tables.contains("grdb_migrations") else {
+                    throw SwiftletError(
+                        .failedPrecondition, "state database \(path) is another program's: it has no schema of Swiftlet's; check root")
+                }
+                guard try !migrator.hasBeenSuperseded(database) else {
+                    let applied = try migrator.appliedIdentifiers(database).subtracting(migrator.migrations).sorted()
+                    throw SwiftletError(
+                        .failedPrecondition,
+                        "state database \(path) was written by a newer version of Swiftlet, with schema \(applied.joined(separator: ", ")); "
+                            + "start that version")
+                }
+            }
+        } catch let error as SwiftletError {
+            throw error
+        } catch {
+            throw SwiftletError(.dataLoss, "state database \(path) cannot be read; is it a SQLite database?", cause: error)
+        }
     }
 
     /// Runs `body` in one read snapshot.

@@ -52,13 +52,13 @@ struct Daemon: Sendable {
                 configDirectory: configuration.network.configDirectory,
                 template: configuration.network.template.isEmpty ? nil : configuration.network.template,
                 pluginDirectories: configuration.network.pluginDirectories,
-                cacheDirectory: configuration.root + "/cni"),
+                cacheDirectory: configuration.root + "/cni", namespaceDirectory: configuration.run + "/pods"),
             logger: logger)
         let machines = MicroVMResources(
             configuration: try await configuration.microVM(logger: logger), hypervisor: hypervisor, networks: networks)
         let handler = try await MicroVMHandler(resources: machines, logger: logger)
         let pods = PodRegistry(
-            handlers: [handler], releasers: machines.releasers, images: images, database: database,
+            handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database,
             stateDirectory: configuration.root + "/containers", logger: logger)
         try await pods.recover()
         pods.startCollector()

@@ -26,8 +26,8 @@ enum Injection: Sendable, Hashable, CaseIterable {
     case hangAgent
 }
 
-/// A handler without machines, for failure injection. It records what exists.
-final class FakeHandler: RuntimeHandler {
+/// A handler without machines, and the node's network without plug-ins, for failure injection. It records what exists.
+final class FakeHandler: RuntimeHandler, NodeNetwork {
     struct State {
         var existing: Set<String> = []
         var injection = Injection.none
@@ -56,20 +56,16 @@ final class FakeHandler: RuntimeHandler {
     func inject(_ injection: Injection) { state.withLock { $0.injection = injection } }
     func machine(of id: String) -> FakeMachine? { state.withLock { $0.machines[id] } }
 
-    func start(
-        _ id: String, _ spec: SandboxSpec, ledger: Ledger, report: @Sendable (SandboxProgress) async throws -> Void
-    ) async throws -> any SandboxMachine {
+    func start(_ context: SandboxContext) async throws -> any SandboxMachine {
+        let (id, ledger) = (context.id, context.ledger)
         let injection = state.withLock { state in
             state.starts += 1
             return state.injection
         }
         while state.withLock({ $0.held }) { await Task.yield() }
-        try await acquire(.networkNamespace, "netns-\(id)", ledger)
-        if injection == .failNetwork { throw SwiftletError(.unavailable, "attach the network: injected") }
-        try await acquire(.networkAttachment, "cni-\(id)", ledger)
-        try await report(.networked(.sample))
+        _ = try await context.network.attached()
         try await acquire(.tap, "tap-\(id)", ledger)
-        try await report(.booting)
+        try await context.phase("booting")
         try await acquire(.machine, "vm-\(id)", ledger)
         if injection == .failMachine { throw SwiftletError(.internal, "boot the machine: injected") }
         if injection == .failAgent { throw SwiftletError(.deadlineExceeded, "boot the guest: injected") }
@@ -79,12 +75,38 @@ final class FakeHandler: RuntimeHandler {
         return machine
     }
 
+    // MARK: The network
+
+    func namespacePath(of podID: String) -> String { "netns-\(podID)" }
+
+    func createNamespace(path: String) async throws {
+        _ = state.withLock { $0.existing.insert(path) }
+    }
+
+    func attach(_ request: PodNetworkRequest) async throws -> AttachedNetwork {
+        while state.withLock({ $0.held }) { await Task.yield() }
+        try state.withLock { state in
+            if state.injection == .failNetwork { throw SwiftletError(.unavailable, "injected") }
+            state.existing.insert(request.podID)
+        }
+        return .sample
+    }
+
+    func join(tap: String, into namespacePath: String, with interface: String) async throws {}
+
+    func configure(ranges: [IPPrefix]) async throws {
+        try state.withLock { state in
+            if state.injection == .failNetwork { throw SwiftletError(.failedPrecondition, "CNI template: injected") }
+            state.ranges.append(ranges.map(\.description))
+        }
+    }
+
     private func acquire(_ kind: ResourceKind, _ name: String, _ ledger: Ledger) async throws {
         try await ledger.acquire(kind, name) { _ = state.withLock { $0.existing.insert(name) } }
     }
 
-    func reattach(_ id: String, _ spec: SandboxSpec, network: AttachedNetwork, ledger: Ledger) async throws -> any SandboxMachine {
-        guard let machine = machine(of: id) else { throw SwiftletError(.notFound, "machine is gone") }
+    func reattach(_ context: SandboxContext) async throws -> any SandboxMachine {
+        guard let machine = machine(of: context.id) else { throw SwiftletError(.notFound, "machine is gone") }
         return machine
     }
 
@@ -112,28 +134,25 @@ final class FakeHandler: RuntimeHandler {
 
     var features: HandlerFeatures { HandlerFeatures() }
     func obstacle() async -> String? { nil }
-    func networkObstacle() async -> String? { nil }
-    func configureNetwork(ranges: [IPPrefix]) async throws {
-        try state.withLock { state in
-            if state.injection == .failNetwork { throw SwiftletError(.failedPrecondition, "CNI template: injected") }
-            state.ranges.append(ranges.map(\.description))
-        }
-    }
 }
 
 /// A machine that never answers about containers; only its end can be injected.
 final class FakeMachine: SandboxMachine {
     let details: [String: String] = [:]
-    private let end = AsyncStream<String>.makeStream()
+    private let end = Mutex<String?>(nil)
     let updates = FakeUpdates()
     /// What it says of its use.
     let answer = FakeAnswer()
     let life = FakeLife()
 
-    func die(_ reason: String) { end.continuation.yield(reason) }
+    func die(_ reason: String) { end.withLock { $0 = reason } }
 
+    /// Of several daemons, each asks for itself.
     func lost() async -> String {
-        for await reason in end.stream { return reason }
+        while !Task.isCancelled {
+            if let reason = end.withLock({ $0 }) { return reason }
+            try? await Task.sleep(for: .milliseconds(2))
+        }
         return "cancelled"
     }
 
@@ -202,7 +221,7 @@ struct FakeNode {
         deadlines.sandboxStart = .seconds(20)
         deadlines.statistics = .seconds(1)
         registry = PodRegistry(
-            handlers: [handler], releasers: handler.releasers, images: images, database: database, stateDirectory: directory,
+            handlers: [handler], network: handler, releasers: [], images: images, database: database, stateDirectory: directory,
             deadlines: deadlines, logger: logger)
     }
 
@@ -238,6 +257,9 @@ struct FakeNode {
     func ledger() async throws -> [String] {
         try await database.read { try ResourceRecord.fetchAll($0) }.map { "\($0.kind) \($0.name)" }
     }
+
+    /// What the collector does at each of its rounds.
+    func collectOnce() async throws { await registry.collect() }
 
     func close() async {
         registry.close()

@@ -27,11 +27,11 @@ import Testing
         let ground = try Ground()
         defer { ground.close() }
         let ledger = Ledger(owner: "pod", database: ground.database)
-        for kind in ["a", "b", "c"] { try await ledger.note(ResourceKind(kind), "name", ["version": 1]) }
+        for kind in ["a", "b", "c"] { try await ledger.note(ResourceKind(kind), "name", TapDocument(namespace: "1")) }
         // A new document leaves the entry in its place.
-        try await ledger.note(ResourceKind("a"), "name", ["version": 2])
+        try await ledger.note(ResourceKind("a"), "name", TapDocument(namespace: "2"))
         #expect(ledger.entries.map(\.kind.rawValue) == ["a", "b", "c"])
-        #expect(try ledger.entry(ResourceKind("a"))?.decoded([String: Int].self) == ["version": 2])
+        #expect(try ledger.entry(ResourceKind("a"))?.decoded(TapDocument.self).namespace == "2")
         #expect(try await Ledger.stored(in: ground.database) == ["pod": ledger.entries])
     }
 
@@ -39,7 +39,7 @@ import Testing
         let ground = try Ground()
         defer { ground.close() }
         let ledger = Ledger(owner: "pod", database: ground.database)
-        try await ledger.note(.tap, "tap", ["": ""])
+        try await ledger.note(.tap, "tap", EmptyDocument())
         ledger.close()
         let error = await #expect(throws: SwiftletError.self) { try await ledger.acquire(.machine, "vm") {} }
         #expect(error?.code == .aborted)
@@ -50,15 +50,15 @@ import Testing
         let ground = try Ground()
         defer { ground.close() }
         let pool = Ledger(owner: "pool", database: ground.database)
-        try await pool.note(.tap, "tap", ["": ""])
+        try await pool.note(.tap, "tap", EmptyDocument())
         let pod = Ledger(owner: "pod", database: ground.database)
-        try await pod.note(.networkNamespace, "netns", ["": ""])
-        try await pool.note(.machine, "vm", ["": ""])
+        try await pod.note(.networkNamespace, "netns", EmptyDocument())
+        try await pool.note(.machine, "vm", EmptyDocument())
         try await pool.transfer(to: pod)
         #expect(pool.entries.isEmpty)
         #expect(pod.entries.map(\.name) == ["tap", "netns", "vm"] && pod.entries.allSatisfy { $0.owner == "pod" })
         #expect(try await ground.stored() == ["pod tap tap", "pod networkNamespace netns", "pod machine vm"])
-        await #expect(throws: SwiftletError.self) { try await pool.note(.tap, "second", ["": ""]) }
+        await #expect(throws: SwiftletError.self) { try await pool.note(.tap, "second", EmptyDocument()) }
 
         // An owner that is being released takes nothing, and nothing is taken from it.
         let late = Ledger(owner: "late", database: ground.database)
@@ -72,8 +72,8 @@ import Testing
         let ground = try Ground()
         defer { ground.close() }
         let ledger = Ledger(owner: "pod", database: ground.database)
-        try await ledger.note(.tap, "tap", ["": ""])
-        try await ledger.note(ResourceKind("hologram"), "h1", ["": ""])
+        try await ledger.note(.tap, "tap", EmptyDocument())
+        try await ledger.note(ResourceKind("hologram"), "h1", EmptyDocument())
         let left = await ledger.releaseAll(by: Releasers([ResourceReleaser(.tap) { _ in }]))
         #expect(left.map(\.entry.name) == ["h1"])
         #expect(left.first?.reason.contains("does not know the kind hologram") == true)
@@ -120,7 +120,7 @@ import Testing
         let node = try await FakeNode(release: .seconds(20))
         // Two owners whose records are gone: the one's release hangs until the other's has begun.
         for owner in ["a", "b"] {
-            try await Ledger(owner: owner, database: node.database).note(.tap, "tap-\(owner)", ["": ""])
+            try await Ledger(owner: owner, database: node.database).note(.tap, "tap-\(owner)", EmptyDocument())
             node.handler.state.withLock { _ = $0.existing.insert("tap-\(owner)") }
         }
         let both = Mutex(Set<String>())
@@ -133,7 +133,8 @@ import Testing
         }
         node.handler.state.withLock { $0.failReleases = [.tap] }
         let next = PodRegistry(
-            handlers: [], releasers: [tap], images: node.images, database: node.database, stateDirectory: node.directory,
+            handlers: [], network: FakeHandler(), releasers: [tap], images: node.images, database: node.database,
+            stateDirectory: node.directory,
             logger: node.logger)
         try await next.recover()
         await next.recovered()

@@ -45,7 +45,7 @@ import Testing
 
     @Test func anEventShowsThePodAsListsDo() async throws {
         let snapshots = Snapshots()
-        var sandbox = SandboxSnapshot(id: "p", spec: FakeNode.spec(), state: .ready(.sample), createdAt: 1)
+        var sandbox = SandboxSnapshot(id: "p", spec: FakeNode.spec(), state: .ready(.attached(.sample)), createdAt: 1)
         snapshots.publish(sandbox)
         let events = snapshots.events.watch()
         snapshots.publish(Self.container("a", in: "p", .created))
@@ -80,7 +80,7 @@ import Testing
     @Test func whatAnEarlierDaemonLeftIsNoNews() async throws {
         let snapshots = Snapshots()
         let events = snapshots.events.watch()
-        snapshots.publish(SandboxSnapshot(id: "p", spec: FakeNode.spec(), state: .ready(.sample), createdAt: 1))
+        snapshots.publish(SandboxSnapshot(id: "p", spec: FakeNode.spec(), state: .ready(.attached(.sample)), createdAt: 1))
         snapshots.publish(Self.container("a", in: "p", .running(startedAt: 1)))
         snapshots.publish(Self.container("a", in: "p", Self.exit))
         #expect(try await Self.collect(1, from: events) == ["stopped a"])

@@ -78,6 +78,19 @@ import Testing
         await node.close()
     }
 
+    @Test func aPodMayHaveTheNodesNetwork() async throws {
+        let node = try await FakeNode()
+        var spec = FakeNode.spec()
+        spec.networkMode = .node
+        let id = try await node.registry.runSandbox(spec)
+        #expect(try node.registry.sandbox(id).state == .ready(.node))
+        #expect(try node.registry.sandbox(id).addresses.isEmpty)
+        #expect(try await node.ledger() == ["tap tap-\(id)", "machine vm-\(id)"], "no namespace, and no plug-in was asked")
+        try await node.registry.stopSandbox(id)
+        #expect(try await node.ledger().isEmpty)
+        await node.close()
+    }
+
     @Test func aDuplicateIsRefusedWithTheIdOfTheFirst() async throws {
         let node = try await FakeNode()
         let id = try await node.registry.runSandbox(FakeNode.spec())
@@ -91,7 +104,7 @@ import Testing
         let node = try await FakeNode()
         node.handler.inject(.hangAgent)
         let start = Task { try await node.registry.runSandbox(FakeNode.spec()) }
-        while node.registry.sandboxes().first?.snapshot.state.name != "booting" { await Task.yield() }
+        while node.registry.sandboxes().first?.snapshot.state != .starting(.attached(.sample), phase: "booting") { await Task.yield() }
         let id = try #require(node.registry.sandboxes().first?.snapshot.id)
         while !node.handler.existing.contains("vm-\(id)") { await Task.yield() }
         try await node.registry.stopSandbox(id)

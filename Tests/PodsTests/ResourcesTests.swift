@@ -213,7 +213,7 @@ import Testing
         #expect(error?.message.contains("resources.cpu_quota") == true)
 
         let stored = try await PodStore(database: node.database).load().sandboxes
-        #expect(stored.first?.document.spec.resources == change)
+        #expect((try stored.first?.document.get().spec.resources) == change)
         try await node.registry.stopSandbox(id)
         let stopped = await #expect(throws: SwiftletError.self) {
             try await node.registry.updateSandbox(id, resources: memory(8 << 30), overhead: nil)

@@ -46,7 +46,7 @@ import Testing
             let both = Self.resources { ($0.memoryLimit, $0.cpuShares) = (1 << 30, 7) }
             #expect(try node.registry.sandbox(pod).spec.resources == both)
             let stored = try await PodStore(database: node.database).load().sandboxes
-            #expect(stored.first?.document.spec.resources == both)
+            #expect((try stored.first?.document.get().spec.resources) == both)
         }
     }
 

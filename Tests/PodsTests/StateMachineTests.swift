@@ -1,24 +1,31 @@
 import Errors
-import PodNetwork
 import Support
 import Testing
 
 @testable import Pods
 
 @Suite struct SandboxStateMachineTests {
-    private static let network = AttachedNetwork.sample
+    private static let network = SandboxNetwork.attached(.sample)
     private static let states: [SandboxState] = [
-        .reserved, .networked(network), .booting(network), .ready(network), .stopping(network), .stopped, .failed(step: "x"), .removed,
+        .reserved, .starting(nil, phase: "a"), .starting(network, phase: "b"), .starting(.node, phase: "b"), .ready(network),
+        .paused(network),
+        .stopping(network), .stopping(nil), .stopped, .failed(step: "x"), .removed,
     ]
     private static let events: [SandboxStateMachine.Event] = [
-        .attached(network), .machineRequested, .agentReady, .failed(step: "x"), .stopRequested, .released, .removeRequested,
+        .attached(network), .phase("c"), .started, .paused, .resumed, .failed(step: "x"), .stopRequested, .released, .removeRequested,
     ]
 
     @Test func aStartPassesEveryStateInOrder() throws {
         var machine = SandboxStateMachine()
+        #expect(try machine.handle(.phase("booting")) == .nothing)
+        #expect(machine.state == .starting(nil, phase: "booting"))
+        #expect(throws: SwiftletError.self, "a sandbox without a network is not ready") { try machine.handle(.started) }
         #expect(try machine.handle(.attached(Self.network)) == .nothing)
-        #expect(try machine.handle(.machineRequested) == .nothing)
-        #expect(try machine.handle(.agentReady) == .nothing)
+        #expect(machine.state == .starting(Self.network, phase: "booting"))
+        #expect(try machine.handle(.started) == .nothing)
+        #expect(machine.state == .ready(Self.network))
+        #expect(try machine.handle(.paused) == .nothing)
+        #expect(try machine.handle(.resumed) == .nothing)
         #expect(machine.state == .ready(Self.network))
         #expect(try machine.handle(.stopRequested) == .release)
         #expect(try machine.handle(.released) == .nothing)

@@ -39,7 +39,7 @@ public final class Ledger: Sendable {
 
     /// Writes the resource down, then acquires it. The entry stays when `body` throws: the release is idempotent and finds out what
     /// there is to undo.
-    public func acquire<Document: Encodable & Sendable, Value: Sendable>(
+    public func acquire<Document: StoredDocument, Value: Sendable>(
         _ kind: ResourceKind, _ name: String, _ document: Document, _ body: @Sendable () async throws -> Value
     ) async throws -> Value {
         try Task.checkCancellation()
@@ -51,14 +51,14 @@ public final class Ledger: Sendable {
     public func acquire<Value: Sendable>(
         _ kind: ResourceKind, _ name: String, _ body: @Sendable () async throws -> Value
     ) async throws -> Value {
-        try await acquire(kind, name, [String: String](), body)
+        try await acquire(kind, name, EmptyDocument(), body)
     }
 
     /// Writes or replaces an entry.
     ///
     /// - Throws: `.aborted` once the ledger is closed.
-    public func note<Document: Encodable & Sendable>(_ kind: ResourceKind, _ name: String, _ document: Document) async throws {
-        let data = try JSONEncoder().encode(document)
+    public func note(_ kind: ResourceKind, _ name: String, _ document: some StoredDocument) async throws {
+        let data = try document.stored()
         try await changes.take { [self] in
             guard !isClosed else { throw SwiftletError(.aborted, "\(kind) \(name): its owner is being released") }
             let entry = try await journal(kind, name, data)

@@ -1,4 +1,5 @@
 import Foundation
+import State
 
 /// One resource in the ledger.
 public struct LedgerEntry: Sendable, Equatable {
@@ -20,9 +21,9 @@ public struct LedgerEntry: Sendable, Equatable {
         self.sequence = sequence
     }
 
-    /// - Throws: `DecodingError`.
-    public func decoded<Value: Decodable>(_ type: Value.Type) throws -> Value {
-        try JSONDecoder().decode(type, from: document)
+    /// - Throws: `.dataLoss`; `.failedPrecondition` for a document of a newer version.
+    public func decoded<Document: StoredDocument>(_ type: Document.Type) throws -> Document {
+        try Document(stored: document)
     }
 }
 

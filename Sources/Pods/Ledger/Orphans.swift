@@ -9,7 +9,7 @@ final class Orphans: Sendable {
     private let limit: Duration
     private let logger: Logger
     private let ledgers = Mutex<[Ledger]>([])
-    private let rounds = Turns()
+    private let round = Mutex<Task<Void, Never>?>(nil)
 
     init(releasers: Releasers, within limit: Duration, logger: Logger) {
         self.releasers = releasers
@@ -30,9 +30,14 @@ final class Orphans: Sendable {
     /// What could not be released yet, as "kind name".
     var pending: [String] { ledgers.withLock { $0 }.flatMap(\.entries).map { "\($0.kind) \($0.name)" } }
 
-    /// Returns when each owner's resources have been released, or their deadlines have passed.
+    /// Returns when each owner's resources have been released, or their deadlines have passed. Joins a round in flight.
     func release() async {
-        await rounds.take { await self.releaseOnce() }
+        let task = round.withLock { round in
+            let task = round ?? Task { await self.releaseOnce() }
+            round = task
+            return task
+        }
+        await task.value
     }
 
     private func releaseOnce() async {
@@ -47,5 +52,6 @@ final class Orphans: Sendable {
             }
         }
         ledgers.withLock { $0.removeAll { $0.entries.isEmpty } }
+        round.withLock { $0 = nil }
     }
 }

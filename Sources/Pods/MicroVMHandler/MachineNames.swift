@@ -26,7 +26,6 @@ struct MachineNames: Sendable {
     /// On disk: the guest decides how much it writes, and /run is memory.
     var console: String { "\(stateDirectory)/console.log" }
     var vsockLog: String { "\(runDirectory)/vsockd.log" }
-    var networkNamespace: String { "\(configuration.runDirectory)/\(short).netns" }
     var scratchDisk: String { "\(configuration.stateDirectory)/scratch/\(short).img" }
     /// SCSI serial of the scratch disk.
     var scratchSerial: String { "scratch" }

@@ -73,31 +73,17 @@ public final class MicroVMHandler: RuntimeHandler {
         }
     }
 
-    public func networkObstacle() async -> String? {
-        switch networks.status() {
-        case .ready: nil
-        case .notReady(let reason): reason
-        }
-    }
-
-    public func configureNetwork(ranges: [IPPrefix]) async throws {
-        try await networks.configure(ranges: ranges)
-    }
-
     // MARK: Start
 
-    public func start(
-        _ id: String, _ spec: SandboxSpec, ledger: Ledger, report: @Sendable (SandboxProgress) async throws -> Void
-    ) async throws -> any SandboxMachine {
+    public func start(_ context: SandboxContext) async throws -> any SandboxMachine {
         // Out here, where nothing of the start is on its way any more.
-        defer { turns.leave(id) }
-        return try await perform(id, spec, ledger, report)
+        defer { turns.leave(context.id) }
+        return try await perform(context)
     }
 
-    private func perform(
-        _ id: String, _ spec: SandboxSpec, _ ledger: Ledger, _ report: @Sendable (SandboxProgress) async throws -> Void
-    ) async throws -> any SandboxMachine {
-        let names = MachineNames(id: id, configuration: configuration)
+    private func perform(_ context: SandboxContext) async throws -> any SandboxMachine {
+        let (spec, ledger) = (context.spec, context.ledger)
+        let names = MachineNames(id: context.id, configuration: configuration)
         try checkSocketPaths(names)
         for directory in [names.runDirectory, names.stateDirectory] {
             try await ledger.acquire(.directory, directory) { try Directory.create(directory, mode: 0o711) }
@@ -107,22 +93,27 @@ public final class MicroVMHandler: RuntimeHandler {
         let end = Task { await ends.wait(for: uuid) }
         defer { end.cancel() }
         // The guest needs its addresses only when it is up: the machine boots while the plugins work.
-        async let attachment = attachNetwork(names, spec, ledger)
         let (boots, booted) = AsyncStream<Void>.makeStream()
-        async let guest = bootGuest(names, spec, ledger, end, booted)
-        let steps = StepTimes(id, logger)
-        let network = try await attachment
+        async let guest = bootGuest(names, context, end, booted)
+        let steps = StepTimes(context.id, logger)
+        guard let network = try await context.network.attached().attached else {
+            throw SwiftletError(.invalidArgument, "a machine cannot have the node's network")
+        }
         steps.passed("network attached")
-        try await report(.networked(network))
-        // Once, as soon as the machine has its tap; never when it does not start: then the guest's error tells why.
+        // Once, as soon as the machine has its tap; never when it does not start: then the guest's error says why.
         for await _ in boots {
-            try await report(.booting)
-            try await joinNetwork(names, network)
+            try await context.phase("booting")
+            do {
+                try await context.network.join(tap: names.tap)
+            } catch {
+                throw SwiftletError.wrap(error, "join the machine with its network")
+            }
             steps.passed("network joined")
         }
         let (process, client) = try await guest
         try Task.checkCancellation()
-        let sandbox = MicroVMSandbox(names: names, process: process, client: client, handler: self, ledger: ledger)
+        let sandbox = MicroVMSandbox(
+            names: names, networkNamespace: context.network.namespacePath, process: process, client: client, handler: self, ledger: ledger)
         let extent = configuration.extent(for: spec.demand)
         sandbox.size.withLock { $0 = KnownSize(MachineSize(asked: extent, actual: extent)) }
         do {
@@ -143,25 +134,12 @@ public final class MicroVMHandler: RuntimeHandler {
         }
     }
 
-    private func attachNetwork(_ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger) async throws -> AttachedNetwork {
-        do {
-            try await ledger.acquire(.networkNamespace, names.networkNamespace) {
-                try await networks.createNamespace(path: names.networkNamespace)
-            }
-            let request = PodNetworkRequest(
-                podID: names.id, podName: spec.metadata.name, podNamespace: spec.metadata.namespace, podUID: spec.metadata.uid,
-                namespacePath: names.networkNamespace, portMappings: spec.portMappings)
-            return try await ledger.acquire(.networkAttachment, names.id, request) { try await networks.attach(request) }
-        } catch {
-            throw SwiftletError.wrap(error, "attach the network")
-        }
-    }
-
-    private func acquireDevices(_ names: MachineNames, _ ledger: Ledger) async throws {
+    private func acquireDevices(_ names: MachineNames, _ context: SandboxContext) async throws {
+        let ledger = context.ledger
         // Whatever order these are acquired in, each is released after the machine, which comes last.
         async let vsock: Void = startVsockDevice(names, ledger)
         try await ledger.acquire(.scratchDisk, names.scratchDisk) { try scratch.create(names.scratchDisk) }
-        try await ledger.acquire(.tap, names.tap, ["namespace": names.networkNamespace]) {
+        try await ledger.acquire(.tap, names.tap, TapDocument(namespace: context.network.namespacePath ?? "")) {
             try await networks.createTap(name: names.tap, uid: configuration.qemuUID, gid: configuration.qemuGID)
         }
         try await vsock
@@ -180,11 +158,12 @@ public final class MicroVMHandler: RuntimeHandler {
         }
     }
 
-    private func boot(_ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger) async throws -> ProcessIdentity {
+    private func boot(_ names: MachineNames, _ context: SandboxContext) async throws -> ProcessIdentity {
+        let (spec, ledger) = (context.spec, context.ledger)
         // Before the processes that will be in it: it is released after them.
         try await acquireCgroup(names, spec, ledger)
         let steps = StepTimes(names.id, logger)
-        try await acquireDevices(names, ledger)
+        try await acquireDevices(names, context)
         steps.passed("devices acquired")
         try await turns.enter(names.id)
         steps.passed("turn to boot")
@@ -205,11 +184,11 @@ public final class MicroVMHandler: RuntimeHandler {
     ///
     /// - Parameter booted: told when QEMU runs; finished in any case.
     private func bootGuest(
-        _ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger, _ end: Task<String?, Never>, _ booted: AsyncStream<Void>.Continuation
+        _ names: MachineNames, _ context: SandboxContext, _ end: Task<String?, Never>, _ booted: AsyncStream<Void>.Continuation
     ) async throws -> (ProcessIdentity, AgentClient) {
         defer { booted.finish() }
         let steps = StepTimes(names.id, logger)
-        let process = try await boot(names, spec, ledger)
+        let process = try await boot(names, context)
         steps.passed("machine started")
         booted.yield()
         booted.finish()
@@ -217,14 +196,6 @@ public final class MicroVMHandler: RuntimeHandler {
         turns.leave(names.id)
         steps.passed("agent answered")
         return (process, client)
-    }
-
-    private func joinNetwork(_ names: MachineNames, _ network: AttachedNetwork) async throws {
-        do {
-            try await networks.join(tap: names.tap, into: names.networkNamespace, with: network.interfaceName)
-        } catch {
-            throw SwiftletError.wrap(error, "join the machine with its network")
-        }
     }
 
     func machineSpec(_ names: MachineNames, _ spec: SandboxSpec) -> VMSpec {
@@ -287,14 +258,14 @@ public final class MicroVMHandler: RuntimeHandler {
 
     // MARK: Reattach
 
-    public func reattach(
-        _ id: String, _ spec: SandboxSpec, network: AttachedNetwork, ledger: Ledger
-    ) async throws -> any SandboxMachine {
-        let names = MachineNames(id: id, configuration: configuration)
+    public func reattach(_ context: SandboxContext) async throws -> any SandboxMachine {
+        let names = MachineNames(id: context.id, configuration: configuration)
         guard let domain = try await hypervisor.domains().first(where: { $0.uuid == names.uuid }), let process = domain.process else {
             throw SwiftletError(.notFound, "machine \(names.domain) is gone")
         }
         let client = try await AgentClient.connect(to: address(names), deadline: .now + .seconds(10))
-        return MicroVMSandbox(names: names, process: process, client: client, handler: self, ledger: ledger)
+        return MicroVMSandbox(
+            names: names, networkNamespace: context.network.namespacePath, process: process, client: client, handler: self,
+            ledger: context.ledger)
     }
 }

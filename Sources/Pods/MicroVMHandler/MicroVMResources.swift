@@ -3,6 +3,7 @@ import Foundation
 import Linux
 import Machines
 import PodNetwork
+import State
 import Volumes
 
 extension ResourceKind {
@@ -22,8 +23,22 @@ extension ResourceKind {
     static let shareMounts = ResourceKind("shareMounts")
 }
 
+/// What the release of a tap needs.
+struct TapDocument: StoredDocument {
+    static let what = "ledger document of a tap"
+
+    /// The network namespace that it is moved into.
+    var namespace: String
+}
+
+extension ProcessCgroup: StoredDocument {
+    public static var what: String { "ledger document of a control group" }
+}
+
 /// What the release of a container's mounts needs.
-struct ShareMountsDocument: Codable, Sendable {
+struct ShareMountsDocument: StoredDocument {
+    static let what = "ledger document of a container's mounts"
+
     var share: String
     var container: String
 }
@@ -46,7 +61,7 @@ public struct MicroVMResources: Sendable {
             gid: configuration.qemuGID)
     }
 
-    public var releasers: [ResourceReleaser] { devices + share + network }
+    public var releasers: [ResourceReleaser] { devices + share }
 
     private var devices: [ResourceReleaser] {
         let (configuration, hypervisor, networks, ends, scratch) = (configuration, hypervisor, networks, ends, scratch)
@@ -54,8 +69,7 @@ public struct MicroVMResources: Sendable {
             ResourceReleaser(.directory) { entry in try await OwnThread.run { try Directory.remove(entry.name) } },
             ResourceReleaser(.scratchDisk) { entry in try await OwnThread.run { try scratch.remove(entry.name) } },
             ResourceReleaser(.tap) { entry in
-                let document = try entry.decoded([String: String].self)
-                try await networks.deleteTap(name: entry.name, namespacePath: document["namespace"] ?? "")
+                try await networks.deleteTap(name: entry.name, namespacePath: entry.decoded(TapDocument.self).namespace)
             },
             ResourceReleaser(.vsockDevice) { entry in
                 try await VsockBackend(binary: configuration.vsockBackend).stop(hostSocket: entry.name, process: entry.process)
@@ -88,14 +102,6 @@ public struct MicroVMResources: Sendable {
                 let document = try entry.decoded(ShareMountsDocument.self)
                 try await OwnThread.run { try PodShare(directory: document.share).remove(container: document.container) }
             },
-        ]
-    }
-
-    private var network: [ResourceReleaser] {
-        let networks = networks
-        return [
-            ResourceReleaser(.networkNamespace) { entry in try await networks.deleteNamespace(path: entry.name) },
-            ResourceReleaser(.networkAttachment) { entry in try await networks.detach(entry.decoded(PodNetworkRequest.self)) },
         ]
     }
 }

@@ -21,8 +21,15 @@ final class MicroVMSandbox: SandboxMachine {
     /// Unknown after a restart of the daemon, until the machine has to grow.
     let size = Mutex(KnownSize())
 
-    init(names: MachineNames, process: ProcessIdentity, client: AgentClient, handler: MicroVMHandler, ledger: Ledger) {
+    /// Where the pod's network namespace is bound.
+    private let networkNamespace: String?
+
+    init(
+        names: MachineNames, networkNamespace: String?, process: ProcessIdentity, client: AgentClient, handler: MicroVMHandler,
+        ledger: Ledger
+    ) {
         self.names = names
+        self.networkNamespace = networkNamespace
         self.process = process
         self.handler = handler
         self.ledger = ledger
@@ -36,7 +43,7 @@ final class MicroVMSandbox: SandboxMachine {
         [
             "handler": handler.name, "domain": names.domain, "uuid": names.uuid.uuidString.lowercased(), "pid": String(process.pid),
             "console": names.console, "vsock": names.hostSocket, "accelerator": handler.configuration.accelerator.rawValue,
-            "networkNamespace": names.networkNamespace,
+            "networkNamespace": networkNamespace ?? "",
         ]
     }
 

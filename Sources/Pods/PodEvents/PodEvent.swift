@@ -22,8 +22,8 @@ extension SandboxSnapshot {
     /// What has happened to the sandbox last as far as events tell; nil while it is being stopped.
     var lastEvent: PodEvent.Kind? {
         switch state {
-        case .reserved, .networked, .booting: .created
-        case .ready: .started
+        case .reserved, .starting: .created
+        case .ready, .paused: .started
         case .failed, .stopped: .stopped
         case .stopping, .removed: nil
         }

@@ -1,0 +1,15 @@
+import Errors
+
+/// Stands for a handler that is not configured any more: its pods are listed, and released by kind.
+struct AbsentHandler: RuntimeHandler {
+    let name: String
+
+    private var refusal: SwiftletError {
+        SwiftletError(.failedPrecondition, "runtime handler \(name) is not configured on this node any more")
+    }
+
+    func start(_ context: SandboxContext) async throws -> any SandboxMachine { throw refusal }
+    func reattach(_ context: SandboxContext) async throws -> any SandboxMachine { throw refusal }
+    var features: HandlerFeatures { HandlerFeatures() }
+    func obstacle() async -> String? { refusal.message }
+}

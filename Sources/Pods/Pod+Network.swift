@@ -1,0 +1,57 @@
+import Errors
+import PodNetwork
+
+extension Pod {
+    /// The handler's start, with the network attached beside it. Nothing of either goes on when this returns.
+    func startWithNetwork() async throws -> any SandboxMachine {
+        let attachment = AttachmentInFlight(namespacePath: namespacePath, network: context.network) { try await self.attachNetwork() }
+        do {
+            let context = SandboxContext(id: id, spec: spec, ledger: ledger, network: attachment) { try await self.enter(.phase($0)) }
+            let machine = try await handler.start(context)
+            do {
+                _ = try await attachment.attached()
+            } catch {
+                machine.close()
+                throw error
+            }
+            return machine
+        } catch {
+            await attachment.end()
+            throw error
+        }
+    }
+
+    /// What a handler needs to find a sandbox of an earlier daemon again.
+    func context(of network: SandboxNetwork) -> SandboxContext {
+        let attachment = AttachmentInFlight(namespacePath: namespacePath, network: context.network) { network }
+        return SandboxContext(id: id, spec: spec, ledger: ledger, network: attachment)
+    }
+
+    private nonisolated var namespacePath: String? {
+        spec.networkMode == .node ? nil : context.network.namespacePath(of: id)
+    }
+
+    private func attachNetwork() async throws -> SandboxNetwork {
+        let network: SandboxNetwork
+        if let namespacePath {
+            do {
+                network = .attached(try await attach(namespacePath))
+            } catch {
+                throw SwiftletError.wrap(error, "attach the network")
+            }
+        } else {
+            network = .node
+        }
+        try await enter(.attached(network))
+        return network
+    }
+
+    private func attach(_ namespacePath: String) async throws -> AttachedNetwork {
+        let network = context.network
+        try await ledger.acquire(.networkNamespace, namespacePath) { try await network.createNamespace(path: namespacePath) }
+        let request = PodNetworkRequest(
+            podID: id, podName: spec.metadata.name, podNamespace: spec.metadata.namespace, podUID: spec.metadata.uid,
+            namespacePath: namespacePath, portMappings: spec.portMappings)
+        return try await ledger.acquire(.networkAttachment, id, request) { try await network.attach(request) }
+    }
+}
