@@ -7,6 +7,7 @@ import PackageDescription
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 
 /// The agent is one static binary: it is PID 1 of a guest that holds no shared library.
@@ -25,6 +26,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
@@ -42,12 +44,14 @@ let package = Package(
                 "SwiftletVersion", "TOMLKit", arguments, logging,
             ]),
         .executableTarget(
-            name: "swiftlet", dependencies: ["CRIClient", "GRPC", "CRI", "Linux", "Errors", "SwiftletVersion", arguments, protobuf]),
+            name: "swiftlet",
+            dependencies: ["CRIClient", "GRPC", "CRI", "Linux", "Concurrency", "Errors", "SwiftletVersion", arguments, protobuf]),
         .executableTarget(name: "swiftlet-vsockd", dependencies: ["VsockDevice", "CLinux", "Errors", "SwiftletVersion", arguments]),
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [
-                "CRIClient", "Machines", "AgentClient", "AgentProtocol", "State", "CRI", "GRPC", "Linux", "Errors", "SwiftletVersion",
+                "CRIClient", "Machines", "AgentClient", "AgentProtocol", "State", "CRI", "GRPC", "Linux", "Concurrency", "Errors",
+                "SwiftletVersion",
                 arguments, crypto, logging,
             ]),
 
@@ -59,38 +63,40 @@ let package = Package(
         .target(
             name: "Pods",
             dependencies: [
-                "Machines", "AgentClient", "Images", "PodNetwork", "Volumes", "Logs", "AgentProtocol", "State", "Linux", "CLinux", "Errors",
+                "Machines", "AgentClient", "Images", "PodNetwork", "Volumes", "Logs", "AgentProtocol", "State", "Linux", "CLinux",
+                "Concurrency", "Errors",
                 crypto, logging,
             ]),
 
         // Hands
-        .target(name: "Machines", dependencies: ["CLibvirt", "Linux", "CLinux", "Errors", logging]),
+        .target(name: "Machines", dependencies: ["CLibvirt", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // Links no libvirt: programs without machines of their own use it.
-        .target(name: "AgentClient", dependencies: ["AgentProtocol", "Linux", "CLinux", "Errors", protobuf]),
+        .target(name: "AgentClient", dependencies: ["AgentProtocol", "Linux", "CLinux", "Concurrency", "Errors", deque, protobuf]),
         .target(
             name: "Images",
             dependencies: [
-                "CArchive", "State", "Errors", crypto, logging,
+                "CArchive", "State", "Concurrency", "Errors", crypto, logging,
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),
             ]),
         // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
-        .target(name: "PodNetwork", dependencies: ["Linux", "CLinux", "Errors", logging]),
-        .target(name: "Logs", dependencies: ["CLinux", "Errors"]),
+        .target(name: "PodNetwork", dependencies: ["Linux", "CLinux", "Concurrency", "Errors", logging]),
+        .target(name: "Logs", dependencies: ["CLinux", "Concurrency", "Errors"]),
         .target(name: "Volumes", dependencies: ["Linux", "CLinux", "Errors"]),
 
         // Ground
         .target(name: "AgentProtocol", dependencies: ["CLinux", "Errors", protobuf]),
         .target(name: "CRI", dependencies: [protobuf]),
         .target(name: "CRIClient", dependencies: ["GRPC", "CRI", protobuf]),
-        .target(name: "GRPC", dependencies: ["CGRPC", "Errors", logging, protobuf]),
-        .target(name: "VsockDevice", dependencies: ["CLinux", "Errors"]),
+        .target(name: "GRPC", dependencies: ["CGRPC", "Errors", deque, logging, protobuf]),
+        .target(name: "VsockDevice", dependencies: ["CLinux", "Errors", deque]),
         .target(name: "State", dependencies: ["Errors", .product(name: "GRDB", package: "GRDB.swift")]),
-        .target(name: "Linux", dependencies: ["CLinux", "Errors"]),
+        .target(name: "Linux", dependencies: ["CLinux", "Concurrency", "Errors"]),
 
-        // Bedrock: the error type, the version, system libraries and C shims
+        // Bedrock: the error type, waits and threads, the version, system libraries and C shims
         .target(name: "Errors"),
+        .target(name: "Concurrency", dependencies: ["Errors", deque]),
         .target(name: "SwiftletVersion"),
         .target(name: "CLinux"),
         .systemLibrary(name: "CGRPC"),
@@ -103,7 +109,9 @@ let package = Package(
             name: "swiftlet-agent", dependencies: ["GuestAgent"], path: "agent/swiftlet-agent", linkerSettings: agentLink),
         .target(
             name: "GuestAgent",
-            dependencies: ["AgentProtocol", "CContainer", "CSeccomp", "CLinux", "Linux", "Errors", "SwiftletVersion", protobuf],
+            dependencies: [
+                "AgentProtocol", "CContainer", "CSeccomp", "CLinux", "Linux", "Concurrency", "Errors", "SwiftletVersion", protobuf,
+            ],
             path: "agent/GuestAgent"),
         .target(name: "CContainer", path: "agent/CContainer"),
 
@@ -111,6 +119,7 @@ let package = Package(
         .target(
             name: "Support", dependencies: ["Errors", crypto], path: "Tests/Support"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Errors"]),
+        .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "CRI", "GRPC", "AgentProtocol", "Support", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
         .testTarget(name: "ErrorsTests", dependencies: ["Errors"]),
@@ -124,18 +133,20 @@ let package = Package(
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ]),
-        .testTarget(name: "LinuxTests", dependencies: ["Linux", "Errors"]),
+        .testTarget(name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors"]),
         .testTarget(name: "LogsTests", dependencies: ["Logs", "Errors"]),
         .testTarget(
             name: "MachinesTests", dependencies: ["Machines", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],
             exclude: ["SubreaperFixture"], resources: [.copy("Golden")]),
         .executableTarget(name: "subreaper-fixture", dependencies: ["Linux"], path: "Tests/MachinesTests/SubreaperFixture"),
-        .testTarget(name: "GuestAgentTests", dependencies: ["GuestAgent", "AgentProtocol", "AgentClient", "Linux", "CLinux", "Errors"]),
+        .testTarget(
+            name: "GuestAgentTests",
+            dependencies: ["GuestAgent", "AgentProtocol", "AgentClient", "Linux", "CLinux", "Concurrency", "Errors"]),
         .testTarget(
             name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Errors", "container-probe", protobuf]),
         .executableTarget(
             name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
-        .testTarget(name: "PodNetworkTests", dependencies: ["PodNetwork", "Linux", "Errors", logging]),
+        .testTarget(name: "PodNetworkTests", dependencies: ["PodNetwork", "Linux", "Concurrency", "Errors", logging]),
         .testTarget(
             name: "PodsTests",
             dependencies: [
@@ -143,11 +154,12 @@ let package = Package(
                 .product(name: "GRDB", package: "GRDB.swift"),
             ], resources: [.copy("Golden")]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
-        .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),
+        .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "VolumesTests", dependencies: ["Volumes", "Linux", "CLinux", "Errors"]),
         .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),
-        .testTarget(name: "SystemTests", dependencies: ["Support", "CRIClient", "CRI", "GRPC", "Linux", "Errors", protobuf]),
+        .testTarget(
+            name: "SystemTests", dependencies: ["Support", "CRIClient", "CRI", "GRPC", "Linux", "Concurrency", "Errors", protobuf]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Synchronization
 
@@ -5,7 +6,6 @@ import Synchronization
 public final class AgentLink: Sendable {
     private enum State {
         case connected(AgentClient)
-        case connecting(Task<AgentClient, any Error>)
         /// The agent did not come back in time, or the link was closed.
         case lost(String)
     }
@@ -15,6 +15,7 @@ public final class AgentLink: Sendable {
 
     private let address: VsockAddress
     private let state: Mutex<State>
+    private let reconnections = SingleFlight<NoKey, AgentClient>(whenAbandoned: .finish)
 
     public init(address: VsockAddress, client: AgentClient) {
         self.address = address
@@ -29,30 +30,23 @@ public final class AgentLink: Sendable {
     ///
     /// - Throws: `.unavailable` when the agent is lost for good.
     public func client() async throws -> AgentClient {
-        enum Step {
-            case use(AgentClient)
-            case join(Task<AgentClient, any Error>)
-            case fail(String)
-        }
-        let step: Step = state.withLock { state in
+        if let client = try live() { return client }
+        return try await reconnections.run { [self] in try await reconnect() }
+    }
+
+    /// The connection, if it is not lost.
+    private func live() throws -> AgentClient? {
+        try state.withLock { state in
             switch state {
-            case .connected(let client) where !client.isClosed: return .use(client)
-            case .connected:
-                let task = Task { try await self.reconnect() }
-                state = .connecting(task)
-                return .join(task)
-            case .connecting(let task): return .join(task)
-            case .lost(let reason): return .fail(reason)
+            case .connected(let client): return client.isClosed ? nil : client
+            case .lost(let reason): throw SwiftletError(.unavailable, "agent: \(reason)")
             }
-        }
-        switch step {
-        case .use(let client): return client
-        case .join(let task): return try await task.value
-        case .fail(let reason): throw SwiftletError(.unavailable, "agent: \(reason)")
         }
     }
 
     private func reconnect() async throws -> AgentClient {
+        // The reconnection before this one may have ended since the caller looked.
+        if let client = try live() { return client }
         do {
             let client = try await AgentClient.connect(to: address, deadline: .now + Self.patience)
             let kept = state.withLock { state in
@@ -94,8 +88,8 @@ public final class AgentLink: Sendable {
         }
         switch previous {
         case .connected(let client): client.close()
-        case .connecting(let task): task.cancel()
         case .lost: break
         }
+        reconnections.cancel()
     }
 }

@@ -1,4 +1,5 @@
 import AgentProtocol
+import DequeModule
 import Errors
 import Linux
 import Synchronization
@@ -26,7 +27,7 @@ public final class AgentOutputStream: AsyncSequence, Sendable {
         var decoder = OutputFrameDecoder()
         var received: [OutputSource: UInt64]
         var ended: Set<OutputSource> = []
-        var chunks: [OutputChunk] = []
+        var chunks: Deque<OutputChunk> = []
         var buffered = 0
         var finished: Result<Void, SwiftletError>?
         var consumer: CheckedContinuation<OutputChunk?, any Error>?
@@ -38,8 +39,7 @@ public final class AgentOutputStream: AsyncSequence, Sendable {
         }
 
         mutating func takeFirst() -> OutputChunk? {
-            guard !chunks.isEmpty else { return nil }
-            let chunk = chunks.removeFirst()
+            guard let chunk = chunks.popFirst() else { return nil }
             buffered -= chunk.bytes.count + AgentOutputStream.chunkOverhead
             return chunk
         }

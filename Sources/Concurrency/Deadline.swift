@@ -10,7 +10,7 @@ import Synchronization
 /// - Parameter limit: of more than 100 years, 100 years: a clock that counts further overflows, and grace periods are tenants' to
 ///   choose.
 /// - Throws: `.deadlineExceeded` naming `step`, or what the operation throws.
-func withDeadline<Value: Sendable>(
+public func withDeadline<Value: Sendable>(
     _ limit: Duration, _ step: String, _ operation: @escaping @Sendable () async throws -> Value
 ) async throws -> Value {
     let limit = min(limit, .seconds(100 * 365 * 86400))

@@ -1,8 +1,10 @@
 import Errors
 import Glibc
 
-/// Threads for work that must not run on Swift's cooperative pool: calls that block, and calls that change the thread
-/// itself (its namespaces). Each piece of work gets a new thread, which ends with it.
+/// A thread for one piece of work, which ends with it: for work that changes the thread itself (its namespaces), for loops that run
+/// as long as the process, and for calls that block so rarely that a pool is not worth its threads.
+///
+/// Work that tenants can make hang belongs on a ``BlockingPool``, whose threads are counted.
 public enum OwnThread {
     /// Runs `work` on a new thread and suspends until it is done. Cancelling the task does not interrupt it.
     public static func run<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
@@ -14,6 +16,12 @@ public enum OwnThread {
                 continuation.resume(throwing: error)
             }
         }
+    }
+
+    /// Runs work that blocks but cannot fail, on a new thread; on the caller's where there is no thread to be had.
+    public static func answer<Value: Sendable>(_ work: @escaping @Sendable () -> Value) async -> Value {
+        if let value = try? await run(work) { return value }
+        return work()
     }
 
     /// Runs `work` on a new thread and blocks the caller until it is done: for short work only.
@@ -56,7 +64,8 @@ private final class ThreadStart: Sendable {
             }, reference.toOpaque())
         guard failure == 0 else {
             reference.release()
-            throw SwiftletError.system("starting a thread", errno: failure)
+            // pthread_create(3): EAGAIN, for lack of memory, of threads or of pids.
+            throw SwiftletError(.resourceExhausted, "start a thread: \(String(cString: strerror(failure))) (errno \(failure))")
         }
         return thread
     }

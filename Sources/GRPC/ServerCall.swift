@@ -1,4 +1,5 @@
 import CGRPC
+import DequeModule
 import Synchronization
 
 /// One call on the server, from the slot that waits for it to the last operation's completion.
@@ -27,7 +28,7 @@ final class ServerCall: QueuedObject, @unchecked Sendable {
         var statusQueued = false
         var sending = false
         var current: CheckedContinuation<Void, any Error>?
-        var waiting: [Send] = []
+        var waiting: Deque<Send> = []
     }
 
     private let core: ServerCore
@@ -181,8 +182,7 @@ final class ServerCall: QueuedObject, @unchecked Sendable {
             progress.sending = false
             let current = progress.current
             progress.current = nil
-            while !progress.sending, !progress.waiting.isEmpty {
-                let next = progress.waiting.removeFirst()
+            while !progress.sending, let next = progress.waiting.popFirst() {
                 if !start(next, &progress) { refused.append(next) }
             }
             return current

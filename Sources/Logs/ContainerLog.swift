@@ -1,62 +1,65 @@
-import Dispatch
+import Concurrency
 import Errors
-import Glibc
 
 /// One container's log file in the CRI format.
 ///
-/// File I/O runs on a queue of its own, so that a slow disk holds up this log alone.
-public final class ContainerLog: Sendable {
-    private let queue: DispatchQueue
-    // Touched on `queue` only.
-    private nonisolated(unsafe) var file: LogFile
-    // Touched on `queue` only: who waits for the log to be reopened.
-    private nonisolated(unsafe) var reopening: [CheckedContinuation<Void, any Error>] = []
-
+/// File I/O runs on threads of its own, so that a slow disk holds up this log alone.
+public actor ContainerLog {
+    /// Threads of all logs. A log takes one only while it writes.
+    private static let pool = BlockingPool("container logs", threads: 256)
+    /// How long opening may take: a disk that hangs must not hold up whoever opens the log.
+    private static let openLimit = Duration.seconds(20)
     /// How long a reopening waits for the end of a line that is written in part.
-    private static let lineEnd = DispatchTimeInterval.seconds(2)
+    private static let lineEnd = Duration.seconds(2)
+
+    public nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+    private let executor = BlockingExecutor(pool)
+    private var file: LogFile
+    /// Who waits for the log to be reopened.
+    private var reopening: [CheckedContinuation<Void, any Error>] = []
+
+    private init(_ file: LogFile) { self.file = file }
 
     /// Opens the log for appending and finds out how much of each source it already holds.
     ///
     /// - Parameters:
     ///   - location: the log file; nil when the container has no log.
     ///   - positionPath: where the position is kept across restarts of the daemon.
-    /// - Throws: `SwiftletError(.failedPrecondition)` naming the file that cannot be opened.
-    public init(location: LogLocation?, positionPath: String) throws {
-        queue = DispatchQueue(label: "swiftlet.log")
-        file = try LogFile(location: location, positionPath: positionPath)
+    /// - Throws: `.failedPrecondition` naming the file that cannot be opened; `.deadlineExceeded` when its disk does not answer.
+    public static func open(location: LogLocation?, positionPath: String) async throws -> ContainerLog {
+        let file = try await pool.run(
+            "open \(location?.description ?? positionPath)", timeout: openLimit,
+            discard: { file in
+                var file = file
+                file.close()
+            }, { _ in try LogFile(location: location, positionPath: positionPath) })
+        return ContainerLog(file)
     }
 
     /// Bytes of each source taken so far: what the file holds and the unfinished line in memory.
-    public func received() async -> (stdout: UInt64, stderr: UInt64) {
-        await onQueue { self.file.taken }
-    }
+    public func received() -> (stdout: UInt64, stderr: UInt64) { file.taken }
 
     /// Writes what could not be written when it was appended.
-    public func flush() async throws -> (stdout: UInt64, stderr: UInt64) {
-        try await onQueueThrowing {
-            try self.file.flush()
-            return (self.file.position.stdout, self.file.position.stderr)
-        }
+    public func flush() throws -> (stdout: UInt64, stderr: UInt64) {
+        try file.flush()
+        return (file.position.stdout, file.position.stderr)
     }
 
     /// Appends output; lines are written as they complete.
     ///
     /// - Returns: bytes of each source that the log file holds now. What an unfinished line holds is not in it.
-    public func append(_ bytes: [UInt8], from source: LogSource) async throws -> (stdout: UInt64, stderr: UInt64) {
-        try await onQueueThrowing {
-            try self.file.append(bytes, from: source)
-            self.reopenBetweenLines()
-            return (self.file.position.stdout, self.file.position.stderr)
-        }
+    public func append(_ bytes: [UInt8], from source: LogSource) throws -> (stdout: UInt64, stderr: UInt64) {
+        try file.append(bytes, from: source)
+        reopenBetweenLines()
+        return (file.position.stdout, file.position.stderr)
     }
 
     /// Ends a source: an unfinished last line is written as a P piece.
-    public func finish(_ source: LogSource) async throws -> (stdout: UInt64, stderr: UInt64) {
-        try await onQueueThrowing {
-            try self.file.finish(source)
-            self.reopenBetweenLines()
-            return (self.file.position.stdout, self.file.position.stderr)
-        }
+    public func finish(_ source: LogSource) throws -> (stdout: UInt64, stderr: UInt64) {
+        try file.finish(source)
+        reopenBetweenLines()
+        return (file.position.stdout, file.position.stderr)
     }
 
     /// Goes on in the file that the log's path names now, after the old one was renamed.
@@ -66,11 +69,12 @@ public final class ContainerLog: Sendable {
     ///   closed.
     public func reopen() async throws {
         try await withCheckedThrowingContinuation { continuation in
-            queue.async {
-                self.reopening.append(continuation)
-                self.reopenBetweenLines()
-                guard !self.reopening.isEmpty else { return }
-                self.queue.asyncAfter(deadline: .now() + Self.lineEnd) { self.reopenNow() }
+            reopening.append(continuation)
+            reopenBetweenLines()
+            guard !reopening.isEmpty else { return }
+            Task {
+                try? await Task.sleep(for: Self.lineEnd)
+                reopenNow()
             }
         }
     }
@@ -87,23 +91,9 @@ public final class ContainerLog: Sendable {
     }
 
     /// Closes the files. Later calls throw.
-    public func close() async {
-        await onQueue {
-            // A process may end within a line; nothing more comes.
-            self.reopenNow()
-            self.file.close()
-        }
-    }
-
-    private func onQueue<Value: Sendable>(_ body: @Sendable @escaping () -> Value) async -> Value {
-        await withCheckedContinuation { continuation in
-            queue.async { continuation.resume(returning: body()) }
-        }
-    }
-
-    private func onQueueThrowing<Value: Sendable>(_ body: @Sendable @escaping () throws -> Value) async throws -> Value {
-        try await withCheckedThrowingContinuation { continuation in
-            queue.async { continuation.resume(with: Result { try body() }) }
-        }
+    public func close() {
+        // A process may end within a line; nothing more comes.
+        reopenNow()
+        file.close()
     }
 }

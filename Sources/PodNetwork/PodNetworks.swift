@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Glibc
 import Linux

@@ -1,3 +1,4 @@
+import Concurrency
 import Logs
 import State
 
@@ -24,7 +25,7 @@ final class Container {
     /// The latest work that acquires something for it. It ends at its own pace, also after the creation was given up.
     var acquisition: Task<Void, any Error>?
     /// Changes of its limits.
-    let updates = Turns()
+    let updates = SerialQueue()
     /// The exit as it arrived; it is recorded when the log is complete.
     var arrivedExit: ContainerExit?
     var exitWaiters: [CheckedContinuation<Void, Never>] = []

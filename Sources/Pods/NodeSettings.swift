@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Foundation
 import GRDB
@@ -35,7 +36,7 @@ final class NodeSettings: Sendable {
 
     private let database: StateDatabase
     private let ranges = Mutex<[String]>([])
-    private let changes = Turns()
+    private let changes = SerialQueue()
 
     init(database: StateDatabase) {
         self.database = database
@@ -63,7 +64,7 @@ final class NodeSettings: Sendable {
     /// - Throws: `.invalidArgument` for what is no range; what `apply` throws.
     func setPodCIDRs(_ next: [String], apply: @escaping @Sendable ([IPPrefix]) async throws -> Void) async throws {
         let prefixes = try next.map(Self.range)
-        try await changes.take {
+        try await changes.run {
             try await apply(prefixes)
             let record = NodeSettingRecord(name: Self.podCIDR, document: try PodRanges(ranges: next).stored())
             do {

@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Images
 import Logging
@@ -30,7 +31,7 @@ extension Pod {
         try await context.store.save(snapshot)
         containers[id] = container
         do {
-            container.log = try openLog(container)
+            container.log = try await openLog(container)
             let images = context.images
             let leased = [image.id] + plan.volumeImages.values.map(\.image.id)
             try await acquisition(for: container) {
@@ -277,9 +278,9 @@ extension Pod {
         return self.spec.logDirectory + "/" + spec.logPath
     }
 
-    func openLog(_ container: Container) throws -> ContainerLog {
+    func openLog(_ container: Container) async throws -> ContainerLog {
         let file = container.logPath.isEmpty ? nil : LogLocation(directory: spec.logDirectory, path: container.spec.logPath)
-        return try ContainerLog(location: file, positionPath: positionPath(of: container))
+        return try await ContainerLog.open(location: file, positionPath: positionPath(of: container))
     }
 
     private func positionPath(of container: Container) -> String {

@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Logging
 import State
@@ -87,7 +88,7 @@ extension Pod {
         let id = container.id
         try await stopContainer(id, timeout: .zero)
         // A change of limits in flight would save the container again; one that begins now is refused.
-        await container.updates.ended()
+        await container.updates.drained()
         if case .ready = state {
             let machine = try await readyMachine()
             try await withDeadline(context.deadlines.guestAnswer, "remove container \(id)") { try await machine.deleteContainer(id) }

@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Logging
 import State
@@ -76,7 +77,7 @@ extension Pod {
             // Its CreateContainer never answered.
             return await discard(container)
         case (.created, _), (.running, _):
-            pumpFromLog(container.id, machine)
+            await pumpFromLog(container.id, machine)
         }
         if container.isRunning {
             watchExit(container, machine)
@@ -86,16 +87,19 @@ extension Pod {
     }
 
     /// Goes on with a log. Until it can be opened again the guest keeps the output, and the container waits when it is full.
-    private func pumpFromLog(_ id: String, _ machine: any SandboxMachine) {
+    private func pumpFromLog(_ id: String, _ machine: any SandboxMachine) async {
         guard let container = containers[id], container.pump == nil, container.removeAttempt == nil else { return }
         do {
-            container.log = try openLog(container)
+            let log = try await openLog(container)
+            // It may have been removed while its log was opened.
+            guard container.pump == nil, container.removeAttempt == nil else { return await log.close() }
+            container.log = log
             startPump(container, machine)
         } catch {
             logger.error("log not reopened yet", metadata: ["container": "\(id)", "error": "\(error)"])
             Task {
                 try await Task.sleep(for: .seconds(2))
-                self.pumpFromLog(id, machine)
+                await self.pumpFromLog(id, machine)
             }
         }
     }

@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Logging
 
@@ -16,7 +17,7 @@ extension Pod {
     /// Lets the machine grow when it is too small for its containers' limits. One at a time: what is demanded counts when the turn
     /// comes, so that an earlier demand never overrides a later one.
     func fit(_ machine: any SandboxMachine) async throws {
-        try await fits.take { try await self.fitNow(machine) }
+        try await fits.run { try await self.fitNow(machine) }
     }
 
     private func fitNow(_ machine: any SandboxMachine) async throws {
@@ -32,7 +33,7 @@ extension Pod {
     ///   hypervisor's reason.
     func updateContainer(_ id: String, _ change: LinuxResources) async throws {
         let container = try container(id)
-        try await container.updates.take { try await self.performUpdate(id, change) }
+        try await container.updates.run { try await self.performUpdate(id, change) }
     }
 
     private func performUpdate(_ id: String, _ change: LinuxResources) async throws {
@@ -101,7 +102,7 @@ extension Pod {
     ///
     /// - Throws: `.failedPrecondition` for a sandbox that is not ready; `.invalidArgument` naming the field.
     func updateResources(pod change: LinuxResources?, overhead: LinuxResources?) async throws {
-        try await updates.take { try await self.performUpdate(pod: change, overhead: overhead) }
+        try await updates.run { try await self.performUpdate(pod: change, overhead: overhead) }
     }
 
     private func performUpdate(pod change: LinuxResources?, overhead: LinuxResources?) async throws {

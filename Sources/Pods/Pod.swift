@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Images
 import Logging
@@ -19,13 +20,13 @@ actor Pod {
     /// The pod's limits as a whole; those of `spec` until they are changed.
     var resources: PodResources
     /// What fits the machine to its pod.
-    let fits = Turns()
+    let fits = SerialQueue()
     /// Changes of the pod's limits as a whole.
-    let updates = Turns()
+    let updates = SerialQueue()
     /// Releases of what the pod and its containers hold: no resource is released twice at the same time.
-    private let releases = Turns()
+    private let releases = SerialQueue()
     /// Writes of the sandbox's record: an older state never follows a newer one.
-    private let saves = Turns()
+    private let saves = SerialQueue()
     let isUnreadable: Bool
     private let createdAt: Int64
     private var lifecycle: SandboxStateMachine
@@ -141,7 +142,7 @@ actor Pod {
         }
         for container in containers.values { try await remove(container) }
         // A change of limits in flight would save the sandbox again; one that begins now is refused.
-        await updates.ended()
+        await updates.drained()
         try await context.store.deleteSandbox(id)
         if state != .removed { _ = try lifecycle.handle(.removeRequested) }
         context.snapshots.withdraw(sandbox: id)
@@ -198,7 +199,7 @@ actor Pod {
         letGoOfMachine()
         ledger.close()
         for container in containers.values { container.ledger.close() }
-        return await releases.take { await self.releaseInTurn() }
+        return await releases.run { await self.releaseInTurn() }
     }
 
     private func releaseInTurn() async -> [PendingRelease] {
@@ -253,7 +254,7 @@ actor Pod {
     func release(_ container: Container) async -> [PendingRelease] {
         container.ledger.close()
         let id = container.id
-        return await releases.take { await self.releaseContainerInTurn(id) }
+        return await releases.run { await self.releaseContainerInTurn(id) }
     }
 
     private func releaseContainerInTurn(_ id: String) async -> [PendingRelease] {
@@ -289,7 +290,7 @@ actor Pod {
 
     func save() async throws {
         let store = context.store
-        try await saves.take { try await store.save(await self.snapshot()) }
+        try await saves.run { try await store.save(await self.snapshot()) }
         publish()
     }
 

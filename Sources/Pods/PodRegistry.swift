@@ -12,8 +12,8 @@ public final class PodRegistry: Sendable {
     let handlers: [String: any RuntimeHandler]
     let defaultHandler: String
     let pods = Mutex<[String: Pod]>([:])
-    private let sandboxAttempts = Attempts()
-    private let containerAttempts = Attempts()
+    private let sandboxCreations = Creations()
+    private let containerCreations = Creations()
     let collector = Mutex<Task<Void, Never>?>(nil)
     let recoveryWork = Mutex<Task<Void, Never>?>(nil)
     /// What owners hold that nobody knows any more.
@@ -52,7 +52,7 @@ public final class PodRegistry: Sendable {
         let key = [metadata.namespace, metadata.name, metadata.uid, String(metadata.attempt)].joined(separator: "\u{0}")
         let what = "pod sandbox \(metadata.namespace)/\(metadata.name) (uid \(metadata.uid), attempt \(metadata.attempt))"
         let snapshots = context.snapshots
-        return try await sandboxAttempts.run(key, what: what, existing: { Self.holder(of: metadata, in: snapshots) }) {
+        return try await sandboxCreations.run(key, what: what, existing: { Self.holder(of: metadata, in: snapshots) }) {
             let pod = Pod(
                 id: Identifier.make(), spec: spec, createdAt: Clock.now(), state: .reserved, handler: handler, context: self.context)
             self.pods.withLock { $0[pod.id] = pod }
@@ -68,7 +68,7 @@ public final class PodRegistry: Sendable {
 
     /// Callers that wait for a sandbox to start.
     var waitingForSandboxes: Int {
-        get async { await sandboxAttempts.waiting }
+        get async { await sandboxCreations.waiting }
     }
 
     /// Ends a sandbox and releases what it holds. Succeeds for one that does not exist.
@@ -112,7 +112,7 @@ public final class PodRegistry: Sendable {
         let key = [pod.id, spec.metadata.name, String(spec.metadata.attempt)].joined(separator: "\u{0}")
         let what = "container \(spec.metadata.name) (attempt \(spec.metadata.attempt)) of pod sandbox \(pod.id)"
         let snapshots = context.snapshots
-        return try await containerAttempts.run(
+        return try await containerCreations.run(
             key, what: what,
             existing: {
                 snapshots.containers().first { $0.snapshot.sandboxID == pod.id && $0.snapshot.spec.metadata == spec.metadata }?.snapshot.id
@@ -124,7 +124,7 @@ public final class PodRegistry: Sendable {
 
     /// Callers that wait for a container to be made.
     var waitingForContainers: Int {
-        get async { await containerAttempts.waiting }
+        get async { await containerCreations.waiting }
     }
 
     public func startContainer(_ id: String) async throws {

@@ -1,3 +1,4 @@
+import DequeModule
 import Glibc
 
 /// One stream between a socket on the host and a port of the guest.
@@ -163,10 +164,9 @@ struct ConnectionTable {
 
 /// Connections that have something for the guest, served in turn.
 struct ReadyQueue {
-    private var items: ContiguousArray<Connection> = []
-    private var head = 0
+    private var items: Deque<Connection> = []
 
-    var first: Connection? { head < items.count ? items[head] : nil }
+    var first: Connection? { items.first }
 
     mutating func append(_ connection: Connection) {
         guard !connection.queued else { return }
@@ -175,16 +175,12 @@ struct ReadyQueue {
     }
 
     mutating func removeFirst() {
-        items[head].queued = false
-        head += 1
-        guard head == items.count || head >= 1024 else { return }
-        items.removeFirst(head)
-        head = 0
+        items.removeFirst().queued = false
     }
 
     mutating func remove(_ connection: Connection) {
         guard connection.queued else { return }
         connection.queued = false
-        if let index = items[head...].firstIndex(where: { $0 === connection }) { items.remove(at: index) }
+        if let index = items.firstIndex(where: { $0 === connection }) { items.remove(at: index) }
     }
 }

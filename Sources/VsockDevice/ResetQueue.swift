@@ -1,3 +1,5 @@
+import DequeModule
+
 /// RST packets that belong to no connection, waiting for room in the guest's receive queue.
 struct ResetQueue {
     struct Entry: Equatable {
@@ -11,25 +13,16 @@ struct ResetQueue {
     /// A guest that takes no packets loses RSTs beyond this; its own connects time out then.
     static let capacity = 1024
 
-    private var entries: ContiguousArray<Entry> = []
-    private var head = 0
+    private var entries: Deque<Entry> = []
 
-    var first: Entry? { head < entries.count ? entries[head] : nil }
+    var first: Entry? { entries.first }
 
     mutating func append(_ entry: Entry) {
-        guard entries.count - head < Self.capacity else { return }
+        guard entries.count < Self.capacity else { return }
         entries.append(entry)
     }
 
-    mutating func removeFirst() {
-        head += 1
-        guard head == entries.count || head >= Self.capacity else { return }
-        entries.removeFirst(head)
-        head = 0
-    }
+    mutating func removeFirst() { entries.removeFirst() }
 
-    mutating func removeAll() {
-        entries.removeAll()
-        head = 0
-    }
+    mutating func removeAll() { entries.removeAll() }
 }

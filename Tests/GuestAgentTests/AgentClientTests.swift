@@ -1,5 +1,6 @@
 import AgentClient
 import AgentProtocol
+import Concurrency
 import Errors
 import Glibc
 import Linux

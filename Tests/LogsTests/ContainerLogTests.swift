@@ -11,8 +11,8 @@ private final class Scratch {
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
     var log: String { path + "/c.log" }
-    func open() throws -> ContainerLog {
-        try ContainerLog(location: LogLocation(directory: path, path: "c.log"), positionPath: path + "/c.position")
+    func open() async throws -> ContainerLog {
+        try await ContainerLog.open(location: LogLocation(directory: path, path: "c.log"), positionPath: path + "/c.position")
     }
     func lines() throws -> [[String]] {
         try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: true)
@@ -23,7 +23,7 @@ private final class Scratch {
 @Suite struct ContainerLogTests {
     @Test func linesCarryTimeSourceAndTag() async throws {
         let scratch = try Scratch()
-        let log = try scratch.open()
+        let log = try await scratch.open()
         _ = try await log.append(Array("hello\nwor".utf8), from: .stdout)
         let written = try await log.append(Array("oops\n".utf8), from: .stderr)
         #expect(written.stdout == 6 && written.stderr == 5)
@@ -37,7 +37,7 @@ private final class Scratch {
 
     @Test func aLongLineIsSplitInPiecesOf16KiB() async throws {
         let scratch = try Scratch()
-        let log = try scratch.open()
+        let log = try await scratch.open()
         let line = [UInt8](repeating: 0x61, count: 40000)
         for chunk in stride(from: 0, to: line.count, by: 7000) {
             _ = try await log.append(Array(line[chunk..<min(chunk + 7000, line.count)]), from: .stdout)
@@ -50,14 +50,14 @@ private final class Scratch {
 
     @Test func aLineOfExactly16KiBIsOnePiece() async throws {
         let scratch = try Scratch()
-        let log = try scratch.open()
+        let log = try await scratch.open()
         _ = try await log.append([UInt8](repeating: 0x61, count: 16384) + [0x0A], from: .stdout)
         #expect(try scratch.lines().map { $0[2] } == ["F"])
     }
 
     @Test func anUnfinishedLastLineIsWrittenAtTheEnd() async throws {
         let scratch = try Scratch()
-        let log = try scratch.open()
+        let log = try await scratch.open()
         let before = try await log.append(Array("no newline".utf8), from: .stdout)
         #expect(before.stdout == 0)
         let after = try await log.finish(.stdout)
@@ -67,7 +67,7 @@ private final class Scratch {
 
     @Test func aReopenedLogGoesOnInANewFileBetweenLines() async throws {
         let scratch = try Scratch()
-        let log = try scratch.open()
+        let log = try await scratch.open()
         _ = try await log.append(Array("one\ntw".utf8), from: .stdout)
         try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
         try await log.reopen()
@@ -75,13 +75,13 @@ private final class Scratch {
         #expect(try String(contentsOfFile: scratch.log + ".1", encoding: .utf8).hasSuffix(" one\n"))
         #expect(try scratch.lines().map { $0[3] } == ["two", "three"])
         await log.close()
-        let next = try scratch.open()
+        let next = try await scratch.open()
         #expect(await next.received().stdout == 14)
     }
 
     @Test func aLineOfSeveralPiecesStaysInOneFile() async throws {
         let scratch = try Scratch()
-        let log = try scratch.open()
+        let log = try await scratch.open()
         _ = try await log.append([UInt8](repeating: 0x61, count: 20000), from: .stdout)
         try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
         async let reopened: Void = log.reopen()
@@ -97,7 +97,7 @@ private final class Scratch {
 
     @Test func aLineWithoutEndDoesNotHoldUpARotation() async throws {
         let scratch = try Scratch()
-        let log = try scratch.open()
+        let log = try await scratch.open()
         _ = try await log.append([UInt8](repeating: 0x61, count: 20000), from: .stderr)
         try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
         try await log.reopen()
@@ -106,7 +106,7 @@ private final class Scratch {
 
     @Test func aLogThatCannotBeReopenedGoesOnInTheOldFile() async throws {
         let scratch = try Scratch()
-        let log = try scratch.open()
+        let log = try await scratch.open()
         try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
         try FileManager.default.createSymbolicLink(atPath: scratch.log, withDestinationPath: "/etc/passwd")
         let error = await #expect(throws: SwiftletError.self) { try await log.reopen() }
@@ -117,10 +117,10 @@ private final class Scratch {
 
     @Test func aRestartContinuesWhereTheLogEnds() async throws {
         let scratch = try Scratch()
-        let first = try scratch.open()
+        let first = try await scratch.open()
         _ = try await first.append(Array("one\ntwo\nthr".utf8), from: .stdout)
         await first.close()
-        let second = try scratch.open()
+        let second = try await scratch.open()
         #expect(await second.received().stdout == 8)
         _ = try await second.append(Array("three\n".utf8), from: .stdout)
         #expect(try scratch.lines().map { $0[3] } == ["one", "two", "three"])
@@ -128,7 +128,7 @@ private final class Scratch {
 
     @Test func linesWrittenBeforeAKillButNotNotedAreCounted() async throws {
         let scratch = try Scratch()
-        let first = try scratch.open()
+        let first = try await scratch.open()
         _ = try await first.append(Array("one\n".utf8), from: .stdout)
         await first.close()
         let handle = try #require(FileHandle(forUpdatingAtPath: scratch.log))
@@ -136,7 +136,7 @@ private final class Scratch {
         let time = "2026-01-01T00:00:00.000000000Z"
         try handle.write(contentsOf: Data("\(time) stdout F two\n\(time) stderr P ab\n2026-".utf8))
         try handle.close()
-        let second = try scratch.open()
+        let second = try await scratch.open()
         let written = await second.received()
         #expect(written.stdout == 8 && written.stderr == 2)
         _ = try await second.append(Array("three\n".utf8), from: .stdout)
@@ -145,18 +145,18 @@ private final class Scratch {
 
     @Test func aContainerWithoutALogStillCounts() async throws {
         let scratch = try Scratch()
-        let log = try ContainerLog(location: nil, positionPath: scratch.path + "/p")
+        let log = try await ContainerLog.open(location: nil, positionPath: scratch.path + "/p")
         let written = try await log.append(Array("gone\n".utf8), from: .stdout)
         #expect(written.stdout == 5)
     }
 
-    @Test func aMissingLogDirectoryIsNamed() throws {
-        #expect(throws: (any Error).self) {
-            try ContainerLog(location: LogLocation(directory: "/nonexistent/dir", path: "x.log"), positionPath: "/dev/null")
+    @Test func aMissingLogDirectoryIsNamed() async throws {
+        await #expect(throws: (any Error).self) {
+            try await ContainerLog.open(location: LogLocation(directory: "/nonexistent/dir", path: "x.log"), positionPath: "/dev/null")
         }
     }
 
-    @Test func whatSomebodyPutInTheLogsPlaceIsRefused() throws {
+    @Test func whatSomebodyPutInTheLogsPlaceIsRefused() async throws {
         let scratch = try Scratch()
         let files = FileManager.default
         try files.createDirectory(atPath: scratch.path + "/elsewhere", withIntermediateDirectories: true)
@@ -166,8 +166,8 @@ private final class Scratch {
         try files.linkItem(atPath: scratch.path + "/one", toPath: scratch.path + "/hard.log")
         mkfifo(scratch.path + "/pipe.log", 0o600)
         for path in ["link.log", "sub/x.log", "hard.log", "pipe.log", "../x.log", "elsewhere"] {
-            #expect(throws: (any Error).self, "\(path)") {
-                try ContainerLog(location: LogLocation(directory: scratch.path, path: path), positionPath: scratch.path + "/p")
+            await #expect(throws: (any Error).self, "\(path)") {
+                try await ContainerLog.open(location: LogLocation(directory: scratch.path, path: path), positionPath: scratch.path + "/p")
             }
         }
         #expect(try files.contentsOfDirectory(atPath: scratch.path + "/elsewhere").isEmpty)

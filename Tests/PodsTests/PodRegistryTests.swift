@@ -192,26 +192,3 @@ import Testing
         await next.close()
     }
 }
-
-@Suite struct DeadlineTests {
-    @Test func anOperationThatIgnoresCancellationIsLeftBehind() async {
-        let error = await #expect(throws: SwiftletError.self) {
-            try await withDeadline(.milliseconds(50), "step") {
-                await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
-            }
-        }
-        #expect(error?.code == .deadlineExceeded)
-    }
-
-    /// A pod's grace period may be any number of seconds.
-    @Test func aLimitBeyondTheClocksEndIsALongTime() async throws {
-        for limit in [Duration.seconds(Int64.max), .seconds(Int64.max / 2), .nanoseconds(Int64.max)] {
-            let work = Task { try await withDeadline(limit, "step") { for _ in 0..<100 { await Task.yield() } } }
-            try await work.value
-        }
-    }
-
-    @Test func aResultInTimeIsReturned() async throws {
-        #expect(try await withDeadline(.seconds(60), "step") { 7 } == 7)
-    }
-}

@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Logging
 
@@ -5,20 +6,20 @@ import Logging
 actor LibvirtConnection {
     private enum State {
         case idle
-        case opening(Task<ConnectionHandle, any Error>)
         case open(ConnectionHandle)
         case closed
     }
 
     private let uri: String
-    private let calls: LibvirtCalls
+    private let calls: BlockingPool
     private let timeout: Duration
     private let hub: DomainEventHub
     private let logger: Logger
     private var state = State.idle
+    private let openings = SingleFlight<NoKey, ConnectionHandle>(whenAbandoned: .finish)
     private var recovery: Task<Void, Never>?
 
-    init(uri: String, calls: LibvirtCalls, timeout: Duration, hub: DomainEventHub, logger: Logger) {
+    init(uri: String, calls: BlockingPool, timeout: Duration, hub: DomainEventHub, logger: Logger) {
         self.uri = uri
         self.calls = calls
         self.timeout = timeout
@@ -32,24 +33,21 @@ actor LibvirtConnection {
     func handle() async throws -> ConnectionHandle {
         switch state {
         case .open(let handle): return handle
-        case .opening(let task): return try await task.value
         case .closed: throw SwiftletError(.unavailable, "the connection to libvirt is closed")
-        case .idle: break
+        case .idle: return try await openings.run { [self] in try await openNow() }
         }
-        let task = Task { try await open() }
-        state = .opening(task)
-        do {
-            let handle = try await task.value
-            guard case .opening(let current) = state, current == task else {
-                dispose(handle)
-                throw SwiftletError(.unavailable, "the connection to libvirt is closed")
-            }
-            state = .open(handle)
-            return handle
-        } catch {
-            if case .opening(let current) = state, current == task { state = .idle }
-            throw error
+    }
+
+    private func openNow() async throws -> ConnectionHandle {
+        // The attempt before this one may have ended since the caller looked.
+        if case .open(let handle) = state { return handle }
+        let handle = try await open()
+        guard case .idle = state else {
+            dispose(handle)
+            throw SwiftletError(.unavailable, "the connection to libvirt is closed")
         }
+        state = .open(handle)
+        return handle
     }
 
     /// Notes that this connection broke, and keeps trying to open another.
@@ -90,10 +88,8 @@ actor LibvirtConnection {
         let onClose: @Sendable (ConnectionHandle) -> Void = { [weak self] handle in
             Task { [weak self] in await self?.lost(handle) }
         }
-        return try await calls.run("connect to libvirt at \(uri)", timeout: timeout) { ticket in
-            let handle = try ConnectionHandle(uri, hub: hub, onClose: onClose)
-            if ticket.isAbandoned { handle.close() }
-            return handle
+        return try await calls.run("connect to libvirt at \(uri)", timeout: timeout, discard: { $0.close() }) { _ in
+            try ConnectionHandle(uri, hub: hub, onClose: onClose)
         }
     }
 

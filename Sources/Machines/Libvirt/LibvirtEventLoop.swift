@@ -1,4 +1,5 @@
 import CLibvirt
+import Concurrency
 import Errors
 import Glibc
 import Linux

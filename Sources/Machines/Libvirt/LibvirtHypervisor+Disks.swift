@@ -38,11 +38,11 @@ extension LibvirtHypervisor {
     ) async throws {
         let step = "\(what), machine \(uuid.uuidString.lowercased())"
         try await inTurn(uuid) { [self] in
-            try await perform(step, timeout: configuration.callTimeout) { connection, ticket in
+            try await perform(step, timeout: configuration.callTimeout) { connection, call in
                 try DomainPointer.withDomain(uuid, on: connection) { domain in
                     guard let domain, domain.isActive else { throw SwiftletError(.notFound, "\(step): it does not run") }
                     // A thread that waited too long for its turn must not change what the caller has given up.
-                    guard !ticket.isAbandoned else { return }
+                    guard !call.isAbandoned else { return }
                     try body(domain, domain.liveXML(), step)
                 }
             }

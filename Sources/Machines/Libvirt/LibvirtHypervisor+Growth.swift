@@ -84,9 +84,9 @@ extension LibvirtHypervisor {
     private func with<Value: Sendable>(
         _ uuid: UUID, _ step: String, _ body: @escaping @Sendable (DomainPointer) throws -> Value
     ) async throws -> Value {
-        try await perform(step, timeout: configuration.startTimeout) { connection, ticket in
+        try await perform(step, timeout: configuration.startTimeout) { connection, call in
             try DomainPointer.withDomain(uuid, on: connection) { domain in
-                guard let domain, domain.isActive, !ticket.isAbandoned else {
+                guard let domain, domain.isActive, !call.isAbandoned else {
                     throw SwiftletError(.notFound, "\(step): it does not run")
                 }
                 return try body(domain)

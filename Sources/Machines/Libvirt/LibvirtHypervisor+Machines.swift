@@ -1,4 +1,5 @@
 import CLibvirt
+import Concurrency
 import Errors
 import FoundationEssentials
 import Linux
@@ -11,13 +12,13 @@ extension LibvirtHypervisor {
         let began = ContinuousClock.now
         defer { logger.debug("start of machine is over", metadata: ["name": "\(spec.name)", "took": "\(began.duration(to: .now))"]) }
         return try await inTurn(spec.uuid) { [self] in
-            try await perform(step, timeout: configuration.startTimeout) { connection, ticket in
+            try await perform(step, timeout: configuration.startTimeout) { connection, call in
                 if let running = try Self.running(spec.uuid, on: connection, emulators) { return running }
                 guard let pointer = virDomainCreateXML(connection, xml, 0) else {
                     throw SwiftletError.libvirt(step)
                 }
                 defer { virDomainFree(pointer) }
-                guard !ticket.isAbandoned else {
+                guard !call.isAbandoned else {
                     // The caller was told that it failed, and releases what the machine stands on.
                     virDomainDestroy(pointer)
                     throw SwiftletError(.deadlineExceeded, step)
@@ -89,13 +90,5 @@ extension LibvirtHypervisor {
                 throw error
             }
         }
-    }
-}
-
-extension OwnThread {
-    /// Runs work that blocks but cannot fail, on a thread of its own; on the caller's where there is no thread to be had.
-    static func answer<Value: Sendable>(_ work: @escaping @Sendable () -> Value) async -> Value {
-        if let value = try? await run(work) { return value }
-        return work()
     }
 }

@@ -1,4 +1,5 @@
 import CLibvirt
+import Concurrency
 import Errors
 import FoundationEssentials
 import Glibc
@@ -11,10 +12,11 @@ public final class LibvirtHypervisor: Hypervisor {
     let blueprint: DomainBlueprint
     let emulators: EmulatorProcess
     let logger: Logger
-    private let calls: LibvirtCalls
+    private let calls: BlockingPool
     private let connection: LibvirtConnection
     private let hub: DomainEventHub
-    private let turns = DomainTurns()
+    /// One change at a time for each machine: two disks plugged at once would choose the same free unit.
+    private let changes = SerialQueues<UUID>()
     /// The URI in use.
     public let uri: String
 
@@ -23,7 +25,7 @@ public final class LibvirtHypervisor: Hypervisor {
     /// - Throws: `unavailable` with libvirt's reason when nothing answers.
     public static func open(_ configuration: LibvirtConfiguration, logger: Logger) async throws -> LibvirtHypervisor {
         var configuration = configuration
-        let calls = LibvirtCalls()
+        let calls = BlockingPool("libvirt", threads: 6)
         let hub = DomainEventHub()
         func connect(_ uri: String) async throws -> LibvirtHypervisor {
             let connection = LibvirtConnection(uri: uri, calls: calls, timeout: configuration.openTimeout, hub: hub, logger: logger)
@@ -59,7 +61,7 @@ public final class LibvirtHypervisor: Hypervisor {
     }
 
     private init(
-        _ configuration: LibvirtConfiguration, uri: String, calls: LibvirtCalls, connection: LibvirtConnection, hub: DomainEventHub,
+        _ configuration: LibvirtConfiguration, uri: String, calls: BlockingPool, connection: LibvirtConnection, hub: DomainEventHub,
         host: HostProfile, logger: Logger
     ) {
         self.configuration = configuration
@@ -105,12 +107,12 @@ public final class LibvirtHypervisor: Hypervisor {
 
     /// Runs one libvirt call for the machine `uuid`, after those for the same machine that began earlier.
     func inTurn<Value: Sendable>(_ uuid: UUID, _ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
-        try await turns.take(uuid, body)
+        try await changes.run(uuid, body)
     }
 
     /// Runs one libvirt call on a thread of its own, on the connection of the moment.
     func perform<Value: Sendable>(
-        _ step: String, timeout: Duration, _ body: @escaping @Sendable (virConnectPtr, CallTicket) throws -> Value
+        _ step: String, timeout: Duration, _ body: @escaping @Sendable (virConnectPtr, BlockingCall) throws -> Value
     ) async throws -> Value {
         let handle: ConnectionHandle
         do {
@@ -119,8 +121,8 @@ public final class LibvirtHypervisor: Hypervisor {
             throw SwiftletError.wrap(error, step, code: .unavailable)
         }
         do {
-            return try await calls.run(step, timeout: timeout) { ticket in
-                try handle.with { try body($0, ticket) }
+            return try await calls.run(step, timeout: timeout) { call in
+                try handle.with { try body($0, call) }
             }
         } catch let error as SwiftletError {
             if error.libvirtError?.isConnectionLoss == true { await connection.lost(handle) }
@@ -138,25 +140,5 @@ public final class LibvirtHypervisor: Hypervisor {
             let end = capabilities[label.upperBound...].firstRange(of: "</baselabel>")
         else { return nil }
         return String(capabilities[label.upperBound..<end.lowerBound])
-    }
-}
-
-/// One call at a time for each machine: two disks plugged at once would choose the same free unit.
-actor DomainTurns {
-    private var last: [UUID: (number: UInt64, done: Task<Void, Never>)] = [:]
-    private var next: UInt64 = 0
-
-    func take<Value: Sendable>(_ uuid: UUID, _ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
-        next += 1
-        let number = next
-        let before = last[uuid]?.done
-        let work = Task {
-            await before?.value
-            return try await body()
-        }
-        last[uuid] = (number, Task { _ = await work.result })
-        let result = await work.result
-        if last[uuid]?.number == number { last[uuid] = nil }
-        return try result.get()
     }
 }

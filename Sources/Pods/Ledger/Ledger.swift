@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Foundation
 import GRDB
@@ -18,7 +19,7 @@ public final class Ledger: Sendable {
     private let database: StateDatabase
     private let state: Mutex<State>
     /// Changes of the entries, one after the other: memory follows the journal in its order.
-    private let changes = Turns()
+    private let changes = SerialQueue()
 
     /// - Parameter entries: what an earlier daemon wrote down for this owner; none for a new one.
     public init(owner: String, database: StateDatabase, entries: [LedgerEntry] = []) {
@@ -59,7 +60,7 @@ public final class Ledger: Sendable {
     /// - Throws: `.aborted` once the ledger is closed.
     public func note(_ kind: ResourceKind, _ name: String, _ document: some StoredDocument) async throws {
         let data = try document.stored()
-        try await changes.take { [self] in
+        try await changes.run { [self] in
             guard !isClosed else { throw SwiftletError(.aborted, "\(kind) \(name): its owner is being released") }
             let entry = try await journal(kind, name, data)
             state.withLock { state in
@@ -105,8 +106,8 @@ public final class Ledger: Sendable {
     ///
     /// - Throws: `.aborted` when either owner is being released; nothing has changed then.
     public func transfer(to heir: Ledger) async throws {
-        try await changes.take { [self] in
-            try await heir.changes.take { [self] in
+        try await changes.run { [self] in
+            try await heir.changes.run { [self] in
                 guard !isClosed, !heir.isClosed else {
                     throw SwiftletError(.aborted, "hand what \(owner) holds to \(heir.owner): one of them is being released")
                 }
@@ -141,7 +142,7 @@ public final class Ledger: Sendable {
         blocked: @escaping @Sendable (LedgerEntry) -> String? = { _ in nil }
     ) async -> [PendingRelease] {
         // Behind every change in flight: none of them can add to what is read here once the ledger is closed.
-        await changes.ended()
+        await changes.drained()
         var pending: [PendingRelease] = []
         for entry in entries.reversed() {
             do {
@@ -157,7 +158,7 @@ public final class Ledger: Sendable {
 
     /// Strikes out a resource that was released.
     private func strike(_ entry: LedgerEntry) async throws {
-        try await changes.take { [self] in
+        try await changes.run { [self] in
             let records = Self.records(of: owner, entry.kind, entry.name)
             _ = try await database.write { try records.deleteAll($0) }
             state.withLock { $0.entries.removeAll { $0.kind == entry.kind && $0.name == entry.name } }

@@ -1,3 +1,4 @@
+import Concurrency
 import Logging
 import State
 import Synchronization
@@ -9,7 +10,7 @@ final class Orphans: Sendable {
     private let limit: Duration
     private let logger: Logger
     private let ledgers = Mutex<[Ledger]>([])
-    private let round = Mutex<Task<Void, Never>?>(nil)
+    private let rounds = SingleFlight<NoKey, Void>(whenAbandoned: .finish)
 
     init(releasers: Releasers, within limit: Duration, logger: Logger) {
         self.releasers = releasers
@@ -32,12 +33,7 @@ final class Orphans: Sendable {
 
     /// Returns when each owner's resources have been released, or their deadlines have passed. Joins a round in flight.
     func release() async {
-        let task = round.withLock { round in
-            let task = round ?? Task { await self.releaseOnce() }
-            round = task
-            return task
-        }
-        await task.value
+        try? await rounds.run { await self.releaseOnce() }
     }
 
     private func releaseOnce() async {
@@ -52,6 +48,5 @@ final class Orphans: Sendable {
             }
         }
         ledgers.withLock { $0.removeAll { $0.entries.isEmpty } }
-        round.withLock { $0 = nil }
     }
 }

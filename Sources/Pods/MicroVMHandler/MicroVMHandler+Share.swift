@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Foundation
 import Linux
@@ -12,7 +13,9 @@ actor SandboxShare {
     private let names: MachineNames
     private let ledger: Ledger
     private let handler: MicroVMHandler
-    private var attempt: Task<PodShare, any Error>?
+    private let attempts = SingleFlight<NoKey, PodShare>(whenAbandoned: .finish)
+    /// Once it is plugged in.
+    private var plugged: PodShare?
     private var process: ProcessIdentity?
 
     init(names: MachineNames, ledger: Ledger, handler: MicroVMHandler) {
@@ -24,18 +27,15 @@ actor SandboxShare {
     /// The share, plugged into the machine. Joins an attempt in flight; one that failed is tried again. Returns only when the attempt
     /// has ended, even to a caller that is cancelled: the release of what the pod holds waits for its callers.
     func ready() async throws -> PodShare {
-        if let attempt { return try await attempt.value }
-        let attempt = Task { try await acquire() }
-        self.attempt = attempt
         do {
-            return try await attempt.value
+            return try await attempts.run { [self] in try await acquire() }
         } catch {
-            self.attempt = nil
             throw SwiftletError.wrap(error, "share files with the machine")
         }
     }
 
     private func acquire() async throws -> PodShare {
+        if let plugged { return plugged }
         let share = PodShare(directory: names.shareDirectory)
         let device = FilesystemSpec(tag: Self.tag, socket: names.shareSocket)
         findProcess()
@@ -56,6 +56,7 @@ actor SandboxShare {
             if late { process = dead }
             throw error
         }
+        plugged = share
         return share
     }
 

@@ -1,5 +1,6 @@
 import AgentClient
 import AgentProtocol
+import Concurrency
 import Errors
 import Foundation
 import Linux
@@ -15,7 +16,9 @@ public final class MicroVMHandler: RuntimeHandler {
     let networks: PodNetworks
     let logger: Logger
     let ends: MachineEnds
-    private let turns: BootTurns
+    /// Machines that boot at once. Boots that share the node's CPUs all take longer: of many, the last would run into their time-outs
+    /// although nothing is wrong with them.
+    private let boots: AsyncSemaphore
     let scratch: ScratchDisk
     private let eventWatch: Task<Void, Never>
 
@@ -29,7 +32,7 @@ public final class MicroVMHandler: RuntimeHandler {
         ends = resources.ends
         scratch = resources.scratch
         self.logger = logger
-        turns = BootTurns(most: configuration.bootsAtOnce)
+        boots = AsyncSemaphore(permits: configuration.bootsAtOnce)
         // QEMU's user must reach its sockets and disks, and nobody may list them.
         for directory in [configuration.runDirectory, configuration.stateDirectory, scratch.directory] {
             try Directory.create(directory, mode: 0o711)
@@ -76,12 +79,6 @@ public final class MicroVMHandler: RuntimeHandler {
     // MARK: Start
 
     public func start(_ context: SandboxContext) async throws -> any SandboxMachine {
-        // Out here, where nothing of the start is on its way any more.
-        defer { turns.leave(context.id) }
-        return try await perform(context)
-    }
-
-    private func perform(_ context: SandboxContext) async throws -> any SandboxMachine {
         let (spec, ledger) = (context.spec, context.ledger)
         let names = MachineNames(id: context.id, configuration: configuration)
         try checkSocketPaths(names)
@@ -93,7 +90,7 @@ public final class MicroVMHandler: RuntimeHandler {
         let end = Task { await ends.wait(for: uuid) }
         defer { end.cancel() }
         // The guest needs its addresses only when it is up: the machine boots while the plugins work.
-        let (boots, booted) = AsyncStream<Void>.makeStream()
+        let (running, booted) = AsyncStream<Void>.makeStream()
         async let guest = bootGuest(names, context, end, booted)
         let steps = StepTimes(context.id, logger)
         guard let network = try await context.network.attached().attached else {
@@ -101,7 +98,7 @@ public final class MicroVMHandler: RuntimeHandler {
         }
         steps.passed("network attached")
         // Once, as soon as the machine has its tap; never when it does not start: then the guest's error says why.
-        for await _ in boots {
+        for await _ in running {
             try await context.phase("booting")
             do {
                 try await context.network.join(tap: names.tap)
@@ -158,15 +155,8 @@ public final class MicroVMHandler: RuntimeHandler {
         }
     }
 
-    private func boot(_ names: MachineNames, _ context: SandboxContext) async throws -> ProcessIdentity {
+    private func startMachine(_ names: MachineNames, _ context: SandboxContext) async throws -> ProcessIdentity {
         let (spec, ledger) = (context.spec, context.ledger)
-        // Before the processes that will be in it: it is released after them.
-        try await acquireCgroup(names, spec, ledger)
-        let steps = StepTimes(names.id, logger)
-        try await acquireDevices(names, context)
-        steps.passed("devices acquired")
-        try await turns.enter(names.id)
-        steps.passed("turn to boot")
         let machine = machineSpec(names, spec)
         do {
             let process = try await ledger.acquire(.machine, names.uuid.uuidString, ProcessDocument(process: nil)) {
@@ -180,22 +170,28 @@ public final class MicroVMHandler: RuntimeHandler {
         }
     }
 
-    /// Boots the machine and waits for its agent. The turn to boot is over then, whatever else the pod waits for.
+    /// Boots the machine and waits for its agent. A machine that does not come up keeps its permit to boot until its time-out.
     ///
-    /// - Parameter booted: told when QEMU runs; finished in any case.
+    /// - Parameter booted: yields when QEMU runs; finished in any case.
     private func bootGuest(
         _ names: MachineNames, _ context: SandboxContext, _ end: Task<String?, Never>, _ booted: AsyncStream<Void>.Continuation
     ) async throws -> (ProcessIdentity, AgentClient) {
         defer { booted.finish() }
         let steps = StepTimes(names.id, logger)
-        let process = try await boot(names, context)
-        steps.passed("machine started")
-        booted.yield()
-        booted.finish()
-        let client = try await firstAnswer(names, end)
-        turns.leave(names.id)
-        steps.passed("agent answered")
-        return (process, client)
+        // Before the processes that will be in it: it is released after them.
+        try await acquireCgroup(names, context.spec, context.ledger)
+        try await acquireDevices(names, context)
+        steps.passed("devices acquired")
+        return try await boots.withPermit {
+            steps.passed("permit to boot")
+            let process = try await startMachine(names, context)
+            steps.passed("machine started")
+            booted.yield()
+            booted.finish()
+            let client = try await firstAnswer(names, end)
+            steps.passed("agent answered")
+            return (process, client)
+        }
     }
 
     func machineSpec(_ names: MachineNames, _ spec: SandboxSpec) -> VMSpec {

@@ -1,4 +1,5 @@
 import AgentProtocol
+import Concurrency
 import Errors
 import Images
 import Linux

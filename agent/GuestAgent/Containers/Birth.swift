@@ -1,5 +1,6 @@
 import CContainer
 import CLinux
+import Concurrency
 import Errors
 import Glibc
 import Linux

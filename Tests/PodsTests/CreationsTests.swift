@@ -4,10 +4,10 @@ import Testing
 
 @testable import Pods
 
-@Suite struct AttemptsTests {
+@Suite struct CreationsTests {
     /// One creation that ends when it is told to, and those who ask for it.
     private final class Creation: Sendable {
-        let attempts = Attempts()
+        let creations = Creations()
         private let state = Mutex((made: 0, held: true))
 
         var made: Int { state.withLock { $0.made } }
@@ -15,7 +15,7 @@ import Testing
         func remove() { state.withLock { $0.made = 0 } }
 
         func ask() async throws -> String {
-            try await attempts.run("name", what: "thing", existing: { self.made > 0 && !self.state.withLock { $0.held } ? "id" : nil }) {
+            try await creations.run("name", what: "thing", existing: { self.made > 0 && !self.state.withLock { $0.held } ? "id" : nil }) {
                 self.state.withLock { $0.made += 1 }
                 while self.state.withLock({ $0.held }) { await Task.yield() }
                 return "id"
@@ -27,7 +27,7 @@ import Testing
     private func abandoned() async -> (Creation, caller: Task<String, any Error>) {
         let creation = Creation()
         let caller = Task { try await creation.ask() }
-        while await creation.attempts.waiting < 1 { await Task.yield() }
+        while await creation.creations.waiting < 1 { await Task.yield() }
         caller.cancel()
         return (creation, caller)
     }
@@ -45,7 +45,7 @@ import Testing
     @Test func aRetryJoinsWhatItsPredecessorBegan() async throws {
         let (creation, first) = await abandoned()
         async let second = creation.ask()
-        while await creation.attempts.waiting < 2 { await Task.yield() }
+        while await creation.creations.waiting < 2 { await Task.yield() }
         creation.release()
         #expect(try await second == "id")
         _ = await first.result
@@ -58,9 +58,9 @@ import Testing
         let (creation, first) = await abandoned()
         creation.release()
         _ = await first.result
-        #expect(await creation.attempts.left == 1)
+        #expect(await creation.creations.left == 1)
         creation.remove()
-        _ = try await creation.attempts.run("other", what: "thing", existing: { nil }) { "id2" }
-        #expect(await creation.attempts.left == 0)
+        _ = try await creation.creations.run("other", what: "thing", existing: { nil }) { "id2" }
+        #expect(await creation.creations.left == 0)
     }
 }
