@@ -40,7 +40,8 @@ let package = Package(
         .executableTarget(
             name: "swiftletd",
             dependencies: [
-                "CRIServer", "Pods", "Machines", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI", "Linux", "CLinux", "Errors",
+                "CRIServer", "Pods", "MicroVMRuntime", "Runtime", "Machines", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI",
+                "Linux", "CLinux", "Errors",
                 "SwiftletVersion", "TOMLKit", arguments, logging,
             ]),
         .executableTarget(
@@ -57,33 +58,40 @@ let package = Package(
 
         // Doors
         .target(
-            name: "CRIServer", dependencies: ["Pods", "Images", "Volumes", "GRPC", "CRI", "AgentProtocol", "Errors", protobuf, logging]),
+            name: "CRIServer", dependencies: ["Pods", "Images", "Runtime", "GRPC", "CRI", "Errors", protobuf, logging]),
 
         // Heart
         .target(
             name: "Pods",
-            dependencies: [
-                "Machines", "AgentClient", "Images", "PodNetwork", "Volumes", "Logs", "AgentProtocol", "State", "Linux", "CLinux",
-                "Concurrency", "Errors",
-                crypto, logging,
-            ]),
+            dependencies: ["Images", "Logs", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors", logging]),
 
         // Hands
+        .target(
+            name: "MicroVMRuntime",
+            dependencies: [
+                "Machines", "AgentClient", "PodNetwork", "Volumes", "Runtime", "AgentProtocol", "State", "Linux", "CLinux", "Concurrency",
+                "Errors", crypto, logging,
+            ]),
         .target(name: "Machines", dependencies: ["CLibvirt", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // Links no libvirt: programs without machines of their own use it.
         .target(name: "AgentClient", dependencies: ["AgentProtocol", "Linux", "CLinux", "Concurrency", "Errors", deque, protobuf]),
         .target(
             name: "Images",
             dependencies: [
-                "CArchive", "State", "Concurrency", "Errors", crypto, logging,
+                "CArchive", "Runtime", "State", "Linux", "Concurrency", "Errors", crypto, logging,
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),
             ]),
         // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
-        .target(name: "PodNetwork", dependencies: ["Linux", "CLinux", "Concurrency", "Errors", logging]),
+        .target(name: "PodNetwork", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         .target(name: "Logs", dependencies: ["CLinux", "Concurrency", "Errors"]),
-        .target(name: "Volumes", dependencies: ["Linux", "CLinux", "Errors"]),
+        .target(name: "Volumes", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors"]),
+
+        // Contract: what heart and hands have in common
+        .target(
+            name: "Runtime",
+            dependencies: ["State", "Linux", "Concurrency", "Errors", .product(name: "GRDB", package: "GRDB.swift")]),
 
         // Ground
         .target(name: "AgentProtocol", dependencies: ["CLinux", "Errors", protobuf]),
@@ -120,7 +128,7 @@ let package = Package(
             name: "Support", dependencies: ["Errors", crypto], path: "Tests/Support"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Errors"]),
         .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),
-        .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "CRI", "GRPC", "AgentProtocol", "Support", "Errors"]),
+        .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
         .testTarget(name: "ErrorsTests", dependencies: ["Errors"]),
         .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Errors", logging], exclude: ["foreign_client.py"]),
@@ -143,14 +151,15 @@ let package = Package(
             name: "GuestAgentTests",
             dependencies: ["GuestAgent", "AgentProtocol", "AgentClient", "Linux", "CLinux", "Concurrency", "Errors"]),
         .testTarget(
-            name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Errors", "container-probe", protobuf]),
+            name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Linux", "Errors", "container-probe", protobuf]),
         .executableTarget(
             name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
         .testTarget(name: "PodNetworkTests", dependencies: ["PodNetwork", "Linux", "Concurrency", "Errors", logging]),
         .testTarget(
             name: "PodsTests",
             dependencies: [
-                "Pods", "Images", "PodNetwork", "Volumes", "State", "Support", "Linux", "Errors", logging,
+                "Pods", "MicroVMRuntime", "Runtime", "Images", "PodNetwork", "Volumes", "Machines", "AgentProtocol", "State", "Support",
+                "Linux", "Concurrency", "Errors", logging,
                 .product(name: "GRDB", package: "GRDB.swift"),
             ], resources: [.copy("Golden")]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),

@@ -4,6 +4,7 @@ import GRPC
 import Images
 import Logging
 import Pods
+import Runtime
 import SwiftProtobuf
 
 /// Answers the CRI: decodes, validates, calls `Pods` or `Images` once, encodes.

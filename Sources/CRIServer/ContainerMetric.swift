@@ -1,15 +1,15 @@
-import AgentProtocol
 import CRI
 import Pods
+import Runtime
 
 /// What a container's metrics are made from.
 struct ContainerReading {
     var container: ContainerSnapshot
     var usage: ContainerUsage
-    var scratch: AgentDiskStats
+    var scratch: DiskUsage
 
-    var cpu: AgentCpuStats { usage.cgroup.cpu }
-    var memory: AgentMemoryStats { usage.cgroup.memory }
+    var cpu: CPUUsage { usage.cgroup.cpu }
+    var memory: MemoryUsage { usage.cgroup.memory }
 }
 
 /// One metric of containers under the name that cAdvisor gave it.
@@ -85,7 +85,7 @@ struct ContainerMetric: Sendable {
         gauge("container_processes", "Processes that run.") { $0.usage.processes.processes },
         gauge("container_threads", "Threads that run.") { $0.usage.cgroup.threads },
         Self(name: "container_threads_max", help: "The most threads allowed.", type: .gauge, labels: []) { reading in
-            reading.usage.cgroup.hasThreadsLimit ? [([], reading.usage.cgroup.threadsLimit)] : []
+            reading.usage.cgroup.threadsLimit.map { [([], $0)] } ?? []
         },
         gauge("container_file_descriptors", "Open files.") { $0.usage.processes.openFiles },
         gauge("container_sockets", "Open sockets.") { $0.usage.processes.sockets },
@@ -93,7 +93,7 @@ struct ContainerMetric: Sendable {
             name: "container_ulimits_soft", help: "Soft limits of the first process.", type: .gauge, labels: ["ulimit"]
         ) { reading in
             let processes = reading.usage.processes
-            return processes.hasOpenFilesLimit ? [(["max_open_files"], processes.openFilesLimit)] : []
+            return processes.openFilesLimit.map { [(["max_open_files"], $0)] } ?? []
         },
     ]
 
@@ -127,14 +127,14 @@ struct ContainerMetric: Sendable {
         },
     ]
 
-    private static func device(_ name: String, _ help: String, _ value: @escaping @Sendable (AgentIoStats) -> UInt64) -> Self {
+    private static func device(_ name: String, _ help: String, _ value: @escaping @Sendable (BlockIOUsage) -> UInt64) -> Self {
         Self(name: name, help: help, type: .counter, labels: ["device"]) { reading in
             reading.usage.cgroup.io.map { ([path($0)], value($0)) }
         }
     }
 
     /// The guest's name of a device.
-    private static func path(_ device: AgentIoStats) -> String { device.name.isEmpty ? "" : "/dev/\(device.name)" }
+    private static func path(_ device: BlockIOUsage) -> String { device.name.isEmpty ? "" : "/dev/\(device.name)" }
 
     private static let pressure = [
         stall("cpu", "for a CPU") { $0.cpuPressure }, stall("memory", "for memory") { $0.memoryPressure },
@@ -142,7 +142,7 @@ struct ContainerMetric: Sendable {
     ].flatMap { $0 }
 
     private static func stall(
-        _ resource: String, _ cause: String, _ stats: @escaping @Sendable (AgentCgroupStats) -> AgentPressureStats
+        _ resource: String, _ cause: String, _ stats: @escaping @Sendable (CgroupUsage) -> PressureUsage
     ) -> [Self] {
         [
             counter("container_pressure_\(resource)_waiting_seconds_total", "Time that some tasks waited \(cause), in seconds.") {
@@ -157,16 +157,16 @@ struct ContainerMetric: Sendable {
     private static let settings = [
         gauge("container_spec_cpu_period", "Period of the CPU quota, in microseconds.") { $0.cpu.periodUs },
         Self(name: "container_spec_cpu_quota", help: "CPU time of a period, in microseconds.", type: .gauge, labels: []) { reading in
-            reading.cpu.hasQuotaUs ? [([], reading.cpu.quotaUs)] : []
+            reading.cpu.quotaUs.map { [([], $0)] } ?? []
         },
         // The reverse of the conversion that made the weight.
         gauge("container_spec_cpu_shares", "CPU shares.") { reading in
             let weight = min(max(reading.cpu.weight, 1), 10_000)
             return 2 + (weight - 1) * 262_142 / 9999
         },
-        gauge("container_spec_memory_limit_bytes", "Memory limit; 0 for none.") { $0.memory.limitBytes },
+        gauge("container_spec_memory_limit_bytes", "Memory limit; 0 for none.") { $0.memory.limitBytes ?? 0 },
         gauge("container_spec_memory_reservation_limit_bytes", "Memory that is protected.") { $0.memory.lowBytes },
-        gauge("container_spec_memory_swap_limit_bytes", "Swap limit; 0 for none.") { $0.memory.swapLimitBytes },
+        gauge("container_spec_memory_swap_limit_bytes", "Swap limit; 0 for none.") { $0.memory.swapLimitBytes ?? 0 },
     ]
 
     private static let life = [
@@ -183,7 +183,7 @@ struct ContainerMetric: Sendable {
 struct PodMetric: Sendable {
     let name: String
     let help: String
-    let value: @Sendable (AgentInterfaceStats) -> UInt64
+    let value: @Sendable (InterfaceUsage) -> UInt64
 
     var descriptor: CRIMetricDescriptor {
         .with {

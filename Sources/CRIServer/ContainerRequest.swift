@@ -1,6 +1,7 @@
 import CRI
 import Errors
 import Pods
+import Runtime
 
 /// Validates a ContainerConfig and turns it into the heart's spec.
 enum ContainerRequest {

@@ -2,6 +2,7 @@ import CRI
 import Errors
 import Glibc
 import Pods
+import Runtime
 
 /// Validates a Device. A machine's devices are its own: only those that every node has, and every guest as well, can be given.
 enum DeviceRequest {

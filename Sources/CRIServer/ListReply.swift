@@ -1,5 +1,6 @@
 import GRPC
 import Pods
+import Runtime
 import SwiftProtobuf
 
 /// A list reply put together from messages that were encoded before.

@@ -1,6 +1,7 @@
 import CRI
 import Errors
 import Pods
+import Runtime
 
 /// Validates what a security context says of seccomp, AppArmor and SELinux.
 enum ProfileRequest {

@@ -1,6 +1,7 @@
 import CRI
 import Errors
 import Pods
+import Runtime
 
 /// LinuxContainerResources as the heart has them, and back.
 enum ResourcesRequest {

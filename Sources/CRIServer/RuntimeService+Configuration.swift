@@ -2,6 +2,7 @@ import CRI
 import Errors
 import Foundation
 import Pods
+import Runtime
 
 extension CRIService {
     @Sendable func version(_ request: CRIVersionRequest) async throws -> CRIVersionResponse {

@@ -1,6 +1,7 @@
 import CRI
 import Errors
 import Pods
+import Runtime
 
 extension CRIService {
     @Sendable func createContainer(_ request: CRICreateContainerRequest) async throws -> CRICreateContainerResponse {

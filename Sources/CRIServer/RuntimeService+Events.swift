@@ -1,6 +1,7 @@
 import CRI
 import GRPC
 import Pods
+import Runtime
 import SwiftProtobuf
 
 extension CRIService {

@@ -2,6 +2,7 @@ import CRI
 import Errors
 import GRPC
 import Pods
+import Runtime
 
 extension CRIService {
     /// - Returns: an encoded ListPodSandboxResponse.

@@ -1,6 +1,7 @@
 import CRI
 import GRPC
 import Pods
+import Runtime
 
 extension CRIService {
     @Sendable func listMetricDescriptors(_ request: CRIListMetricDescriptorsRequest) async throws -> CRIListMetricDescriptorsResponse {

@@ -1,7 +1,7 @@
-import AgentProtocol
 import CRI
 import Errors
 import Pods
+import Runtime
 
 extension CRIService {
     @Sendable func runPodSandbox(_ request: CRIRunPodSandboxRequest) async throws -> CRIRunPodSandboxResponse {

@@ -2,6 +2,7 @@ import CRI
 import Errors
 import GRPC
 import Pods
+import Runtime
 
 extension CRIService {
     /// Of a container that does not run, nothing but its name is told.

@@ -2,6 +2,7 @@ import CRI
 import Errors
 import PodNetwork
 import Pods
+import Runtime
 
 /// Validates a PodSandboxConfig and turns it into the heart's spec.
 enum SandboxRequest {

@@ -1,6 +1,7 @@
 import CRI
 import Errors
 import Pods
+import Runtime
 
 /// Validates a LinuxContainerSecurityContext.
 enum SecurityRequest {

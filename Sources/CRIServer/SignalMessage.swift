@@ -1,6 +1,7 @@
 import CRI
 import Errors
 import Pods
+import Runtime
 
 /// The CRI's Signal enum, whose values are an alphabetical list and not the kernel's numbers.
 enum SignalMessage {

@@ -1,6 +1,6 @@
-import AgentProtocol
 import CRI
 import Pods
+import Runtime
 
 /// What pods and containers use as CRI messages.
 enum StatsMessage {
@@ -41,7 +41,7 @@ enum StatsMessage {
         }
     }
 
-    private static func cpu(_ cgroup: AgentCgroupStats, _ nanoCores: UInt64?, _ time: Int64) -> CRICpuUsage {
+    private static func cpu(_ cgroup: CgroupUsage, _ nanoCores: UInt64?, _ time: Int64) -> CRICpuUsage {
         .with {
             $0.timestamp = time
             $0.usageCoreNanoSeconds.value = cgroup.cpu.usageUs.multipliedReportingOverflow(by: 1000).partialValue
@@ -50,12 +50,12 @@ enum StatsMessage {
         }
     }
 
-    private static func memory(_ cgroup: AgentCgroupStats, _ time: Int64) -> CRIMemoryUsage {
+    private static func memory(_ cgroup: CgroupUsage, _ time: Int64) -> CRIMemoryUsage {
         let memory = cgroup.memory
         return .with {
             $0.timestamp = time
             $0.workingSetBytes.value = memory.workingSetBytes
-            if memory.hasLimitBytes { $0.availableBytes.value = memory.limitBytes - min(memory.limitBytes, memory.workingSetBytes) }
+            if let limit = memory.limitBytes { $0.availableBytes.value = limit - min(limit, memory.workingSetBytes) }
             $0.usageBytes.value = memory.usageBytes
             $0.rssBytes.value = memory.anonymousBytes
             $0.pageFaults.value = memory.pageFaults
@@ -64,24 +64,22 @@ enum StatsMessage {
         }
     }
 
-    private static func swap(_ memory: AgentMemoryStats, _ time: Int64) -> CRISwapUsage {
+    private static func swap(_ memory: MemoryUsage, _ time: Int64) -> CRISwapUsage {
         .with {
             $0.timestamp = time
             $0.swapUsageBytes.value = memory.swapBytes
-            if memory.hasSwapLimitBytes {
-                $0.swapAvailableBytes.value = memory.swapLimitBytes - min(memory.swapLimitBytes, memory.swapBytes)
-            }
+            if let limit = memory.swapLimitBytes { $0.swapAvailableBytes.value = limit - min(limit, memory.swapBytes) }
         }
     }
 
-    private static func io(_ cgroup: AgentCgroupStats, _ time: Int64) -> CRIIoUsage {
+    private static func io(_ cgroup: CgroupUsage, _ time: Int64) -> CRIIoUsage {
         .with {
             $0.timestamp = time
             $0.psi = pressure(cgroup.ioPressure)
         }
     }
 
-    private static func filesystem(_ layer: AgentLayerStats, _ mountpoint: String, _ time: Int64) -> CRIFilesystemUsage {
+    private static func filesystem(_ layer: LayerUsage, _ mountpoint: String, _ time: Int64) -> CRIFilesystemUsage {
         .with {
             $0.timestamp = time
             $0.fsID.mountpoint = mountpoint
@@ -106,14 +104,14 @@ enum StatsMessage {
         }
     }
 
-    private static func pressure(_ stats: AgentPressureStats) -> CRIPsiStats {
+    private static func pressure(_ stats: PressureUsage) -> CRIPsiStats {
         .with {
             $0.some = pressure(stats.some)
             $0.full = pressure(stats.full)
         }
     }
 
-    private static func pressure(_ pressure: AgentPressure) -> CRIPsiData {
+    private static func pressure(_ pressure: Pressure) -> CRIPsiData {
         .with {
             $0.total = pressure.totalUs
             $0.avg10 = pressure.avg10

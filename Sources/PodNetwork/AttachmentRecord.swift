@@ -2,6 +2,7 @@ import Errors
 import FoundationEssentials
 import Glibc
 import Linux
+import Runtime
 
 /// What is known on disk of one pod's attachment. Written before the first plugin runs and after each one, so that DEL
 /// gets the configuration and the result that ADD worked with, whatever happened to the daemon or /etc in between.

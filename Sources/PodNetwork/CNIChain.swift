@@ -1,4 +1,5 @@
 import Errors
+import Runtime
 
 /// Runs a chain of plugins for one pod: section 4 of the CNI specification.
 struct CNIChain: Sendable {

@@ -2,6 +2,7 @@ import Errors
 import FoundationEssentials
 import Glibc
 import Linux
+import Runtime
 
 /// What a plugin says when it fails: the error form of the CNI specification, section 5.
 public struct CNIPluginError: Error, Sendable, Equatable, CustomStringConvertible {

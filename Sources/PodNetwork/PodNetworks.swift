@@ -3,6 +3,7 @@ import Errors
 import Glibc
 import Linux
 import Logging
+import Runtime
 
 /// Whether pods can be attached to a network now.
 public enum NetworkStatus: Sendable, Equatable {

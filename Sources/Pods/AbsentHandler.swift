@@ -1,4 +1,5 @@
 import Errors
+import Runtime
 
 /// Stands for a handler that is not configured any more: its pods are listed, and released by kind.
 struct AbsentHandler: RuntimeHandler {

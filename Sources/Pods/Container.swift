@@ -1,5 +1,6 @@
 import Concurrency
 import Logs
+import Runtime
 import State
 
 /// A container as its pod's actor holds it. Only that actor touches it.

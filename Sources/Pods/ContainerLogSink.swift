@@ -1,5 +1,5 @@
-import AgentProtocol
 import Logs
+import Runtime
 
 /// Feeds a container's output to its log.
 struct ContainerLogSink: OutputSink {
@@ -10,7 +10,7 @@ struct ContainerLogSink: OutputSink {
         return OutputOffsets(stdout: offsets.stdout, stderr: offsets.stderr)
     }
 
-    func take(_ bytes: [UInt8], from source: OutputSource) async throws -> OutputOffsets {
+    func take(_ bytes: [UInt8], from source: StandardStream) async throws -> OutputOffsets {
         let offsets = try await log.append(bytes, from: source.logSource)
         return OutputOffsets(stdout: offsets.stdout, stderr: offsets.stderr)
     }
@@ -20,13 +20,13 @@ struct ContainerLogSink: OutputSink {
         return OutputOffsets(stdout: offsets.stdout, stderr: offsets.stderr)
     }
 
-    func finish(_ source: OutputSource) async throws -> OutputOffsets {
+    func finish(_ source: StandardStream) async throws -> OutputOffsets {
         let offsets = try await log.finish(source.logSource)
         return OutputOffsets(stdout: offsets.stdout, stderr: offsets.stderr)
     }
 }
 
-extension OutputSource {
+extension StandardStream {
     fileprivate var logSource: LogSource {
         switch self {
         case .stdout: .stdout

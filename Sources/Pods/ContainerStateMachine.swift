@@ -1,4 +1,5 @@
 import Errors
+import Runtime
 
 /// How a container's first process ended.
 public struct ContainerExit: Codable, Sendable, Equatable {

@@ -1,5 +1,6 @@
 import Concurrency
 import Errors
+import Runtime
 
 /// Creations by the name that the client gave.
 ///

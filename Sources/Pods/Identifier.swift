@@ -1,4 +1,5 @@
 import Errors
+import Runtime
 
 /// Ids of sandboxes and containers: 64 lower-case hexadecimal digits, as containerd's.
 enum Identifier {

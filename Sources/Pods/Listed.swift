@@ -1,3 +1,4 @@
+import Runtime
 import Synchronization
 
 /// One line of a list: a snapshot and, once somebody asked for it, its encoding.

@@ -4,6 +4,7 @@ import Foundation
 import GRDB
 import Linux
 import Logging
+import Runtime
 import State
 import Synchronization
 

@@ -3,6 +3,7 @@ import Errors
 import Images
 import Logging
 import Logs
+import Runtime
 import State
 
 extension Pod {
@@ -18,7 +19,8 @@ extension Pod {
         spec.imageTag = image.repoTags.first ?? spec.image
         let rootfs = try await context.images.rootfs(of: image.id)
         var plan = try ContainerPlan(spec, rootfs: rootfs, hostname: self.spec.effectiveHostname)
-        plan.volumeImages = try await volumeImages(of: spec)
+        let volumes = try await volumeImages(of: spec)
+        plan.volumeImages = volumes.mapValues(\.layers)
         try checkNamespaces(spec)
         plan.seccomp = try await seccomp(of: spec)
         let id = Identifier.make()
@@ -33,7 +35,7 @@ extension Pod {
         do {
             container.log = try await openLog(container)
             let images = context.images
-            let leased = [image.id] + plan.volumeImages.values.map(\.image.id)
+            let leased = [image.id] + volumes.values.map(\.image.id)
             try await acquisition(for: container) {
                 try await ledger.acquire(.imageLease, id) {
                     for image in leased { try await images.lease(imageID: image, holder: id) }

@@ -1,4 +1,5 @@
 import Errors
+import Runtime
 
 extension Pod {
     /// Goes on in the file that the container's log path names now.

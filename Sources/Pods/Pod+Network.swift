@@ -1,5 +1,6 @@
 import Errors
 import PodNetwork
+import Runtime
 
 extension Pod {
     /// The handler's start, with the network attached beside it. Nothing of either goes on when this returns.

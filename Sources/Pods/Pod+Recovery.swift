@@ -1,6 +1,7 @@
 import Concurrency
 import Errors
 import Logging
+import Runtime
 import State
 
 extension Pod {

@@ -1,6 +1,7 @@
 import Concurrency
 import Errors
 import Logging
+import Runtime
 
 extension Pod {
     /// What the machine has to hold now.

@@ -1,5 +1,5 @@
-import AgentProtocol
 import Errors
+import Runtime
 
 extension Pod {
     /// Checks what a container's namespaces have to do with those of its pod and of others.
@@ -22,24 +22,13 @@ extension Pod {
         }
     }
 
-    /// The profile that the guest is to compile; nil for none. A privileged container has none, as with containerd.
-    func seccomp(of spec: ContainerSpec) async throws -> AgentSeccompProfile? {
+    /// Which system calls the container may make; nil for all. A privileged container has no filter, as with containerd.
+    func seccomp(of spec: ContainerSpec) async throws -> SeccompPlan? {
         guard !spec.privileged else { return nil }
         switch spec.security.seccomp {
         case .unconfined: return nil
-        case .runtimeDefault: return .with { $0.runtimeDefault = true }
-        case .localhost(let path): return try await SeccompProfileFile.load(path)
+        case .runtimeDefault: return .runtimeDefault
+        case .localhost(let path): return .profile(try await SeccompProfileFile.load(path), path: path)
         }
-    }
-}
-
-extension SandboxSpec {
-    /// The client's sysctls, and those that a user namespace needs.
-    var guestSysctls: [String: String] {
-        guard userNamespace != nil else { return sysctls }
-        // The network namespace is the guest's, where root of a user namespace has no capability: what the default capability
-        // NET_BIND_SERVICE is for is open to everybody in this pod.
-        let opened = ["net.ipv4.ip_unprivileged_port_start": "0"]
-        return sysctls.merging(opened) { asked, _ in asked }
     }
 }

@@ -3,6 +3,7 @@ import Errors
 import Images
 import Logging
 import PodNetwork
+import Runtime
 import State
 
 /// One pod sandbox with its containers: the only place where their states change.

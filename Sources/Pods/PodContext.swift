@@ -1,5 +1,6 @@
 import Images
 import Logging
+import Runtime
 
 /// What every pod works with.
 struct PodContext: Sendable {

@@ -1,5 +1,6 @@
 import Errors
 import Logging
+import Runtime
 import State
 
 extension PodRegistry {

@@ -1,4 +1,5 @@
 import Errors
+import Runtime
 
 extension PodRegistry {
     /// Changes a container's limits: all that `change` says, or nothing.

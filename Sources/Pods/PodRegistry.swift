@@ -1,6 +1,7 @@
 import Errors
 import Images
 import Logging
+import Runtime
 import State
 import Synchronization
 

@@ -1,4 +1,5 @@
 import Errors
+import Runtime
 
 /// Where a sandbox is in its life. `ready` alone is READY to the kubelet.
 public enum SandboxState: Codable, Sendable, Equatable {

@@ -1,4 +1,5 @@
 import Errors
+import Runtime
 import Synchronization
 
 /// A sandbox as lists and statuses show it.

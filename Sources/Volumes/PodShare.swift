@@ -2,6 +2,7 @@ import CLinux
 import Errors
 import Glibc
 import Linux
+import Runtime
 
 /// The directory that a pod's guest sees by virtiofs: each mount of each container is a bind mount in it.
 ///

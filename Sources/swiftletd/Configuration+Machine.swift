@@ -4,7 +4,9 @@ import Foundation
 import Glibc
 import Logging
 import Machines
+import MicroVMRuntime
 import Pods
+import Runtime
 
 extension Configuration.Machine {
     /// Whether libvirt runs inside this process; with "auto" that is so when no system daemon listens.

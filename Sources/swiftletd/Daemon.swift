@@ -5,8 +5,10 @@ import GRPC
 import Images
 import Logging
 import Machines
+import MicroVMRuntime
 import PodNetwork
 import Pods
+import Runtime
 import State
 import SwiftletVersion
 

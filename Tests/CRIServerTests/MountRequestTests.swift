@@ -1,5 +1,6 @@
 import CRI
 import Errors
+import Runtime
 import Testing
 
 @testable import CRIServer

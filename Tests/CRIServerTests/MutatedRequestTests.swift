@@ -1,6 +1,7 @@
 import CRI
 import Errors
 import Foundation
+import Runtime
 import Support
 import Testing
 

@@ -1,7 +1,7 @@
-import AgentProtocol
 import CRI
 import Foundation
 import GRPC
+import Runtime
 import Synchronization
 import Testing
 
@@ -9,7 +9,7 @@ import Testing
 @testable import Pods
 
 @Suite struct ObservationMessageTests {
-    private static let cgroup = AgentCgroupStats.with {
+    private static let cgroup = CgroupUsage.with {
         $0.cpu.usageUs = 3_500_000
         $0.cpu.quotaUs = 50000
         $0.cpu.weight = 39
@@ -55,7 +55,7 @@ import Testing
 
     private static let pod = PodUsage(
         time: 7_000_000_000, cgroup: cgroup, nanoCores: 1, containers: ["c": usage],
-        interfaces: ["eth0", "eth1"].map { name in .with { $0.name = name } }, scratch: AgentDiskStats(), guestMemory: (1, 1))
+        interfaces: ["eth0", "eth1"].map { name in .with { $0.name = name } }, scratch: DiskUsage(), guestMemory: (1, 1))
 
     @Test func memoryIsCountedAsTheKubeletExpects() {
         let stats = StatsMessage.container(Self.container, Self.usage, writableLayersAt: "/root")
@@ -67,7 +67,7 @@ import Testing
         #expect(stats.memory.psi.full.total == 4_000_000)
         #expect(stats.writableLayer.usedBytes.value == 77 && stats.writableLayer.fsID.mountpoint == "/root")
         var unlimited = Self.usage
-        unlimited.cgroup.memory.clearLimitBytes()
+        unlimited.cgroup.memory.limitBytes = nil
         #expect(!StatsMessage.container(Self.container, unlimited, writableLayersAt: "").memory.hasAvailableBytes)
         let stopped = StatsMessage.container(Self.container, nil, writableLayersAt: "")
         #expect(stopped.attributes.id == "c" && !stopped.hasCpu && !stopped.hasMemory)

@@ -2,6 +2,7 @@ import CRI
 import Errors
 import Foundation
 import GRPC
+import Runtime
 import Testing
 
 @testable import CRIServer

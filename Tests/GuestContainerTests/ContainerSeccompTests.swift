@@ -1,5 +1,6 @@
 import AgentProtocol
 import Errors
+import Linux
 import Testing
 
 /// Which system calls a container may make.

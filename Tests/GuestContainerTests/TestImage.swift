@@ -1,5 +1,6 @@
 import AgentProtocol
 import Foundation
+import Linux
 
 /// Layers as read-only disk images, made from the machine's busybox.
 struct TestImage: Sendable {

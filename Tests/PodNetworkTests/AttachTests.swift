@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Linux
+import Runtime
 import Testing
 
 @testable import PodNetwork

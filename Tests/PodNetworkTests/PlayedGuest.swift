@@ -2,6 +2,7 @@ import Concurrency
 import Errors
 import Glibc
 import Linux
+import Runtime
 
 @testable import PodNetwork
 

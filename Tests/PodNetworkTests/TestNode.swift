@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Linux
 import Logging
+import Runtime
 
 @testable import PodNetwork
 

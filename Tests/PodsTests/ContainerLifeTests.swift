@@ -5,6 +5,7 @@ import State
 import Testing
 
 @testable import Pods
+@testable import Runtime
 
 /// Containers of a pod whose machine does what the test says.
 @Suite struct ContainerLifeTests {

@@ -3,6 +3,7 @@ import Images
 import Testing
 
 @testable import Pods
+@testable import Runtime
 
 /// What the client's words and the image's make together.
 @Suite struct ContainerPlanTests {

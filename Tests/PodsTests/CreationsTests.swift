@@ -3,6 +3,7 @@ import Synchronization
 import Testing
 
 @testable import Pods
+@testable import Runtime
 
 @Suite struct CreationsTests {
     /// One creation that ends when it is told to, and those who ask for it.

@@ -1,4 +1,3 @@
-import AgentProtocol
 import Errors
 import Foundation
 import GRDB
@@ -10,7 +9,9 @@ import State
 import Support
 import Synchronization
 
+@testable import MicroVMRuntime
 @testable import Pods
+@testable import Runtime
 
 extension AttachedNetwork {
     static let sample = AttachedNetwork(
@@ -174,7 +175,7 @@ final class FakeMachine: SandboxMachine {
     func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
         ExecResult(stdout: [], stderr: [], exitCode: 0)
     }
-    func statistics(openFiles: Bool, containers: Int) async throws -> AgentGetStatsResponse { try await answer.value() }
+    func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures { try await answer.value() }
     func updateContainer(_ id: String, files: [String: String]) async throws { try await updates.take(id, files) }
     func fit(_ demand: PodDemand) async throws { try await updates.fit(demand) }
     func requestShutdown() async {}
@@ -183,13 +184,13 @@ final class FakeMachine: SandboxMachine {
 
 /// A guest's statistics, which can be held back.
 final class FakeAnswer: Sendable {
-    private let state = Mutex((stats: AgentGetStatsResponse(), held: false, asked: 0))
+    private let state = Mutex((stats: SandboxFigures(), held: false, asked: 0))
 
     var asked: Int { state.withLock { $0.asked } }
-    func set(_ stats: AgentGetStatsResponse) { state.withLock { $0.stats = stats } }
+    func set(_ stats: SandboxFigures) { state.withLock { $0.stats = stats } }
     func hold(_ held: Bool) { state.withLock { $0.held = held } }
 
-    func value() async throws -> AgentGetStatsResponse {
+    func value() async throws -> SandboxFigures {
         state.withLock { $0.asked += 1 }
         while state.withLock({ $0.held }) { try await Task.sleep(for: .milliseconds(5)) }
         return state.withLock { $0.stats }

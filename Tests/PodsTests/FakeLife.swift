@@ -1,5 +1,6 @@
 import Errors
 import Pods
+import Runtime
 import Synchronization
 
 /// How a fake machine's containers are made, start and end.

@@ -1,5 +1,6 @@
 import Errors
 import Pods
+import Runtime
 import Synchronization
 
 /// Limits that a fake machine was given, and what it refuses or takes its time for.

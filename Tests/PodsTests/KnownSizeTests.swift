@@ -1,7 +1,9 @@
 import Machines
 import Testing
 
+@testable import MicroVMRuntime
 @testable import Pods
+@testable import Runtime
 
 @Suite struct KnownSizeTests {
     private static func extent(_ gibibytes: UInt64, _ vcpus: Int = 1) -> MachineExtent {

@@ -4,7 +4,9 @@ import State
 import Synchronization
 import Testing
 
+@testable import MicroVMRuntime
 @testable import Pods
+@testable import Runtime
 
 @Suite(.timeLimit(.minutes(1))) struct LedgerTests {
     private struct Ground {

@@ -4,6 +4,7 @@ import State
 import Testing
 
 @testable import Pods
+@testable import Runtime
 
 @Suite struct NodeSettingsTests {
     @Test func podRangesAreCheckedAndKept() async throws {

@@ -2,6 +2,7 @@ import Errors
 import Testing
 
 @testable import Pods
+@testable import Runtime
 
 @Suite struct PodEventsTests {
     private static func container(_ id: String, in sandbox: String, _ state: ContainerState) -> ContainerSnapshot {

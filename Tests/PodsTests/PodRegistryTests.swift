@@ -1,7 +1,9 @@
 import Errors
 import Testing
 
+@testable import MicroVMRuntime
 @testable import Pods
+@testable import Runtime
 
 @Suite struct PodRegistryTests {
     @Test func aSandboxIsReadyAndThenLeavesNothing() async throws {

@@ -6,7 +6,9 @@ import State
 import Testing
 import Volumes
 
+@testable import MicroVMRuntime
 @testable import Pods
+@testable import Runtime
 
 /// Records of every released version decode for ever. `Golden/VERSION` holds what that version wrote; a new version adds a folder and
 /// changes none.

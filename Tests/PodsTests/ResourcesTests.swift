@@ -2,7 +2,9 @@ import Errors
 import Machines
 import Testing
 
+@testable import MicroVMRuntime
 @testable import Pods
+@testable import Runtime
 
 @Suite struct LinuxResourcesTests {
     private func resources(_ change: (inout LinuxResources) -> Void) -> LinuxResources {

@@ -1,9 +1,12 @@
 import AgentProtocol
 import Errors
 import Foundation
+import Linux
 import Testing
 
+@testable import MicroVMRuntime
 @testable import Pods
+@testable import Runtime
 
 /// Seccomp profiles of the node, as the guest gets them.
 @Suite struct SeccompProfileTests {
@@ -90,7 +93,7 @@ import Testing
         }
         let good = directory.appendingPathComponent("good").path
         FileManager.default.createFile(atPath: good, contents: Data("{\"defaultAction\": \"SCMP_ACT_LOG\"}".utf8))
-        #expect(try await SeccompProfileFile.load(good).defaultAction.kind == .log)
+        #expect(try await SeccompProfileFile.load(good).defaultAction == "SCMP_ACT_LOG")
     }
 }
 

@@ -2,7 +2,9 @@ import Errors
 import Synchronization
 import Testing
 
+@testable import MicroVMRuntime
 @testable import Pods
+@testable import Runtime
 
 /// What comes at the same moment for one pod.
 @Suite struct SerialChangesTests {

@@ -3,6 +3,7 @@ import Support
 import Testing
 
 @testable import Pods
+@testable import Runtime
 
 @Suite struct SandboxStateMachineTests {
     private static let network = SandboxNetwork.attached(.sample)

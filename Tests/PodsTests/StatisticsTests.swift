@@ -1,11 +1,12 @@
-import AgentProtocol
 import Errors
 import Testing
 
+@testable import MicroVMRuntime
 @testable import Pods
+@testable import Runtime
 
 @Suite struct StatisticsTests {
-    private static func stats(usage: UInt64) -> AgentGetStatsResponse {
+    private static func stats(usage: UInt64) -> SandboxFigures {
         .with { $0.pod.cpu.usageUs = usage }
     }
 

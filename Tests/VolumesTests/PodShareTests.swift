@@ -2,6 +2,7 @@ import CLinux
 import Errors
 import Foundation
 import Linux
+import Runtime
 import Testing
 
 @testable import Volumes

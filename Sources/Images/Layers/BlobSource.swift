@@ -78,17 +78,3 @@ final class BlobReader: ByteStream {
         return UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<count])
     }
 }
-
-extension SwiftletError {
-    /// A failed system call, with the text of `errno`; a full disk is told apart.
-    static func system(_ step: String, _ number: Int32 = errno) -> SwiftletError {
-        let code: Code =
-            switch number {
-            case ENOSPC, EDQUOT, EMFILE, ENFILE: .resourceExhausted
-            case ENOENT: .notFound
-            case EACCES, EPERM: .permissionDenied
-            default: .internal
-            }
-        return SwiftletError(code, "\(step): \(String(cString: strerror(number)))")
-    }
-}

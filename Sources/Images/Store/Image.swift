@@ -1,3 +1,5 @@
+import Runtime
+
 /// An image in the store.
 public struct Image: Sendable, Equatable {
     /// `sha256:<digest of the configuration>`; what CRI calls image_ref.
@@ -35,24 +37,6 @@ public struct ImageUser: Sendable, Equatable {
         let name = user.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).first.map(String.init) ?? ""
         uid = name.isEmpty ? 0 : Int64(name)
         username = uid == nil ? name : ""
-    }
-}
-
-/// A layer as a VM gets it.
-public struct LayerImage: Sendable, Codable, Equatable {
-    /// A read-only, world-readable disk image, a multiple of 4096 bytes.
-    public var path: String
-    /// 20 digits [0-9a-f] of the layer's diff id: the serial of the virtio-scsi disk.
-    public var serial: String
-    /// For mount(2): `erofs`.
-    public var filesystem: String
-    public var sizeBytes: UInt64
-
-    public init(path: String, serial: String, filesystem: String, sizeBytes: UInt64) {
-        self.path = path
-        self.serial = serial
-        self.filesystem = filesystem
-        self.sizeBytes = sizeBytes
     }
 }
 

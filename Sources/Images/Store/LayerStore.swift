@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Runtime
 import State
 import Synchronization
 

@@ -1,3 +1,5 @@
+import Runtime
+
 /// A change of a sandbox or a container, with its pod as lists showed it just after.
 public struct PodEvent: Sendable {
     public enum Kind: Sendable, Equatable {

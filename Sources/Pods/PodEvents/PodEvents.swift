@@ -1,4 +1,5 @@
 import Errors
+import Runtime
 import Synchronization
 
 /// Passes events on to those who watch. Sending never waits: a watcher that falls behind loses its stream, with an error.

@@ -1,3 +1,5 @@
+import Runtime
+
 extension PodRegistry {
     /// Every change of sandboxes and containers from now on, each after lists show it, in the order in which they show it.
     ///

@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import GRDB
+import Runtime
 import State
 
 /// What the heart keeps in the state database.

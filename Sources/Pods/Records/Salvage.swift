@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Glibc
+import Runtime
 
 /// What can be told of a record that cannot be read: enough to list it, and to release what it holds by StopPodSandbox and
 /// RemovePodSandbox.

@@ -1,3 +1,5 @@
+import Runtime
+
 /// The rate at which a counter of CPU time grows, over intervals of at least a second.
 struct CPURate: Sendable {
     /// Billionths of a CPU.

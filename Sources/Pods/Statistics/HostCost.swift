@@ -1,6 +1,7 @@
 import Concurrency
 import Glibc
 import Linux
+import Runtime
 
 /// What one of a pod's processes costs the node.
 public struct HostCost: Sendable, Codable, Equatable {

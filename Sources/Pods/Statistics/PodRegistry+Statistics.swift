@@ -1,5 +1,5 @@
-import AgentProtocol
 import Errors
+import Runtime
 
 extension PodRegistry {
     /// What these pods use, all asked at once. A pod that is not ready, or whose guest has never answered, is left out.

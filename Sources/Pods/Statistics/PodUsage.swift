@@ -1,19 +1,19 @@
-import AgentProtocol
+import Runtime
 
 /// What a pod used at one moment, as its guest told it. The guest may lie; it cannot tell of other pods.
 public struct PodUsage: Sendable {
     /// When the answer came: Unix time in nanoseconds by the node's clock.
     public var time: Int64
     /// All containers together.
-    public var cgroup: AgentCgroupStats
+    public var cgroup: CgroupUsage
     /// Billionths of a CPU over the last interval.
     public var nanoCores: UInt64?
     /// By container id.
     public var containers: [String: ContainerUsage]
     /// The guest's interfaces but loopback.
-    public var interfaces: [AgentInterfaceStats]
+    public var interfaces: [InterfaceUsage]
     /// The disk of the writable layers.
-    public var scratch: AgentDiskStats
+    public var scratch: DiskUsage
     /// RAM of the guest's kernel, and what of it is free for use.
     public var guestMemory: (total: UInt64, available: UInt64)
 }
@@ -21,16 +21,11 @@ public struct PodUsage: Sendable {
 /// What a container used at one moment.
 public struct ContainerUsage: Sendable {
     public var time: Int64
-    public var cgroup: AgentCgroupStats
+    public var cgroup: CgroupUsage
     public var nanoCores: UInt64?
     /// Nil until it has been counted for the first time.
-    public var writableLayer: AgentLayerStats?
-    public var processes: AgentProcessStats
-}
-
-extension AgentMemoryStats {
-    /// In use and not to be freed at once.
-    public var workingSetBytes: UInt64 { usageBytes - min(usageBytes, inactiveFileBytes) }
+    public var writableLayer: LayerUsage?
+    public var processes: ProcessUsage
 }
 
 /// What a guest told, brought within bounds.
@@ -38,12 +33,12 @@ enum GuestAccount {
     private static let mostInterfaces = 64
     private static let mostDevices = 64
 
-    static func bounded(_ interfaces: [AgentInterfaceStats]) -> [AgentInterfaceStats] {
+    static func bounded(_ interfaces: [InterfaceUsage]) -> [InterfaceUsage] {
         // IFNAMSIZ leaves 15 bytes.
         interfaces.prefix(mostInterfaces).filter { isWord($0.name, longest: 15) }
     }
 
-    static func bounded(_ stats: AgentCgroupStats) -> AgentCgroupStats {
+    static func bounded(_ stats: CgroupUsage) -> CgroupUsage {
         var stats = stats
         stats.io = stats.io.prefix(mostDevices).map { device in
             var device = device
@@ -57,14 +52,14 @@ enum GuestAccount {
         return stats
     }
 
-    private static func bounded(_ stats: AgentPressureStats) -> AgentPressureStats {
+    private static func bounded(_ stats: PressureUsage) -> PressureUsage {
         .with {
             $0.some = bounded(stats.some)
             $0.full = bounded(stats.full)
         }
     }
 
-    private static func bounded(_ pressure: AgentPressure) -> AgentPressure {
+    private static func bounded(_ pressure: Pressure) -> Pressure {
         .with {
             $0.totalUs = pressure.totalUs
             $0.avg10 = percent(pressure.avg10)

@@ -1,7 +1,7 @@
-import AgentProtocol
 import Concurrency
 import Errors
 import Logging
+import Runtime
 import Synchronization
 
 /// Asks guests what their pods use. Each is asked on its own; none waits for another.
@@ -41,7 +41,7 @@ final class Statistics: Sendable {
     ///   - ask: the question itself; it ends by itself.
     func usage(
         _ key: Key, sandbox: SandboxSnapshot, containers: [Listed<ContainerSnapshot>],
-        _ ask: @escaping @Sendable () async throws -> AgentGetStatsResponse
+        _ ask: @escaping @Sendable () async throws -> SandboxFigures
     ) async -> PodUsage? {
         let (question, limit) = entries.withLock { entries in
             let entry = entries[key] ?? Entry()
@@ -71,7 +71,7 @@ final class Statistics: Sendable {
 
     private func ask(
         _ key: Key, _ sandbox: SandboxSnapshot, _ containers: [Listed<ContainerSnapshot>],
-        _ ask: @Sendable () async throws -> AgentGetStatsResponse
+        _ ask: @Sendable () async throws -> SandboxFigures
     ) async {
         do {
             let answer = try await ask()
@@ -88,7 +88,7 @@ final class Statistics: Sendable {
 }
 
 extension Statistics.Entry {
-    fileprivate mutating func take(_ answer: AgentGetStatsResponse, _ sandbox: SandboxSnapshot, _ containers: [ContainerSnapshot]) {
+    fileprivate mutating func take(_ answer: SandboxFigures, _ sandbox: SandboxSnapshot, _ containers: [ContainerSnapshot]) {
         question = nil
         isSilent = false
         let (time, now) = (Clock.now(), ContinuousClock.now)
@@ -102,7 +102,7 @@ extension Statistics.Entry {
             containerRates[container.id] = rate
             usages[container.id] = ContainerUsage(
                 time: time, cgroup: GuestAccount.bounded(stats.cgroup), nanoCores: container.state.startedAt > 0 ? rate.nanoCores : nil,
-                writableLayer: stats.hasWritableLayer ? stats.writableLayer : nil, processes: stats.processes)
+                writableLayer: stats.writableLayer, processes: stats.processes)
         }
         containerRates = containerRates.filter { usages[$0.key] != nil }
         let usage = answer.pod.cpu.usageUs

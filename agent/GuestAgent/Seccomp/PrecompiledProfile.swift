@@ -1,6 +1,7 @@
 import AgentProtocol
 import Errors
 import Glibc
+import Linux
 
 /// The default profile for the usual capabilities, compiled when the guest's image is built: an emulated guest would need a
 /// third of a second for it, in its first container's start.

@@ -1,0 +1,44 @@
+import Foundation
+import Machines
+import Runtime
+
+/// Names of everything that a pod's machine owns, derived from the pod's id before any of it exists.
+struct MachineNames: Sendable {
+    /// Identifies swiftlet's UUIDv5 names (RFC 9562, section 5.5).
+    static let namespace = UUID(uuid: (0x6D, 0x3B, 0x8E, 0x5C, 0x0F, 0x4A, 0x4C, 0x7D, 0x9A, 0x12, 0x53, 0x77, 0x69, 0x66, 0x74, 0x4C))
+
+    let id: String
+    let configuration: MicroVMConfiguration
+
+    /// Enough of the id to be unique on a node and short enough for socket paths and device names.
+    private var short: String { String(id.prefix(13)) }
+
+    var uuid: UUID { UUID(version5: id, namespace: Self.namespace) }
+    var domain: String { "swiftlet-\(short)" }
+    /// At most 15 bytes (IFNAMSIZ).
+    var tap: String { "sw\(short)" }
+    var runDirectory: String { "\(configuration.runDirectory)/\(short)" }
+    var stateDirectory: String { "\(configuration.stateDirectory)/\(short)" }
+    var vhostSocket: String { "\(runDirectory)/vhost" }
+    var hostSocket: String { "\(runDirectory)/vsock" }
+    /// Not in the run directory, which is removed with all that is in it: other people's files are mounted here.
+    var shareDirectory: String { "\(configuration.runDirectory)/\(short).share" }
+    var shareSocket: String { "\(runDirectory)/virtiofs" }
+    /// On disk: the guest decides how much it writes, and /run is memory.
+    var console: String { "\(stateDirectory)/console.log" }
+    var vsockLog: String { "\(runDirectory)/vsockd.log" }
+    var scratchDisk: String { "\(configuration.stateDirectory)/scratch/\(short).img" }
+    /// SCSI serial of the scratch disk.
+    var scratchSerial: String { "scratch" }
+    /// MAC address of the NIC at boot, by which the agent finds it. Locally administered.
+    var bootMAC: String {
+        let bytes = withUnsafeBytes(of: uuid.uuid) { Array($0.suffix(5)) }
+        return ([0x02] + bytes).map { String(format: "%02x", $0) }.joined(separator: ":")
+    }
+    /// Context id of the guest. With the vhost-user backend each machine has a bus of its own; with the kernel's
+    /// device ids are shared by the node, so 31 bits of the UUID are taken (0 to 2 and 2^32-1 are reserved).
+    var contextID: UInt32 {
+        let bytes = withUnsafeBytes(of: uuid.uuid) { Array($0.prefix(4)) }
+        return max(bytes.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } & 0x7FFF_FFFF, 3)
+    }
+}

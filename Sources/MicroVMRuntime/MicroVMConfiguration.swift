@@ -1,0 +1,56 @@
+import Errors
+import Foundation
+import Machines
+import Runtime
+
+/// How the `microvm` handler makes its machines.
+public struct MicroVMConfiguration: Sendable {
+    /// Guest kernel and initramfs, as `make guest` leaves them.
+    public var kernel: String
+    public var initramfs: String
+    /// Added to the default kernel command line.
+    public var extraKernelArguments: [String] = []
+    /// Sockets and console logs of the machines. Short: a socket path must stay under 108 bytes.
+    public var runDirectory: String
+    /// Scratch disks.
+    public var stateDirectory: String
+    /// swiftlet-vsockd, for nodes without /dev/vhost-vsock.
+    public var vsockBackend: String
+    /// QEMU's virtiofsd, where Debian has it.
+    public var virtiofsd = "/usr/lib/qemu/virtiofsd"
+    public var accelerator: Accelerator
+    public var vsock: VsockSupport
+    /// Bytes of RAM of a machine whose pod names no limit.
+    public var defaultMemory: UInt64 = 512 << 20
+    /// Bytes that the guest's kernel and agent need beside the containers.
+    public var guestOverhead: UInt64 = 64 << 20
+    public var defaultCPUs = 1
+    public var maximumCPUs = 16
+    /// CPUs and bytes of RAM that the node has: no machine is given more.
+    public var nodeCPUs = ProcessInfo.processInfo.activeProcessorCount
+    public var maximumMemory = ProcessInfo.processInfo.physicalMemory
+    /// Bytes that a pod's containers can write in all; the file is sparse.
+    public var scratchSize: UInt64 = 10 << 30
+    /// From the start of QEMU to the agent's first answer.
+    public var bootTimeout: Duration = .seconds(60)
+    /// Machines that boot at the same time. An emulated one keeps a CPU of the node busy all the while.
+    var bootsAtOnce: Int { accelerator == .tcg ? max(nodeCPUs, 2) : max(nodeCPUs, 2) * 4 }
+    /// Owner of what QEMU opens (Debian: libvirt-qemu and kvm).
+    public var qemuUID: UInt32
+    public var qemuGID: UInt32
+
+    public init(
+        kernel: String, initramfs: String, runDirectory: String, stateDirectory: String, vsockBackend: String, accelerator: Accelerator,
+        vsock: VsockSupport, qemuUID: UInt32, qemuGID: UInt32
+    ) {
+        self.kernel = kernel
+        self.initramfs = initramfs
+        self.runDirectory = runDirectory
+        self.stateDirectory = stateDirectory
+        self.vsockBackend = vsockBackend
+        self.accelerator = accelerator
+        self.vsock = vsock
+        self.qemuUID = qemuUID
+        self.qemuGID = qemuGID
+    }
+}

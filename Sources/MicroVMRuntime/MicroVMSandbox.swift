@@ -1,0 +1,141 @@
+import AgentClient
+import AgentProtocol
+import Errors
+import Foundation
+import Linux
+import Logging
+import Machines
+import PodNetwork
+import Runtime
+import Synchronization
+
+/// A pod's running machine, spoken to through its agent.
+final class MicroVMSandbox: SandboxMachine {
+    let names: MachineNames
+    let process: ProcessIdentity
+    let link: AgentLink
+    let share: SandboxShare
+    let handler: MicroVMHandler
+    /// The pod's own.
+    let ledger: Ledger
+    /// Unknown after a restart of the daemon, until the machine has to grow.
+    let size = Mutex(KnownSize())
+
+    /// Where the pod's network namespace is bound.
+    private let networkNamespace: String?
+
+    init(
+        names: MachineNames, networkNamespace: String?, process: ProcessIdentity, client: AgentClient, handler: MicroVMHandler,
+        ledger: Ledger
+    ) {
+        self.names = names
+        self.networkNamespace = networkNamespace
+        self.process = process
+        self.handler = handler
+        self.ledger = ledger
+        share = SandboxShare(names: names, ledger: ledger, handler: handler)
+        link = AgentLink(address: handler.address(names), client: client)
+    }
+
+    var logger: Logger { handler.logger }
+
+    var details: [String: String] {
+        [
+            "handler": handler.name, "domain": names.domain, "uuid": names.uuid.uuidString.lowercased(), "pid": String(process.pid),
+            "console": names.console, "vsock": names.hostSocket, "accelerator": handler.configuration.accelerator.rawValue,
+            "networkNamespace": networkNamespace ?? "",
+        ]
+    }
+
+    func close() {
+        link.close()
+    }
+
+    func lost() async -> String {
+        let (ends, uuid, link, share) = (handler.ends, names.uuid, link, share)
+        return await withTaskGroup(of: String?.self) { group in
+            group.addTask { await ends.wait(for: uuid) }
+            group.addTask { await link.lostForGood() }
+            group.addTask { await share.lost() }
+            defer { group.cancelAll() }
+            for await reason in group {
+                guard let reason else { continue }
+                // Ends what still tries to reconnect, so that the group can end.
+                link.close()
+                return reason
+            }
+            return "cancelled"
+        }
+    }
+
+    // MARK: Containers
+
+    func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
+        for layer in plan.root { try await attach(layer) }
+        let mounts = try await guestMounts(id, plan, ledger)
+        let request = try AgentCreateContainerRequest.with {
+            $0.containerID = id
+            $0.spec = try GuestSpec.container(plan)
+            $0.spec.mounts = mounts
+            $0.spec.shareTag = SandboxShare.tag
+        }
+        let user = try await link.client().call(.createContainer, request, timeout: .seconds(25))
+        return ContainerUser(uid: user.uid, gid: user.gid, groups: [user.gid] + user.additionalGids.filter { $0 != user.gid })
+    }
+
+    func containerStates() async throws -> [String: GuestContainerState] {
+        let containers = try await link.client().call(.list, AgentListRequest(), timeout: .seconds(10)).containers
+        let states = containers.map { ($0.containerID, $0.process.state == .created ? GuestContainerState.created : .started) }
+        return Dictionary(states) { first, _ in first }
+    }
+
+    func startContainer(_ id: String) async throws {
+        _ = try await link.client().call(.startContainer, .with { $0.containerID = id }, timeout: .seconds(25))
+    }
+
+    func waitForExit(_ id: String) async throws -> ProcessExit {
+        let exit = try await repeating { try await $0.wait(containerID: id, processID: "") }
+        return ProcessExit(code: Int32(clamping: exit.exitCode), outOfMemory: exit.oomKilled, exitedAt: exit.exitedAtNs)
+    }
+
+    func signal(_ id: String, _ signal: Int32, all: Bool) async throws {
+        let request = AgentSignalRequest.with {
+            $0.containerID = id
+            $0.signal = UInt32(signal)
+            $0.all = all
+        }
+        _ = try await link.client().call(.signal, request, timeout: .seconds(10))
+    }
+
+    func deleteContainer(_ id: String) async throws {
+        do {
+            _ = try await link.client().call(.deleteContainer, .with { $0.containerID = id }, timeout: .seconds(25))
+        } catch let error as SwiftletError where error.code == .notFound {
+            return
+        }
+    }
+
+    func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures {
+        // Longer than anybody waits: the answer of a slow guest serves the next question. A container's figures take less than 4 KiB
+        // with a dozen disks.
+        let answer = try await link.client().call(
+            .getStats, .with { $0.openFiles = openFiles }, timeout: .seconds(20), limit: (64 << 10) + containers * (16 << 10))
+        return SandboxFigures(answer)
+    }
+
+    func requestShutdown() async {
+        _ = try? await link.client().call(.shutdown, AgentShutdownRequest(), timeout: .seconds(2))
+        link.close()
+    }
+
+    /// Repeats a long call over new connections while only the connection fails.
+    func repeating<Value: Sendable>(_ body: (AgentClient) async throws -> Value) async throws -> Value {
+        while true {
+            do {
+                return try await body(try await link.client())
+            } catch let error as SwiftletError where error.code == .unavailable && !link.isLost {
+                try await Task.sleep(for: .milliseconds(50))
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+import Errors
+import Images
+import Runtime
+
+extension ContainerPlan {
+    /// - Throws: `.invalidArgument` when there is no command or the stop signal is unknown.
+    init(_ spec: ContainerSpec, rootfs: ImageRootfs, hostname: String) throws {
+        let image = rootfs.image.config
+        let arguments = Self.arguments(spec, image)
+        guard !arguments.isEmpty else {
+            throw SwiftletError(
+                .invalidArgument, "container \(spec.metadata.name): no command: neither the request nor image \(spec.image) names one")
+        }
+        let workingDirectory = spec.workingDirectory.isEmpty ? image.workingDir : spec.workingDirectory
+        let signal = spec.stopSignal.isEmpty ? image.stopSignal : spec.stopSignal
+        self.init(
+            spec: spec, root: rootfs.layers, arguments: arguments, environment: Self.environment(spec, image, hostname: hostname),
+            workingDirectory: workingDirectory.isEmpty ? "/" : workingDirectory, user: spec.user.isEmpty ? image.user : spec.user,
+            stopSignal: try SignalName.number(of: signal.isEmpty ? "SIGTERM" : signal))
+    }
+
+    /// The request's command replaces the image's entrypoint and default arguments; arguments alone replace the latter.
+    private static func arguments(_ spec: ContainerSpec, _ image: ImageConfig) -> [String] {
+        if !spec.command.isEmpty { return spec.command + spec.arguments }
+        let defaults = spec.arguments.isEmpty ? image.cmd : spec.arguments
+        return image.entrypoint + defaults
+    }
+
+    private static func environment(_ spec: ContainerSpec, _ image: ImageConfig, hostname: String) -> [String] {
+        var entries: [(key: String, value: String)] = []
+        func set(_ key: String, _ value: String) {
+            if let index = entries.firstIndex(where: { $0.key == key }) {
+                entries[index].value = value
+            } else {
+                entries.append((key, value))
+            }
+        }
+        set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        set("HOSTNAME", hostname)
+        if spec.terminal { set("TERM", "xterm") }
+        for entry in image.env {
+            let parts = entry.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            set(String(parts[0]), parts.count > 1 ? String(parts[1]) : "")
+        }
+        for entry in spec.environment { set(entry.key, entry.value) }
+        return entries.map { "\($0.key)=\($0.value)" }
+    }
+}

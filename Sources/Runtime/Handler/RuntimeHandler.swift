@@ -1,0 +1,135 @@
+import Errors
+
+/// One way of running pods, chosen by RuntimeClass.
+public protocol RuntimeHandler: Sendable {
+    /// The name that a RuntimeClass's handler field carries.
+    var name: String { get }
+
+    /// Brings a sandbox up, step by step, noting every resource in the ledger first.
+    ///
+    /// - Throws: what failed, naming the step. Undoing is the caller's: it releases the ledger.
+    func start(_ context: SandboxContext) async throws -> any SandboxMachine
+
+    /// Finds the sandbox of an earlier daemon again.
+    ///
+    /// - Throws: `.notFound` when its machine is certainly gone; any other code when that cannot be told now.
+    func reattach(_ context: SandboxContext) async throws -> any SandboxMachine
+
+    /// What pods may ask of the handler.
+    var features: HandlerFeatures { get }
+
+    /// What keeps the handler from starting pods now; nil when nothing does.
+    func obstacle() async -> String?
+}
+
+/// The sandbox that a handler works for.
+public struct SandboxContext: Sendable {
+    public let id: String
+    public let spec: SandboxSpec
+    /// Where every resource is noted before it is acquired.
+    public let ledger: Ledger
+    /// Attached beside the handler's work.
+    public let network: any PodNetworkAttachment
+    /// Says how far the start has come, in the handler's own words; shown and kept.
+    public let phase: @Sendable (String) async throws -> Void
+
+    public init(
+        id: String, spec: SandboxSpec, ledger: Ledger, network: any PodNetworkAttachment,
+        phase: @escaping @Sendable (String) async throws -> Void = { _ in }
+    ) {
+        self.id = id
+        self.spec = spec
+        self.ledger = ledger
+        self.network = network
+        self.phase = phase
+    }
+}
+
+/// A sandbox that is up: where its containers live.
+public protocol SandboxMachine: Sendable {
+    /// For verbose status: the machine's name, pid, console, ...
+    var details: [String: String] { get }
+
+    /// Answers when the machine has ended or its agent is lost for good, with the reason.
+    func lost() async -> String
+
+    /// Makes the container ready to start. What it gets inside the machine ends with the machine; what it needs on the node is
+    /// written to `ledger`, the container's own, first.
+    /// - Returns: who its first process will be.
+    func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser
+
+    /// The containers that the guest has, for a daemon that has restarted.
+    func containerStates() async throws -> [String: GuestContainerState]
+
+    /// Runs the first process.
+    func startContainer(_ id: String) async throws
+
+    /// Answers when a container's first process has ended.
+    func waitForExit(_ id: String) async throws -> ProcessExit
+
+    /// Sends a signal to the first process, or to all of the container.
+    func signal(_ id: String, _ signal: Int32, all: Bool) async throws
+
+    /// Kills what is left in the guest and forgets the container there. Idempotent.
+    func deleteContainer(_ id: String) async throws
+
+    /// Copies the first process's output to `sink` until both ends; survives lost connections.
+    func pumpOutput(_ id: String, into sink: any OutputSink) async throws
+
+    /// Runs a process and collects its output.
+    ///
+    /// - Throws: `.deadlineExceeded` when it runs longer than `timeout`; it is killed then.
+    func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult
+
+    /// What the pod uses. Ends by itself, with an error when the guest does not answer, or says more than is to be said of so many
+    /// containers.
+    func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures
+
+    /// Changes a container's limits, all of `files` or none: interface files of the guest's cgroup v2.
+    func updateContainer(_ id: String, files: [String: String]) async throws
+
+    /// Lets the machine, and what limits it on the node, grow to what its pod demands; does nothing when it is large enough.
+    ///
+    /// - Throws: `.deadlineExceeded` when the guest does not take what it was given.
+    func fit(_ demand: PodDemand) async throws
+
+    /// Ends all containers and asks the machine to power off; does not wait for that.
+    func requestShutdown() async
+
+    /// Ends the connections to the machine, which goes on. Idempotent.
+    func close()
+}
+
+/// How a process ended, as the guest saw it.
+public struct ProcessExit: Sendable, Equatable {
+    public var code: Int32
+    public var outOfMemory: Bool
+    /// Unix time in nanoseconds by the guest's clock; not to be trusted.
+    public var exitedAt: Int64
+
+    public init(code: Int32, outOfMemory: Bool, exitedAt: Int64) {
+        self.code = code
+        self.outOfMemory = outOfMemory
+        self.exitedAt = exitedAt
+    }
+}
+
+/// A container as its guest sees it.
+public enum GuestContainerState: Sendable, Equatable {
+    case created
+    /// Its first process runs, or has ended and its exit waits to be asked for.
+    case started
+}
+
+/// What ExecSync answers.
+public struct ExecResult: Sendable, Equatable {
+    public var stdout: [UInt8]
+    public var stderr: [UInt8]
+    public var exitCode: Int32
+
+    public init(stdout: [UInt8], stderr: [UInt8], exitCode: Int32) {
+        self.stdout = stdout
+        self.stderr = stderr
+        self.exitCode = exitCode
+    }
+}

@@ -1,0 +1,182 @@
+import Concurrency
+import Errors
+import Foundation
+import GRDB
+import State
+import Synchronization
+
+/// What one owner (a sandbox or a container) holds outside the daemon's memory.
+///
+/// A resource is written down before it is acquired and struck out after its release succeeded, so at every moment the ledger lists at
+/// least what exists. The entries are in memory; the database is their journal. There is one ledger for each owner in the daemon.
+public final class Ledger: Sendable {
+    fileprivate struct State {
+        var entries: [LedgerEntry]
+        var isClosed = false
+    }
+
+    public let owner: String
+    private let database: StateDatabase
+    private let state: Mutex<State>
+    /// Changes of the entries, one after the other: memory follows the journal in its order.
+    private let changes = SerialQueue()
+
+    /// - Parameter entries: what an earlier daemon wrote down for this owner; none for a new one.
+    public init(owner: String, database: StateDatabase, entries: [LedgerEntry] = []) {
+        self.owner = owner
+        self.database = database
+        state = Mutex(State(entries: entries.sorted { $0.sequence < $1.sequence }))
+    }
+
+    /// What an earlier daemon wrote down, by owner.
+    package static func stored(in database: StateDatabase) async throws -> [String: [LedgerEntry]] {
+        let records = try await database.read { database in
+            try Row.fetchAll(database, sql: "SELECT * FROM resource ORDER BY sequence").compactMap { try? ResourceRecord(row: $0) }
+        }
+        return Dictionary(grouping: records.map { LedgerEntry($0) }, by: \.owner)
+    }
+
+    // MARK: Acquire
+
+    /// Writes the resource down, then acquires it. The entry stays when `body` throws: the release is idempotent and finds out what
+    /// there is to undo.
+    public func acquire<Document: StoredDocument, Value: Sendable>(
+        _ kind: ResourceKind, _ name: String, _ document: Document, _ body: @Sendable () async throws -> Value
+    ) async throws -> Value {
+        try Task.checkCancellation()
+        try await note(kind, name, document)
+        return try await body()
+    }
+
+    /// Acquires a resource whose name says all that its release needs.
+    public func acquire<Value: Sendable>(
+        _ kind: ResourceKind, _ name: String, _ body: @Sendable () async throws -> Value
+    ) async throws -> Value {
+        try await acquire(kind, name, EmptyDocument(), body)
+    }
+
+    /// Writes or replaces an entry.
+    ///
+    /// - Throws: `.aborted` once the ledger is closed.
+    public func note(_ kind: ResourceKind, _ name: String, _ document: some StoredDocument) async throws {
+        let data = try document.stored()
+        try await changes.run { [self] in
+            guard !isClosed else { throw SwiftletError(.aborted, "\(kind) \(name): its owner is being released") }
+            let entry = try await journal(kind, name, data)
+            state.withLock { state in
+                state.entries.removeAll { $0.kind == kind && $0.name == name }
+                state.insert(entry)
+            }
+        }
+    }
+
+    private func journal(_ kind: ResourceKind, _ name: String, _ document: Data) async throws -> LedgerEntry {
+        let owner = owner
+        return try await database.write { database in
+            let stored = try Self.records(of: owner, kind, name).fetchOne(database)
+            var record = stored ?? ResourceRecord(owner: owner, kind: kind.rawValue, name: name, document: document)
+            record.document = document
+            try record.save(database)
+            return LedgerEntry(record)
+        }
+    }
+
+    private static func records(of owner: String, _ kind: ResourceKind, _ name: String) -> QueryInterfaceRequest<ResourceRecord> {
+        ResourceRecord.filter { $0.owner == owner && $0.kind == kind.rawValue && $0.name == name }
+    }
+
+    /// From now on nothing is acquired: what is listed is all there will be to release.
+    public func close() {
+        state.withLock { $0.isClosed = true }
+    }
+
+    private var isClosed: Bool { state.withLock { $0.isClosed } }
+
+    // MARK: Read
+
+    /// What is held, in the order of acquisition.
+    public var entries: [LedgerEntry] { state.withLock { $0.entries } }
+
+    /// The first entry of a kind.
+    public func entry(_ kind: ResourceKind) -> LedgerEntry? { entries.first { $0.kind == kind } }
+
+    // MARK: Hand over
+
+    /// Hands all entries to another owner, in one transaction. This ledger is empty and closed then.
+    ///
+    /// - Throws: `.aborted` when either owner is being released; nothing has changed then.
+    public func transfer(to heir: Ledger) async throws {
+        try await changes.run { [self] in
+            try await heir.changes.run { [self] in
+                guard !isClosed, !heir.isClosed else {
+                    throw SwiftletError(.aborted, "hand what \(owner) holds to \(heir.owner): one of them is being released")
+                }
+                let (old, new) = (owner, heir.owner)
+                try await database.write { database in
+                    try database.execute(sql: "UPDATE resource SET owner = ? WHERE owner = ?", arguments: [new, old])
+                }
+                let moved = state.withLock { state in
+                    state.isClosed = true
+                    defer { state.entries = [] }
+                    return state.entries
+                }
+                heir.state.withLock { state in
+                    for var entry in moved {
+                        entry.owner = new
+                        state.insert(entry)
+                    }
+                }
+            }
+        }
+    }
+
+    // MARK: Release
+
+    /// Releases everything in reverse order, each entry on a deadline of its own.
+    ///
+    /// A failure does not stop the rest. What fails stays in the ledger and is returned.
+    ///
+    /// - Parameter blocked: why an entry that was released has to stay listed, to be released again; nil when it has not.
+    package func releaseAll(
+        within limit: Duration = .seconds(30), by releasers: Releasers,
+        blocked: @escaping @Sendable (LedgerEntry) -> String? = { _ in nil }
+    ) async -> [PendingRelease] {
+        // Behind every change in flight: none of them can add to what is read here once the ledger is closed.
+        await changes.drained()
+        var pending: [PendingRelease] = []
+        for entry in entries.reversed() {
+            do {
+                try await withDeadline(limit, "release \(entry.kind) \(entry.name)") { try await releasers.release(entry) }
+                if let reason = blocked(entry) { throw SwiftletError(.unavailable, reason) }
+                try await strike(entry)
+            } catch {
+                pending.append(PendingRelease(entry: entry, reason: "\(error)"))
+            }
+        }
+        return pending
+    }
+
+    /// Strikes out a resource that was released.
+    private func strike(_ entry: LedgerEntry) async throws {
+        try await changes.run { [self] in
+            let records = Self.records(of: owner, entry.kind, entry.name)
+            _ = try await database.write { try records.deleteAll($0) }
+            state.withLock { $0.entries.removeAll { $0.kind == entry.kind && $0.name == entry.name } }
+        }
+    }
+}
+
+extension Ledger.State {
+    fileprivate mutating func insert(_ entry: LedgerEntry) {
+        let index = entries.firstIndex { $0.sequence > entry.sequence } ?? entries.endIndex
+        entries.insert(entry, at: index)
+    }
+}
+
+extension LedgerEntry {
+    fileprivate init(_ record: ResourceRecord) {
+        self.init(
+            owner: record.owner, kind: ResourceKind(record.kind), name: record.name, document: record.document,
+            sequence: record.sequence ?? 0)
+    }
+}

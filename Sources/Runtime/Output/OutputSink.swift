@@ -1,0 +1,29 @@
+/// Which of a process's two outputs.
+public enum StandardStream: Sendable, Hashable {
+    case stdout
+    case stderr
+}
+
+/// Where a container's output goes.
+public protocol OutputSink: Sendable {
+    /// Bytes of each source already taken.
+    func received() async -> OutputOffsets
+    /// Takes bytes.
+    ///
+    /// - Returns: bytes of each source that are safe for good.
+    func take(_ bytes: [UInt8], from source: StandardStream) async throws -> OutputOffsets
+    /// Writes what could not be written when it was taken.
+    func flush() async throws -> OutputOffsets
+    /// The source has ended.
+    func finish(_ source: StandardStream) async throws -> OutputOffsets
+}
+
+public struct OutputOffsets: Sendable, Equatable {
+    public var stdout: UInt64
+    public var stderr: UInt64
+
+    public init(stdout: UInt64 = 0, stderr: UInt64 = 0) {
+        self.stdout = stdout
+        self.stderr = stderr
+    }
+}

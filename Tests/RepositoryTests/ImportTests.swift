@@ -1,0 +1,45 @@
+import Foundation
+import Testing
+
+/// The walls between the rooms (docs/architecture.md), as far as imports show them.
+@Suite(.timeLimit(.minutes(1))) struct ImportTests {
+    /// The modules that each module of `Sources` and `agent` imports.
+    private static func imports() throws -> [String: Set<String>] {
+        var found: [String: Set<String>] = [:]
+        for folder in ["Sources", "agent"] {
+            let directory = Repository.root.appendingPathComponent(folder)
+            for path in try FileManager.default.subpathsOfDirectory(atPath: directory.path) where path.hasSuffix(".swift") {
+                let text = try String(contentsOf: directory.appendingPathComponent(path), encoding: .utf8)
+                let names = text.split(separator: "\n").filter { $0.hasPrefix("import ") }.compactMap { $0.split(separator: " ").last }
+                found[String(path.prefix { $0 != "/" }), default: []].formUnion(names.map(String.init))
+            }
+        }
+        return found
+    }
+
+    private static func importers(of module: String) throws -> Set<String> {
+        Set(try imports().filter { $0.value.contains(module) }.keys)
+    }
+
+    /// The guest's wire format is the vocabulary of those who speak with the guest, and of nobody else.
+    @Test func onlyTheAgentAndItsSpeakersImportItsProtocol() throws {
+        let allowed: Set = ["AgentClient", "MicroVMRuntime", "GuestAgent", "swiftlet-bench"]
+        #expect(try Self.importers(of: "AgentProtocol").subtracting(allowed).isEmpty)
+    }
+
+    @Test func theHeartKnowsNoHandButImagesAndLogs() throws {
+        let hands: Set = ["MicroVMRuntime", "Machines", "AgentClient", "PodNetwork", "Volumes"]
+        let imports = try Self.imports()
+        #expect(imports["Pods"]?.isDisjoint(with: hands) == true)
+        #expect(imports["CRIServer"]?.isDisjoint(with: hands) == true)
+    }
+
+    @Test func theContractKnowsNeitherHeartNorHands() throws {
+        let above: Set = ["Pods", "MicroVMRuntime", "Machines", "AgentClient", "PodNetwork", "Volumes", "Images", "Logs", "AgentProtocol"]
+        #expect(try Self.imports()["Runtime"]?.isDisjoint(with: above) == true)
+    }
+
+    @Test func onlyTheDaemonNamesHandlers() throws {
+        #expect(try Self.importers(of: "MicroVMRuntime") == ["swiftletd"])
+    }
+}
