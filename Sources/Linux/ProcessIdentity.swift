@@ -67,6 +67,19 @@ public struct ProcessIdentity: Sendable, Codable, Hashable {
         return true
     }
 
+    /// Collects the zombie of this very process where it is a child of this one; another's is its own parent's to collect.
+    ///
+    /// By pidfd: the number may be another child's by now, and that one's status belongs to whoever started it.
+    public func reap() {
+        let descriptor = clinux_pidfd_open(pid, 0)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        // The descriptor is pinned to one process, zombie or not; only now does the start time say which.
+        guard Self.statFields(pid)?.startTime == startTime else { return }
+        var information = siginfo_t()
+        waitid(P_PIDFD, id_t(descriptor), &information, WEXITED | WNOHANG)
+    }
+
     /// Kernels before 5.3 have no pidfds: the check and the signal are two steps there.
     private func signalByNumber(_ number: Int32) throws(SwiftletError) -> Bool {
         guard isAlive else { return false }

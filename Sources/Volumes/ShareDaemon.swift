@@ -70,21 +70,23 @@ public struct ShareDaemon: Sendable {
     /// Ends the process of a share, in the middle of whatever it does. Succeeds when there is none. Blocks.
     ///
     /// - Parameters:
-    ///   - root: as it was started with: finds the process where the identity was never written down.
-    ///   - process: as `start` returned it.
-    public func stop(root: String, process: ProcessIdentity?) throws {
-        // Two processes: the one started waits for its child, which is PID 1 of the namespace.
-        let source = Self.sourceArgument(root)
-        var found = Set(ProcessTable.all { $0.contains(source) && $0.contains("--fd=3") })
-        if let process, process.isAlive { found.insert(process) }
+    ///   - root: as it was started with: finds the processes where none was ever written down.
+    ///   - processes: as `start` and `processes` returned them; empty where none was written down. A child that is not among them gets
+    ///     SIGTERM at the end of its parent, as it has asked the kernel for (prctl(2), PR_SET_PDEATHSIG).
+    public func stop(root: String, processes: [ProcessIdentity]) throws {
+        let found = processes.isEmpty ? self.processes(root: root) : processes
         for process in found { process.kill() }
         for process in found where !process.waitForExit(.seconds(5)) {
             throw SwiftletError(.deadlineExceeded, "virtiofsd \(process.pid) does not end on SIGKILL")
         }
-        for pid in Set(found.map(\.pid) + [process?.pid].compactMap { $0 }) {
-            // Collects the zombie of one that this process started; another's is reaped by its own parent.
-            waitpid(pid, nil, WNOHANG)
-        }
+        for process in found { process.reap() }
+    }
+
+    /// The processes that serve a share, by their command lines: the one started, and once QEMU has connected its child, which is
+    /// PID 1 of a namespace of its own. Searches through all processes.
+    public func processes(root: String) -> [ProcessIdentity] {
+        let source = Self.sourceArgument(root)
+        return ProcessTable.all { $0.contains(source) && $0.contains("--fd=3") }
     }
 
     /// The end of the output, for an error message.

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Testing
 
 @testable import Linux
@@ -31,6 +32,36 @@ struct ProcessIdentityTests {
         #expect(identity.waitForExit(.seconds(10)))
         child.waitUntilExit()
         #expect(try identity.signal(SIGTERM) == false)
+    }
+
+    private func sleeper() throws -> (child: DetachedProcess, identity: ProcessIdentity) {
+        let child = try DetachedProcess("/bin/sleep", ["1000"], descriptors: [])
+        return (child, try #require(ProcessIdentity.of(child.pid)))
+    }
+
+    @Test func aChildsStatusIsCollectedForItAloneAndNotForAnEarlierHolderOfItsNumber() throws {
+        let (child, identity) = try sleeper()
+        identity.kill()
+        #expect(identity.waitForExit(.seconds(10)))
+        ProcessIdentity(pid: child.pid, startTime: identity.startTime - 1).reap()
+        var information = siginfo_t()
+        #expect(waitid(P_PID, id_t(child.pid), &information, WEXITED | WNOHANG | WNOWAIT) == 0, "its status is still there")
+        identity.reap()
+        #expect(waitid(P_PID, id_t(child.pid), &information, WEXITED | WNOHANG | WNOWAIT) == -1 && errno == ECHILD)
+        identity.reap()
+    }
+
+    @Test func theEndOfAProcessIsReportedToWhoeverWaits() async throws {
+        let (child, identity) = try sleeper()
+        async let first = identity.hasEnded()
+        async let second = identity.hasEnded()
+        let cancelled = Task { await identity.hasEnded() }
+        cancelled.cancel()
+        #expect(await cancelled.value == false)
+        #expect(identity.isAlive)
+        child.killAndReap()
+        #expect(await (first, second) == (true, true))
+        #expect(await identity.hasEnded(), "one that is gone has ended")
     }
 
     @Test func namesWithParenthesesDoNotShiftTheFields() {

@@ -7,10 +7,14 @@ package struct ProcessDocument: StoredDocument {
     package static let what = "ledger document of a process"
 
     package var process: ProcessIdentity?
+    /// Further processes that serve the same end; nil for none.
+    package var others: [ProcessIdentity]?
 
     package init(process: ProcessIdentity?) {
         self.process = process
     }
+
+    package var all: [ProcessIdentity] { [process].compactMap { $0 } + (others ?? []) }
 }
 
 extension LedgerEntry {

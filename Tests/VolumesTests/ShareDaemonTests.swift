@@ -1,0 +1,40 @@
+import Foundation
+import Linux
+import Testing
+
+@testable import Volumes
+
+@Suite(.enabled(if: geteuid() == 0))
+final class ShareDaemonTests {
+    private let directory = NSTemporaryDirectory() + "share-daemon-\(UInt32.random(in: 0 ... .max))"
+    private let daemon: ShareDaemon
+
+    /// A stand-in for virtiofsd.
+    init() throws {
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        let binary = directory + "/virtiofsd"
+        try "#!/bin/sh\nwhile :; do sleep 1; done\n".write(toFile: binary, atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: binary)
+        daemon = ShareDaemon(binary: binary)
+    }
+
+    deinit {
+        try? daemon.stop(root: directory, processes: [])
+        try? FileManager.default.removeItem(atPath: directory)
+    }
+
+    private func start() throws -> ProcessIdentity {
+        try daemon.start(root: directory, socket: directory + "/socket", uid: getuid(), gid: getgid())
+    }
+
+    @Test func whereTheProcessesAreKnownNoOtherIsLookedFor() throws {
+        let (known, other) = (try start(), try start())
+        for _ in 0..<2 { try daemon.stop(root: directory, processes: [known]) }
+        #expect(!known.isAlive && other.isAlive)
+        #expect(daemon.processes(root: directory) == [other])
+        try daemon.stop(root: directory + "-other", processes: [])
+        #expect(other.isAlive)
+        try daemon.stop(root: directory, processes: [])
+        #expect(!other.isAlive)
+    }
+}
