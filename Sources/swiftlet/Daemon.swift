@@ -2,6 +2,7 @@ import CRI
 import CRIClient
 import Errors
 import GRPC
+import Linux
 import SwiftProtobuf
 
 /// swiftletd as this command sees it.

@@ -9,27 +9,15 @@ import Pods
 import Runtime
 
 extension Configuration.Machine {
-    /// Whether libvirt runs inside this process; with "auto" that is so when no system daemon listens.
-    var usesEmbeddedLibvirt: Bool {
-        switch libvirt {
-        case "embed": true
-        case "auto": access(Self.systemSocket, F_OK) != 0
-        default: false
+    /// Which libvirt to use. With "auto" the answer may change from call to call: the daemon asks once.
+    func libvirtConnection(root: String) -> LibvirtConfiguration.Connection {
+        let embeddedRoot = root + "/libvirt"
+        return switch libvirt {
+        case "auto": .automatic(embeddedRoot: embeddedRoot)
+        case "system": .system
+        case "embed": .embed(root: embeddedRoot)
+        default: .custom(libvirt)
         }
-    }
-
-    private static let systemSocket = "/run/libvirt/libvirt-sock"
-
-    func libvirtConfiguration(root: String) -> LibvirtConfiguration {
-        let embedded = root + "/libvirt"
-        let connection: LibvirtConfiguration.Connection =
-            switch libvirt {
-            case "auto": usesEmbeddedLibvirt ? .embed(root: embedded) : .system
-            case "system": .system
-            case "embed": .embed(root: embedded)
-            default: .custom(libvirt)
-            }
-        return LibvirtConfiguration(connection: connection, embeddedRoot: embedded)
     }
 }
 

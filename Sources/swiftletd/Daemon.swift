@@ -21,7 +21,7 @@ struct Daemon: Sendable {
     private let images: ImageStore
     private let hypervisor: LibvirtHypervisor
 
-    static func start(_ configuration: Configuration, logger: Logger) async throws -> Daemon {
+    static func start(_ configuration: Configuration, libvirt: LibvirtConfiguration.Connection, logger: Logger) async throws -> Daemon {
         let endpoint = try Endpoint(parsing: configuration.endpoint)
         // QEMU's user passes through these two; the daemon's own state is nobody else's: it holds containers' environments.
         for directory in [configuration.root, configuration.run] { try makeDirectory(directory, mode: 0o711) }
@@ -36,7 +36,7 @@ struct Daemon: Sendable {
                 }),
             database: database, logger: logger)
         do {
-            return try await serve(configuration, on: endpoint, lock, database, images, logger)
+            return try await serve(configuration, libvirt, on: endpoint, lock, database, images, logger)
         } catch {
             await images.shutdown()
             throw error
@@ -44,11 +44,10 @@ struct Daemon: Sendable {
     }
 
     private static func serve(
-        _ configuration: Configuration, on endpoint: Endpoint, _ lock: DirectoryLock, _ database: StateDatabase, _ images: ImageStore,
-        _ logger: Logger
+        _ configuration: Configuration, _ libvirt: LibvirtConfiguration.Connection, on endpoint: Endpoint, _ lock: DirectoryLock,
+        _ database: StateDatabase, _ images: ImageStore, _ logger: Logger
     ) async throws -> Daemon {
-        let hypervisor = try await LibvirtHypervisor.open(
-            configuration.machine.libvirtConfiguration(root: configuration.root), logger: logger)
+        let hypervisor = try await LibvirtHypervisor.open(LibvirtConfiguration(connection: libvirt), logger: logger)
         let networks = PodNetworks(
             configuration: CNIConfiguration(
                 configDirectory: configuration.network.configDirectory,
@@ -57,7 +56,8 @@ struct Daemon: Sendable {
                 cacheDirectory: configuration.root + "/cni", namespaceDirectory: configuration.run + "/pods"),
             logger: logger)
         let machines = MicroVMResources(
-            configuration: try await configuration.microVM(logger: logger), hypervisor: hypervisor, networks: networks)
+            configuration: try await configuration.microVM(logger: logger), hypervisor: hypervisor, networks: networks,
+            logger: logger)
         let handler = try await MicroVMHandler(resources: machines, logger: logger)
         let pods = PodRegistry(
             handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database,

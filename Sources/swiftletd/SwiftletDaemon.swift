@@ -4,6 +4,7 @@ import Foundation
 import Glibc
 import Linux
 import Logging
+import Machines
 import SwiftletVersion
 
 /// swiftletd: the CRI server.
@@ -32,11 +33,12 @@ struct SwiftletDaemon: ParsableCommand {
                 throw SwiftletError(.invalidArgument, "log_level \(configuration.logLevel) is unknown")
             }
             // Before any thread exists: this forks.
-            if configuration.machine.usesEmbeddedLibvirt { try Subreaper.runBelow() }
+            let libvirt = configuration.machine.libvirtConnection(root: configuration.root)
+            if case .embed = libvirt { try Subreaper.runBelow() }
             LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
             var logger = Logger(label: "swiftletd")
             logger.logLevel = level
-            try Self.serve(configuration, logger)
+            try Self.serve(configuration, libvirt, logger)
         } catch {
             FileHandle.standardError.write(Data("swiftletd: \(error)\n".utf8))
             throw ExitCode.failure
@@ -44,7 +46,7 @@ struct SwiftletDaemon: ParsableCommand {
     }
 
     /// Runs the daemon until SIGTERM or SIGINT. Pods go on without it.
-    private static func serve(_ configuration: Configuration, _ logger: Logger) throws {
+    private static func serve(_ configuration: Configuration, _ libvirt: LibvirtConfiguration.Connection, _ logger: Logger) throws {
         MemoryLimits.apply()
         signal(SIGPIPE, SIG_IGN)
         let ended = DispatchSemaphore(value: 0)
@@ -58,7 +60,7 @@ struct SwiftletDaemon: ParsableCommand {
         }
         Task {
             do {
-                let daemon = try await Daemon.start(configuration, logger: logger)
+                let daemon = try await Daemon.start(configuration, libvirt: libvirt, logger: logger)
                 outcome.set(.success(daemon))
                 MemoryLimits.forgetStart()
             } catch {

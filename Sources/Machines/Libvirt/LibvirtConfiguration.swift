@@ -1,8 +1,8 @@
+import Linux
+
 /// Which libvirt to use, and how long its calls may take.
 public struct LibvirtConfiguration: Sendable, Equatable {
     public enum Connection: Sendable, Equatable {
-        /// The system daemon where one answers, otherwise the embedded driver.
-        case auto
         /// The system daemon.
         case system
         /// Any URI that libvirt knows.
@@ -10,13 +10,17 @@ public struct LibvirtConfiguration: Sendable, Equatable {
         /// libvirt's QEMU driver inside this process, with its files below `root`. One process per root at a time, and
         /// one root per process. Run below a `Subreaper`.
         case embed(root: String)
+
+        /// The system daemon where one listens, else the embedded driver. Asked once per process: a program that embeds the driver
+        /// has to run below a `Subreaper` from its start.
+        ///
+        /// - Parameter socket: the daemon's. A connect decides: the file alone outlives the daemon.
+        public static func automatic(socket: String = "/run/libvirt/libvirt-sock", embeddedRoot: String) -> Connection {
+            UnixSocket.connectFailure(path: socket) == nil ? .system : .embed(root: embeddedRoot)
+        }
     }
 
     public var connection: Connection
-    /// The embedded driver's directory when `auto` finds no daemon.
-    public var embeddedRoot: String
-    /// The daemon's socket that `auto` looks for.
-    public var systemSocket: String
     /// Directories where the driver leaves QEMU's pid files, as `NAME.pid`.
     public var pidDirectories: [String]
     /// QEMU's program; nil for libvirt's choice.
@@ -27,16 +31,13 @@ public struct LibvirtConfiguration: Sendable, Equatable {
     public var startTimeout: Duration = .seconds(30)
     /// For libvirt to destroy a machine before QEMU is killed by pid.
     public var destroyTimeout: Duration = .seconds(4)
+    /// For writing a machine's memory to a file, and for reading it back.
+    public var saveTimeout: Duration = .seconds(120)
     /// For every other call.
     public var callTimeout: Duration = .seconds(10)
 
-    public init(
-        connection: Connection = .auto, embeddedRoot: String = "/var/lib/swiftlet/libvirt",
-        systemSocket: String = "/run/libvirt/libvirt-sock", pidDirectories: [String] = ["/run/libvirt/qemu"], emulator: String? = nil
-    ) {
+    public init(connection: Connection, pidDirectories: [String] = ["/run/libvirt/qemu"], emulator: String? = nil) {
         self.connection = connection
-        self.embeddedRoot = embeddedRoot
-        self.systemSocket = systemSocket
         self.pidDirectories = pidDirectories
         self.emulator = emulator
     }
