@@ -1,0 +1,66 @@
+import Foundation
+import Logging
+import Testing
+
+@testable import Machines
+
+struct ConsoleLogsTests {
+    private func withFile(_ body: (String) async throws -> Void) async throws {
+        let path = NSTemporaryDirectory() + "console-\(UInt32.random(in: 0 ... .max)).log"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try await body(path)
+    }
+
+    private func size(_ path: String) throws -> Int {
+        try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
+    }
+
+    @Test func aLogThatIsTooLongKeepsItsEnd() async throws {
+        try await withFile { path in
+            let bytes = Data((0..<ConsoleLogs.limit + 1).map { UInt8(truncatingIfNeeded: $0 / 251) })
+            try bytes.dropLast().write(to: URL(filePath: path))
+            try ConsoleLogs.cut(path)
+            #expect(try size(path) == ConsoleLogs.limit, "one of the limit's length stays")
+            try bytes.write(to: URL(filePath: path))
+            try ConsoleLogs.cut(path)
+            #expect(try Data(contentsOf: URL(filePath: path)) == bytes.suffix(ConsoleLogs.kept))
+            try ConsoleLogs.cut(path + "-absent")
+        }
+    }
+
+    @Test func aLinkIsNotFollowed() async throws {
+        try await withFile { path in
+            let other = path + ".other"
+            try Data(count: 2 * ConsoleLogs.limit).write(to: URL(filePath: other))
+            defer { try? FileManager.default.removeItem(atPath: other) }
+            try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: other)
+            #expect(throws: (any Error).self) { try ConsoleLogs.cut(path) }
+            #expect(try size(other) == 2 * ConsoleLogs.limit)
+        }
+    }
+
+    @Test(.timeLimit(.minutes(1))) func aWriterThatNeverStopsIsHeldToTheLimit() async throws {
+        try await withFile { path in
+            let logs = ConsoleLogs(interval: .milliseconds(20), logger: Logger(label: "test"))
+            logs.watch(path, of: .example)
+            // As QEMU does: one descriptor for good, every write at the end.
+            let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+            defer { close(descriptor) }
+            let chunk = [UInt8](repeating: 0x61, count: 64 << 10)
+            var written = 0
+            var cuts = 0
+            var last = 0
+            while cuts < 3 {
+                #expect(write(descriptor, chunk, chunk.count) == chunk.count)
+                written += chunk.count
+                let now = try size(path)
+                if now < last { cuts += 1 }
+                last = now
+                try await Task.sleep(for: .milliseconds(2))
+            }
+            #expect(last < written)
+            logs.forget(.example)
+            withExtendedLifetime(logs) {}
+        }
+    }
+}
