@@ -66,6 +66,9 @@ final class Poller {
         events.deallocate()
     }
 
+    /// Another descriptor of the same instance, or -1: takes a number without opening a file.
+    func duplicate() -> Int32 { fcntl(descriptor, F_DUPFD_CLOEXEC, 0) }
+
     func add(_ fd: Int32, _ source: PollSource, _ interest: Readiness) throws(SwiftletError) {
         guard clinux_epoll_ctl(descriptor, EPOLL_CTL_ADD, fd, interest.rawValue, source.token) == 0 else {
             throw SwiftletError(.internal, "cannot watch a descriptor for \(source): \(systemErrorText())")

@@ -33,7 +33,7 @@ extension VsockDevice {
             Self.say("ERROR swiftlet-vsockd has no file descriptor left: raise its limit\n", to: socket)
             Glibc.close(socket)
         }
-        spare = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        spare = poller.duplicate()
         return nil
     }
 

@@ -68,7 +68,7 @@ public final class VsockDevice {
         var group: gid_t?
         if let name = options.group { group = try groupID(named: name) }
         poller = try Poller()
-        spare = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        spare = poller.duplicate()
         vhostListener = try ListeningSocket(path: options.vhostSocket, mode: 0o660, group: group, backlog: 1)
         hostListener = try ListeningSocket(path: options.hostSocket, mode: 0o600, backlog: 1024)
         try poller.add(vhostListener.descriptor, .vhostListener, .readable)

@@ -32,6 +32,9 @@ struct SwiftletVsockd: ParsableCommand {
     @Option(help: "The group of the vhost-user socket, such as kvm.")
     var group: String?
 
+    @Option(help: "Whom to become once both sockets listen, such as libvirt-qemu; needs root.")
+    var user: String?
+
     @Option(help: "Write one byte to this descriptor and close it once both sockets listen.")
     var readyFd: Int32?
 
@@ -47,9 +50,12 @@ struct SwiftletVsockd: ParsableCommand {
             files.rlim_cur = min(files.rlim_max, 4096)
             setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
         }
+        let confinement = try Confinement(user: user)
         let device = try VsockDevice(
             VsockDeviceOptions(
                 vhostSocket: vhostSocket, hostSocket: hostSocket, guestCID: guestCid, group: group, logLevel: logLevel))
+        // Before the first byte of the guest.
+        try confinement.apply()
         if let readyFd {
             var byte: UInt8 = 1
             guard write(readyFd, &byte, 1) == 1 else {

@@ -28,7 +28,7 @@ struct VsockBackendTests {
             #expect(getsid(process.pid) == process.pid)
             let log = try String(contentsOfFile: "\(directory)/vsock.log", encoding: .utf8)
             let sockets = "--vhost-socket \(directory)/vhost.sock --host-socket \(directory)/host.sock"
-            #expect(log == "\(sockets) --guest-cid 9 --group kvm --ready-fd 3\n")
+            #expect(log == "\(sockets) --guest-cid 9 --group kvm --user libvirt-qemu --ready-fd 3\n")
             try await backend.stop(hostSocket: "\(directory)/host.sock", process: process)
             #expect(!process.isAlive)
             try await backend.stop(hostSocket: "\(directory)/host.sock", process: process)
@@ -42,6 +42,17 @@ struct VsockBackendTests {
             #expect(process.isAlive)
             try await backend.stop(hostSocket: "\(directory)/host.sock", process: nil)
             #expect(!process.isAlive)
+        }
+    }
+
+    @Test func whereTheProcessIsKnownNoOtherIsLookedFor() async throws {
+        try await withBackend("printf x >&3; while :; do sleep 1; done") { backend, directory in
+            let known = try await start(backend, directory)
+            let other = try await start(backend, directory)
+            for _ in 0..<2 { try await backend.stop(hostSocket: "\(directory)/host.sock", process: known) }
+            #expect(!known.isAlive && other.isAlive)
+            try await backend.stop(hostSocket: "\(directory)/host.sock", process: nil)
+            #expect(!other.isAlive)
         }
     }
 
@@ -65,6 +76,31 @@ struct VsockBackendTests {
                 ($0 as? SwiftletError)?.code == .deadlineExceeded
             }
         }
+    }
+
+    /// The real one.
+    @Test(.enabled(if: geteuid() == 0)) func beforeTheFirstByteOfAGuestItGivesUpWhatItDoesNotNeed() async throws {
+        let user = try #require(getpwnam("libvirt-qemu")?.pointee)
+        let directory = "/tmp/swiftlet-vsockd-\(UUID().uuidString.prefix(8))"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let backend = VsockBackend(binary: try SystemTestGround.built("swiftlet-vsockd"), timeout: .seconds(60))
+        let process = try await start(backend, directory)
+        let threads = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(process.pid)/task")
+        #expect(!threads.isEmpty)
+        for thread in threads {
+            let status = try String(contentsOfFile: "/proc/\(process.pid)/task/\(thread)/status", encoding: .utf8)
+            let (uid, gid) = (user.pw_uid, user.pw_gid)
+            var expected = ["Uid:\t\(uid)\t\(uid)\t\(uid)\t\(uid)", "Gid:\t\(gid)\t\(gid)\t\(gid)\t\(gid)", "Groups:\t "]
+            expected += ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map { "\($0):\t0000000000000000" }
+            expected += ["NoNewPrivs:\t1", "Seccomp:\t2"]
+            for line in expected { #expect(status.contains("\n\(line)\n"), "\(line) is not in \(status)") }
+        }
+        let limits = try String(contentsOfFile: "/proc/\(process.pid)/limits", encoding: .utf8)
+        #expect(limits.split(separator: "\n").contains { $0.hasPrefix("Max file size") && $0.contains(" 0 ") })
+        #expect(FileManager.default.fileExists(atPath: "\(directory)/host.sock"))
+        try await backend.stop(hostSocket: "\(directory)/host.sock", process: process)
+        #expect(!process.isAlive)
     }
 
     @Test func onlyADeviceThatAnswersIsTheKernels() {

@@ -11,9 +11,12 @@ public struct VsockBackend: Sendable {
     public var binary: String
     /// How long the backend may take until it listens.
     public var timeout: Duration
+    /// Whom it becomes before it looks at anything of the guest.
+    public var user: String
 
-    public init(binary: String, timeout: Duration = .seconds(5)) {
+    public init(binary: String, user: String = "libvirt-qemu", timeout: Duration = .seconds(5)) {
         self.binary = binary
+        self.user = user
         self.timeout = timeout
     }
 
@@ -29,7 +32,8 @@ public struct VsockBackend: Sendable {
     public func start(vhostSocket: String, hostSocket: String, cid: UInt32, log: String) async throws -> ProcessIdentity {
         let (binary, timeout) = (binary, timeout)
         let arguments = [
-            "--vhost-socket", vhostSocket, "--host-socket", hostSocket, "--guest-cid", "\(cid)", "--group", "kvm", "--ready-fd", "3",
+            "--vhost-socket", vhostSocket, "--host-socket", hostSocket, "--guest-cid", "\(cid)", "--group", "kvm", "--user", user,
+            "--ready-fd", "3",
         ]
         return try await OwnThread.run {
             let backend = try StartingBackend(binary, arguments, log: log)
@@ -50,14 +54,14 @@ public struct VsockBackend: Sendable {
     ///
     /// - Parameters:
     ///   - hostSocket: the socket it was started with: finds the process where the identity was never written down.
-    ///   - process: as `start` returned it.
+    ///   - process: as `start` returned it; nil where it was never written down.
     /// - Throws: `deadlineExceeded` when the process does not end on SIGKILL.
     public func stop(hostSocket: String, process: ProcessIdentity?) async throws {
         let binary = binary
         try await OwnThread.run {
-            var found = Set(Self.search(binary: binary, hostSocket: hostSocket))
-            if let process, process.isAlive { found.insert(process) }
-            for process in found {
+            // Whoever knows the process spares the search through all of them.
+            let found = process.map { [$0] } ?? Self.search(binary: binary, hostSocket: hostSocket)
+            for process in found where process.isAlive {
                 _ = try? process.signal(SIGTERM)
                 if process.waitForExit(.milliseconds(500)) { continue }
                 process.kill()
@@ -65,10 +69,7 @@ public struct VsockBackend: Sendable {
                     throw SwiftletError(.deadlineExceeded, "vsock backend \(process.pid) does not end on SIGKILL")
                 }
             }
-            for pid in found.map(\.pid) + [process?.pid].compactMap({ $0 }) {
-                // Collects the zombie of a backend this process started; another's is reaped by its own parent.
-                waitpid(pid, nil, WNOHANG)
-            }
+            for process in found { process.reap() }
         }
     }
 
