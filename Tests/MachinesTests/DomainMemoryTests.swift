@@ -32,28 +32,28 @@ import Testing
                 """)
     }
 
-    @Test func aMachineThatNeverGrewHasItsBaseAlone() {
-        let memory = DomainMemory(liveXML: plain)
+    @Test func aMachineThatNeverGrewHasItsBaseAlone() throws {
+        let memory = try DomainMemory(XMLTag(parsing: plain))
         #expect(memory.base == 256 << 20 && memory.maximum == 4 << 30 && memory.device == nil)
     }
 
     @Test func theDeviceIsNotPartOfTheBase() throws {
-        let memory = DomainMemory(liveXML: grown)
+        let memory = try DomainMemory(XMLTag(parsing: grown))
         #expect(memory.base == 256 << 20)
         let device = try #require(memory.device)
         #expect(device.size == 3840 << 20 && device.requested == 256 << 20 && device.current == 128 << 20)
         let request = device.requesting(512 << 20)
-        #expect(request.contains("<requested unit='KiB'>524288</requested>") && request.contains("<size unit='KiB'>3932160</size>"))
-        #expect(request.hasPrefix("<memory model='virtio-mem'") && request.hasSuffix("</memory>"))
+        #expect(DomainMemory.Device(tag: request).requested == 512 << 20 && DomainMemory.Device(tag: request).size == 3840 << 20)
+        #expect(request.name == "memory" && request["alias"] == device.tag["alias"])
     }
 
-    @Test func onlyMachinesOfTheEmulatorAreEmulated() {
-        #expect(DomainPointer.isEmulated(liveXML: plain))
-        #expect(!DomainPointer.isEmulated(liveXML: plain.replacing("'qemu'", with: "'kvm'")))
+    @Test func onlyMachinesOfTheEmulatorAreEmulated() throws {
+        #expect(try DomainPointer.isEmulated(XMLTag(parsing: plain)))
+        #expect(try !DomainPointer.isEmulated(XMLTag(parsing: plain.replacing("'qemu'", with: "'kvm'"))))
     }
 
-    @Test func textWithoutMemoryIsNoMemory() {
-        #expect(DomainMemory(liveXML: "<domain/>") == DomainMemory(liveXML: ""))
-        #expect(DomainMemory(liveXML: "<memory unit='KiB'>").base == 0)
+    @Test func aDomainWithoutMemoryHasNone() {
+        let memory = DomainMemory(XMLTag("domain"))
+        #expect(memory.base == 0 && memory.maximum == 0 && memory.device == nil)
     }
 }

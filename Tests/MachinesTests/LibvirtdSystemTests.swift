@@ -7,7 +7,7 @@ import Testing
 /// What the death of libvirtd means to machines and to this connection.
 @Suite(.serialized, .tags(.system), .enabled(if: SystemTestGround.isWanted), .timeLimit(.minutes(4)))
 struct LibvirtdSystemTests {
-    private func withDaemon(_ body: (PrivateLibvirtd, LibvirtHypervisor, MachineRoom, VMSpec) async throws -> Void) async throws {
+    private func withDaemon(_ body: (PrivateLibvirtd, LibvirtHypervisor, MachineRoom, MachineSpec) async throws -> Void) async throws {
         let daemon = try PrivateLibvirtd()
         defer { daemon.close() }
         try await daemon.start()
@@ -29,25 +29,25 @@ struct LibvirtdSystemTests {
 
     @Test func aMachineOutlivesItsDaemonAndIsFoundAgain() async throws {
         try await withDaemon { daemon, hypervisor, _, spec in
-            let process = try await hypervisor.start(spec)
+            let process = try #require(try await hypervisor.start(spec).process)
             let (losses, returns) = (hypervisor.events(), hypervisor.events())
             daemon.kill9()
             #expect(await losses.first { $0 == .connectionLost } != nil)
             #expect(process.isAlive)
             await #expect {
-                _ = try await hypervisor.domains()
+                _ = try await hypervisor.machines()
             } throws: {
                 ($0 as? SwiftletError)?.code == .unavailable
             }
 
             try await daemon.start()
             #expect(await returns.first { $0 == .reconnected } != nil)
-            #expect(try await hypervisor.domains().map(\.process) == [process])
+            #expect(try await hypervisor.machines().map(\.process) == [process])
             // Events come on the new connection as well.
             let events = hypervisor.events()
-            try await hypervisor.destroy(uuid: spec.uuid, process: process)
+            try await hypervisor.destroy(spec.id, process: process)
             // Whether libvirt sees its own call or QEMU's end first decides the reason.
-            let stopped = await events.first { if case .stopped(spec.uuid, _) = $0 { true } else { false } }
+            let stopped = await events.first { if case .stopped(spec.id, _) = $0 { true } else { false } }
             #expect(stopped != nil)
             #expect(!process.isAlive)
         }
@@ -56,22 +56,22 @@ struct LibvirtdSystemTests {
     @Test(arguments: [true, false])
     func aMachineIsDestroyedWithoutItsDaemon(knowingTheProcess: Bool) async throws {
         try await withDaemon { daemon, hypervisor, _, spec in
-            let process = try await hypervisor.start(spec)
+            let process = try #require(try await hypervisor.start(spec).process)
             daemon.kill9()
-            try await hypervisor.destroy(uuid: spec.uuid, process: knowingTheProcess ? process : nil)
+            try await hypervisor.destroy(spec.id, process: knowingTheProcess ? process : nil)
             #expect(!process.isAlive)
             // Nothing runs: without the daemon, too, that is success.
-            try await hypervisor.destroy(uuid: spec.uuid, process: process)
+            try await hypervisor.destroy(spec.id, process: process)
             try await daemon.start()
-            try await eventually("libvirtd has noticed") { (try? await hypervisor.domains().isEmpty) == true }
+            try await eventually("libvirtd has noticed") { (try? await hypervisor.machines().isEmpty) == true }
         }
     }
 
     @Test func aHungDaemonCostsTheDeadlineAndNotTheMachine() async throws {
         try await withDaemon { daemon, hypervisor, _, spec in
-            let process = try await hypervisor.start(spec)
+            let process = try #require(try await hypervisor.start(spec).process)
             daemon.signal(SIGSTOP)
-            try await hypervisor.destroy(uuid: spec.uuid, process: process)
+            try await hypervisor.destroy(spec.id, process: process)
             #expect(!process.isAlive)
             daemon.signal(SIGCONT)
         }
@@ -80,10 +80,10 @@ struct LibvirtdSystemTests {
     @Test func aTapThatExistsBecomesTheGuestsDeviceAndMayMoveAway() async throws {
         try await withDaemon { daemon, hypervisor, _, plain in
             var spec = plain
-            spec.interface = InterfaceSpec(tap: "swltest0", mac: "02:53:57:4c:00:01", mtu: 1450)
+            spec.set(.interface(InterfaceSpec(tap: "swltest0", mac: "02:53:57:4c:00:01", mtu: 1450)))
             _ = try await daemon.inNetwork(
                 "/sbin/ip", ["tuntap", "add", "dev", "swltest0", "mode", "tap", "user", "64055", "vnet_hdr"])
-            let process = try await hypervisor.start(spec)
+            let process = try #require(try await hypervisor.start(spec).process)
             #expect(try await daemon.inNetwork("/sbin/ip", ["link", "show", "swltest0"]).contains("LOWER_UP") == false)
             // A pod's namespace, which ends with the process that holds it.
             let holder = Process()
@@ -109,7 +109,7 @@ struct LibvirtdSystemTests {
             ).check().outputText
             #expect(shown.contains("LOWER_UP"), "\(shown)")
             #expect(process.isAlive)
-            try await hypervisor.destroy(uuid: spec.uuid, process: process)
+            try await hypervisor.destroy(spec.id, process: process)
         }
     }
 }

@@ -59,15 +59,22 @@ final class MachineRoom: Sendable {
     }
 
     /// A machine whose guest greets on its console and then waits. Its vsock backend runs already.
-    func spec(_ name: String, change: (inout VMSpec) -> Void = { _ in }) async throws -> VMSpec {
-        var spec = VMSpec.minimal(uuid: UUID(), name: name)
-        (spec.kernel, spec.initramfs) = (kernel, initramfs)
-        spec.consoleLog = "\(directory)/\(name).console"
-        spec.vsock = .vhostUser(socket: "\(directory)/\(name).vhost", cid: 3)
+    func spec(_ name: String, change: (inout MachineSpec) -> Void = { _ in }) async throws -> MachineSpec {
+        var spec = MachineSpec.minimal(id: .random(), name: name)
+        spec.boot = .kernel(path: kernel, initramfs: initramfs, arguments: spec.kernelArguments)
+        spec.set(.console(ConsoleSpec(log: "\(directory)/\(name).console")))
+        spec.set(.vsock(.vhostUser(socket: "\(directory)/\(name).vhost", cid: 3)))
         change(&spec)
         _ = try await backend.start(
             vhostSocket: "\(directory)/\(name).vhost", hostSocket: "\(directory)/\(name).vsock", cid: 3, log: "\(directory)/\(name).log")
         return spec
+    }
+
+    /// Another vsock device; its backend runs already.
+    func vsock(_ name: String) async throws -> MachineDevice {
+        _ = try await backend.start(
+            vhostSocket: "\(directory)/\(name).vhost", hostSocket: "\(directory)/\(name).vsock", cid: 3, log: "\(directory)/\(name).log")
+        return .vsock(.vhostUser(socket: "\(directory)/\(name).vhost", cid: 3))
     }
 
     func disk(_ name: String, mebibytes: Int = 4, readOnly: Bool) throws -> DiskSpec {
@@ -78,12 +85,12 @@ final class MachineRoom: Sendable {
         return DiskSpec(path: path, serial: name, readOnly: readOnly, ephemeral: !readOnly)
     }
 
-    func console(_ spec: VMSpec) -> String {
-        String(decoding: (try? Data(contentsOf: URL(filePath: spec.consoleLog))) ?? Data(), as: UTF8.self)
+    func console(_ spec: MachineSpec) -> String {
+        String(decoding: (try? Data(contentsOf: URL(filePath: spec.console?.log ?? ""))) ?? Data(), as: UTF8.self)
     }
 
     /// Waits until the guest's first program has spoken.
-    func waitForGreeting(_ spec: VMSpec) async throws {
+    func waitForGreeting(_ spec: MachineSpec) async throws {
         let began = ContinuousClock.now
         try await eventually("the guest of \(spec.name) greets") { console(spec).contains(SystemTestGround.greeting) }
         SystemTestGround.logger.debug(
@@ -91,9 +98,9 @@ final class MachineRoom: Sendable {
     }
 
     /// Ends what a test may have left and removes the directory.
-    func close(_ specs: [VMSpec], _ hypervisor: LibvirtHypervisor) async {
+    func close(_ specs: [MachineSpec], _ hypervisor: LibvirtHypervisor) async {
         for spec in specs {
-            try? await hypervisor.destroy(uuid: spec.uuid, process: nil)
+            try? await hypervisor.destroy(spec.id, process: nil)
             try? await backend.stop(hostSocket: "\(directory)/\(spec.name).vsock", process: nil)
         }
         try? FileManager.default.removeItem(atPath: directory)
@@ -111,7 +118,12 @@ final class MachineRoom: Sendable {
             /bin/busybox mount -t proc proc /proc
             read up rest < /proc/uptime
             echo \(SystemTestGround.greeting) $up > /dev/ttyS0
-            case "$(/bin/busybox cat /proc/cmdline)" in *test.poweroff*) /bin/busybox poweroff -f;; *test.panic*) exit 0;; esac
+            case "$(/bin/busybox cat /proc/cmdline)" in
+            *test.poweroff*) /bin/busybox poweroff -f;;
+            *test.panic*) exit 0;;
+            *test.flood*) while :; do /bin/busybox cat /proc/config.gz /proc/kallsyms > /dev/ttyS0; done;;
+            *test.count*) i=0; while :; do i=$((i+1)); echo COUNT $i > /dev/ttyS0; /bin/busybox sleep 1; done;;
+            esac
             exec /bin/busybox sleep 100000
 
             """
@@ -137,10 +149,10 @@ func eventually(_ what: String, _ holds: () async throws -> Bool, sourceLocation
     }
 }
 
-extension AsyncStream where Element == DomainEvent {
+extension AsyncStream where Element == MachineEvent {
     /// The first event that `matches` accepts.
-    func first(where matches: @Sendable @escaping (DomainEvent) -> Bool, within limit: Duration = .seconds(60)) async -> DomainEvent? {
-        await withTaskGroup(of: DomainEvent?.self) { group in
+    func first(where matches: @Sendable @escaping (MachineEvent) -> Bool, within limit: Duration = .seconds(60)) async -> MachineEvent? {
+        await withTaskGroup(of: MachineEvent?.self) { group in
             group.addTask {
                 for await event in self where matches(event) { return event }
                 return nil

@@ -1,52 +1,100 @@
+import CLinux
 import Errors
 import Foundation
 import Logging
 import Machines
 import Testing
 
-/// libvirt's own pretend hypervisor: the real client library without a daemon or QEMU.
-struct TestDriverTests {
+/// libvirt's own pretend hypervisor: the real client library without a daemon or QEMU. All connections share its one domain.
+@Suite(.serialized) struct TestDriverTests {
     private func open() async throws -> LibvirtHypervisor {
         try await LibvirtHypervisor.open(LibvirtConfiguration(connection: .custom("test:///default")), logger: Logger(label: "test"))
     }
 
     @Test func itsOneDomainIsListedWithoutAProcess() async throws {
         let hypervisor = try await open()
-        let domains = try await hypervisor.domains()
-        #expect(domains.map(\.name) == ["test"])
-        #expect(domains.first?.state == .running)
-        #expect(domains.first?.process == nil)
+        let machines = try await hypervisor.machines()
+        #expect(machines.map(\.name) == ["test"])
+        #expect(machines.first?.state == .running)
+        #expect(machines.first?.process == nil)
         await hypervisor.close()
-        await #expect(throws: SwiftletError.self) { try await hypervisor.domains() }
+        await #expect(throws: SwiftletError.self) { try await hypervisor.machines() }
     }
 
     @Test func destroyingTellsEveryListenerAndIsIdempotent() async throws {
         let hypervisor = try await open()
-        let uuid = try #require(try await hypervisor.domains().first?.uuid)
+        let id = try #require(try await hypervisor.machines().first?.id)
         let listeners = [hypervisor.events(), hypervisor.events()]
-        try await hypervisor.destroy(uuid: uuid, process: nil)
+        try await hypervisor.destroy(id, process: nil)
         for listener in listeners {
             var events = listener.makeAsyncIterator()
-            #expect(await events.next() == .stopped(uuid, reason: "destroyed"))
+            #expect(await events.next() == .stopped(id, reason: "destroyed"))
         }
-        try await hypervisor.destroy(uuid: uuid, process: nil)
-        try await hypervisor.destroy(uuid: UUID(), process: nil)
+        try await hypervisor.destroy(id, process: nil)
+        try await hypervisor.destroy(.random(), process: nil)
+        await hypervisor.close()
+    }
+
+    @Test func aMachineIsLookedUpByItsID() async throws {
+        let hypervisor = try await open()
+        let machine = try #require(try await hypervisor.machines().first)
+        #expect(try await hypervisor.machine(machine.id) == machine)
+        #expect(try await hypervisor.machine(.random()) == nil)
+        await hypervisor.close()
+    }
+
+    @Test func aMachineIsPausedAndResumedRepeatedly() async throws {
+        let hypervisor = try await open()
+        let id = try #require(try await hypervisor.machines().first?.id)
+        for _ in 0..<2 { try await hypervisor.pause(id) }
+        #expect(try await hypervisor.machine(id)?.state == .paused)
+        for _ in 0..<2 { try await hypervisor.resume(id) }
+        #expect(try await hypervisor.machine(id)?.state == .running)
+        await hypervisor.close()
+    }
+
+    @Test func aMachineIsAskedToPowerOff() async throws {
+        let hypervisor = try await open()
+        let id = try #require(try await hypervisor.machines().first?.id)
+        let events = hypervisor.events()
+        try await hypervisor.shutdown(id)
+        #expect(await events.first { if case .stopped(id, _) = $0 { true } else { false } } == .stopped(id, reason: "the guest shut down"))
         await hypervisor.close()
     }
 
     @Test func absentMachinesAreNotFound() async throws {
         let hypervisor = try await open()
+        for change in [hypervisor.pause, hypervisor.resume, hypervisor.shutdown] {
+            await #expect {
+                try await change(.random())
+            } throws: {
+                ($0 as? SwiftletError)?.code == .notFound
+            }
+        }
         await #expect {
-            try await hypervisor.attachDisk(DiskSpec(path: "/a", serial: "a", readOnly: true), to: UUID())
+            try await hypervisor.attach([.disk(DiskSpec(path: "/a", serial: "a", readOnly: true))], to: .random())
         } throws: {
             ($0 as? SwiftletError)?.code == .notFound
         }
         await #expect {
-            try await hypervisor.detachDisk(serial: "a", from: UUID())
+            try await hypervisor.detach([.disk(serial: "a")], from: .random())
         } throws: {
             ($0 as? SwiftletError)?.code == .notFound
         }
         await hypervisor.close()
+    }
+
+    @Test func automaticMeansTheDaemonOnlyWhereOneListens() throws {
+        let socket = "/tmp/swiftlet-auto-\(UUID().uuidString.prefix(8))"
+        #expect(LibvirtConfiguration.Connection.automatic(socket: socket, embeddedRoot: "/r") == .embed(root: "/r"))
+        let listener = clinux_unix_socket()
+        defer { unlink(socket) }
+        #expect(clinux_unix_bind(listener, socket, 0o600) == 0 && listen(listener, 1) == 0)
+        #expect(LibvirtConfiguration.Connection.automatic(socket: socket, embeddedRoot: "/r") == .system)
+        // The daemon is gone and has left its file.
+        close(listener)
+        #expect(FileManager.default.fileExists(atPath: socket))
+        #expect(LibvirtConfiguration.Connection.automatic(socket: socket, embeddedRoot: "/r") == .embed(root: "/r"))
     }
 
     @Test func nobodyListeningIsUnavailable() async throws {

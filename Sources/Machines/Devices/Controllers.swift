@@ -3,7 +3,7 @@ struct Controllers: DomainConfigurator {
     /// Root ports: SCSI, network, random source, balloon and four to plug into.
     static let rootPorts = 8
 
-    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
+    func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) {
         domain.devices.append(XMLTag("controller", ["type": "usb", "model": "none"]))
         domain.devices.append(XMLTag("controller", ["type": "pci", "index": "0", "model": "pcie-root"]))
         for index in 1...Self.rootPorts {

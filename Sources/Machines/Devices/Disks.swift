@@ -1,6 +1,6 @@
 /// Disks as units of one virtio-scsi target: they plug without a PCI port and are found by serial.
 struct Disks: DomainConfigurator {
-    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
+    func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) {
         for (unit, disk) in spec.disks.enumerated() { domain.devices.append(Self.tag(disk, unit: unit)) }
     }
 

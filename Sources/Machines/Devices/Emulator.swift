@@ -2,7 +2,7 @@
 struct Emulator: DomainConfigurator {
     let path: String?
 
-    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
+    func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) {
         guard let path else { return }
         domain.devices.append(XMLTag("emulator", text: path))
     }

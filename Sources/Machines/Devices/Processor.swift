@@ -4,13 +4,13 @@ struct Processor: DomainConfigurator {
     /// once is kept: most of what an idle guest costs the host.
     static let translationCache = 32
 
-    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
-        if let maximum = spec.growth?.vcpus, maximum > spec.vcpus {
-            domain.settings.append(XMLTag("vcpu", ["placement": "static", "current": "\(spec.vcpus)"], text: "\(maximum)"))
+    func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) {
+        if let maximum = spec.shape.growth?.vcpus, maximum > spec.shape.vcpus {
+            domain.settings.append(XMLTag("vcpu", ["placement": "static", "current": "\(spec.shape.vcpus)"], text: "\(maximum)"))
         } else {
-            domain.settings.append(XMLTag("vcpu", ["placement": "static"], text: "\(spec.vcpus)"))
+            domain.settings.append(XMLTag("vcpu", ["placement": "static"], text: "\(spec.shape.vcpus)"))
         }
-        switch spec.accelerator {
+        switch spec.shape.accelerator {
         case .kvm:
             domain.settings.append(
                 XMLTag("cpu", ["mode": "host-passthrough", "check": "none", "migratable": "on"], Self.topology(spec)))
@@ -22,9 +22,9 @@ struct Processor: DomainConfigurator {
     }
 
     /// One NUMA node for all: libvirt plugs memory into nodes only.
-    private static func topology(_ spec: VMSpec) -> [XMLTag] {
-        guard let growth = spec.growth, growth.memoryBytes > spec.memoryBytes else { return [] }
-        let (last, mebibytes) = (max(growth.vcpus, spec.vcpus) - 1, (spec.memoryBytes + (1 << 20) - 1) >> 20)
+    private static func topology(_ spec: MachineSpec) -> [XMLTag] {
+        guard let growth = spec.shape.growth, growth.memoryBytes > spec.shape.memoryBytes else { return [] }
+        let (last, mebibytes) = (max(growth.vcpus, spec.shape.vcpus) - 1, (spec.shape.memoryBytes + (1 << 20) - 1) >> 20)
         return [
             XMLTag("numa", [:], [XMLTag("cell", ["id": "0", "cpus": "0-\(last)", "memory": "\(mebibytes)", "unit": "MiB"])])
         ]

@@ -6,7 +6,7 @@
 struct SecurityLabel: DomainConfigurator {
     let dac: String?
 
-    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
+    func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) {
         guard let dac else { return }
         domain.labels.append(XMLTag("seclabel", ["type": "static", "model": "dac", "relabel": "no"], [XMLTag("label", text: dac)]))
     }

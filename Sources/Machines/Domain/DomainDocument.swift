@@ -14,12 +14,12 @@ public struct DomainDocument: Sendable {
     public init() {}
 
     /// The whole `<domain>` element.
-    func tag(for spec: VMSpec) -> XMLTag {
-        var domain = XMLTag("domain", ["type": spec.accelerator == .kvm ? "kvm" : "qemu"])
+    func tag(for spec: MachineSpec) -> XMLTag {
+        var domain = XMLTag("domain", ["type": spec.shape.accelerator == .kvm ? "kvm" : "qemu"])
         if !emulatorArguments.isEmpty {
             domain.attributes.append(.init(name: "xmlns:qemu", value: "http://libvirt.org/schemas/domain/qemu/1.0"))
         }
-        domain.children = [XMLTag("name", text: spec.name), XMLTag("uuid", text: spec.uuid.uuidString.lowercased())]
+        domain.children = [XMLTag("name", text: spec.name), XMLTag("uuid", text: spec.id.description)]
         domain.children += settings
         domain.children.append(XMLTag("features", [:], features))
         domain.children.append(XMLTag("devices", [:], devices))
@@ -33,27 +33,27 @@ public struct DomainDocument: Sendable {
 
 /// Adds one device or one aspect of a machine to its domain.
 public protocol DomainConfigurator: Sendable {
-    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) throws
+    func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) throws
 }
 
 /// The configurators that make up a machine.
 public struct DomainBlueprint: Sendable {
     public var configurators: [any DomainConfigurator]
 
-    /// The machine of a pod.
+    /// Every kind of device that a machine may have; each adds what the spec lists of its kind.
     ///
     /// - Parameter host: what the domain depends on besides its spec.
     public init(host: HostProfile = HostProfile()) {
         configurators = [
-            Memory(), Processor(), DirectKernelBoot(), Lifecycle(), Emulator(path: host.emulator), Controllers(), Disks(), Interface(),
-            SerialConsole(), RandomSource(), Balloon(), Vsock(), SecurityLabel(dac: host.dacLabel),
+            Memory(), Processor(), Boot(), Lifecycle(), Emulator(path: host.emulator), Controllers(), Disks(), Interfaces(),
+            SerialConsole(), RandomSource(), Balloon(), SharedFilesystems(), Vsock(), SecurityLabel(dac: host.dacLabel),
         ]
     }
 
     /// The domain's XML.
     ///
-    /// - Throws: `invalidArgument` for a spec that fails `VMSpec.validate`.
-    public func xml(_ spec: VMSpec) throws -> String {
+    /// - Throws: `invalidArgument` for a spec that fails `MachineSpec.validate`.
+    public func xml(_ spec: MachineSpec) throws -> String {
         try spec.validate()
         var domain = DomainDocument()
         for configurator in configurators { try configurator.configure(spec, &domain) }

@@ -1,35 +1,41 @@
-import FoundationEssentials
 import Linux
 
 /// What makes, changes and ends virtual machines. Calls may overlap; each ends by a deadline of its own.
 public protocol Hypervisor: Sendable {
-    /// Starts a machine and returns its QEMU process. A machine with this UUID that runs already is returned as it is.
+    /// Starts a machine. One with this id that runs already is returned as it is.
     ///
-    /// - Throws: `invalidArgument` for a spec that cannot be, `deadlineExceeded`, `unavailable` without a connection. A
-    ///   start that comes through after its deadline is undone.
-    func start(_ spec: VMSpec) async throws -> ProcessIdentity
+    /// - Throws: `invalidArgument` for a spec that cannot be, `alreadyExists` when another machine has its vsock context id,
+    ///   `deadlineExceeded`, `unavailable` without a connection. A start that comes through after its deadline is undone.
+    func start(_ spec: MachineSpec) async throws -> Machine
+
+    /// The machine with this id; nil when none runs.
+    ///
+    /// - Throws: `unavailable`, `deadlineExceeded` when that cannot be told.
+    func machine(_ id: MachineID) async throws -> Machine?
+
+    /// Every running machine that libvirt knows, others' too.
+    func machines() async throws -> [Machine]
 
     /// Ends a machine without asking the guest, and succeeds when there is none.
     ///
     /// - Parameter process: QEMU, as `start` returned it: the way out when libvirt does not answer.
     /// - Throws: `unavailable` or `deadlineExceeded` when it may still run.
-    func destroy(uuid: UUID, process: ProcessIdentity?) async throws
+    func destroy(_ id: MachineID, process: ProcessIdentity?) async throws
 
-    /// Plugs a disk into a running machine. One with this serial that is there already counts as plugged.
+    /// Plugs devices into a running machine, all in one call. A device whose id is there already counts as plugged. The
+    /// backends of filesystems and vsock devices listen already.
     ///
-    /// - Throws: `notFound` without the machine, `resourceExhausted` past `VMSpec.mostDisks`.
-    func attachDisk(_ disk: DiskSpec, to uuid: UUID) async throws
+    /// - Returns: what was not there before.
+    /// - Throws: `notFound` without the machine, `resourceExhausted` past `MachineSpec.mostDisks`, `invalidArgument` for a kind
+    ///   that is there from the start only. Devices before the one that failed stay plugged.
+    @discardableResult
+    func attach(_ devices: [MachineDevice], to id: MachineID) async throws -> [DeviceID]
 
-    /// Unplugs the disk with this serial, and succeeds when there is none.
+    /// Unplugs devices, all in one call; one that is not there counts as unplugged. Disks need no help of the guest, other devices
+    /// do.
     ///
-    /// - Throws: `notFound` without the machine.
-    func detachDisk(serial: String, from uuid: UUID) async throws
-
-    /// Plugs a shared filesystem into a running machine; its backend listens already. One with this tag that is there already
-    /// counts as plugged.
-    ///
-    /// - Throws: `notFound` without the machine.
-    func attachFilesystem(_ filesystem: FilesystemSpec, to uuid: UUID) async throws
+    /// - Throws: `notFound` without the machine, `deadlineExceeded` when the guest does not let go of a device.
+    func detach(_ devices: [DeviceID], from id: MachineID) async throws
 
     /// Gives a running machine more memory and vCPUs; never less. The guest has taken the memory when this returns. An emulated
     /// machine keeps the vCPUs that it was started with.
@@ -37,31 +43,44 @@ public protocol Hypervisor: Sendable {
     /// - Returns: what the machine has then.
     /// - Throws: `notFound` without the machine, `resourceExhausted` past what it was started to grow to, `deadlineExceeded`
     ///   when the guest does not take the memory.
-    func grow(_ uuid: UUID, to extent: MachineExtent) async throws -> MachineExtent
+    func grow(_ id: MachineID, to extent: MachineExtent) async throws -> MachineExtent
 
-    /// Every running machine that libvirt knows, others' too.
-    func domains() async throws -> [DomainSummary]
+    /// Stops the machine's vCPUs. Idempotent; its clock stands still meanwhile.
+    ///
+    /// - Throws: `notFound` without the machine.
+    func pause(_ id: MachineID) async throws
+
+    /// Lets a paused machine go on. Idempotent.
+    ///
+    /// - Throws: `notFound` without the machine.
+    func resume(_ id: MachineID) async throws
+
+    /// Asks the guest to power off (ACPI), and does not wait for it: `events` reports the end.
+    ///
+    /// - Throws: `notFound` without the machine.
+    func shutdown(_ id: MachineID) async throws
+
+    /// Writes a machine's memory and devices to a file and ends it. Its disks stay as they are: they belong to what was saved.
+    ///
+    /// - Parameter path: is replaced; QEMU's user need not be able to write there.
+    /// - Throws: `failedPrecondition` while it has a device that cannot be saved, which is to be detached first: filesystems and a
+    ///   vhost-user vsock device; `notFound` without the machine. It runs on then.
+    func save(_ id: MachineID, to path: String) async throws -> SavedMachine
+
+    /// Starts a saved machine again, under its id, running, without the devices that were detached for it. The file stays.
+    ///
+    /// - Throws: `alreadyExists` when it runs already; `notFound` without the file.
+    func restore(_ saved: SavedMachine) async throws -> Machine
 
     /// What happens from now on, to every machine. Each call gives an independent stream; it ends with `close`.
-    func events() -> AsyncStream<DomainEvent>
+    func events() -> AsyncStream<MachineEvent>
 
     /// Lets go of the machines, which run on.
     func close() async
 }
 
-/// How large a machine is.
-public struct MachineExtent: Sendable, Codable, Equatable {
-    public var memoryBytes: UInt64
-    public var vcpus: Int
-
-    public init(memoryBytes: UInt64, vcpus: Int) {
-        self.memoryBytes = memoryBytes
-        self.vcpus = vcpus
-    }
-}
-
 /// A machine as libvirt sees it.
-public struct DomainSummary: Sendable, Equatable {
+public struct Machine: Sendable, Equatable {
     public enum State: String, Sendable {
         case running
         case paused
@@ -70,28 +89,42 @@ public struct DomainSummary: Sendable, Equatable {
         case other
     }
 
-    public var uuid: UUID
+    public var id: MachineID
     public var name: String
     public var state: State
     /// QEMU; nil under a hypervisor that has no process per machine.
     public var process: ProcessIdentity?
 
-    public init(uuid: UUID, name: String, state: State, process: ProcessIdentity?) {
-        self.uuid = uuid
+    public init(id: MachineID, name: String, state: State, process: ProcessIdentity?) {
+        self.id = id
         self.name = name
         self.state = state
         self.process = process
     }
 }
 
-/// Something that happened to a machine, or to the connection that tells of it.
-public enum DomainEvent: Sendable, Equatable {
-    /// The machine has ended; may be told twice. The reason is for people.
-    case stopped(UUID, reason: String)
+/// A machine in a file.
+public struct SavedMachine: Sendable, Codable, Equatable {
+    public var id: MachineID
+    public var name: String
+    /// Memory and devices, in libvirt's format.
+    public var path: String
+
+    public init(id: MachineID, name: String, path: String) {
+        self.id = id
+        self.name = name
+        self.path = path
+    }
+}
+
+/// Something that happened to a machine, or to the connection that reports it.
+public enum MachineEvent: Sendable, Equatable {
+    /// The machine has ended; may be reported twice. The reason is for people.
+    case stopped(MachineID, reason: String)
     /// The guest's kernel panicked, or QEMU died.
-    case crashed(UUID)
+    case crashed(MachineID)
     /// Until `reconnected` nothing is reported.
     case connectionLost
-    /// Events in the gap are lost: list the domains.
+    /// Events in the gap are lost: look the machines up.
     case reconnected
 }

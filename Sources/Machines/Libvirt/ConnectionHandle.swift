@@ -19,7 +19,7 @@ final class ConnectionHandle: @unchecked Sendable {
     /// Opens a connection, sends its domains' events to `hub` and calls `onClose` when the daemon hangs up.
     ///
     /// - Throws: `unavailable` with libvirt's reason.
-    init(_ uri: String, hub: DomainEventHub, onClose: @escaping @Sendable (ConnectionHandle) -> Void) throws {
+    init(_ uri: String, hub: MachineEventHub, onClose: @escaping @Sendable (ConnectionHandle) -> Void) throws {
         try LibvirtEventLoop.start()
         guard let pointer = virConnectOpen(uri) else {
             throw SwiftletError(.unavailable, "connect to libvirt at \(uri)", cause: LibvirtError.last())
@@ -97,7 +97,7 @@ private let receiveClose: virConnectCloseFunc = { _, _, context in
 
 private let receiveLifecycle: virConnectDomainEventCallback = { _, domain, event, detail, context in
     guard let context, let domain, let uuid = DomainPointer(domain).uuid else { return 0 }
-    let hub = Unmanaged<DomainEventHub>.fromOpaque(context).takeUnretainedValue()
-    if let event = DomainEvent(uuid: uuid, lifecycle: event, detail: detail) { hub.send(event) }
+    let hub = Unmanaged<MachineEventHub>.fromOpaque(context).takeUnretainedValue()
+    if let event = MachineEvent(id: MachineID(uuid), lifecycle: event, detail: detail) { hub.send(event) }
     return 0
 }

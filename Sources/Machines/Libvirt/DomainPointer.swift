@@ -9,13 +9,13 @@ struct DomainPointer {
 
     init(_ pointer: virDomainPtr) { self.pointer = pointer }
 
-    /// Calls `body` with the domain of this UUID, or with nil when libvirt knows none.
+    /// Calls `body` with the machine's domain, or with nil when libvirt knows none.
     static func withDomain<Value>(
-        _ uuid: UUID, on connection: virConnectPtr, _ body: (DomainPointer?) throws -> Value
+        _ id: MachineID, on connection: virConnectPtr, _ body: (DomainPointer?) throws -> Value
     ) throws -> Value {
-        let bytes = withUnsafeBytes(of: uuid.uuid) { Array($0) }
+        let bytes = withUnsafeBytes(of: id.uuid.uuid) { Array($0) }
         guard let pointer = virDomainLookupByUUID(connection, bytes) else {
-            let error = SwiftletError.libvirt("look up domain \(uuid)")
+            let error = SwiftletError.libvirt("look up machine \(id)")
             guard error.code == .notFound else { throw error }
             return try body(nil)
         }
@@ -36,22 +36,17 @@ struct DomainPointer {
 
     var isActive: Bool { virDomainIsActive(pointer) == 1 }
 
-    /// The domain's XML as it runs now.
-    func liveXML() throws -> String {
-        guard let text = virDomainGetXMLDesc(pointer, 0) else { throw SwiftletError.libvirt("describe domain \(name)") }
+    /// The domain as it runs now.
+    func description(_ flags: virDomainXMLFlags = virDomainXMLFlags(0)) throws -> XMLTag {
+        guard let text = virDomainGetXMLDesc(pointer, flags.rawValue) else { throw SwiftletError.libvirt("describe domain \(name)") }
         defer { free(text) }
-        return String(cString: text)
+        return try XMLTag(parsing: String(cString: text))
     }
 
     /// Whether QEMU emulates the machine's CPUs instead of running them by KVM.
-    var isEmulated: Bool {
-        get throws { try Self.isEmulated(liveXML: liveXML()) }
-    }
+    static func isEmulated(_ domain: XMLTag) -> Bool { domain.attribute("type") == "qemu" }
 
-    /// libvirt writes the kind as the root element's first attribute.
-    static func isEmulated(liveXML: String) -> Bool { liveXML.hasPrefix("<domain type='qemu'") }
-
-    func state() -> DomainSummary.State {
+    func state() -> Machine.State {
         var state: Int32 = 0
         guard virDomainGetState(pointer, &state, nil, 0) == 0 else { return .other }
         return switch virDomainState(rawValue: UInt32(bitPattern: state)) {

@@ -1,4 +1,3 @@
-import FoundationEssentials
 import Glibc
 import Linux
 
@@ -11,19 +10,19 @@ struct EmulatorProcess {
     ///
     /// libvirt has no call that tells the process. Its pid file does; where that is out of reach (another mount
     /// namespace, a daemon's other directory), the command lines do.
-    func find(uuid: UUID, name: String?) -> ProcessIdentity? {
-        if let name, VMSpec.isName(name, longest: 255) {
+    func find(_ id: MachineID, name: String?) -> ProcessIdentity? {
+        if let name, MachineSpec.isName(name, longest: 255) {
             for directory in pidDirectories {
                 guard let text = KernelFile.bytes("\(directory)/\(name).pid", limit: 32) else { continue }
                 let digits = String(decoding: text.prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }, as: UTF8.self)
-                if let pid = Int32(digits), let process = Self.identity(pid, of: uuid) { return process }
+                if let pid = Int32(digits), let process = Self.identity(pid, of: id) { return process }
             }
         }
-        return Self.search(uuid)
+        return Self.search(id)
     }
 
-    private static func search(_ uuid: UUID) -> ProcessIdentity? {
-        let argument = uuid.uuidString.lowercased()
+    private static func search(_ id: MachineID) -> ProcessIdentity? {
+        let argument = id.description
         return ProcessTable.all { isFor(argument, $0) }.first { isHostProgram($0.pid) && $0.isAlive }
     }
 
@@ -34,9 +33,9 @@ struct EmulatorProcess {
 
     /// The process, if it is a QEMU that was started with this UUID. A process in a container could pretend to be, so
     /// its program must be one that this machine's own root sees.
-    private static func identity(_ pid: Int32, of uuid: UUID) -> ProcessIdentity? {
+    private static func identity(_ pid: Int32, of id: MachineID) -> ProcessIdentity? {
         guard let process = ProcessIdentity.of(pid), let arguments = ProcessTable.arguments(of: pid),
-            isFor(uuid.uuidString.lowercased(), arguments), isHostProgram(pid), process.isAlive
+            isFor(id.description, arguments), isHostProgram(pid), process.isAlive
         else { return nil }
         return process
     }

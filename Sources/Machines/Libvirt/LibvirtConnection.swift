@@ -13,13 +13,13 @@ actor LibvirtConnection {
     private let uri: String
     private let calls: BlockingPool
     private let timeout: Duration
-    private let hub: DomainEventHub
+    private let hub: MachineEventHub
     private let logger: Logger
     private var state = State.idle
     private let openings = SingleFlight<NoKey, ConnectionHandle>(whenAbandoned: .finish)
     private var recovery: Task<Void, Never>?
 
-    init(uri: String, calls: BlockingPool, timeout: Duration, hub: DomainEventHub, logger: Logger) {
+    init(uri: String, calls: BlockingPool, timeout: Duration, hub: MachineEventHub, logger: Logger) {
         self.uri = uri
         self.calls = calls
         self.timeout = timeout

@@ -8,6 +8,8 @@ public struct LibvirtError: Error, Sendable, Equatable, CustomStringConvertible 
     /// A virErrorDomain: the part of libvirt that failed.
     public let domain: UInt32
     public let message: String
+    /// The errno of a failed system call, where libvirt says that one failed.
+    public var systemError: Int32?
 
     public var description: String { "libvirt: \(message) (error \(number), domain \(domain))" }
 
@@ -17,7 +19,9 @@ public struct LibvirtError: Error, Sendable, Equatable, CustomStringConvertible 
             return LibvirtError(number: VIR_ERR_INTERNAL_ERROR.rawValue, domain: 0, message: "an unknown error")
         }
         let message = error.message.map { String(cString: $0) } ?? "an unknown error"
-        return LibvirtError(number: UInt32(error.code), domain: UInt32(error.domain), message: message)
+        // virReportSystemError keeps the errno in the first number.
+        let systemError = UInt32(error.code) == VIR_ERR_SYSTEM_ERROR.rawValue ? error.int1 : nil
+        return LibvirtError(number: UInt32(error.code), domain: UInt32(error.domain), message: message, systemError: systemError)
     }
 
     /// Whether the connection to libvirtd is what broke: an error of the RPC layer, or a connection that was closed.

@@ -1,23 +1,22 @@
 import CLibvirt
-import FoundationEssentials
 import Synchronization
 
 /// Hands every event to every listener.
-final class DomainEventHub: Sendable {
+final class MachineEventHub: Sendable {
     /// A listener that falls further behind loses the oldest events; far more than the machines of a node can cause.
     private static let mostBuffered = 8192
 
     private struct State {
-        var listeners: [UInt64: AsyncStream<DomainEvent>.Continuation] = [:]
+        var listeners: [UInt64: AsyncStream<MachineEvent>.Continuation] = [:]
         var next: UInt64 = 0
         var closed = false
     }
 
     private let state = Mutex(State())
 
-    func events() -> AsyncStream<DomainEvent> {
+    func events() -> AsyncStream<MachineEvent> {
         let (stream, continuation) = AsyncStream.makeStream(
-            of: DomainEvent.self, bufferingPolicy: .bufferingNewest(Self.mostBuffered))
+            of: MachineEvent.self, bufferingPolicy: .bufferingNewest(Self.mostBuffered))
         let key: UInt64? = state.withLock { state in
             guard !state.closed else { return nil }
             state.next += 1
@@ -34,7 +33,7 @@ final class DomainEventHub: Sendable {
         return stream
     }
 
-    func send(_ event: DomainEvent) {
+    func send(_ event: MachineEvent) {
         let listeners = state.withLock { Array($0.listeners.values) }
         for listener in listeners { listener.yield(event) }
     }
@@ -48,15 +47,15 @@ final class DomainEventHub: Sendable {
     }
 }
 
-extension DomainEvent {
+extension MachineEvent {
     /// libvirt's lifecycle event, if it is one that ends a machine.
-    init?(uuid: UUID, lifecycle: Int32, detail: Int32) {
+    init?(id: MachineID, lifecycle: Int32, detail: Int32) {
         switch virDomainEventType(rawValue: UInt32(bitPattern: lifecycle)) {
         case VIR_DOMAIN_EVENT_CRASHED:
-            self = .crashed(uuid)
+            self = .crashed(id)
         case VIR_DOMAIN_EVENT_STOPPED:
             let detail = virDomainEventStoppedDetailType(rawValue: UInt32(bitPattern: detail))
-            self = detail == VIR_DOMAIN_EVENT_STOPPED_CRASHED ? .crashed(uuid) : .stopped(uuid, reason: Self.reason(detail))
+            self = detail == VIR_DOMAIN_EVENT_STOPPED_CRASHED ? .crashed(id) : .stopped(id, reason: Self.reason(detail))
         default:
             return nil
         }

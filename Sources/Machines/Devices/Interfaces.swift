@@ -1,7 +1,10 @@
-/// A network device on a tap that somebody else made and will move.
-struct Interface: DomainConfigurator {
-    func configure(_ spec: VMSpec, _ domain: inout DomainDocument) {
-        guard let interface = spec.interface else { return }
+/// Network devices on taps that somebody else made and will move.
+struct Interfaces: DomainConfigurator {
+    func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) {
+        for interface in spec.interfaces { domain.devices.append(Self.tag(interface)) }
+    }
+
+    static func tag(_ interface: InterfaceSpec) -> XMLTag {
         var tag = XMLTag(
             "interface", ["type": "ethernet"],
             [
@@ -12,6 +15,6 @@ struct Interface: DomainConfigurator {
         if let mtu = interface.mtu { tag.children.append(XMLTag("mtu", ["size": "\(mtu)"])) }
         // The kernel's boot does not wait for a network boot ROM.
         tag.children.append(XMLTag("rom", ["enabled": "no"]))
-        domain.devices.append(tag)
+        return tag
     }
 }

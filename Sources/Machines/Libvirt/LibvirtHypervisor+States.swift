@@ -1,0 +1,80 @@
+import CLibvirt
+import Errors
+import Glibc
+
+extension LibvirtHypervisor {
+    public func pause(_ id: MachineID) async throws {
+        let step = "pause machine \(id)"
+        try await inTurn(id) { [self] in
+            try await with(id, step) { domain in
+                guard domain.state() != .paused else { return }
+                guard virDomainSuspend(domain.pointer) == 0 else { throw SwiftletError.libvirt(step) }
+            }
+        }
+    }
+
+    public func resume(_ id: MachineID) async throws {
+        let step = "resume machine \(id)"
+        try await inTurn(id) { [self] in
+            try await with(id, step) { domain in
+                guard domain.state() == .paused else { return }
+                guard virDomainResume(domain.pointer) == 0 else { throw SwiftletError.libvirt(step) }
+            }
+        }
+    }
+
+    public func shutdown(_ id: MachineID) async throws {
+        let step = "shut machine \(id) down"
+        try await with(id, step) { domain in
+            // Without a guest agent of libvirt's, which machines have not, this is the power button.
+            guard virDomainShutdown(domain.pointer) == 0 else {
+                let error = SwiftletError.libvirt(step)
+                // It ended meanwhile.
+                if error.code == .notFound || !domain.isActive { return }
+                throw error
+            }
+        }
+    }
+
+    // MARK: Save and restore
+
+    public func save(_ id: MachineID, to path: String) async throws -> SavedMachine {
+        try MachineSpec.checkPath(path)
+        let step = "save machine \(id)"
+        return try await inTurn(id) { [self] in
+            let saved = try await with(id, step, timeout: configuration.saveTimeout) { domain in
+                guard try !domain.hasVhostUserVsock(step) else {
+                    throw SwiftletError(.failedPrecondition, "\(step): its vsock device cannot be saved; detach it first")
+                }
+                let description = try domain.description(VIR_DOMAIN_XML_MIGRATABLE)
+                if let filesystem = MachineAttachments(liveDomain: description).filesystems.first {
+                    throw SwiftletError(.failedPrecondition, "\(step): \(filesystem) cannot be saved; detach it first")
+                }
+                let xml = Vsock.withoutDevice(description).rendered()
+                guard virDomainSaveFlags(domain.pointer, path, xml, VIR_DOMAIN_SAVE_RUNNING.rawValue) == 0 else {
+                    throw SwiftletError.libvirt(step)
+                }
+                return SavedMachine(id: id, name: domain.name, path: path)
+            }
+            attachments.remove(id)
+            return saved
+        }
+    }
+
+    public func restore(_ saved: SavedMachine) async throws -> Machine {
+        try MachineSpec.checkPath(saved.path)
+        let step = "restore machine \(saved.name)"
+        guard access(saved.path, F_OK) == 0 else {
+            throw SwiftletError(.notFound, "\(step): \(saved.path): \(String(cString: strerror(errno)))")
+        }
+        return try await inTurn(saved.id) { [self] in
+            try await perform(step, timeout: configuration.saveTimeout) { [self] connection, call in
+                guard virDomainRestore(connection, saved.path) == 0 else { throw SwiftletError.libvirt(step) }
+                var bytes = saved.id.uuid.uuid
+                let domain = withUnsafeBytes(of: &bytes) { virDomainLookupByUUID(connection, $0.bindMemory(to: UInt8.self).baseAddress) }
+                guard let domain else { throw SwiftletError.libvirt(step) }
+                return try started(DomainPointer(domain), saved.id, call, step)
+            }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+import Errors
+import Linux
+import Machines
+import Synchronization
+
+/// A hypervisor without machines: it records what is asked of it, and fails or hangs where it is told to.
+///
+/// Its machines have no process. What the real one promises of repetition holds here too: starting, attaching, detaching and
+/// destroying are idempotent.
+public final class RecordingHypervisor: Hypervisor {
+    public enum Step: String, Sendable, CaseIterable {
+        case start, machine, machines, destroy, attach, detach, grow, pause, resume, shutdown, save, restore
+    }
+
+    public enum Call: Sendable, Equatable {
+        case start(MachineSpec)
+        case machine(MachineID)
+        case machines
+        case destroy(MachineID)
+        case attach([DeviceID], MachineID)
+        case detach([DeviceID], MachineID)
+        case grow(MachineID, MachineExtent)
+        case pause(MachineID)
+        case resume(MachineID)
+        case shutdown(MachineID)
+        case save(MachineID, String)
+        case restore(SavedMachine)
+
+        public var step: Step {
+            switch self {
+            case .start: .start
+            case .machine: .machine
+            case .machines: .machines
+            case .destroy: .destroy
+            case .attach: .attach
+            case .detach: .detach
+            case .grow: .grow
+            case .pause: .pause
+            case .resume: .resume
+            case .shutdown: .shutdown
+            case .save: .save
+            case .restore: .restore
+            }
+        }
+    }
+
+    /// What a step does instead of succeeding.
+    public enum Fault: Sendable, Equatable {
+        /// Nothing happens.
+        case fail(SwiftletError.Code)
+        /// It happens, and is reported as failed: a call that comes through after its deadline.
+        case failAfterwards(SwiftletError.Code)
+        /// Nothing happens and nothing returns, until the caller is cancelled.
+        case hang
+    }
+
+    private struct Running {
+        var spec: MachineSpec
+        var state: Machine.State
+        var devices: [DeviceID]
+        var extent: MachineExtent
+    }
+
+    private struct State {
+        var calls: [Call] = []
+        var faults: [Step: (fault: Fault, left: Int)] = [:]
+        var running: [MachineID: Running] = [:]
+        var saved: [String: Running] = [:]
+        var listeners: [AsyncStream<MachineEvent>.Continuation] = []
+        var isClosed = false
+    }
+
+    private let state = Mutex(State())
+    private let onStart: @Sendable (MachineSpec) async throws -> Void
+
+    /// - Parameter onStart: runs in each start, before the machine counts as running: brings up what stands for its guest.
+    public init(onStart: @escaping @Sendable (MachineSpec) async throws -> Void = { _ in }) {
+        self.onStart = onStart
+    }
+
+    // MARK: What tests say and see
+
+    /// From now on the step has this fault, the given number of times.
+    public func inject(_ fault: Fault, at step: Step, times: Int = .max) {
+        state.withLock { $0.faults[step] = (fault, times) }
+    }
+
+    public func heal(_ step: Step) { _ = state.withLock { $0.faults.removeValue(forKey: step) } }
+
+    public var calls: [Call] { state.withLock { $0.calls } }
+    public func calls(_ step: Step) -> [Call] { calls.filter { $0.step == step } }
+    public var running: Set<MachineID> { state.withLock { Set($0.running.keys) } }
+    public func spec(of id: MachineID) -> MachineSpec? { state.withLock { $0.running[id]?.spec } }
+    /// What the machine has, from its start or plugged in since, in this order.
+    public func devices(of id: MachineID) -> [DeviceID] { state.withLock { $0.running[id]?.devices ?? [] } }
+
+    /// Ends a machine as its guest would.
+    ///
+    /// - Parameter reported: false: the event is lost.
+    public func end(_ id: MachineID, _ event: MachineEvent? = nil, reported: Bool = true) {
+        let existed = state.withLock { $0.running.removeValue(forKey: id) != nil }
+        if existed, reported { send(event ?? .stopped(id, reason: "the guest shut down")) }
+    }
+
+    public func send(_ event: MachineEvent) {
+        let listeners = state.withLock { $0.listeners }
+        for listener in listeners { listener.yield(event) }
+    }
+
+    // MARK: Hypervisor
+
+    public func start(_ spec: MachineSpec) async throws -> Machine {
+        try await perform(.start(spec)) {
+            if let running = self.find(spec.id) { return running }
+            try spec.validate()
+            try await self.onStart(spec)
+            let running = Running(
+                spec: spec, state: .running, devices: spec.devices.map(\.id),
+                extent: MachineExtent(memoryBytes: spec.shape.memoryBytes, vcpus: spec.shape.vcpus))
+            self.state.withLock { $0.running[spec.id] = running }
+            return Machine(id: spec.id, name: spec.name, state: .running, process: nil)
+        }
+    }
+
+    public func machine(_ id: MachineID) async throws -> Machine? {
+        try await perform(.machine(id)) { self.find(id) }
+    }
+
+    public func machines() async throws -> [Machine] {
+        try await perform(.machines) { self.running.compactMap { self.find($0) } }
+    }
+
+    public func destroy(_ id: MachineID, process: ProcessIdentity?) async throws {
+        try await perform(.destroy(id)) { self.end(id, .stopped(id, reason: "destroyed")) }
+    }
+
+    @discardableResult
+    public func attach(_ devices: [MachineDevice], to id: MachineID) async throws -> [DeviceID] {
+        for device in devices { try device.validate() }
+        return try await perform(.attach(devices.map(\.id), id)) {
+            try self.change(id) { machine in
+                let added = devices.map(\.id).filter { !machine.devices.contains($0) }
+                machine.devices += added
+                return added
+            }
+        }
+    }
+
+    public func detach(_ devices: [DeviceID], from id: MachineID) async throws {
+        try await perform(.detach(devices, id)) {
+            try self.change(id) { $0.devices.removeAll { devices.contains($0) } }
+        }
+    }
+
+    public func grow(_ id: MachineID, to extent: MachineExtent) async throws -> MachineExtent {
+        try await perform(.grow(id, extent)) {
+            try self.change(id) { machine in
+                machine.extent.memoryBytes = max(machine.extent.memoryBytes, extent.memoryBytes)
+                machine.extent.vcpus = max(machine.extent.vcpus, extent.vcpus)
+                return machine.extent
+            }
+        }
+    }
+
+    public func pause(_ id: MachineID) async throws {
+        try await perform(.pause(id)) { try self.change(id) { $0.state = .paused } }
+    }
+
+    public func resume(_ id: MachineID) async throws {
+        try await perform(.resume(id)) { try self.change(id) { $0.state = .running } }
+    }
+
+    public func shutdown(_ id: MachineID) async throws {
+        try await perform(.shutdown(id)) {
+            try self.change(id) { _ in }
+            self.end(id)
+        }
+    }
+
+    public func save(_ id: MachineID, to path: String) async throws -> SavedMachine {
+        try await perform(.save(id, path)) {
+            let machine = try self.change(id) { machine in
+                let blocking = machine.devices.filter { if case .filesystem = $0 { true } else { $0 == .vsock } }
+                if let device = blocking.first { throw SwiftletError(.failedPrecondition, "save: \(device) cannot be saved") }
+                return machine
+            }
+            self.state.withLock { $0.saved[path] = machine }
+            self.end(id, .stopped(id, reason: "saved"))
+            return SavedMachine(id: id, name: machine.spec.name, path: path)
+        }
+    }
+
+    public func restore(_ saved: SavedMachine) async throws -> Machine {
+        try await perform(.restore(saved)) {
+            try self.state.withLock { state in
+                guard state.running[saved.id] == nil else { throw SwiftletError(.alreadyExists, "restore: \(saved.name) runs") }
+                guard let machine = state.saved[saved.path] else { throw SwiftletError(.notFound, "restore: \(saved.path)") }
+                state.running[saved.id] = machine
+            }
+            return Machine(id: saved.id, name: saved.name, state: .running, process: nil)
+        }
+    }
+
+    public func events() -> AsyncStream<MachineEvent> {
+        let (stream, continuation) = AsyncStream.makeStream(of: MachineEvent.self)
+        let isClosed = state.withLock { state in
+            if !state.isClosed { state.listeners.append(continuation) }
+            return state.isClosed
+        }
+        if isClosed { continuation.finish() }
+        return stream
+    }
+
+    public func close() async {
+        let listeners = state.withLock { state in
+            state.isClosed = true
+            return state.listeners
+        }
+        for listener in listeners { listener.finish() }
+    }
+
+    // MARK: Steps
+
+    /// Records the call and does what is asked, or what was injected.
+    private func perform<Value: Sendable>(_ call: Call, _ body: @Sendable () async throws -> Value) async throws -> Value {
+        let fault: Fault? = state.withLock { state in
+            state.calls.append(call)
+            guard let (fault, left) = state.faults[call.step], left > 0 else { return nil }
+            state.faults[call.step] = (fault, left - 1)
+            return fault
+        }
+        switch fault {
+        case nil: return try await body()
+        case .fail(let code): throw SwiftletError(code, "\(call.step.rawValue): injected")
+        case .failAfterwards(let code):
+            _ = try await body()
+            throw SwiftletError(code, "\(call.step.rawValue): injected afterwards")
+        case .hang:
+            try await Task.sleep(for: .seconds(3600))
+            throw SwiftletError(.deadlineExceeded, "\(call.step.rawValue): hung for an hour")
+        }
+    }
+
+    private func find(_ id: MachineID) -> Machine? {
+        state.withLock { $0.running[id].map { Machine(id: id, name: $0.spec.name, state: $0.state, process: nil) } }
+    }
+
+    private func change<Value: Sendable>(_ id: MachineID, _ body: (inout Running) throws -> Value) throws -> Value {
+        try state.withLock { state in
+            guard var machine = state.running[id] else { throw SwiftletError(.notFound, "machine \(id) does not run") }
+            defer { state.running[id] = machine }
+            return try body(&machine)
+        }
+    }
+}
