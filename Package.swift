@@ -47,7 +47,8 @@ let package = Package(
         .executableTarget(
             name: "swiftlet",
             dependencies: ["CRIClient", "GRPC", "CRI", "Linux", "Concurrency", "Errors", "SwiftletVersion", arguments, protobuf]),
-        .executableTarget(name: "swiftlet-vsockd", dependencies: ["VsockDevice", "CLinux", "Errors", "SwiftletVersion", arguments]),
+        .executableTarget(
+            name: "swiftlet-vsockd", dependencies: ["VsockDevice", "CSeccomp", "CLinux", "Errors", "SwiftletVersion", arguments]),
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [
@@ -126,6 +127,7 @@ let package = Package(
         // Tests
         .target(
             name: "Support", dependencies: ["Errors", crypto], path: "Tests/Support"),
+        .target(name: "MachineFakes", dependencies: ["Machines", "Linux", "Errors"], path: "Tests/MachineFakes"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Errors"]),
         .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
@@ -158,8 +160,9 @@ let package = Package(
         .testTarget(
             name: "PodsTests",
             dependencies: [
-                "Pods", "MicroVMRuntime", "Runtime", "Images", "PodNetwork", "Volumes", "Machines", "AgentProtocol", "State", "Support",
-                "Linux", "Concurrency", "Errors", logging,
+                "Pods", "MicroVMRuntime", "Runtime", "Images", "PodNetwork", "Volumes", "Machines", "MachineFakes", "AgentProtocol",
+                "State",
+                "Support", "Linux", "Concurrency", "Errors", logging,
                 .product(name: "GRDB", package: "GRDB.swift"),
             ], resources: [.copy("Golden")]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),

@@ -1,19 +1,33 @@
 import Foundation
+import Linux
 import Machines
 import Runtime
+import State
 
 /// Names of everything that a pod's machine owns, derived from the pod's id before any of it exists.
 struct MachineNames: Sendable {
     /// Identifies swiftlet's UUIDv5 names (RFC 9562, section 5.5).
     static let namespace = UUID(uuid: (0x6D, 0x3B, 0x8E, 0x5C, 0x0F, 0x4A, 0x4C, 0x7D, 0x9A, 0x12, 0x53, 0x77, 0x69, 0x66, 0x74, 0x4C))
 
+    /// The pod's.
     let id: String
+    let machine: MachineID
     let configuration: MicroVMConfiguration
+    /// Context id of the guest. With the vhost-user backend each machine has a bus of its own; with the kernel's device ids are shared
+    /// by the node, so that another may have to be taken; the ledger keeps the one that was.
+    var contextID: UInt32
+
+    /// - Parameter machine: the machine that the pod has; nil: one of its own, made for it.
+    init(id: String, machine: MachineID? = nil, configuration: MicroVMConfiguration) {
+        self.id = id
+        self.machine = machine ?? MachineID(UUID(version5: id, namespace: Self.namespace))
+        self.configuration = configuration
+        contextID = Self.contextID(of: self.machine)
+    }
 
     /// Enough of the id to be unique on a node and short enough for socket paths and device names.
     private var short: String { String(id.prefix(13)) }
 
-    var uuid: UUID { UUID(version5: id, namespace: Self.namespace) }
     var domain: String { "swiftlet-\(short)" }
     /// At most 15 bytes (IFNAMSIZ).
     var tap: String { "sw\(short)" }
@@ -32,13 +46,22 @@ struct MachineNames: Sendable {
     var scratchSerial: String { "scratch" }
     /// MAC address of the NIC at boot, by which the agent finds it. Locally administered.
     var bootMAC: String {
-        let bytes = withUnsafeBytes(of: uuid.uuid) { Array($0.suffix(5)) }
+        let bytes = withUnsafeBytes(of: machine.uuid.uuid) { Array($0.suffix(5)) }
         return ([0x02] + bytes).map { String(format: "%02x", $0) }.joined(separator: ":")
     }
-    /// Context id of the guest. With the vhost-user backend each machine has a bus of its own; with the kernel's
-    /// device ids are shared by the node, so 31 bits of the UUID are taken (0 to 2 and 2^32-1 are reserved).
-    var contextID: UInt32 {
-        let bytes = withUnsafeBytes(of: uuid.uuid) { Array($0.prefix(4)) }
+    /// 31 bits of the machine's id (0 to 2 and 2^32-1 are reserved).
+    private static func contextID(of machine: MachineID) -> UInt32 {
+        let bytes = withUnsafeBytes(of: machine.uuid.uuid) { Array($0.prefix(4)) }
         return max(bytes.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } & 0x7FFF_FFFF, 3)
     }
+}
+
+/// What the ledger keeps of a machine, beside its id, which is the entry's name. Readable as a `ProcessDocument`.
+struct MachineDocument: StoredDocument {
+    static let what = "ledger document of a machine"
+
+    /// QEMU.
+    var process: ProcessIdentity?
+    /// Nil in what earlier releases wrote: derived from the machine's id.
+    var contextID: UInt32?
 }

@@ -17,7 +17,18 @@ actor SandboxShare {
     private let attempts = SingleFlight<NoKey, PodShare>(whenAbandoned: .finish)
     /// Once it is plugged in.
     private var plugged: PodShare?
-    private var process: ProcessIdentity?
+    private var daemon = ProcessDocument(process: nil) {
+        didSet {
+            guard let process else { return }
+            for waiter in waiters.values { waiter.resume(returning: process) }
+            waiters = [:]
+        }
+    }
+    /// Wait for the process to be known.
+    private var waiters: [Int: CheckedContinuation<ProcessIdentity?, Never>] = [:]
+    private var nextWaiter = 0
+
+    private var process: ProcessIdentity? { daemon.process }
 
     init(names: MachineNames, ledger: Ledger, handler: MicroVMHandler) {
         self.names = names
@@ -39,69 +50,105 @@ actor SandboxShare {
         if let plugged { return plugged }
         let share = PodShare(directory: names.shareDirectory)
         let device = FilesystemSpec(tag: Self.tag, socket: names.shareSocket)
-        findProcess()
+        let wasBegun = findProcess()
         if let process {
             guard process.isAlive else { throw SwiftletError(.unavailable, Self.lost(process)) }
         } else {
             try await ledger.acquire(.share, share.directory) { try await OwnThread.run { try share.create() } }
-            try await start(share)
+            try await start(share, wasBegun: wasBegun)
         }
         do {
-            try await handler.hypervisor.attachFilesystem(device, to: names.uuid)
+            try await handler.hypervisor.attach([.filesystem(device)], to: names.machine)
         } catch {
             // An attach that comes through late leaves a device without a process behind it: the dead one stays known, and
             // the pod counts as lost.
             let late = (error as? SwiftletError)?.code == .deadlineExceeded
-            let dead = process
+            let dead = daemon
             await abandon(share)
-            if late { process = dead }
+            if late { daemon = dead }
             throw error
         }
+        await noteChild(share)
         plugged = share
         return share
     }
 
-    private func start(_ share: PodShare) async throws {
-        let daemon = ShareDaemon(binary: handler.configuration.virtiofsd)
+    /// - Parameter wasBegun: an earlier daemon may have started one and not have lived to note it.
+    private func start(_ share: PodShare, wasBegun: Bool) async throws {
+        let program = ShareDaemon(binary: handler.configuration.virtiofsd)
         let (socket, uid, gid) = (names.shareSocket, handler.configuration.qemuUID, handler.configuration.qemuGID)
         let started = try await ledger.acquire(.shareDaemon, share.directory, ProcessDocument(process: nil)) {
             try await OwnThread.run {
-                // One that an earlier daemon started and did not live to note.
-                try daemon.stop(root: share.root, process: nil)
-                return try daemon.start(root: share.root, socket: socket, uid: uid, gid: gid)
+                if wasBegun { try program.stop(root: share.root, processes: []) }
+                return try program.start(root: share.root, socket: socket, uid: uid, gid: gid)
             }
         }
-        process = started
-        try await ledger.note(.shareDaemon, share.directory, ProcessDocument(process: started))
+        daemon = ProcessDocument(process: started)
+        try await ledger.note(.shareDaemon, share.directory, daemon)
         // Before QEMU connects: the child that it forks then is born there.
         try await handler.placeInCgroup(ledger)
     }
 
+    /// Notes the child that virtiofsd has forked for its connection, so that the release need not search for it.
+    private func noteChild(_ share: PodShare) async {
+        guard let process, daemon.others == nil else { return }
+        let program = ShareDaemon(binary: handler.configuration.virtiofsd)
+        let children = (try? await OwnThread.run { program.processes(root: share.root) })?.filter { $0 != process } ?? []
+        guard !children.isEmpty, self.process == process else { return }
+        daemon.others = children
+        // Without it the release relies on the signal that the child gets at the end of its parent.
+        try? await ledger.note(.shareDaemon, share.directory, daemon)
+    }
+
     /// A virtiofsd takes one connection: after a failed attempt it is of no use.
     private func abandon(_ share: PodShare) async {
-        let daemon = ShareDaemon(binary: handler.configuration.virtiofsd)
-        let process = process
-        self.process = nil
-        try? await OwnThread.run { try daemon.stop(root: share.root, process: process) }
+        let program = ShareDaemon(binary: handler.configuration.virtiofsd)
+        let processes = daemon.all
+        daemon = ProcessDocument(process: nil)
+        try? await OwnThread.run { try program.stop(root: share.root, processes: processes) }
         try? await ledger.note(.shareDaemon, share.directory, ProcessDocument(process: nil))
     }
 
-    /// The process of an earlier daemon, which the ledger names.
-    private func findProcess() {
-        if process == nil { process = ledger.entry(.shareDaemon)?.process }
+    /// Looks up the process of an earlier daemon, which the ledger names.
+    ///
+    /// - Returns: whether one was begun to be started.
+    @discardableResult
+    private func findProcess() -> Bool {
+        if process != nil { return true }
+        guard let entry = ledger.entry(.shareDaemon) else { return false }
+        if let document = try? entry.decoded(ProcessDocument.self) { daemon = document }
+        return true
     }
 
     var processID: Int32? { process?.pid }
 
-    /// Answers when a share that was in use has lost its virtiofsd: what the guest does with its files hangs then.
+    /// Returns the reason when a share that was in use has lost its virtiofsd: what the guest does with its files hangs then. Nil
+    /// when the caller is cancelled.
     func lost() async -> String? {
         findProcess()
-        while !Task.isCancelled {
-            if let process, !process.isAlive { return Self.lost(process) }
-            try? await Task.sleep(for: .seconds(1))
+        while let process = await knownProcess() {
+            guard await process.hasEnded() else { return nil }
+            // One that was given up for another has ended on purpose.
+            if self.process == process { return Self.lost(process) }
         }
         return nil
     }
+
+    /// The process, as soon as there is one; nil when the caller is cancelled.
+    private func knownProcess() async -> ProcessIdentity? {
+        if let process { return process }
+        nextWaiter += 1
+        let key = nextWaiter
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                if Task.isCancelled { continuation.resume(returning: nil) } else { waiters[key] = continuation }
+            }
+        } onCancel: {
+            Task { await self.endWait(key) }
+        }
+    }
+
+    private func endWait(_ key: Int) { waiters.removeValue(forKey: key)?.resume(returning: nil) }
 
     private static func lost(_ process: ProcessIdentity) -> String { "virtiofsd \(process.pid), which serves the pod's mounts, has ended" }
 }

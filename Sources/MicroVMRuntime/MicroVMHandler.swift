@@ -21,6 +21,8 @@ public final class MicroVMHandler: RuntimeHandler {
     /// although nothing is wrong with them.
     private let boots: AsyncSemaphore
     let scratch: ScratchDisk
+    let layers: LayerDiskTable
+    private let consoles: ConsoleLogs
     private let eventWatch: Task<Void, Never>
 
     /// Prepares the handler's directories and the scratch disk's template.
@@ -32,6 +34,8 @@ public final class MicroVMHandler: RuntimeHandler {
         networks = resources.networks
         ends = resources.ends
         scratch = resources.scratch
+        layers = resources.layers
+        consoles = resources.consoles
         self.logger = logger
         boots = AsyncSemaphore(permits: configuration.bootsAtOnce)
         // QEMU's user must reach its sockets and disks, and nobody may list them.
@@ -48,19 +52,34 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     /// Passes the ends of machines on. After a gap in the events, what is gone has ended.
-    private static func follow(_ events: AsyncStream<DomainEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds) async {
+    private static func follow(_ events: AsyncStream<MachineEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds) async {
+        var resync: Task<Void, Never>?
+        defer { resync?.cancel() }
         for await event in events {
             switch event {
-            case .stopped(let uuid, let reason): ends.ended(uuid, reason)
-            case .crashed(let uuid): ends.ended(uuid, "the guest crashed")
-            case .connectionLost: break
+            case .stopped(let id, let reason): ends.ended(id, reason)
+            case .crashed(let id): ends.ended(id, "the guest crashed")
+            case .connectionLost: resync?.cancel()
             case .reconnected:
-                // Asked for first: a machine that starts meanwhile is in the later list.
-                let awaited = ends.awaited
-                guard let domains = try? await hypervisor.domains() else { continue }
-                let alive = Set(domains.map(\.uuid))
-                for uuid in awaited where !alive.contains(uuid) { ends.ended(uuid, "ended while libvirt was away") }
+                resync?.cancel()
+                resync = Task { await Self.endMissing(hypervisor, ends) }
             }
+        }
+    }
+
+    /// Reports the ends that nobody has seen. Asks again until there is an answer, or the caller is cancelled.
+    private static func endMissing(_ hypervisor: any Hypervisor, _ ends: MachineEnds) async {
+        var pause = Duration.milliseconds(100)
+        while !Task.isCancelled {
+            // Asked for first: a machine that starts meanwhile is in the later list.
+            let awaited = ends.awaited
+            if let machines = try? await hypervisor.machines() {
+                let alive = Set(machines.map(\.id))
+                for id in awaited where !alive.contains(id) { ends.ended(id, "ended while libvirt was away") }
+                return
+            }
+            try? await Task.sleep(for: pause)
+            pause = min(pause * 2, .seconds(5))
         }
     }
 
@@ -70,7 +89,10 @@ public final class MicroVMHandler: RuntimeHandler {
             return "\(what) \(path) cannot be read; run make guest"
         }
         do {
-            _ = try await withDeadline(.seconds(5), "ask libvirt") { [hypervisor] in try await hypervisor.domains() }
+            _ = try await withDeadline(.seconds(5), "ask libvirt") { [hypervisor] in
+                // One that does not exist: the question is whether there is an answer.
+                try await hypervisor.machine(MachineID(MachineNames.namespace))
+            }
             return nil
         } catch {
             return "\(error)"
@@ -87,8 +109,8 @@ public final class MicroVMHandler: RuntimeHandler {
             try await ledger.acquire(.directory, directory) { try Directory.create(directory, mode: 0o711) }
         }
         // From before the start: a guest that panics at once must not be missed.
-        let (ends, uuid) = (ends, names.uuid)
-        let end = Task { await ends.wait(for: uuid) }
+        let (ends, machine) = (ends, names.machine)
+        let end = Task { await ends.wait(for: machine) }
         defer { end.cancel() }
         // The guest needs its addresses only when it is up: the machine boots while the plugins work.
         let (running, booted) = AsyncStream<Void>.makeStream()
@@ -108,10 +130,11 @@ public final class MicroVMHandler: RuntimeHandler {
             }
             steps.passed("network joined")
         }
-        let (process, client) = try await guest
+        let (started, process, client) = try await guest
         try Task.checkCancellation()
         let sandbox = MicroVMSandbox(
-            names: names, networkNamespace: context.network.namespacePath, process: process, client: client, handler: self, ledger: ledger)
+            names: started, networkNamespace: context.network.namespacePath, process: process, client: client, handler: self,
+            ledger: ledger)
         let extent = configuration.extent(for: spec.demand)
         sandbox.size.withLock { $0 = KnownSize(MachineSize(asked: extent, actual: extent)) }
         do {
@@ -156,19 +179,42 @@ public final class MicroVMHandler: RuntimeHandler {
         }
     }
 
-    private func startMachine(_ names: MachineNames, _ context: SandboxContext) async throws -> ProcessIdentity {
+    /// Starts the machine and moves QEMU to where the pod's limits hold it.
+    ///
+    /// - Returns: the names that it was started with, and QEMU.
+    private func startPlacedMachine(_ names: MachineNames, _ context: SandboxContext) async throws -> (MachineNames, ProcessIdentity?) {
         let (spec, ledger) = (context.spec, context.ledger)
-        let machine = machineSpec(names, spec)
         do {
-            let process = try await ledger.acquire(.machine, names.uuid.uuidString, ProcessDocument(process: nil)) {
-                try await hypervisor.start(machine)
-            }
-            try await ledger.note(.machine, names.uuid.uuidString, ProcessDocument(process: process))
+            let started = try await startMachine(names, spec, ledger)
             if !spec.cgroupParent.isEmpty { try await placeInCgroup(ledger) }
-            return process
+            return started
         } catch {
             throw SwiftletError.wrap(error, "boot the machine")
         }
+    }
+
+    /// Starts at which the machine is given another vsock context id, as long as each is another machine's.
+    private static let mostContextIDs = 8
+
+    func startMachine(
+        _ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger
+    ) async throws -> (MachineNames, ProcessIdentity?) {
+        var names = names
+        for attempt in 1... {
+            do {
+                let (machine, entry) = (machineSpec(names, spec), names.machine.uuid.uuidString)
+                var document = MachineDocument(process: nil, contextID: names.contextID)
+                consoles.watch(names.console, of: names.machine)
+                document.process = try await ledger.acquire(.machine, entry, document) { try await hypervisor.start(machine).process }
+                try await ledger.note(.machine, entry, document)
+                return (names, document.process)
+            } catch let error as SwiftletError where error.code == .alreadyExists && attempt < Self.mostContextIDs {
+                // The ids of the kernel's device are shared by the node; vsockd's are each machine's own.
+                guard configuration.vsock == .kernel else { throw error }
+                names.contextID = .random(in: 3..<1 << 31)
+            }
+        }
+        return (names, nil)
     }
 
     /// Boots the machine and waits for its agent. A machine that does not come up keeps its permit to boot until its time-out.
@@ -176,7 +222,7 @@ public final class MicroVMHandler: RuntimeHandler {
     /// - Parameter booted: yields when QEMU runs; finished in any case.
     private func bootGuest(
         _ names: MachineNames, _ context: SandboxContext, _ end: Task<String?, Never>, _ booted: AsyncStream<Void>.Continuation
-    ) async throws -> (ProcessIdentity, AgentClient) {
+    ) async throws -> (MachineNames, ProcessIdentity?, AgentClient) {
         defer { booted.finish() }
         let steps = StepTimes(names.id, logger)
         // Before the processes that will be in it: it is released after them.
@@ -185,30 +231,34 @@ public final class MicroVMHandler: RuntimeHandler {
         steps.passed("devices acquired")
         return try await boots.withPermit {
             steps.passed("permit to boot")
-            let process = try await startMachine(names, context)
+            let (started, process) = try await startPlacedMachine(names, context)
             steps.passed("machine started")
             booted.yield()
             booted.finish()
-            let client = try await firstAnswer(names, end)
+            let client = try await firstAnswer(started, end)
             steps.passed("agent answered")
-            return (process, client)
+            return (started, process, client)
         }
     }
 
-    func machineSpec(_ names: MachineNames, _ spec: SandboxSpec) -> VMSpec {
+    func machineSpec(_ names: MachineNames, _ spec: SandboxSpec) -> MachineSpec {
         let extent = configuration.extent(for: spec.demand)
-        var machine = VMSpec(
-            uuid: names.uuid, name: names.domain, memoryBytes: extent.memoryBytes, vcpus: extent.vcpus,
-            kernel: configuration.kernel, initramfs: configuration.initramfs,
-            kernelArguments: GuestKernelArguments.standard + GuestKernelArguments.growing + configuration.extraKernelArguments,
-            consoleLog: names.console,
-            vsock: configuration.vsock == .vhostUser
-                ? .vhostUser(socket: names.vhostSocket, cid: names.contextID) : .kernel(cid: names.contextID),
-            interface: InterfaceSpec(tap: names.tap, mac: names.bootMAC),
-            disks: [DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, format: .raw, ephemeral: true)],
-            accelerator: configuration.accelerator)
-        machine.growth = configuration.growth(from: extent)
-        return machine
+        let vsock: VsockDeviceSpec =
+            configuration.vsock == .vhostUser
+            ? .vhostUser(socket: names.vhostSocket, cid: names.contextID) : .kernel(cid: names.contextID)
+        return MachineSpec(
+            id: names.machine, name: names.domain,
+            shape: MachineShape(
+                memoryBytes: extent.memoryBytes, vcpus: extent.vcpus, growth: configuration.growth(from: extent),
+                accelerator: configuration.accelerator),
+            boot: .kernel(
+                path: configuration.kernel, initramfs: configuration.initramfs,
+                arguments: GuestKernelArguments.standard + GuestKernelArguments.growing + configuration.extraKernelArguments),
+            devices: [
+                .disk(DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, ephemeral: true)),
+                .interface(InterfaceSpec(tap: names.tap, mac: names.bootMAC)), .console(ConsoleSpec(log: names.console)), .random, .balloon,
+                .vsock(vsock),
+            ])
     }
 
     /// The agent's first answer, or why the machine will never give one.
@@ -256,13 +306,18 @@ public final class MicroVMHandler: RuntimeHandler {
     // MARK: Reattach
 
     public func reattach(_ context: SandboxContext) async throws -> any SandboxMachine {
-        let names = MachineNames(id: context.id, configuration: configuration)
-        guard let domain = try await hypervisor.domains().first(where: { $0.uuid == names.uuid }), let process = domain.process else {
+        let entry = context.ledger.entry(.machine)
+        var names = MachineNames(id: context.id, machine: entry.flatMap { MachineID($0.name) }, configuration: configuration)
+        if let contextID = try entry?.decoded(MachineDocument.self).contextID { names.contextID = contextID }
+        guard let machine = try await hypervisor.machine(names.machine) else {
             throw SwiftletError(.notFound, "machine \(names.domain) is gone")
         }
+        consoles.watch(names.console, of: names.machine)
+        try await layers.disks(of: names.machine, process: machine.process)
+            .restore(context.ledger.all(.layerDisks, named: LayerDisks.name(names.machine, "")))
         let client = try await AgentClient.connect(to: address(names), deadline: .now + .seconds(10))
         return MicroVMSandbox(
-            names: names, networkNamespace: context.network.namespacePath, process: process, client: client, handler: self,
+            names: names, networkNamespace: context.network.namespacePath, process: machine.process, client: client, handler: self,
             ledger: context.ledger)
     }
 }

@@ -2,6 +2,7 @@ import Concurrency
 import Errors
 import Foundation
 import Linux
+import Logging
 import Machines
 import PodNetwork
 import Runtime
@@ -53,20 +54,24 @@ public struct MicroVMResources: Sendable {
     let networks: PodNetworks
     let ends = MachineEnds()
     let scratch: ScratchDisk
+    let layers: LayerDiskTable
+    let consoles: ConsoleLogs
 
-    public init(configuration: MicroVMConfiguration, hypervisor: any Hypervisor, networks: PodNetworks) {
+    public init(configuration: MicroVMConfiguration, hypervisor: any Hypervisor, networks: PodNetworks, logger: Logger) {
         self.configuration = configuration
         self.hypervisor = hypervisor
         self.networks = networks
+        layers = LayerDiskTable(hypervisor: hypervisor)
+        consoles = ConsoleLogs(logger: logger)
         scratch = ScratchDisk(
             directory: configuration.stateDirectory + "/scratch", size: configuration.scratchSize, uid: configuration.qemuUID,
             gid: configuration.qemuGID)
     }
 
-    public var releasers: [ResourceReleaser] { devices + share }
+    public var releasers: [ResourceReleaser] { devices + machine + share }
 
     private var devices: [ResourceReleaser] {
-        let (configuration, hypervisor, networks, ends, scratch) = (configuration, hypervisor, networks, ends, scratch)
+        let (configuration, networks, scratch) = (configuration, networks, scratch)
         return [
             ResourceReleaser(.directory) { entry in try await OwnThread.run { try Directory.remove(entry.name) } },
             ResourceReleaser(.scratchDisk) { entry in try await OwnThread.run { try scratch.remove(entry.name) } },
@@ -76,18 +81,27 @@ public struct MicroVMResources: Sendable {
             ResourceReleaser(.vsockDevice) { entry in
                 try await VsockBackend(binary: configuration.vsockBackend).stop(hostSocket: entry.name, process: entry.process)
             },
-            ResourceReleaser(.machine) { entry in
-                guard let uuid = UUID(uuidString: entry.name) else {
-                    throw SwiftletError(.dataLoss, "the ledger names machine \(entry.name), which is no UUID")
-                }
-                // The process is the way out when libvirt cannot help.
-                try await hypervisor.destroy(uuid: uuid, process: entry.process)
-                ends.ended(uuid, "destroyed")
-            },
             ResourceReleaser(.cgroup) { entry in
                 let cgroup = try entry.decoded(ProcessCgroup.self)
                 try await OwnThread.run { try cgroup.remove() }
             },
+        ]
+    }
+
+    private var machine: [ResourceReleaser] {
+        let (hypervisor, ends, layers, consoles) = (hypervisor, ends, layers, consoles)
+        return [
+            ResourceReleaser(.machine) { entry in
+                guard let machine = MachineID(entry.name) else {
+                    throw SwiftletError(.dataLoss, "the ledger names machine \(entry.name), which is no UUID")
+                }
+                // The process is the way out when libvirt cannot help.
+                try await hypervisor.destroy(machine, process: entry.process)
+                ends.ended(machine, "destroyed")
+                layers.forget(machine)
+                consoles.forget(machine)
+            },
+            ResourceReleaser(.layerDisks, scope: .container) { entry in try await layers.release(entry) },
         ]
     }
 
@@ -98,7 +112,8 @@ public struct MicroVMResources: Sendable {
                 try await OwnThread.run { try PodShare(directory: entry.name).remove() }
             },
             ResourceReleaser(.shareDaemon, scope: .container) { entry in
-                try await OwnThread.run { try daemon.stop(root: PodShare(directory: entry.name).root, process: entry.process) }
+                let processes = try entry.decoded(ProcessDocument.self).all
+                try await OwnThread.run { try daemon.stop(root: PodShare(directory: entry.name).root, processes: processes) }
             },
             ResourceReleaser(.shareMounts, scope: .container) { entry in
                 let document = try entry.decoded(ShareMountsDocument.self)

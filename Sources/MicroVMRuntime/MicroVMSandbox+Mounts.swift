@@ -2,7 +2,6 @@ import AgentProtocol
 import Concurrency
 import Errors
 import Linux
-import Machines
 import Runtime
 import Volumes
 
@@ -42,10 +41,7 @@ extension MicroVMSandbox {
     }
 
     private func source(of mount: ContainerMount, _ image: [LayerImage]?) async throws -> MountSource {
-        if let image {
-            for layer in image { try await attach(layer) }
-            return .image(image)
-        }
+        if let image { return .image(image) }
         let path = try await OwnThread.run { try HostPath(mount.hostPath) }
         guard !path.overlaps(handler.configuration.runDirectory) else {
             throw SwiftletError(
@@ -61,11 +57,6 @@ extension MicroVMSandbox {
                     + "make it shared on the node (mount --make-rshared)")
         }
         return .host(path)
-    }
-
-    func attach(_ layer: LayerImage) async throws {
-        try await handler.hypervisor.attachDisk(
-            DiskSpec(path: layer.path, serial: layer.serial, readOnly: true, format: .raw), to: names.uuid)
     }
 
     private func add(

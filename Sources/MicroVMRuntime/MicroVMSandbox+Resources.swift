@@ -41,7 +41,7 @@ extension MicroVMSandbox {
     }
 
     private func perform(_ wanted: MachineExtent) async throws -> MachineExtent {
-        let grown = try await handler.hypervisor.grow(names.uuid, to: wanted)
+        let grown = try await handler.hypervisor.grow(names.machine, to: wanted)
         // libvirt puts a new vCPU's thread into a control group of its own making.
         try await handler.placeInCgroup(ledger)
         let answer = try await link.client().call(.grow, .with { $0.cpus = UInt32(clamping: grown.vcpus) }, timeout: .seconds(20))

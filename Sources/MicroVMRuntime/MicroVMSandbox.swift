@@ -12,12 +12,14 @@ import Synchronization
 /// A pod's running machine, spoken to through its agent.
 final class MicroVMSandbox: SandboxMachine {
     let names: MachineNames
-    let process: ProcessIdentity
+    /// QEMU; nil under a hypervisor that has no process per machine.
+    let process: ProcessIdentity?
     let link: AgentLink
     let share: SandboxShare
     let handler: MicroVMHandler
     /// The pod's own.
     let ledger: Ledger
+    let disks: LayerDisks
     /// Unknown after a restart of the daemon, until the machine has to grow.
     let size = Mutex(KnownSize())
 
@@ -25,7 +27,7 @@ final class MicroVMSandbox: SandboxMachine {
     private let networkNamespace: String?
 
     init(
-        names: MachineNames, networkNamespace: String?, process: ProcessIdentity, client: AgentClient, handler: MicroVMHandler,
+        names: MachineNames, networkNamespace: String?, process: ProcessIdentity?, client: AgentClient, handler: MicroVMHandler,
         ledger: Ledger
     ) {
         self.names = names
@@ -33,6 +35,7 @@ final class MicroVMSandbox: SandboxMachine {
         self.process = process
         self.handler = handler
         self.ledger = ledger
+        disks = handler.layers.disks(of: names.machine, process: process)
         share = SandboxShare(names: names, ledger: ledger, handler: handler)
         link = AgentLink(address: handler.address(names), client: client)
     }
@@ -41,9 +44,9 @@ final class MicroVMSandbox: SandboxMachine {
 
     var details: [String: String] {
         [
-            "handler": handler.name, "domain": names.domain, "uuid": names.uuid.uuidString.lowercased(), "pid": String(process.pid),
-            "console": names.console, "vsock": names.hostSocket, "accelerator": handler.configuration.accelerator.rawValue,
-            "networkNamespace": networkNamespace ?? "",
+            "handler": handler.name, "domain": names.domain, "uuid": names.machine.description,
+            "pid": process.map { String($0.pid) } ?? "", "console": names.console, "vsock": names.hostSocket,
+            "accelerator": handler.configuration.accelerator.rawValue, "networkNamespace": networkNamespace ?? "",
         ]
     }
 
@@ -52,9 +55,17 @@ final class MicroVMSandbox: SandboxMachine {
     }
 
     func lost() async -> String {
-        let (ends, uuid, link, share) = (handler.ends, names.uuid, link, share)
+        let (ends, machine, link, share, process) = (handler.ends, names.machine, link, share, process)
         return await withTaskGroup(of: String?.self) { group in
-            group.addTask { await ends.wait(for: uuid) }
+            group.addTask { await ends.wait(for: machine) }
+            if let process {
+                group.addTask {
+                    guard await process.hasEnded() else { return nil }
+                    // The hypervisor knows why, and may need a moment to report it.
+                    do { try await Task.sleep(for: .seconds(2)) } catch { return nil }
+                    return "QEMU (process \(process.pid)) has ended"
+                }
+            }
             group.addTask { await link.lostForGood() }
             group.addTask { await share.lost() }
             defer { group.cancelAll() }
@@ -71,8 +82,9 @@ final class MicroVMSandbox: SandboxMachine {
     // MARK: Containers
 
     func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
-        for layer in plan.root { try await attach(layer) }
+        async let layers: Void = disks.attach(plan.root + plan.volumeImages.values.flatMap { $0 }, for: id, ledger: ledger)
         let mounts = try await guestMounts(id, plan, ledger)
+        try await layers
         let request = try AgentCreateContainerRequest.with {
             $0.containerID = id
             $0.spec = try GuestSpec.container(plan)

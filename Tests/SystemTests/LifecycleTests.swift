@@ -10,6 +10,7 @@ struct LifecycleTests {
     @Test func containersStartEndAndReturnAsAKubeletExpects() async throws {
         let node = try node()
         let pod = try await podOfARetriedRequest(node)
+        try await checkLayers(node, pod)
         try await checkEnds(node, pod)
         try await checkNextAttempt(node, pod)
         try await checkWithoutLog(node, pod)
@@ -49,6 +50,30 @@ struct LifecycleTests {
         #expect(ids[0] == ids[1])
         #expect(try await cri.call(RuntimeRPC.listPodSandbox, .init()).items.map(\.id) == [ids[0]])
         return ids[0]
+    }
+
+    /// The disks of an image's layers go with its last container, and come back with the next one.
+    private func checkLayers(_ node: Node, _ pod: String) async throws {
+        let info = try await node.podStatus(pod, verbose: true).info["info"] ?? ""
+        let machine = try #require(try JSONDecoder().decode([String: String].self, from: Data(info.utf8))["pid"])
+        func layers() throws -> Int {
+            let descriptors = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(machine)/fd")
+            return descriptors.count {
+                ((try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(machine)/fd/\($0)")) ?? "").contains("/layers/")
+            }
+        }
+        for round in 1...2 {
+            let first = try await node.runContainer(in: pod, "layers-\(round)-a", ["/bin/echo", "first"])
+            let second = try await node.runContainer(in: pod, "layers-\(round)-b", ["/bin/sh", "-c", "sleep 1000"])
+            #expect(try await node.exit(of: first).exitCode == 0)
+            let used = try layers()
+            #expect(used > 0)
+            try await node.removeContainer(first)
+            #expect(try layers() == used)
+            #expect(try await node.shell(second, "cat /bin/sh > /dev/null && echo whole") == "whole\n")
+            try await node.removeContainer(second)
+            #expect(try layers() == 0)
+        }
     }
 
     /// The guest stands still while the client gives up and asks again.

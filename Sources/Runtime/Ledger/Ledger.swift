@@ -100,6 +100,14 @@ public final class Ledger: Sendable {
     /// The first entry of a kind.
     public func entry(_ kind: ResourceKind) -> LedgerEntry? { entries.first { $0.kind == kind } }
 
+    /// Entries of one kind whose names begin with `prefix`, of all owners.
+    package func all(_ kind: ResourceKind, named prefix: String) async throws -> [LedgerEntry] {
+        try await database.read { database in
+            // Not LIKE, to which some characters of a name mean more.
+            try ResourceRecord.filter { $0.kind == kind.rawValue }.fetchAll(database).filter { $0.name.hasPrefix(prefix) }
+        }.map { LedgerEntry($0) }
+    }
+
     // MARK: Hand over
 
     /// Hands all entries to another owner, in one transaction. This ledger is empty and closed then.
@@ -146,6 +154,9 @@ public final class Ledger: Sendable {
         var pending: [PendingRelease] = []
         for entry in entries.reversed() {
             do {
+                if entry.kind == .imageLease, pending.contains(where: { $0.entry.kind == .layerDisks }) {
+                    throw SwiftletError(.unavailable, "its layers are still disks of a machine")
+                }
                 try await withDeadline(limit, "release \(entry.kind) \(entry.name)") { try await releasers.release(entry) }
                 if let reason = blocked(entry) { throw SwiftletError(.unavailable, reason) }
                 try await strike(entry)

@@ -17,6 +17,8 @@ public struct ResourceKind: RawRepresentable, Codable, Sendable, Hashable, Custo
 extension ResourceKind {
     /// The hold on the layers of a container's images.
     public static let imageLease = ResourceKind("imageLease")
+    /// The layers of a container's images as disks of its machine. The hold on the images outlasts them.
+    public static let layerDisks = ResourceKind("layerDisks")
     public static let networkNamespace = ResourceKind("networkNamespace")
     /// What the CNI plugins made for the pod.
     public static let networkAttachment = ResourceKind("networkAttachment")

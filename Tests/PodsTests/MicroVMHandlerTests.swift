@@ -1,0 +1,103 @@
+import Errors
+import Foundation
+import Logging
+import MachineFakes
+import Machines
+import PodNetwork
+import Runtime
+import State
+import Testing
+
+@testable import MicroVMRuntime
+
+/// The real handler on a hypervisor without machines.
+struct MicroVMHandlerTests {
+    private static func withHandler(
+        vsock: VsockSupport = .vhostUser, _ body: (MicroVMHandler, RecordingHypervisor, String) async throws -> Void
+    ) async throws {
+        let directory = NSTemporaryDirectory() + "handler-\(UInt32.random(in: 0 ... .max))"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        for file in ["vmlinuz", "initramfs"] { try Data().write(to: URL(filePath: "\(directory)/\(file)")) }
+        var configuration = MicroVMConfiguration(
+            kernel: "\(directory)/vmlinuz", initramfs: "\(directory)/initramfs", runDirectory: "\(directory)/run",
+            stateDirectory: "\(directory)/state", vsockBackend: "/bin/false", accelerator: .tcg, vsock: vsock, qemuUID: getuid(),
+            qemuGID: getgid())
+        configuration.scratchSize = 16 << 20
+        let hypervisor = RecordingHypervisor()
+        let logger = Logger(label: "test")
+        let networks = PodNetworks(configuration: CNIConfiguration(cacheDirectory: "\(directory)/cni"), logger: logger)
+        let resources = MicroVMResources(configuration: configuration, hypervisor: hypervisor, networks: networks, logger: logger)
+        let handler = try await MicroVMHandler(resources: resources, logger: logger)
+        try await body(handler, hypervisor, directory)
+        await hypervisor.close()
+    }
+
+    private static func spec(_ id: MachineID) -> MachineSpec {
+        MachineSpec(
+            id: id, name: "swiftlet-a", shape: MachineShape(memoryBytes: 128 << 20, vcpus: 1, accelerator: .tcg),
+            boot: .kernel(path: "/k", initramfs: "/i", arguments: []), devices: [])
+    }
+
+    @Test(.timeLimit(.minutes(1))) func anEndMissedWhileLibvirtWasAwayIsFoundAlthoughItDoesNotAnswerAtFirst() async throws {
+        try await Self.withHandler { handler, hypervisor, _ in
+            let (gone, alive) = (MachineID(UUID()), MachineID(UUID()))
+            for id in [gone, alive] { _ = try await hypervisor.start(Self.spec(id)) }
+            async let reason = handler.ends.wait(for: gone)
+            let other = Task { await handler.ends.wait(for: alive) }
+            while Set(handler.ends.awaited) != [gone, alive] { try await Task.sleep(for: .milliseconds(5)) }
+            hypervisor.inject(.fail(.unavailable), at: .machines, times: 2)
+            hypervisor.send(.connectionLost)
+            hypervisor.end(gone, reported: false)
+            hypervisor.send(.reconnected)
+            #expect(await reason == "ended while libvirt was away")
+            #expect(hypervisor.calls(.machines).count == 3)
+            #expect(handler.ends.awaited == [alive])
+            other.cancel()
+            _ = await other.value
+        }
+    }
+
+    @Test func whetherPodsCanStartIsAskedWithoutAListOfMachines() async throws {
+        try await Self.withHandler { handler, hypervisor, _ in
+            #expect(await handler.obstacle() == nil)
+            hypervisor.inject(.fail(.unavailable), at: .machine)
+            #expect(await handler.obstacle() != nil)
+            #expect(hypervisor.calls(.machines).isEmpty)
+        }
+    }
+
+    private static func names(_ handler: MicroVMHandler) -> MachineNames {
+        MachineNames(id: "0123456789abcdef", configuration: handler.configuration)
+    }
+
+    private static let sandbox = SandboxSpec(metadata: .init(name: "a", uid: "b", namespace: "c", attempt: 0))
+
+    @Test func aContextIDOfAnotherMachineIsReplacedAndTheOneTakenIsKept() async throws {
+        try await Self.withHandler(vsock: .kernel) { handler, hypervisor, directory in
+            let ledger = Ledger(owner: "pod", database: try StateDatabase(path: directory + "/state.sqlite"))
+            hypervisor.inject(.fail(.alreadyExists), at: .start, times: 2)
+            let (names, _) = try await handler.startMachine(Self.names(handler), Self.sandbox, ledger)
+            let tried = hypervisor.calls(.start).compactMap { call -> UInt32? in
+                if case .start(let spec) = call, case .kernel(let cid) = spec.vsock { cid } else { nil }
+            }
+            #expect(tried.count == 3 && Set(tried).count == 3 && tried.last == names.contextID)
+            #expect(try ledger.entry(.machine)?.decoded(MachineDocument.self).contextID == names.contextID)
+            #expect(tried.first == Self.names(handler).contextID, "what earlier releases derived comes first")
+
+            hypervisor.inject(.fail(.alreadyExists), at: .start)
+            await #expect(throws: SwiftletError.self) {
+                _ = try await handler.startMachine(Self.names(handler), Self.sandbox, ledger)
+            }
+            #expect(hypervisor.calls(.start).count == 3 + 8)
+        }
+        try await Self.withHandler { handler, hypervisor, directory in
+            let ledger = Ledger(owner: "pod", database: try StateDatabase(path: directory + "/state.sqlite"))
+            hypervisor.inject(.fail(.alreadyExists), at: .start)
+            await #expect(throws: SwiftletError.self) {
+                _ = try await handler.startMachine(Self.names(handler), Self.sandbox, ledger)
+            }
+            #expect(hypervisor.calls(.start).count == 1, "vsockd's bus is the machine's own")
+        }
+    }
+}
