@@ -5,10 +5,19 @@ import Logging
 import Machines
 import Testing
 
-/// libvirt's own pretend hypervisor: the real client library without a daemon or QEMU. All connections share its one domain.
-@Suite(.serialized) struct TestDriverTests {
+/// libvirt's own pretend hypervisor: the real client library without a daemon or QEMU.
+struct TestDriverTests {
+    /// A node with one running domain. All connections to "test:///default" would share its domains; a file's are the connection's own.
     private func open() async throws -> LibvirtHypervisor {
-        try await LibvirtHypervisor.open(LibvirtConfiguration(connection: .custom("test:///default")), logger: Logger(label: "test"))
+        let node = """
+            <node><domain type='test'><name>test</name><uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid><memory>131072</memory>
+            <os><type>hvm</type></os></domain></node>
+            """
+        let path = "/tmp/swiftlet-node-\(UUID().uuidString).xml"
+        try Data(node.utf8).write(to: URL(filePath: path))
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        return try await LibvirtHypervisor.open(
+            LibvirtConfiguration(connection: .custom("test://\(path)")), logger: Logger(label: "test"))
     }
 
     @Test func itsOneDomainIsListedWithoutAProcess() async throws {
