@@ -2,7 +2,6 @@ import CRI
 import Errors
 import Pods
 import Runtime
-import Volumes
 
 /// Validates the mounts of a ContainerConfig.
 enum MountRequest {

@@ -2,22 +2,26 @@ import CRI
 import Errors
 import Pods
 import Runtime
-import Volumes
 
 /// Validates a NamespaceOption.
 enum NamespaceRequest {
-    /// What a sandbox may ask for. - Returns: its user namespace.
-    static func sandbox(_ options: CRINamespaceOption, _ field: String) throws -> IDMappings? {
-        try refuse([.node, .container, .target], options.network, "\(field).network")
-        try refuse([.node, .target], options.pid, "\(field).pid")
-        try refuse([.node, .target], options.ipc, "\(field).ipc")
-        return try userNamespace(options, "\(field).userns_options")
+    /// What a sandbox may ask for.
+    static func add(_ options: CRINamespaceOption, to spec: inout SandboxSpec, _ field: String) throws {
+        try refuse([.container, .target], options.network, "\(field).network")
+        try refuse([.target], options.pid, "\(field).pid")
+        try refuse([.target], options.ipc, "\(field).ipc")
+        spec.networkMode = options.network == .node ? .node : .pod
+        spec.nodeNamespaces = (options.pid == .node ? [.pid] : []) + (options.ipc == .node ? [.ipc] : [])
+        spec.sharesPidNamespace = options.pid == .pod
+        spec.separatesIPC = options.ipc == .container
+        spec.userNamespace = try userNamespace(options, "\(field).userns_options")
     }
 
     static func add(_ options: CRINamespaceOption, to spec: inout ContainerSpec, _ field: String) throws {
-        try refuse([.node, .container, .target], options.network, "\(field).network")
-        try refuse([.node], options.pid, "\(field).pid")
-        try refuse([.node], options.ipc, "\(field).ipc")
+        try refuse([.container, .target], options.network, "\(field).network")
+        try refuse([], options.pid, "\(field).pid")
+        try refuse([], options.ipc, "\(field).ipc")
+        spec.networkMode = options.network == .node ? .node : .pod
         try Validation.word(options.targetID, "\(field).target_id")
         guard !options.targetID.isEmpty || (options.pid != .target && options.ipc != .target) else {
             throw SwiftletError(.invalidArgument, "\(field).target_id is missing: it names the container that TARGET means")
@@ -27,14 +31,16 @@ enum NamespaceRequest {
         case .target:
             spec.pidMode = .target
             spec.pidTarget = options.targetID
-        case .container, .node, .UNRECOGNIZED: spec.pidMode = .container
+        case .node: spec.pidMode = .node
+        case .container, .UNRECOGNIZED: spec.pidMode = .container
         }
         switch options.ipc {
         case .container: spec.security.ipcMode = .container
         case .target:
             spec.security.ipcMode = .target
             spec.security.ipcTarget = options.targetID
-        case .pod, .node, .UNRECOGNIZED: spec.security.ipcMode = .pod
+        case .node: spec.security.ipcMode = .node
+        case .pod, .UNRECOGNIZED: spec.security.ipcMode = .pod
         }
         spec.security.userNamespace = try userNamespace(options, "\(field).userns_options")
     }
@@ -42,12 +48,6 @@ enum NamespaceRequest {
     private static func refuse(_ modes: [CRINamespaceMode], _ mode: CRINamespaceMode, _ field: String) throws {
         if case .UNRECOGNIZED(let value) = mode { throw SwiftletError(.invalidArgument, "\(field): mode \(value) is unknown") }
         guard modes.contains(mode) else { return }
-        if mode == .node {
-            throw SwiftletError(
-                .invalidArgument,
-                "\(field): a pod in a virtual machine cannot share the node's namespaces; use a RuntimeClass whose handler runs on the node"
-            )
-        }
         throw SwiftletError(.invalidArgument, "\(field): mode \(mode) is not possible here")
     }
 

@@ -34,11 +34,11 @@ extension CRIService {
     }
 
     private func handler(_ name: String) -> CRIRuntimeHandler {
-        let features = pods.features(ofHandler: name)
+        let capabilities = pods.capabilities(ofHandler: name)
         return .with {
             $0.name = name
-            $0.features.recursiveReadOnlyMounts = features.recursiveReadOnlyMounts
-            $0.features.userNamespaces = features.userNamespaces
+            $0.features.recursiveReadOnlyMounts = capabilities.recursiveReadOnlyMounts
+            $0.features.userNamespaces = capabilities.userNamespaces
         }
     }
 

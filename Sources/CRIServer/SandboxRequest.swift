@@ -1,6 +1,5 @@
 import CRI
 import Errors
-import PodNetwork
 import Pods
 import Runtime
 
@@ -62,11 +61,8 @@ enum SandboxRequest {
         try Validation.absolutePath(linux.cgroupParent, "config.linux.cgroup_parent", mayBeEmpty: true, mayBeSlice: true)
         spec.cgroupParent = linux.cgroupParent
         let securityField = "config.linux.security_context"
-        let namespaces = linux.securityContext.namespaceOptions
         try ProfileRequest.check(linux.securityContext, securityField)
-        spec.userNamespace = try NamespaceRequest.sandbox(namespaces, "\(securityField).namespace_options")
-        spec.sharesPidNamespace = namespaces.pid == .pod
-        spec.separatesIPC = namespaces.ipc == .container
+        try NamespaceRequest.add(linux.securityContext.namespaceOptions, to: &spec, "\(securityField).namespace_options")
         if linux.hasResources { spec.resources = try ResourcesRequest.decoded(linux.resources, "config.linux.resources") }
         if linux.hasOverhead { spec.overhead = try ResourcesRequest.decoded(linux.overhead, "config.linux.overhead") }
     }

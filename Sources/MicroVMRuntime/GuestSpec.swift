@@ -35,6 +35,8 @@ enum GuestSpec {
         case .container: .pidContainer
         case .pod: .pidPod
         case .target: .pidTarget
+        // Refused by the handler's capabilities.
+        case .node: .pidContainer
         }
     }
 
@@ -67,18 +69,21 @@ enum GuestSpec {
         case .pod: spec.ipcMode = .ipcPod
         case .container: spec.ipcMode = .ipcContainer
         case .target: spec.ipcMode = .ipcTarget
+        // Refused by the handler's capabilities.
+        case .node: spec.ipcMode = .ipcPod
         }
         spec.ipcTarget = security.ipcTarget
         if let namespace = security.userNamespace {
             spec.userNamespace.uids = namespace.uids.map(mapping)
             spec.userNamespace.gids = namespace.gids.map(mapping)
         }
-        spec.devices = security.devices.map { device in
-            .with {
-                $0.path = device.path
+        spec.devices = security.devices.compactMap { device in
+            guard let number = CommonDevice.numbers[device.hostPath] else { return nil }
+            return .with {
+                $0.path = device.containerPath
                 $0.type = "c"
-                $0.major = device.major
-                $0.minor = device.minor
+                $0.major = number.major
+                $0.minor = number.minor
                 $0.access = device.access
             }
         }

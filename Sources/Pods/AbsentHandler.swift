@@ -11,6 +11,6 @@ struct AbsentHandler: RuntimeHandler {
 
     func start(_ context: SandboxContext) async throws -> any SandboxMachine { throw refusal }
     func reattach(_ context: SandboxContext) async throws -> any SandboxMachine { throw refusal }
-    var features: HandlerFeatures { HandlerFeatures() }
+    var capabilities: HandlerCapabilities { HandlerCapabilities() }
     func obstacle() async -> String? { refusal.message }
 }

@@ -1,5 +1,4 @@
 import Errors
-import PodNetwork
 import Runtime
 
 /// The network of a pod whose start attaches it, or of one that is ready.

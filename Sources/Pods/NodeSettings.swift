@@ -99,9 +99,4 @@ extension PodRegistry {
         let network = context.network
         try await context.settings.setPodCIDRs(ranges) { try await network.configure(ranges: $0) }
     }
-
-    /// - Parameter name: of a handler; empty for the default one.
-    public func features(ofHandler name: String) -> HandlerFeatures {
-        handlers[name.isEmpty ? defaultHandler : name]?.features ?? HandlerFeatures()
-    }
 }

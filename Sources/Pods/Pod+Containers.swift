@@ -12,6 +12,7 @@ extension Pod {
     /// Makes a container in the running machine.
     func createContainer(_ request: ContainerSpec) async throws -> String {
         let machine = try await readyMachine()
+        try handler.capabilities.check(request, handler: handler.name)
         var spec = request
         guard let image = try await context.images.status(spec.image) else {
             throw SwiftletError(.notFound, "container \(spec.metadata.name): image \(spec.image) is not on this node; pull it first")

@@ -1,5 +1,4 @@
 import Errors
-import PodNetwork
 import Runtime
 
 extension Pod {

@@ -6,6 +6,11 @@ extension Pod {
     ///
     /// - Throws: `.invalidArgument` naming the field.
     func checkNamespaces(_ spec: ContainerSpec) throws {
+        guard spec.networkMode == self.spec.networkMode else {
+            throw SwiftletError(
+                .invalidArgument,
+                "config.linux.security_context.namespace_options.network of container \(spec.metadata.name) differs from its pod's")
+        }
         if spec.pidMode == .target { try requireRunning(spec.pidTarget) }
         if spec.security.ipcMode == .target { try requireRunning(spec.security.ipcTarget) }
         guard spec.security.userNamespace == self.spec.userNamespace else {

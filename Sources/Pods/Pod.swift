@@ -2,7 +2,6 @@ import Concurrency
 import Errors
 import Images
 import Logging
-import PodNetwork
 import Runtime
 import State
 

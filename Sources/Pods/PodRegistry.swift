@@ -49,6 +49,7 @@ public final class PodRegistry: Sendable {
     ///   nothing is left behind then.
     public func runSandbox(_ spec: SandboxSpec) async throws -> String {
         let handler = try handler(named: spec.runtimeHandler)
+        try handler.capabilities.check(spec, handler: handler.name)
         let metadata = spec.metadata
         let key = [metadata.namespace, metadata.name, metadata.uid, String(metadata.attempt)].joined(separator: "\u{0}")
         let what = "pod sandbox \(metadata.namespace)/\(metadata.name) (uid \(metadata.uid), attempt \(metadata.attempt))"
@@ -189,6 +190,11 @@ public final class PodRegistry: Sendable {
     /// The names that a RuntimeClass may use, the default first.
     public var handlerNames: [String] {
         [defaultHandler] + handlers.keys.filter { $0 != defaultHandler }.sorted()
+    }
+
+    /// - Parameter name: of a handler; empty for the default one.
+    public func capabilities(ofHandler name: String) -> HandlerCapabilities {
+        handlers[name.isEmpty ? defaultHandler : name]?.capabilities ?? HandlerCapabilities()
     }
 
     // MARK: Lookup

@@ -57,7 +57,7 @@ import Testing
         refuses("memory_limit_in_bytes") { $0.linux.resources.memoryLimitInBytes = -1 }
         refuses("cgroup_parent") { $0.linux.cgroupParent = "kubepods" }
         for path: WritableKeyPath<CRINamespaceOption, CRINamespaceMode> & Sendable in [\.network, \.pid, \.ipc] {
-            refuses("namespace_options") { $0.linux.securityContext.namespaceOptions[keyPath: path] = .node }
+            refuses("namespace_options") { $0.linux.securityContext.namespaceOptions[keyPath: path] = .target }
         }
     }
 

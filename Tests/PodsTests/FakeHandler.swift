@@ -133,7 +133,13 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
         }
     }
 
-    var features: HandlerFeatures { HandlerFeatures() }
+    var capabilities: HandlerCapabilities {
+        var capabilities = HandlerCapabilities()
+        capabilities.networkModes = [.pod, .node]
+        capabilities.userNamespaces = true
+        capabilities.devices = ["/dev/fuse"]
+        return capabilities
+    }
     func obstacle() async -> String? { nil }
 }
 

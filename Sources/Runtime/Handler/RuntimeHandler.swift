@@ -16,7 +16,7 @@ public protocol RuntimeHandler: Sendable {
     func reattach(_ context: SandboxContext) async throws -> any SandboxMachine
 
     /// What pods may ask of the handler.
-    var features: HandlerFeatures { get }
+    var capabilities: HandlerCapabilities { get }
 
     /// What keeps the handler from starting pods now; nil when nothing does.
     func obstacle() async -> String?

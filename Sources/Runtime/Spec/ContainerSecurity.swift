@@ -13,6 +13,7 @@ public struct ContainerSecurity: Codable, Sendable, Equatable {
         case pod
         case container
         case target
+        case node
     }
 
     public var seccomp = Seccomp.unconfined
@@ -23,24 +24,23 @@ public struct ContainerSecurity: Codable, Sendable, Equatable {
     public var ipcTarget = ""
     /// Nil: the guest's own users.
     public var userNamespace: IDMappings?
-    public var devices: [GuestDevice] = []
+    public var devices: [ContainerDevice] = []
 
     public init() {}
 }
 
-/// A device of the guest that a container asks for.
-public struct GuestDevice: Codable, Sendable, Equatable {
+/// A device that a container asks for.
+public struct ContainerDevice: Codable, Sendable, Equatable {
+    /// Of the node.
+    public var hostPath: String
     /// Where the container finds it.
-    public var path: String
-    public var major: UInt32
-    public var minor: UInt32
+    public var containerPath: String
     /// Letters of "rwm".
     public var access: String
 
-    public init(path: String, major: UInt32, minor: UInt32, access: String) {
-        self.path = path
-        self.major = major
-        self.minor = minor
+    public init(hostPath: String, containerPath: String, access: String) {
+        self.hostPath = hostPath
+        self.containerPath = containerPath
         self.access = access
     }
 }

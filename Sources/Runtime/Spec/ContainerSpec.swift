@@ -15,6 +15,7 @@ public struct ContainerSpec: Codable, Sendable, Equatable {
         case container
         case pod
         case target
+        case node
     }
 
     public struct Capabilities: Codable, Sendable, Equatable {
@@ -71,6 +72,7 @@ public struct ContainerSpec: Codable, Sendable, Equatable {
     public var security = ContainerSecurity()
     public var pidMode = PidMode.container
     public var pidTarget = ""
+    public var networkMode = NetworkMode.pod
     public var maskedPaths: [String] = []
     public var readonlyPaths: [String] = []
     /// Signal name or number; empty: the image's, else SIGTERM.
@@ -82,5 +84,15 @@ public struct ContainerSpec: Codable, Sendable, Equatable {
     public init(metadata: Metadata, image: String) {
         self.metadata = metadata
         self.image = image
+    }
+}
+
+extension ContainerSpec {
+    /// Whether the container shares a namespace of the node.
+    func shares(_ namespace: NodeNamespace) -> Bool {
+        switch namespace {
+        case .pid: pidMode == .node
+        case .ipc: security.ipcMode == .node
+        }
     }
 }

@@ -34,6 +34,8 @@ public struct SandboxSpec: Codable, Sendable, Equatable {
     /// Empty: containers keep no log.
     public var logDirectory = ""
     public var networkMode = NetworkMode.pod
+    /// Namespaces of the node that the pod's containers share.
+    public var nodeNamespaces: [NodeNamespace] = []
     public var portMappings: [PortMapping] = []
     public var labels: [String: String] = [:]
     public var annotations: [String: String] = [:]
