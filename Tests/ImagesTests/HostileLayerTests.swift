@@ -53,6 +53,49 @@ import Testing
         Case(what: "too many entries", mentions: "more than the 10", code: .resourceExhausted, limits: LayerLimits(entries: 10)) { tar in
             for index in 0..<11 { tar.file("f\(index)", "") }
         },
+        Case(
+            what: "too many implied directories", mentions: "more than the 10000 files and directories", code: .resourceExhausted,
+            limits: LayerLimits(nodes: 10_000)
+        ) { tar in
+            for index in 0..<11 { tar.file("\(index)/" + String(repeating: "d/", count: 950) + "f", "") }
+        },
+        Case(
+            what: "too many hard links", mentions: "more than the 10 files", code: .resourceExhausted, limits: LayerLimits(nodes: 10)
+        ) { tar in
+            tar.file("f", "")
+            for index in 0..<10 { tar.hardLink("l\(index)", to: "f") }
+        },
+        Case(
+            what: "too many whiteouts", mentions: "more than the 10 files", code: .resourceExhausted, limits: LayerLimits(nodes: 10)
+        ) { tar in
+            for index in 0..<11 { tar.file(".wh.f\(index)", "") }
+        },
+        Case(
+            what: "names and links too long together", mentions: "names and links exceed 100000 bytes", code: .resourceExhausted,
+            limits: LayerLimits(nameBytes: 100_000)
+        ) { tar in
+            for index in 0..<26 { tar.symlink("l\(index)", to: String(repeating: "t", count: 4000)) }
+        },
+        Case(
+            what: "links that lead through too many names", mentions: "more than 100000 names", code: .resourceExhausted,
+            limits: LayerLimits(steps: 100_000)
+        ) { tar in
+            tar.directory("d")
+            let target = String(repeating: "d/../", count: 400) + "d"
+            for index in 0..<30 { tar.symlink("l\(index)", to: index == 0 ? target : "l\(index - 1)/../" + target) }
+            for index in 0..<100 { tar.file("l29/f\(index)", "") }
+        },
+        Case(
+            what: "too many small attributes", mentions: "extended attributes exceed 100000 bytes", code: .resourceExhausted,
+            limits: LayerLimits(xattrBytes: 100_000)
+        ) { tar in
+            let xattrs = Dictionary(uniqueKeysWithValues: (0..<200).map { ("user.\($0)", "") })
+            for index in 0..<10 { tar.file("f\(index)", Data(), xattrs: xattrs) }
+        },
+        Case(what: "endless extended headers", mentions: "more than 16 extended headers", code: .dataLoss) { tar in
+            for _ in 0..<17 { tar.entry("p", type: "x", content: Data("10 path=f\n".utf8)) }
+            tar.file("f", "x")
+        },
         Case(what: "too large", mentions: "exceeds 100000 bytes", code: .resourceExhausted, limits: LayerLimits(bytes: 100_000)) { tar in
             tar.file("f", Data(count: 200_000))
         },
@@ -88,6 +131,23 @@ import Testing
             let error = #expect(throws: SwiftletError.self) { try convert(bytes, to: image, in: directory, limits: hostile.limits) }
             #expect(error?.code == hostile.code)
             #expect(error?.message.contains(hostile.mentions) == true, "\(error?.message ?? "")")
+            #expect(!FileManager.default.fileExists(atPath: image))
+        }
+    }
+
+    /// A hundred kilobytes that unpack to millions of directories no member names: 600 bytes of memory for each would be gigabytes.
+    @Test func millionsOfImpliedDirectoriesAreRefusedWithinBoundedMemory() async throws {
+        var tar = TarBuilder()
+        for index in 0..<2200 { tar.file("\(index)/" + String(repeating: "d/", count: 990) + "f", "") }
+        let compressed = try OCIImageBuilder.compress(tar.finished(), .gzip)
+        #expect(compressed.count < 200_000)
+        try await withTestDirectory { directory in
+            let image = directory.appendingPathComponent("image").path
+            let before = try PeakMemory.reset()
+            let error = #expect(throws: SwiftletError.self) { try convert(compressed, to: image, in: directory) }
+            #expect(error?.code == .resourceExhausted)
+            #expect(error?.message.contains("more than the 2000000 files and directories") == true, "\(error?.message ?? "")")
+            #expect(try PeakMemory.bytes() - before < 1 << 30)
             #expect(!FileManager.default.fileExists(atPath: image))
         }
     }

@@ -49,11 +49,11 @@ final class ErofsWriter {
     /// - Returns: the image's size in bytes, a multiple of 4096.
     func finish(root: LayerNode) throws -> UInt64 {
         let metadataBlock = nextBlock
-        let nodes = place(root)
-        for node in nodes { try write(node, metadataStart: UInt64(metadataBlock) * 4096) }
+        let (nodes, parents) = place(root)
+        for (node, parent) in zip(nodes, parents) { try write(node, parent, metadataStart: UInt64(metadataBlock) * 4096) }
         try pad()
         // Directory blocks too large to sit beside their inode follow in the order their numbers were given out.
-        for node in nodes { try writeOverflow(of: node) }
+        for (node, parent) in zip(nodes, parents) { try writeOverflow(of: node, parent) }
         try writeSuperblock(metadataBlock: metadataBlock, inodes: nodes.count)
         try file.flush()
         return UInt64(nextBlock) * UInt64(Self.blockSize)
@@ -61,24 +61,26 @@ final class ErofsWriter {
 
     // MARK: Layout
 
-    private var overflowBlocks: [ObjectIdentifier: UInt32] = [:]
-    private var directories: [ObjectIdentifier: ErofsDirectory] = [:]
-
-    /// Gives every node its place in the metadata area, the root first, breadth first.
-    private func place(_ root: LayerNode) -> [LayerNode] {
+    /// Gives every node its place in the metadata area, the root first, breadth first. Returns the nodes and the parent of each.
+    ///
+    /// A directory is sorted here and again when it is written: the sorted form of all directories takes more memory than the tree.
+    private func place(_ root: LayerNode) -> (nodes: [LayerNode], parents: [LayerNode]) {
         var nodes = [root]
         root.isPlaced = true
         var parents: [LayerNode] = [root]
         var index = 0
         while index < nodes.count {
-            if case .directory(let children) = nodes[index].content {
+            switch nodes[index].content {
+            case .directory(let children):
                 let directory = ErofsDirectory(children: children, node: nodes[index], parent: parents[index])
-                directories[ObjectIdentifier(nodes[index])] = directory
+                nodes[index].dataSize = directory.size
                 for (_, child) in directory.sortedChildren where !child.isPlaced {
                     child.isPlaced = true
                     nodes.append(child)
                     parents.append(nodes[index])
                 }
+            case .symlink(let target): nodes[index].dataSize = target.count
+            default: break
             }
             index += 1
         }
@@ -96,43 +98,31 @@ final class ErofsWriter {
             position = (position + head + inline + 31) & ~31
         }
         nextBlock += UInt32((position + blockSize - 1) / blockSize)
-        for node in nodes where inlineSize(node) == 0 && overflowSize(node) > 0 {
-            overflowBlocks[ObjectIdentifier(node)] = nextBlock
-            nextBlock += UInt32((overflowSize(node) + Self.blockSize - 1) / Self.blockSize)
+        for node in nodes where inlineSize(node) == 0 && node.dataSize > 0 {
+            node.overflowBlock = nextBlock
+            nextBlock += UInt32((node.dataSize + Self.blockSize - 1) / Self.blockSize)
         }
-        return nodes
-    }
-
-    /// Bytes of a directory or symbolic link.
-    private func overflowSize(_ node: LayerNode) -> Int {
-        switch node.content {
-        case .directory: directories[ObjectIdentifier(node)]?.size ?? 0
-        case .symlink(let target): target.count
-        default: 0
-        }
+        return (nodes, parents)
     }
 
     /// Bytes stored directly after the inode.
     private func inlineSize(_ node: LayerNode) -> Int {
         let size: Int
-        if case .file(let extent) = node.content { size = extent.tail.count } else { size = overflowSize(node) }
+        if case .file(let extent) = node.content { size = extent.tail.count } else { size = node.dataSize }
         return ErofsInode.size + ErofsXattrs.size(node) + size <= Self.blockSize ? size : 0
     }
 
     // MARK: Writing
 
-    private func write(_ node: LayerNode, metadataStart: UInt64) throws {
+    private func write(_ node: LayerNode, _ parent: LayerNode, metadataStart: UInt64) throws {
         try file.append(zeros: Int(metadataStart + node.position - file.size))
         let inline = inlineSize(node)
         var inode = ErofsInode(node)
         inode.isInline = inline > 0
         switch node.content {
-        case .directory:
-            inode.size64 = UInt64(overflowSize(node))
-            inode.union = overflowBlocks[ObjectIdentifier(node)] ?? 0
-        case .symlink(let target):
-            inode.size64 = UInt64(target.count)
-            inode.union = overflowBlocks[ObjectIdentifier(node)] ?? 0
+        case .directory, .symlink:
+            inode.size64 = UInt64(node.dataSize)
+            inode.union = node.overflowBlock
         case .file(let extent):
             inode.size64 = extent.size
             inode.union = extent.firstBlock
@@ -147,23 +137,23 @@ final class ErofsWriter {
         if inline > 0 {
             switch node.content {
             case .file(let extent): bytes.append(extent.tail)
-            default: bytes.append(overflow(of: node))
+            default: bytes.append(overflow(of: node, parent))
             }
         }
         try bytes.storage.withUnsafeBytes(file.append)
     }
 
-    private func overflow(of node: LayerNode) -> [UInt8] {
+    private func overflow(of node: LayerNode, _ parent: LayerNode) -> [UInt8] {
         switch node.content {
-        case .directory: directories[ObjectIdentifier(node)]?.bytes() ?? []
+        case .directory(let children): ErofsDirectory(children: children, node: node, parent: parent).bytes()
         case .symlink(let target): target
         default: []
         }
     }
 
-    private func writeOverflow(of node: LayerNode) throws {
-        guard overflowBlocks[ObjectIdentifier(node)] != nil else { return }
-        try overflow(of: node).withUnsafeBytes(file.append)
+    private func writeOverflow(of node: LayerNode, _ parent: LayerNode) throws {
+        guard node.overflowBlock != 0 else { return }
+        try overflow(of: node, parent).withUnsafeBytes(file.append)
         try file.append(zeros: Int((4096 - file.size % 4096) % 4096))
     }
 

@@ -25,6 +25,10 @@ final class LayerNode {
     /// Byte offset in the metadata area.
     var position: UInt64 = 0
     var isPlaced = false
+    /// Bytes of a directory or symbolic link.
+    var dataSize = 0
+    /// Where these bytes are when they do not fit beside the inode, else 0.
+    var overflowBlock: UInt32 = 0
 
     init(
         content: Content, mode: UInt16, uid: UInt32 = 0, gid: UInt32 = 0, mtime: Int64 = 0, mtimeNanoseconds: UInt32 = 0,

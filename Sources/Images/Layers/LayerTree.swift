@@ -6,7 +6,7 @@ import Errors
 struct LayerTree {
     let root = LayerNode.impliedDirectory()
     private let limits: LayerLimits
-    private var xattrBytes = 0
+    private var budget: LayerBudget
 
     private static let whiteoutPrefix = Array(".wh.".utf8)
     private static let opaqueName = Array(".wh..wh..opq".utf8)
@@ -21,6 +21,7 @@ struct LayerTree {
 
     init(limits: LayerLimits) {
         self.limits = limits
+        budget = LayerBudget(limits)
     }
 
     /// Adds one member. `data` stores a file's bytes and says where they went; it is called for files only.
@@ -38,6 +39,7 @@ struct LayerTree {
             return try addWhiteout(name, in: parent, entry)
         }
         let old = parent.child(name)
+        try budget.addNode(named: name, for: entry)
         switch entry.kind {
         case .directory:
             if let old, old.isDirectory {
@@ -57,6 +59,7 @@ struct LayerTree {
             guard !entry.linkPath.isEmpty, entry.linkPath.count <= limits.pathBytes else {
                 throw rejected(entry, "is a symbolic link with a target of \(entry.linkPath.count) bytes")
             }
+            try budget.addName(entry.linkPath, for: entry)
             try addNode(.symlink(entry.linkPath), name, parent, entry)
         case .hardLink:
             let target = try linkTarget(entry)
@@ -78,7 +81,7 @@ struct LayerTree {
 
     // MARK: Whiteouts
 
-    private func addWhiteout(_ name: [UInt8], in parent: LayerNode, _ entry: TarEntry) throws {
+    private mutating func addWhiteout(_ name: [UInt8], in parent: LayerNode, _ entry: TarEntry) throws {
         if name == Self.opaqueName {
             parent.isOpaque = true
             return
@@ -89,7 +92,9 @@ struct LayerTree {
         guard !hidden.isEmpty, hidden != Self.dot, hidden != Self.dotDot else { throw rejected(entry, "is a whiteout of nothing") }
         // A whiteout speaks of lower layers only: what this layer itself has there stays.
         switch parent.child(hidden) {
-        case nil: parent.setChild(hidden, .whiteout())
+        case nil:
+            try budget.addNode(named: hidden, for: entry)
+            parent.setChild(hidden, .whiteout())
         case let present? where present.isDirectory: present.isOpaque = true
         default: break
         }
@@ -98,10 +103,12 @@ struct LayerTree {
     // MARK: Paths
 
     /// The path's names, `.` and `..` resolved; a leading `/` counts for nothing.
-    private func components(of path: [UInt8], _ entry: TarEntry) throws -> [[UInt8]] {
+    private mutating func components(of path: [UInt8], _ entry: TarEntry) throws -> [[UInt8]] {
         guard path.count <= limits.pathBytes else { throw rejected(entry, "has a path of \(path.count) bytes") }
+        let parts = path.split(separator: Self.slash)
+        try budget.addSteps(parts.count, for: entry)
         var result: [[UInt8]] = []
-        for part in path.split(separator: Self.slash) {
+        for part in parts {
             let part = Array(part)
             if part == Self.dot { continue }
             if part == Self.dotDot {
@@ -115,7 +122,7 @@ struct LayerTree {
     }
 
     /// Walks down from the root, following symbolic links inside the tree as a process chrooted there would.
-    private func directory(_ components: ArraySlice<[UInt8]>, creating: Bool, _ entry: TarEntry) throws -> LayerNode {
+    private mutating func directory(_ components: ArraySlice<[UInt8]>, creating: Bool, _ entry: TarEntry) throws -> LayerNode {
         var stack = [root]
         var pending = Array(components.reversed())
         var linksFollowed = 0
@@ -130,13 +137,16 @@ struct LayerTree {
                 linksFollowed += 1
                 guard linksFollowed <= Self.maximumLinksFollowed else { throw rejected(entry, "goes through too many symbolic links") }
                 if target.first == Self.slash { stack = [root] }
-                pending += target.split(separator: Self.slash).map(Array.init).filter { $0 != Self.dot }.reversed()
+                let parts = target.split(separator: Self.slash)
+                try budget.addSteps(parts.count, for: entry)
+                pending += parts.map(Array.init).filter { $0 != Self.dot }.reversed()
                 continue
             }
             if let next, next.isDirectory {
                 stack.append(next)
             } else if creating, next == nil || next?.isWhiteout == true {
                 guard name.count <= Self.maximumNameBytes else { throw rejected(entry, "goes through a name of \(name.count) bytes") }
+                try budget.addNode(named: name, for: entry)
                 let made = LayerNode.impliedDirectory()
                 made.isOpaque = next != nil
                 current.setChild(name, made)
@@ -149,13 +159,18 @@ struct LayerTree {
         return stack[stack.count - 1]
     }
 
-    private func linkTarget(_ entry: TarEntry) throws -> LayerNode {
+    private mutating func linkTarget(_ entry: TarEntry) throws -> LayerNode {
         let target = TarEntry(kind: .hardLink, path: entry.linkPath)
-        guard let components = try? components(of: entry.linkPath, target), let name = components.last,
-            let parent = try? directory(components.dropLast(), creating: false, target),
-            let node = parent.child(name), !node.isDirectory, !node.isWhiteout
-        else { throw rejected(entry, "is a hard link to \(target.displayPath), which is no file of this layer") }
-        return node
+        do {
+            let components = try components(of: entry.linkPath, target)
+            if let name = components.last {
+                let node = try directory(components.dropLast(), creating: false, target).child(name)
+                if let node, !node.isDirectory, !node.isWhiteout { return node }
+            }
+        } catch let error as SwiftletError where error.code == .invalidArgument {
+            // As good as absent.
+        }
+        throw rejected(entry, "is a hard link to \(target.displayPath), which is no file of this layer")
     }
 
     // MARK: Attributes
@@ -174,11 +189,7 @@ struct LayerTree {
         }
         let size = ErofsXattrs.size(node)
         guard size <= Self.maximumXattrBytes else { throw rejected(entry, "has \(size) bytes of extended attributes") }
-        xattrBytes += size
-        guard xattrBytes <= limits.xattrBytes else {
-            throw SwiftletError(
-                .resourceExhausted, "entry \(entry.displayPath): the layer's extended attributes exceed \(limits.xattrBytes) bytes")
-        }
+        try budget.addXattrs(node.xattrs, for: entry)
     }
 
     private func rejected(_ entry: TarEntry, _ why: String) -> SwiftletError {

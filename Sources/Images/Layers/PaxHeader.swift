@@ -10,6 +10,8 @@ struct PaxHeader {
     var mtime: (seconds: Int64, nanoseconds: UInt32)?
     var xattrs: [ExtendedAttribute] = []
     var isSparse = false
+    /// Where an attribute is in `xattrs`.
+    private var xattrIndex: [[UInt8]: Int] = [:]
 
     private static let xattrPrefix = Array("SCHILY.xattr.".utf8)
     private static let maximumXattrs = 256
@@ -37,10 +39,14 @@ struct PaxHeader {
     private mutating func set(_ keyword: [UInt8], _ value: [UInt8]) throws {
         if keyword.starts(with: Self.xattrPrefix) {
             let name = Array(keyword.dropFirst(Self.xattrPrefix.count))
-            xattrs.removeAll { $0.name == name }
+            if let index = xattrIndex[name] {
+                xattrs[index].value = value
+                return
+            }
             guard xattrs.count < Self.maximumXattrs else {
                 throw SwiftletError(.dataLoss, "tar: an entry with more than \(Self.maximumXattrs) extended attributes")
             }
+            xattrIndex[name] = xattrs.count
             xattrs.append(ExtendedAttribute(name: name, value: value))
             return
         }

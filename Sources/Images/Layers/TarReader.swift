@@ -15,6 +15,8 @@ final class TarReader {
 
     /// A pax header or GNU long name has no business being larger. Bytes.
     static let maximumHeaderBytes = 1 << 20
+    /// Extended headers before one member; archivers write three at most.
+    private static let maximumExtendedHeaders = 16
 
     init(_ stream: any ByteStream) {
         self.stream = stream
@@ -31,6 +33,7 @@ final class TarReader {
         var pax = PaxHeader()
         var longPath: [UInt8]?
         var longLink: [UInt8]?
+        var extendedHeaders = 0
         while true {
             guard try readBlock() else {
                 finished = true
@@ -43,6 +46,10 @@ final class TarReader {
             }
             try verifyChecksum()
             let size = try number(124..<136, "size")
+            extendedHeaders += 1
+            guard extendedHeaders <= Self.maximumExtendedHeaders else {
+                throw damaged("more than \(Self.maximumExtendedHeaders) extended headers before one entry")
+            }
             switch block[156] {
             case UInt8(ascii: "x"): try pax.merge(try readHeaderData(size))
             case UInt8(ascii: "g"): try skip(padded(size))
