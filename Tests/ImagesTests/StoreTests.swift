@@ -88,6 +88,44 @@ extension Database {
         }
     }
 
+    /// Small archives whose index names much: each is refused before it takes memory.
+    @Test func archivesThatRepeatThemselvesAreRefused() async throws {
+        let built = try OCIImageBuilder(layers: [layer("file", "x")]).build()
+        var labelled = OCIImageBuilder(layers: [layer("file", "x")])
+        labelled.labels = ["filler": String(repeating: "f", count: 900_000)]
+        let large = try labelled.build()
+        var deep = TarBuilder()
+        deep.file("c", built.config.bytes)
+        deep.file("l", layer("file", "x"))
+        let layers = [String](repeating: "\"l\"", count: 128).joined(separator: ",")
+        deep.file("manifest.json", #"[{"Config":"c","RepoTags":["app:v1"],"Layers":[\#(layers)]}]"#)
+        var named = TarBuilder()
+        for index in 0..<40 { named.file("\(index)" + String(repeating: "n", count: 900_000), "") }
+        let cases: [(String, Data, SwiftletError.Code, String)] = [
+            (
+                "images", try OCIImageBuilder.archive([(String, BuiltImage)](repeating: ("app:v1", built), count: 1001)),
+                .resourceExhausted,
+                "more than the 1000 images"
+            ),
+            (
+                "configurations", try OCIImageBuilder.archive([(String, BuiltImage)](repeating: ("app:v1", large), count: 100)),
+                .resourceExhausted,
+                "more than 67108864 bytes"
+            ),
+            ("layers", deep.finished(), .invalidArgument, "128 layers"),
+            ("names", named.finished(), .resourceExhausted, "names of more than"),
+        ]
+        try await withStore { store, directory async throws in
+            for (name, content, code, mentions) in cases {
+                let path = try directory.file("\(name).tar", content)
+                let error = await #expect(throws: SwiftletError.self) { try await store.load(path: path, reference: nil) }
+                #expect(error?.code == code, "\(name): \(error?.description ?? "")")
+                #expect(error?.description.contains(mentions) == true, "\(name): \(error?.description ?? "")")
+                #expect(directory.stored.isEmpty)
+            }
+        }
+    }
+
     @Test func imagesAreFoundByEveryName() async throws {
         let built = try OCIImageBuilder(layers: [layer("file", "x")]).build()
         let other = try OCIImageBuilder(layers: [layer("file", "y")]).build()

@@ -24,16 +24,19 @@ enum DockerArchive: ImageFormat {
         do { items = try JSONDecoder().decode([Item].self, from: bytes) } catch {
             throw SwiftletError(.dataLoss, "\(archive.path): manifest.json is not that of a Docker archive", cause: error)
         }
+        var budget = ArchiveBudget(path: archive.path)
         return try items.map { item in
+            try budget.addImage(layers: item.layers.count)
             let layers = try item.layers.map { name in
                 guard let blob = archive.file(name) else {
                     throw SwiftletError(.dataLoss, "\(archive.path): layer \(name.prefix(200)) is missing")
                 }
                 return ArchivedImage.Layer(name: "\(archive.path): layer \(name.prefix(200))", blob: blob, compression: nil)
             }
+            let config = try archive.contents(item.config, limit: ImageConfig.maximumBytes)
+            try budget.addDocument(bytes: config.count)
             return ArchivedImage(
-                references: try (item.repoTags ?? []).map { try ImageReference($0) }, manifestDigest: nil,
-                config: try archive.contents(item.config, limit: ImageConfig.maximumBytes), layers: layers)
+                references: try (item.repoTags ?? []).map { try ImageReference($0) }, manifestDigest: nil, config: config, layers: layers)
         }
     }
 }

@@ -11,6 +11,8 @@ struct ImageArchive: Sendable {
     let temporary: String?
 
     private static let maximumMembers = 100_000
+    /// Bytes of the names of all members and of what links name.
+    private static let maximumNameBytes = 32 << 20
 
     /// Opens a directory or a tar, plain or compressed. Blocks.
     ///
@@ -70,7 +72,12 @@ struct ImageArchive: Sendable {
         let tar = TarReader(try BlobReader(source))
         var files: [String: BlobSource] = [:]
         var links: [(name: String, target: String)] = []
+        var nameBytes = 0
         while let entry = try tar.next() {
+            nameBytes += entry.path.count + entry.linkPath.count
+            guard nameBytes <= maximumNameBytes else {
+                throw SwiftletError(.resourceExhausted, "image archive \(source.path): names of more than \(maximumNameBytes) bytes")
+            }
             guard files.count + links.count < maximumMembers else {
                 throw SwiftletError(.resourceExhausted, "image archive \(source.path): more than \(maximumMembers) members")
             }

@@ -15,19 +15,23 @@ enum OCILayout: ImageFormat {
         guard case .index(let index) = try ManifestDocument(bytes, contentType: MediaType.ociIndex, what: what) else {
             throw SwiftletError(.dataLoss, "\(what): it is no index")
         }
-        return try index.manifests.map { try image($0, archive, platform) }
+        var budget = ArchiveBudget(path: archive.path)
+        return try index.manifests.map { try image($0, archive, platform, &budget) }
     }
 
-    private static func image(_ top: Descriptor, _ archive: ImageArchive, _ platform: Platform) throws -> ArchivedImage {
+    private static func image(
+        _ top: Descriptor, _ archive: ImageArchive, _ platform: Platform, _ budget: inout ArchiveBudget
+    ) throws -> ArchivedImage {
         let manifest: Manifest
-        switch try document(top, archive) {
+        switch try document(top, archive, &budget) {
         case .manifest(let found): manifest = found
         case .index(let index):
-            guard case .manifest(let found) = try document(platform.choose(from: index, what: archive.path), archive) else {
+            guard case .manifest(let found) = try document(platform.choose(from: index, what: archive.path), archive, &budget) else {
                 throw SwiftletError(.unimplemented, "\(archive.path): an index within an index is not supported")
             }
             manifest = found
         }
+        try budget.addImage(layers: manifest.layers.count)
         let layers = try manifest.layers.map { descriptor in
             guard let compression = descriptor.mediaType.flatMap(MediaType.compression(ofLayer:)) else {
                 throw SwiftletError(
@@ -37,7 +41,7 @@ enum OCILayout: ImageFormat {
             return ArchivedImage.Layer(
                 name: "\(archive.path): layer \(descriptor.digest)", blob: try blob(descriptor, archive), compression: compression)
         }
-        let config = try verified(manifest.config, archive, limit: ImageConfig.maximumBytes)
+        let config = try verified(manifest.config, archive, limit: ImageConfig.maximumBytes, &budget)
         return ArchivedImage(
             references: try reference(top, archive).map { [$0] } ?? [], manifestDigest: try Digest(top.digest), config: config,
             layers: layers)
@@ -52,14 +56,20 @@ enum OCILayout: ImageFormat {
         return try? ImageReference("\(stem.lowercased()):\(name)")
     }
 
-    private static func document(_ descriptor: Descriptor, _ archive: ImageArchive) throws -> ManifestDocument {
+    private static func document(
+        _ descriptor: Descriptor, _ archive: ImageArchive, _ budget: inout ArchiveBudget
+    ) throws -> ManifestDocument {
         try ManifestDocument(
-            verified(descriptor, archive, limit: ManifestDocument.maximumBytes), contentType: descriptor.mediaType, what: archive.path)
+            verified(descriptor, archive, limit: ManifestDocument.maximumBytes, &budget), contentType: descriptor.mediaType,
+            what: archive.path)
     }
 
-    private static func verified(_ descriptor: Descriptor, _ archive: ImageArchive, limit: Int) throws -> Data {
+    private static func verified(
+        _ descriptor: Descriptor, _ archive: ImageArchive, limit: Int, _ budget: inout ArchiveBudget
+    ) throws -> Data {
         let what = "\(archive.path): blob \(descriptor.digest)"
         let bytes = try blob(descriptor, archive).contents(limit: limit, what: what)
+        try budget.addDocument(bytes: bytes.count)
         let found = Digest(of: bytes)
         guard found == (try Digest(descriptor.digest)) else {
             throw SwiftletError(.dataLoss, "\(what): the content has the digest \(found)")
