@@ -40,25 +40,6 @@ public struct ImageNameRecord: Codable, Sendable, Equatable, FetchableRecord, Pe
     }
 }
 
-/// A layer's read-only disk image, shared by every image that has this layer.
-public struct LayerRecord: Codable, Sendable, Equatable, FetchableRecord, PersistableRecord {
-    public static let databaseTableName = "layer"
-
-    /// Digest of the uncompressed tar.
-    public var diffID: String
-    public var filesystem: String
-    public var sizeBytes: Int64
-    /// Number of entries in the tar; 0 for an empty layer.
-    public var entries: Int64
-
-    public init(diffID: String, filesystem: String, sizeBytes: Int64, entries: Int64) {
-        self.diffID = diffID
-        self.filesystem = filesystem
-        self.sizeBytes = sizeBytes
-        self.entries = entries
-    }
-}
-
 /// The place of a layer in an image: 0 is the lowest.
 public struct ImageLayerRecord: Codable, Sendable, Equatable, FetchableRecord, PersistableRecord {
     public static let databaseTableName = "imageLayer"
@@ -131,73 +112,45 @@ extension StateDatabase {
         }
     }
 
-    /// The layers of an image, lowest first; also of a removed one that is still leased.
-    public func layers(imageID: String) async throws -> [LayerRecord] {
-        try await read { database in
-            try LayerRecord.fetchAll(
-                database,
-                sql: """
-                    SELECT layer.* FROM layer JOIN imageLayer USING (diffID) WHERE imageLayer.imageID = ?
-                    ORDER BY imageLayer.position
-                    """, arguments: [imageID])
-        }
-    }
-
-    /// The layer if it is known. Runs in the order of the writes, so that it never sees a layer being collected.
-    public func layer(diffID: String) async throws -> LayerRecord? {
-        try await write { try LayerRecord.fetchOne($0, key: diffID) }
-    }
-
-    /// Calls `publish`, which puts the layer's file in its place, and records the layer, as one step.
-    public func addLayer(_ layer: LayerRecord, publish: @escaping @Sendable () throws -> Void) async throws {
-        try await write { database in
-            try publish()
-            try layer.upsert(database)
-        }
-    }
-
     /// Records an image with its layers (lowest first) and gives it the names, taking them from any other image.
-    public func addImage(_ image: ImageRecord, layers: [String], names: [ImageNameRecord]) async throws -> StoredImage {
+    ///
+    /// - Throws: `SwiftletError(.internal)` when a layer's file is not in place.
+    public func addImage(id: String, config: Data, layers: [String], names: [ImageNameRecord]) async throws -> StoredImage {
         try await write { database in
-            let isNew = try !ImageRecord.exists(database, key: image.id)
-            var image = image
-            if let known = try ImageRecord.fetchOne(database, key: image.id) { image.pinned = known.pinned }
-            try image.upsert(database)
-            if isNew {
+            var size = Int64(config.count)
+            for diffID in Set(layers) {
+                guard let layer = try LayerRecord.fetchOne(database, key: diffID), layer.state == .ready else {
+                    throw SwiftletError(.internal, "image \(id): layer \(diffID) is gone before the image was recorded")
+                }
+                size += layer.sizeBytes
+            }
+            let known = try ImageRecord.fetchOne(database, key: id)
+            try ImageRecord(id: id, config: config, size: size, pinned: known?.pinned ?? false).upsert(database)
+            if known == nil {
                 for (position, diffID) in layers.enumerated() {
-                    try ImageLayerRecord(imageID: image.id, position: position, diffID: diffID).insert(database)
+                    try ImageLayerRecord(imageID: id, position: position, diffID: diffID).insert(database)
                 }
             }
             for name in names { try name.upsert(database) }
-            guard let stored = try Self.image(id: image.id, database) else {
-                throw SwiftletError(.internal, "image \(image.id): not found after it was recorded")
+            guard let stored = try Self.image(id: id, database) else {
+                throw SwiftletError(.internal, "image \(id): not found after it was recorded")
             }
             return stored
         }
     }
 
-    /// Takes the image's names away and hides it. What nobody uses any more goes with `collectImages`.
+    /// Takes the image's names away and hides it; deletes it when nobody holds a lease.
     public func hideImage(id: String) async throws {
         try await write { database in
             try ImageNameRecord.filter(Column("imageID") == id).deleteAll(database)
             try database.execute(sql: "UPDATE image SET removed = 1 WHERE id = ?", arguments: [id])
+            try Self.deleteHiddenImages(database)
         }
     }
 
-    /// Deletes hidden images without a lease, then every layer no image has and `isHeld` does not claim;
-    /// `discard` deletes a layer's file, in the same step.
-    public func collectImages(
-        isHeld: @escaping @Sendable (String) -> Bool, discard: @escaping @Sendable (LayerRecord) throws -> Void
-    ) async throws {
-        try await write { database in
-            try database.execute(
-                sql: "DELETE FROM image WHERE removed = 1 AND id NOT IN (SELECT imageID FROM imageLease)")
-            let unused = try LayerRecord.filter(sql: "diffID NOT IN (SELECT diffID FROM imageLayer)").fetchAll(database)
-            for layer in unused where !isHeld(layer.diffID) {
-                try discard(layer)
-                try layer.delete(database)
-            }
-        }
+    /// Deletes hidden images without a lease.
+    public func deleteHiddenImages() async throws {
+        try await write(Self.deleteHiddenImages)
     }
 
     /// Records that `holder` uses the image. Idempotent.
@@ -211,26 +164,16 @@ extension StateDatabase {
         }
     }
 
-    /// Ends every lease of `holder`. Idempotent.
+    /// Ends every lease of `holder`, and deletes hidden images nobody else has one of. Idempotent.
     public func deleteImageLeases(holder: String) async throws {
-        _ = try await write { try ImageLeaseRecord.filter(Column("holder") == holder).deleteAll($0) }
+        try await write { database in
+            _ = try ImageLeaseRecord.filter(Column("holder") == holder).deleteAll(database)
+            try Self.deleteHiddenImages(database)
+        }
     }
 
-    /// Forgets the layers `isPresent` does not know, with the images made of them, and returns those images' ids.
-    public func forgetLostLayers(isPresent: @escaping @Sendable (LayerRecord) -> Bool) async throws -> [String] {
-        try await write { database in
-            var lost: Set<String> = []
-            for layer in try LayerRecord.fetchAll(database) where !isPresent(layer) {
-                let images = try ImageLayerRecord.filter(Column("diffID") == layer.diffID).fetchAll(database).map(\.imageID)
-                for image in images {
-                    try ImageLeaseRecord.filter(Column("imageID") == image).deleteAll(database)
-                    _ = try ImageRecord.deleteOne(database, key: image)
-                    lost.insert(image)
-                }
-                try layer.delete(database)
-            }
-            return lost.sorted()
-        }
+    private static func deleteHiddenImages(_ database: Database) throws {
+        try database.execute(sql: "DELETE FROM image WHERE removed = 1 AND id NOT IN (SELECT imageID FROM imageLease)")
     }
 
     private static func image(id: String, evenHidden: Bool = false, _ database: Database) throws -> StoredImage? {

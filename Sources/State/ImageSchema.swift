@@ -37,4 +37,11 @@ enum ImageSchema {
             }
         }
     }
+
+    /// Layers get a state: their files are changed between two transactions instead of within one.
+    static func addLayerStates(_ database: Database) throws {
+        try database.alter(table: LayerRecord.databaseTableName) { table in
+            table.add(column: "state", .text).notNull().defaults(to: LayerState.ready.rawValue)
+        }
+    }
 }

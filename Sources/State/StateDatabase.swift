@@ -78,6 +78,7 @@ public final class StateDatabase: Sendable {
         migrator.registerMigration("1 pods", migrate: PodSchema.create)
         migrator.registerMigration("1 images", migrate: ImageSchema.create)
         migrator.registerMigration("2 node", migrate: NodeSchema.create)
+        migrator.registerMigration("images-2-layer-states", migrate: ImageSchema.addLayerStates)
         return migrator
     }
 }

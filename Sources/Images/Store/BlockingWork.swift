@@ -1,4 +1,5 @@
 import Dispatch
+import Foundation
 import Synchronization
 
 /// Threads for work that blocks or computes for long, so that Swift's cooperative pool is left alone.
@@ -23,6 +24,11 @@ struct BlockingWork: Sendable {
         } onCancel: {
             cancelled.set()
         }
+    }
+
+    /// Deletes a file that is of no use any more; a start deletes what is left of them.
+    func discard(_ path: String) async {
+        _ = try? await run { _ in unlink(path) }
     }
 }
 

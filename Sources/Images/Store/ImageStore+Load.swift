@@ -41,7 +41,7 @@ extension ImageStore {
             throw SwiftletError(
                 .dataLoss, "\(archived.layers.count) layers where the configuration has \(config.diffIDs.count); one at least is needed")
         }
-        layers.holds.take(config.diffIDs)
+        layers.claims.hold(config.diffIDs)
         do {
             try await withThrowingTaskGroup { group in
                 for (diffID, layer) in Dictionary(zip(config.diffIDs, archived.layers), uniquingKeysWith: { first, _ in first }) {
@@ -60,11 +60,11 @@ extension ImageStore {
                 }
             }
             let image = try await register(id: id, config: archived.config, diffIDs: config.diffIDs, names: names)
-            layers.holds.release(config.diffIDs)
+            layers.claims.release(config.diffIDs)
             logger.info("image loaded", metadata: ["path": "\(archive)", "image": "\(image.id)"])
             return image
         } catch {
-            layers.holds.release(config.diffIDs)
+            layers.claims.release(config.diffIDs)
             await collectAfterFailure()
             throw error
         }
@@ -72,7 +72,7 @@ extension ImageStore {
 
     private func take(_ layer: ArchivedImage.Layer, diffID: Digest) async throws {
         try await layerPulls.run("\(diffID) \(layer.name)") { [self] in
-            if try await database.layer(diffID: diffID.description) != nil { return }
+            if try await layers.find(diffID) != nil { return }
             try await gate.pass { [self] in
                 try await layers.add(layer.blob, compression: layer.compression, diffID: diffID, name: layer.name)
             }

@@ -39,7 +39,7 @@ extension ImageStore {
             )
         }
 
-        layers.holds.take(config.diffIDs)
+        layers.claims.hold(config.diffIDs)
         do {
             try await withThrowingTaskGroup { group in
                 for (descriptor, diffID) in Dictionary(zip(config.diffIDs, manifest.layers), uniquingKeysWith: { first, _ in first }).map({
@@ -54,12 +54,12 @@ extension ImageStore {
                 names.append(ImageNameRecord(name: reference.description, isDigest: false, imageID: manifest.config.digest))
             }
             let image = try await register(id: Digest(manifest.config.digest), config: configBytes, diffIDs: config.diffIDs, names: names)
-            layers.holds.release(config.diffIDs)
+            layers.claims.release(config.diffIDs)
             logger.info("image pulled", metadata: ["reference": "\(reference)", "image": "\(image.id)"])
             return image
         } catch {
             // Layers that did arrive have no image: give them up.
-            layers.holds.release(config.diffIDs)
+            layers.claims.release(config.diffIDs)
             await collectAfterFailure()
             throw error
         }
@@ -117,7 +117,7 @@ extension ImageStore {
             throw SwiftletError(.dataLoss, "\(name): media type \"\(descriptor.mediaType?.prefix(200) ?? "")\" is not that of a layer")
         }
         try await layerPulls.run("\(diffID) \(descriptor.digest)") { [self] in
-            if try await database.layer(diffID: diffID.description) != nil { return }
+            if try await layers.find(diffID) != nil { return }
             try await gate.pass { [self] in
                 let path = layers.partialPath("blob")
                 let download = BlobDownload(session: session, descriptor: descriptor, configuration: configuration, work: work)

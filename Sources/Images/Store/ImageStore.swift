@@ -27,11 +27,16 @@ public final class ImageStore: Sendable {
     }
 
     /// Opens the store and cleans up what a killed run left.
-    public init(configuration: ImageStoreConfiguration, database: StateDatabase, logger: Logger) async throws {
+    public convenience init(configuration: ImageStoreConfiguration, database: StateDatabase, logger: Logger) async throws {
+        try await self.init(configuration: configuration, database: database, logger: logger, files: .disk)
+    }
+
+    init(configuration: ImageStoreConfiguration, database: StateDatabase, logger: Logger, files: LayerFiles) async throws {
         self.configuration = configuration
         self.database = database
         self.logger = logger
-        layers = try LayerStore(root: configuration.root, database: database, limits: configuration.limits, work: work)
+        layers = try await LayerStore(
+            root: configuration.root, database: database, limits: configuration.limits, work: work, files: files)
         gate = Gate(width: configuration.maxConcurrentDownloads)
         pinned = Set(try configuration.pinned.map { try ImageReference($0).description })
         for id in try await layers.recover() {
@@ -43,6 +48,7 @@ public final class ImageStore: Sendable {
                 connect: TimeAmount(configuration.connectTimeout), read: TimeAmount(configuration.progressTimeout)))
         http.connectionPool.retryConnectionEstablishment = false
         client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: http)
+        await collectAfterFailure()
     }
 
     /// Cancels running pulls and closes connections. Must be called before the store goes away.
@@ -147,23 +153,15 @@ public final class ImageStore: Sendable {
             config: config, pinned: stored.record.pinned || stored.names.contains { pinned.contains($0.name) })
     }
 
-    /// Gives up layers that arrived for an image that did not. What fails here is collected with the next removal or start.
+    /// Gives up layers that no image has, after a start or a failed pull. What fails here is collected with the next removal or start.
     func collectAfterFailure() async {
         do { try await layers.collect() } catch {
-            logger.warning("layers of a failed pull could not be deleted yet", metadata: ["error": "\(error)"])
+            logger.warning("layers that no image has could not be deleted yet", metadata: ["error": "\(error)"])
         }
     }
 
     /// Records an image whose layers are all in place and held.
     func register(id: Digest, config: Data, diffIDs: [String], names: [ImageNameRecord]) async throws -> Image {
-        var size = Int64(config.count)
-        for diffID in Set(diffIDs) {
-            guard let layer = try await database.layer(diffID: diffID) else {
-                throw SwiftletError(.internal, "image \(id): layer \(diffID) is gone before the image was recorded")
-            }
-            size += layer.sizeBytes
-        }
-        let record = ImageRecord(id: id.description, config: config, size: size)
-        return try image(try await database.addImage(record, layers: diffIDs, names: names))
+        try image(try await database.addImage(id: id.description, config: config, layers: diffIDs, names: names))
     }
 }

@@ -2,50 +2,32 @@ import Errors
 import Foundation
 import Runtime
 import State
-import Synchronization
 
 /// The layers on disk. Each is made once, under a temporary name, and renamed when it is complete.
 struct LayerStore: Sendable {
-    /// Holds a layer against collection while an image that needs it is being put together.
-    final class Holds: Sendable {
-        private let counts = Mutex<[String: Int]>([:])
-
-        func take(_ diffIDs: [String]) {
-            counts.withLock { counts in for id in diffIDs { counts[id, default: 0] += 1 } }
-        }
-
-        func release(_ diffIDs: [String]) {
-            counts.withLock { counts in
-                for id in diffIDs {
-                    let left = (counts[id] ?? 1) - 1
-                    counts[id] = left > 0 ? left : nil
-                }
-            }
-        }
-
-        func contains(_ diffID: String) -> Bool {
-            counts.withLock { $0[diffID] != nil }
-        }
-    }
-
     let database: StateDatabase
     let directory: String
     let partialDirectory: String
     let converter: LayerConverter
     let work: BlockingWork
-    let holds = Holds()
+    let files: LayerFiles
+    let claims = LayerClaims()
 
-    init(root: String, database: StateDatabase, limits: LayerLimits, work: BlockingWork) throws {
+    init(root: String, database: StateDatabase, limits: LayerLimits, work: BlockingWork, files: LayerFiles = .disk) async throws {
         self.database = database
         directory = "\(root)/layers"
         partialDirectory = "\(root)/partial"
         converter = LayerConverter(limits: limits)
         self.work = work
-        for path in [directory, partialDirectory] {
-            do {
-                try FileManager.default.createDirectory(
-                    atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
-            } catch { throw SwiftletError.wrap(error, "image store: make \(path)") }
+        self.files = files
+        let directories = [directory, partialDirectory]
+        try await work.run { _ in
+            for path in directories {
+                do {
+                    try FileManager.default.createDirectory(
+                        atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+                } catch { throw SwiftletError.wrap(error, "image store: make \(path)") }
+            }
         }
     }
 
@@ -55,7 +37,11 @@ struct LayerStore: Sendable {
     }
 
     func path(of layer: LayerRecord) -> String {
-        "\(directory)/\(layer.diffID.dropFirst("sha256:".count)).\(layer.filesystem)"
+        "\(directory)/\(name(of: layer))"
+    }
+
+    private func name(of layer: LayerRecord) -> String {
+        "\(layer.diffID.dropFirst("sha256:".count)).\(layer.filesystem)"
     }
 
     func image(of layer: LayerRecord) -> LayerImage {
@@ -64,7 +50,13 @@ struct LayerStore: Sendable {
             sizeBytes: UInt64(layer.sizeBytes))
     }
 
-    /// Converts `blob` and puts the layer in its place. The caller holds `diffID`.
+    /// The layer if it is here. The caller holds `diffID`, so that it stays.
+    func find(_ diffID: Digest) async throws -> LayerRecord? {
+        await claims.settled(diffID.description)
+        return try await database.layer(diffID: diffID.description)
+    }
+
+    /// Converts `blob` and puts the layer in its place. The caller holds `diffID` and has not found it.
     ///
     /// - Parameter name: the layer in messages.
     /// - Throws: `SwiftletError(.dataLoss)` when the tar in it is not the one `diffID` stands for.
@@ -72,54 +64,79 @@ struct LayerStore: Sendable {
         let temporary = partialPath("layer")
         do {
             let result = try await work.run { isCancelled in
-                do {
-                    return try converter.convert(blob, compression: compression, to: temporary, isCancelled: isCancelled)
-                } catch { throw SwiftletError.wrap(error, name) }
+                try converter.convert(blob, compression: compression, to: temporary, isCancelled: isCancelled)
             }
             guard result.diffID == diffID else {
                 throw SwiftletError(
-                    .dataLoss, "\(name): the uncompressed tar has the digest \(result.diffID), the image's configuration says \(diffID)")
+                    .dataLoss, "the uncompressed tar has the digest \(result.diffID), the image's configuration says \(diffID)")
             }
             let record = LayerRecord(
                 diffID: diffID.description, filesystem: LayerConverter.filesystem, sizeBytes: Int64(result.sizeBytes),
                 entries: Int64(result.entries))
-            let final = path(of: record)
-            try await uncancelled {
-                try await database.addLayer(record) {
-                    guard rename(temporary, final) == 0 else { throw SwiftletError.system("\(name): rename to \(final)") }
-                    try syncDirectory()
-                }
-            }
+            try await uncancelled { try await publish(record, temporary) }
         } catch {
-            unlink(temporary)
-            throw error
+            await work.discard(temporary)
+            throw SwiftletError.wrap(error, name)
         }
     }
 
-    /// Deletes what no image needs. Not stopped by cancellation.
+    private func publish(_ layer: LayerRecord, _ temporary: String) async throws {
+        // The same layer may have come in another compression meanwhile.
+        guard try await database.beginPublishing(layer) else { return await work.discard(temporary) }
+        let final = path(of: layer)
+        try await work.run { _ in try files.publish(temporary, final) }
+        try await database.endPublishing(diffID: layer.diffID)
+    }
+
+    /// Deletes what no image needs and nobody holds. Not stopped by cancellation.
+    ///
+    /// What cannot be deleted stays marked, and is tried again by the next call.
     func collect() async throws {
         try await uncancelled {
-            try await database.collectImages(isHeld: holds.contains) { layer in
-                guard unlink(path(of: layer)) == 0 || errno == ENOENT else { throw SwiftletError.system("delete \(path(of: layer))") }
-            }
+            let unused = try await database.unusedLayers().map(\.diffID)
+            let claimed = claims.claimForDeletion(unused)
+            guard !claimed.isEmpty else { return }
+            defer { claims.endDeletion(claimed) }
+            let layers = try await database.beginDeleting(diffIDs: claimed)
+            let outcome = try await work.run { _ in delete(layers) }
+            try await database.endDeleting(diffIDs: outcome.deleted)
+            if let failure = outcome.failure { throw failure }
         }
     }
 
-    /// After a start: unfinished files go, files without a record go, records without a file go with their images.
+    private func delete(_ layers: [LayerRecord]) -> (deleted: [String], failure: (any Error)?) {
+        var deleted: [String] = []
+        var failure: (any Error)?
+        for layer in layers {
+            do {
+                try files.delete(path(of: layer))
+                deleted.append(layer.diffID)
+            } catch { failure = error }
+        }
+        return (deleted, failure)
+    }
+
+    /// After a start: records without a file go with their images, layers that were being published or deleted are marked for
+    /// `collect`, unfinished files and files without a record go.
     ///
     /// - Returns: ids of images lost because somebody deleted their layers.
     func recover() async throws -> [String] {
-        let lost = try await database.forgetLostLayers { layer in
-            var status = stat()
-            return stat(path(of: layer), &status) == 0 && status.st_size == layer.sizeBytes
-        }
-        try await collect()
-        for name in try entries(partialDirectory) { unlink("\(partialDirectory)/\(name)") }
-        for name in try entries(directory) {
-            let hex = name.prefix { $0 != "." }
-            if try await database.layer(diffID: "sha256:\(hex)") == nil { unlink("\(directory)/\(name)") }
+        try await database.abandonPublishing()
+        try await database.deleteHiddenImages()
+        let known = try await database.layers()
+        let missing = try await work.run { _ in known.filter { $0.state == .ready && !isPresent($0) }.map(\.diffID) }
+        let lost = try await database.forgetLayers(diffIDs: missing)
+        let kept = Set(try await database.layers().map(name(of:)))
+        try await work.run { _ in
+            for name in try entries(partialDirectory) { unlink("\(partialDirectory)/\(name)") }
+            for name in try entries(directory) where !kept.contains(name) { unlink("\(directory)/\(name)") }
         }
         return lost
+    }
+
+    private func isPresent(_ layer: LayerRecord) -> Bool {
+        var status = stat()
+        return stat(path(of: layer), &status) == 0 && status.st_size == layer.sizeBytes
     }
 
     /// Bytes and files on disk.
@@ -142,12 +159,5 @@ struct LayerStore: Sendable {
         do { return try FileManager.default.contentsOfDirectory(atPath: path) } catch {
             throw SwiftletError.wrap(error, "image store: list \(path)")
         }
-    }
-
-    private func syncDirectory() throws {
-        let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw SwiftletError.system("open \(directory)") }
-        defer { close(descriptor) }
-        guard fsync(descriptor) == 0 else { throw SwiftletError.system("sync \(directory)") }
     }
 }
