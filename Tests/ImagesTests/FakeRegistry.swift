@@ -16,7 +16,11 @@ final class FakeRegistry: Sendable {
         /// What to do after the body, instead of ending the answer.
         var ending = Ending.whole
 
-        enum Ending: Sendable { case whole, close, hang }
+        enum Ending: Sendable {
+            case whole, close, hang
+            /// One byte more each time, until the announced length.
+            case trickle(TimeAmount)
+        }
 
         static func json(_ text: String, status: HTTPResponseStatus = .ok, headers: [(String, String)] = []) -> Answer {
             Answer(status: status, headers: headers + [("content-type", "application/json")], body: Data(text.utf8))
@@ -142,6 +146,17 @@ private final class Connection: ChannelInboundHandler {
         }
     }
 
+    private func trickle(_ count: Int, _ pause: TimeAmount, _ bound: NIOLoopBound<ChannelHandlerContext>) {
+        let context = bound.value
+        guard count > 0 else { return context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil) }
+        let handler = NIOLoopBound(self, eventLoop: context.eventLoop)
+        context.eventLoop.scheduleTask(in: pause) {
+            guard bound.value.channel.isActive else { return }
+            bound.value.writeAndFlush(handler.value.wrapOutboundOut(.body(.byteBuffer(ByteBuffer(bytes: [0])))), promise: nil)
+            handler.value.trickle(count - 1, pause, bound)
+        }
+    }
+
     private func write(_ answer: FakeRegistry.Answer, _ context: ChannelHandlerContext) {
         var headers = HTTPHeaders(answer.headers)
         headers.add(name: "content-length", value: String(answer.announcedLength ?? answer.body.count))
@@ -150,6 +165,9 @@ private final class Connection: ChannelInboundHandler {
         switch answer.ending {
         case .whole: context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
         case .hang: context.flush()
+        case .trickle(let pause):
+            context.flush()
+            trickle((answer.announcedLength ?? 0) - answer.body.count, pause, NIOLoopBound(context, eventLoop: context.eventLoop))
         case .close:
             let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
             context.flush()

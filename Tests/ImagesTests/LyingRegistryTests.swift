@@ -10,13 +10,8 @@ import Testing
     private func withFake(
         _ change: (inout ImageStoreConfiguration) -> Void = { _ in }, _ body: (FakeRegistry, ImageStore, URL) async throws -> Void
     ) async throws {
-        let registry = try await FakeRegistry.start()
-        do {
+        try await FakeRegistry.with { registry async throws in
             try await withStore(change) { try await body(registry, $0, $1) }
-            try await registry.stop()
-        } catch {
-            try? await registry.stop()
-            throw error
         }
     }
 
@@ -276,7 +271,7 @@ import Testing
 
     @Test func credentialsDoNotFollowRedirectsToOtherHosts() async throws {
         try await withFake { registry, store, _ async throws in
-            try await withFakeStorage { storage async throws in
+            try await FakeRegistry.with { storage async throws in
                 registry.add(image, "app")
                 storage.add(image, "app")
                 let login = "Basic \(Data("user:pass".utf8).base64EncodedString())"
@@ -317,17 +312,6 @@ import Testing
             for digest in Set((image.layers + other.layers).map(\.digest)) { #expect(registry.count(digest) == 1) }
             #expect(registry.count("/manifests/") <= 20)
             #expect(try await store.list(filter: nil).count == 2)
-        }
-    }
-
-    private func withFakeStorage(_ body: (FakeRegistry) async throws -> Void) async throws {
-        let storage = try await FakeRegistry.start()
-        do {
-            try await body(storage)
-            try await storage.stop()
-        } catch {
-            try? await storage.stop()
-            throw error
         }
     }
 }

@@ -25,7 +25,9 @@ struct BlobDownload: Sendable {
         }
         let file = try BlobFile(creating: path)
         do {
-            try await Retry(configuration).run { try await receive(digest, size, into: file, step) }
+            try await configuration.leastThroughput.watch(step) { received in
+                try await Retry(configuration).run { try await receive(digest, size, into: file, received, step) }
+            }
             let found = file.digest()
             guard found == digest else { throw SwiftletError(.dataLoss, "\(step): the content has the digest \(found)") }
             return BlobSource(path: path, offset: 0, length: size)
@@ -35,7 +37,7 @@ struct BlobDownload: Sendable {
         }
     }
 
-    private func receive(_ digest: Digest, _ size: UInt64, into file: BlobFile, _ step: String) async throws {
+    private func receive(_ digest: Digest, _ size: UInt64, into file: BlobFile, _ received: ReceivedBytes, _ step: String) async throws {
         let have = file.count
         if have == size, size > 0 { return }
         let response = try await session.blob(digest, from: have, step: step)
@@ -50,9 +52,9 @@ struct BlobDownload: Sendable {
         var pending = ByteBuffer()
         do {
             for try await piece in response.body {
+                received.add(piece.readableBytes)
                 pending.writeImmutableBuffer(piece)
-                let received = file.count + UInt64(pending.readableBytes)
-                guard received <= size else {
+                guard file.count + UInt64(pending.readableBytes) <= size else {
                     throw SwiftletError(.dataLoss, "\(step): more bytes than the \(size) the manifest announces")
                 }
                 if pending.readableBytes >= Self.writeSize {

@@ -62,11 +62,14 @@ actor RegistrySession {
     // MARK: Requests
 
     private func document(_ path: String, accept: [String], limit: Int, step: String) async throws -> (bytes: Data, contentType: String?) {
-        try await Retry(configuration).run {
-            let response = try await self.get(path, accept: accept, range: nil, step: step)
-            let bytes = try await Self.collect(response, limit: limit, step: step)
-            let type = response.headers.first(name: "content-type").map { String($0.prefix { $0 != ";" }) }
-            return (bytes, type)
+        let retry = Retry(configuration)
+        return try await configuration.leastThroughput.limit(step) {
+            try await retry.run {
+                let response = try await self.get(path, accept: accept, range: nil, step: step)
+                let bytes = try await Self.collect(response, limit: limit, step: step)
+                let type = response.headers.first(name: "content-type").map { String($0.prefix { $0 != ";" }) }
+                return (bytes, type)
+            }
         }
     }
 

@@ -41,11 +41,12 @@ extension ImageStore {
             throw SwiftletError(
                 .dataLoss, "\(archived.layers.count) layers where the configuration has \(config.diffIDs.count); one at least is needed")
         }
+        let places = PullPlaces(configuration)
         layers.claims.hold(config.diffIDs)
         do {
             try await withThrowingTaskGroup { group in
                 for (diffID, layer) in Dictionary(zip(config.diffIDs, archived.layers), uniquingKeysWith: { first, _ in first }) {
-                    group.addTask { try await self.take(layer, diffID: try Digest(diffID)) }
+                    group.addTask { try await self.take(layer, diffID: try Digest(diffID), places) }
                 }
                 try await group.waitForAll()
             }
@@ -70,12 +71,10 @@ extension ImageStore {
         }
     }
 
-    private func take(_ layer: ArchivedImage.Layer, diffID: Digest) async throws {
+    private func take(_ layer: ArchivedImage.Layer, diffID: Digest, _ places: PullPlaces) async throws {
         try await layerPulls.run("\(diffID) \(layer.name)") { [self] in
             if try await layers.find(diffID) != nil { return }
-            try await gate.pass { [self] in
-                try await layers.add(layer.blob, compression: layer.compression, diffID: diffID, name: layer.name)
-            }
+            try await convert(layer.blob, layer.compression, diffID: diffID, places, name: layer.name)
         }
     }
 }

@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import State
+import Synchronization
 
 extension ImageStore {
     /// Fetches an image, or learns that it is here already, and gives it the name `reference`.
@@ -39,13 +40,14 @@ extension ImageStore {
             )
         }
 
+        let places = PullPlaces(configuration)
         layers.claims.hold(config.diffIDs)
         do {
             try await withThrowingTaskGroup { group in
                 for (descriptor, diffID) in Dictionary(zip(config.diffIDs, manifest.layers), uniquingKeysWith: { first, _ in first }).map({
                     ($1, $0)
                 }) {
-                    group.addTask { try await self.fetchLayer(descriptor, diffID: try Digest(diffID), session) }
+                    group.addTask { try await self.fetchLayer(descriptor, diffID: try Digest(diffID), session, places) }
                 }
                 try await group.waitForAll()
             }
@@ -111,18 +113,48 @@ extension ImageStore {
         }
     }
 
-    private func fetchLayer(_ descriptor: Descriptor, diffID: Digest, _ session: RegistrySession) async throws {
+    private func fetchLayer(_ descriptor: Descriptor, diffID: Digest, _ session: RegistrySession, _ places: PullPlaces) async throws {
         let name = "layer \(descriptor.digest)"
         guard let compression = descriptor.mediaType.flatMap(MediaType.compression(ofLayer:)) else {
             throw SwiftletError(.dataLoss, "\(name): media type \"\(descriptor.mediaType?.prefix(200) ?? "")\" is not that of a layer")
         }
-        try await layerPulls.run("\(diffID) \(descriptor.digest)") { [self] in
-            if try await layers.find(diffID) != nil { return }
-            try await gate.pass { [self] in
-                let path = layers.partialPath("blob")
+        // Only pulls from the same registry are joined, so that nobody waits for somebody else's slow one.
+        let isOwn = Atomic(false)
+        do {
+            try await layerPulls.run("\(session.endpoint.origin) \(diffID) \(descriptor.digest)") { [self] in
+                isOwn.store(true, ordering: .relaxed)
+                try await fetchAlone(descriptor, diffID: diffID, compression, session, places, name)
+            }
+        } catch let error as SwiftletError where error.code != .cancelled && !isOwn.load(ordering: .relaxed) {
+            // It failed for the other pull, whose repository or credentials may be the reason.
+            try await fetchAlone(descriptor, diffID: diffID, compression, session, places, name)
+        }
+    }
+
+    private func fetchAlone(
+        _ descriptor: Descriptor, diffID: Digest, _ compression: Compression, _ session: RegistrySession, _ places: PullPlaces,
+        _ name: String
+    ) async throws {
+        if try await layers.find(diffID) != nil { return }
+        try await places.layers.pass { [self] in
+            let path = layers.partialPath("blob")
+            do {
                 let download = BlobDownload(session: session, descriptor: descriptor, configuration: configuration, work: work)
-                let blob = try await download.run(to: path)
-                defer { unlink(path) }
+                let blob = try await downloads.pass(host: session.endpoint.host) { try await download.run(to: path) }
+                try await convert(blob, compression, diffID: diffID, places, name: name)
+                await work.discard(path)
+            } catch {
+                await work.discard(path)
+                throw error
+            }
+        }
+    }
+
+    /// Turns a blob into the layer `diffID`, one of so many at a time.
+    func convert(_ blob: BlobSource, _ compression: Compression?, diffID: Digest, _ places: PullPlaces, name: String) async throws {
+        try await places.conversions.pass { [self] in
+            try await conversions.pass { [self] in
+                if try await layers.find(diffID) != nil { return }
                 try await layers.add(blob, compression: compression, diffID: diffID, name: name)
             }
         }

@@ -17,7 +17,9 @@ public final class ImageStore: Sendable {
     let work = BlockingWork(label: "swiftlet.images")
     let pulls = InFlight<PullKey, Image>()
     let layerPulls = InFlight<String, Void>()
-    let gate: Gate
+    let downloads: DownloadPlaces
+    /// Layers being turned into disk images: work for the node's CPUs and disk, whoever they come from.
+    let conversions: Gate
     let pinned: Set<String>
 
     /// Pulls are joined only when they show the same credentials.
@@ -37,7 +39,8 @@ public final class ImageStore: Sendable {
         self.logger = logger
         layers = try await LayerStore(
             root: configuration.root, database: database, limits: configuration.limits, work: work, files: files)
-        gate = Gate(width: configuration.maxConcurrentDownloads)
+        downloads = DownloadPlaces(configuration.downloads)
+        conversions = Gate(width: configuration.maxConversions)
         pinned = Set(try configuration.pinned.map { try ImageReference($0).description })
         for id in try await layers.recover() {
             logger.warning("image forgotten: its layers are gone from disk; pull it again", metadata: ["image": "\(id)"])

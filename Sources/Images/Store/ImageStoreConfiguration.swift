@@ -4,8 +4,12 @@ public struct ImageStoreConfiguration: Sendable {
     public var root: String
     /// Registries that need something special; any other host is reached by https.
     public var registries: [RegistryConfiguration]
-    /// Layers fetched and converted at a time, over all pulls.
-    public var maxConcurrentDownloads: Int
+    /// Layers that may be on their way at a time.
+    public var downloads: DownloadLimits
+    /// Layers turned into disk images at a time, over all pulls and loads; one pull or load gets one less, if that is one at least.
+    public var maxConversions: Int
+    /// What a download must bring.
+    public var leastThroughput: LeastThroughput
     /// A download without a byte for this long has failed.
     public var progressTimeout: Duration
     /// Time for a connection to be made.
@@ -19,19 +23,55 @@ public struct ImageStoreConfiguration: Sendable {
     public var pinned: [String]
 
     public init(
-        root: String, registries: [RegistryConfiguration] = [], maxConcurrentDownloads: Int = 3,
-        progressTimeout: Duration = .seconds(300), connectTimeout: Duration = .seconds(20), attempts: Int = 4,
+        root: String, registries: [RegistryConfiguration] = [], downloads: DownloadLimits = DownloadLimits(), maxConversions: Int = 3,
+        leastThroughput: LeastThroughput = LeastThroughput(), progressTimeout: Duration = .seconds(300),
+        connectTimeout: Duration = .seconds(20), attempts: Int = 4,
         retryDelay: Duration = .milliseconds(500), limits: LayerLimits = LayerLimits(), pinned: [String] = []
     ) {
         self.root = root
         self.registries = registries
-        self.maxConcurrentDownloads = maxConcurrentDownloads
+        self.downloads = downloads
+        self.maxConversions = maxConversions
+        self.leastThroughput = leastThroughput
         self.progressTimeout = progressTimeout
         self.connectTimeout = connectTimeout
         self.attempts = attempts
         self.retryDelay = retryDelay
         self.limits = limits
         self.pinned = pinned
+    }
+}
+
+/// Layers that may be on their way at a time. No pull and no registry can take all places of the node.
+public struct DownloadLimits: Sendable {
+    /// Also counts the pull's layers that are being converted.
+    public var perPull: Int
+    /// By the host of the registry or mirror.
+    public var perRegistry: Int
+    public var total: Int
+
+    public init(perPull: Int = 3, perRegistry: Int = 6, total: Int = 24) {
+        self.perPull = perPull
+        self.perRegistry = perRegistry
+        self.total = total
+    }
+}
+
+/// The least a download must bring to keep its place: `bytes` in every `window` that begins after `grace`.
+public struct LeastThroughput: Sendable {
+    /// 0 for no such limit.
+    public var bytes: UInt64
+    public var window: Duration
+    public var grace: Duration
+
+    /// The longest a download takes that brings next to nothing.
+    var patience: Duration { grace + window }
+
+    /// The default: 1 MiB a minute.
+    public init(bytes: UInt64 = 5 << 20, window: Duration = .seconds(300), grace: Duration = .seconds(60)) {
+        self.bytes = bytes
+        self.window = window
+        self.grace = grace
     }
 }
 
