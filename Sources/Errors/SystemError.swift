@@ -1,4 +1,3 @@
-import Errors
 import Glibc
 
 /// An errno value as the cause of a `SwiftletError`.
@@ -17,11 +16,11 @@ public struct SystemError: Error, Sendable, Equatable, CustomStringConvertible {
         case EEXIST: .alreadyExists
         case EPERM, EACCES: .permissionDenied
         case EINVAL, ENAMETOOLONG, ERANGE: .invalidArgument
-        case ENOMEM, ENOSPC, EMFILE, ENFILE, EDQUOT: .resourceExhausted
+        case ENOMEM, ENOSPC, EMFILE, ENFILE, EDQUOT, EFBIG: .resourceExhausted
         case EOPNOTSUPP, ENOSYS: .unimplemented
         case ETIMEDOUT: .deadlineExceeded
         case EAGAIN, ECONNREFUSED, ENETDOWN, ENETUNREACH, EHOSTUNREACH: .unavailable
-        case EBUSY: .failedPrecondition
+        case EBUSY, EROFS: .failedPrecondition
         default: .internal
         }
     }
