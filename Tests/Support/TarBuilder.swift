@@ -57,6 +57,13 @@ public struct TarBuilder: Sendable {
         append(padded: content)
     }
 
+    /// A pax header for the next member.
+    public mutating func pax(_ records: [(name: String, value: String)]) {
+        let content = records.map(Self.paxRecord).reduce(Data(), +)
+        header("pax", type: "x", mode: 0o644, uid: 0, gid: 0, mtime: 0, size: content.count, link: "", device: (0, 0))
+        append(padded: content)
+    }
+
     /// The tar with its end mark.
     public func finished() -> Data {
         bytes + Data(count: 1024)

@@ -81,6 +81,10 @@ struct ImageArchive: Sendable {
             guard files.count + links.count < maximumMembers else {
                 throw SwiftletError(.resourceExhausted, "image archive \(source.path): more than \(maximumMembers) members")
             }
+            guard entry.sparse == nil else {
+                throw SwiftletError(
+                    .unimplemented, "image archive \(source.path): \(entry.displayPath) is a sparse file, which cannot be read in place")
+            }
             let name = normal(entry.path)
             switch entry.kind {
             case .file: files[name] = BlobSource(path: source.path, offset: source.offset + tar.offset, length: entry.size)

@@ -18,14 +18,14 @@ final class ErofsWriter {
     /// - Parameter file: empty; the image grows in it from offset 0.
     init(_ file: SparseFile) throws {
         self.file = file
-        try file.append(zeros: Self.blockSize)
+        try file.append(zeros: UInt64(Self.blockSize))
     }
 
     /// Stores the data that `read` delivers. `size` must be exactly what comes.
     ///
     /// - Parameter xattrs: the file's extended attributes, which share the inode's block with the tail.
     func store(
-        size: UInt64, xattrs: [ExtendedAttribute], read: ((UnsafeRawBufferPointer) throws -> Void) throws -> Void
+        size: UInt64, xattrs: [ExtendedAttribute], read: ((DataPiece) throws -> Void) throws -> Void
     ) throws -> FileExtent {
         var extent = FileExtent(size: size, firstBlock: nextBlock, tail: [])
         let tailSize = Int(size % UInt64(Self.blockSize))
@@ -34,10 +34,18 @@ final class ErofsWriter {
             tailSize > 0 && tailSize <= Self.blockSize / 2 && head + tailSize <= Self.blockSize && tailBytes + tailSize <= Self.tailBudget
         var toFile = keepsTail ? size - UInt64(tailSize) : size
         try read { piece in
-            let count = Int(min(toFile, UInt64(piece.count)))
-            try file.append(UnsafeRawBufferPointer(rebasing: piece[..<count]))
-            toFile -= UInt64(count)
-            extent.tail.append(contentsOf: piece[count...])
+            switch piece {
+            case .bytes(let bytes):
+                let count = Int(min(toFile, UInt64(bytes.count)))
+                try file.append(UnsafeRawBufferPointer(rebasing: bytes[..<count]))
+                toFile -= UInt64(count)
+                extent.tail.append(contentsOf: bytes[count...])
+            case .zeros(let zeros):
+                let count = min(toFile, zeros)
+                try file.append(zeros: count)
+                toFile -= count
+                extent.tail.append(contentsOf: [UInt8](repeating: 0, count: Int(zeros - count)))
+            }
         }
         tailBytes += extent.tail.count
         try pad()
@@ -115,7 +123,7 @@ final class ErofsWriter {
     // MARK: Writing
 
     private func write(_ node: LayerNode, _ parent: LayerNode, metadataStart: UInt64) throws {
-        try file.append(zeros: Int(metadataStart + node.position - file.size))
+        try file.append(zeros: metadataStart + node.position - file.size)
         let inline = inlineSize(node)
         var inode = ErofsInode(node)
         inode.isInline = inline > 0
@@ -154,7 +162,7 @@ final class ErofsWriter {
     private func writeOverflow(of node: LayerNode, _ parent: LayerNode) throws {
         guard node.overflowBlock != 0 else { return }
         try overflow(of: node, parent).withUnsafeBytes(file.append)
-        try file.append(zeros: Int((4096 - file.size % 4096) % 4096))
+        try file.append(zeros: (4096 - file.size % 4096) % 4096)
     }
 
     private func writeSuperblock(metadataBlock: UInt32, inodes: Int) throws {
@@ -177,7 +185,7 @@ final class ErofsWriter {
 
     /// Fills the last block with zeros and remembers where the next begins.
     private func pad() throws {
-        try file.append(zeros: Int((4096 - file.size % 4096) % 4096))
+        try file.append(zeros: (4096 - file.size % 4096) % 4096)
         guard let next = UInt32(exactly: file.size / 4096) else {
             throw SwiftletError(.resourceExhausted, "disk image: larger than the 16 TiB that EROFS can address")
         }

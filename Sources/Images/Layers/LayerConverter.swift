@@ -51,11 +51,18 @@ struct LayerConverter: Sendable {
         let writer = try ErofsWriter(output)
         var tree = LayerTree(limits: limits)
         var entries = 0
+        var holeBytes: UInt64 = 0
         while let entry = try tar.next() {
             entries += 1
             guard entries <= limits.entries else {
                 throw SwiftletError(
                     .resourceExhausted, "entry \(entry.displayPath): more than the \(limits.entries) entries a layer may have")
+            }
+            // Holes cost no disk, but the guest's reads of them, and block numbers of the image.
+            holeBytes = holeBytes.addingReportingOverflow(entry.holeBytes).partialValue
+            guard entry.holeBytes <= limits.bytes, holeBytes <= limits.bytes else {
+                throw SwiftletError(
+                    .resourceExhausted, "entry \(entry.displayPath): the holes of the layer's sparse files exceed \(limits.bytes) bytes")
             }
             try tree.add(entry) { xattrs in
                 try writer.store(size: entry.size, xattrs: xattrs, read: tar.readData)

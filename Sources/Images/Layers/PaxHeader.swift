@@ -9,7 +9,7 @@ struct PaxHeader {
     var gid: UInt64?
     var mtime: (seconds: Int64, nanoseconds: UInt32)?
     var xattrs: [ExtendedAttribute] = []
-    var isSparse = false
+    var sparse = PaxSparse()
     /// Where an attribute is in `xattrs`.
     private var xattrIndex: [[UInt8]: Int] = [:]
 
@@ -51,8 +51,7 @@ struct PaxHeader {
             return
         }
         if keyword.starts(with: Self.sparsePrefix) {
-            isSparse = true
-            return
+            return try sparse.set(String(decoding: keyword.dropFirst(Self.sparsePrefix.count), as: UTF8.self), value)
         }
         switch String(decoding: keyword, as: UTF8.self) {
         case "path": path = try text(value)

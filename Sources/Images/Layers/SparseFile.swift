@@ -39,13 +39,18 @@ final class SparseFile {
         }
     }
 
-    func append(zeros count: Int) throws {
+    func append(zeros count: UInt64) throws {
         var count = count
+        if count > UInt64(buffer.count) {
+            try flush()
+            try extend(by: count)
+            return
+        }
         while count > 0 {
-            let now = min(count, buffer.count - filled)
+            let now = Int(min(count, UInt64(buffer.count - filled)))
             UnsafeMutableRawBufferPointer(rebasing: buffer[filled..<(filled + now)]).initializeMemory(as: UInt8.self, repeating: 0)
             filled += now
-            count -= now
+            count -= UInt64(now)
             if filled == buffer.count { try flush() }
         }
     }
@@ -55,12 +60,20 @@ final class SparseFile {
         if flushesUntilSpaceCheck == 0 { try checkSpace() }
         flushesUntilSpaceCheck = (flushesUntilSpaceCheck + 1) % 64
         if isZero {
-            guard ftruncate(descriptor, off_t(flushed) + off_t(filled)) == 0 else { throw SwiftletError.system("extend \(path)") }
+            try extend(by: UInt64(filled))
         } else {
             try write(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<filled]), at: flushed)
+            flushed += UInt64(filled)
         }
-        flushed += UInt64(filled)
         filled = 0
+    }
+
+    /// Adds a hole at the end of what is flushed.
+    private func extend(by count: UInt64) throws {
+        guard let size = off_t(exactly: flushed + count), ftruncate(descriptor, size) == 0 else {
+            throw SwiftletError.system("extend \(path)")
+        }
+        flushed += count
     }
 
     /// Writes over bytes appended earlier.

@@ -9,6 +9,7 @@ final class TarReader {
     private var block = [UInt8](repeating: 0, count: 512)
     private var remainingData: UInt64 = 0
     private var padding: UInt64 = 0
+    private var sparse: SparseMap?
     private var finished = false
     /// Offset of the next unread byte in the stream.
     private(set) var offset: UInt64 = 0
@@ -30,6 +31,7 @@ final class TarReader {
         try skip(remainingData + padding)
         remainingData = 0
         padding = 0
+        sparse = nil
         var pax = PaxHeader()
         var longPath: [UInt8]?
         var longLink: [UInt8]?
@@ -61,12 +63,25 @@ final class TarReader {
     }
 
     /// Hands the current file's data to `body`, piece by piece.
-    func readData(_ body: (UnsafeRawBufferPointer) throws -> Void) throws {
-        while remainingData > 0 {
+    func readData(_ body: (DataPiece) throws -> Void) throws {
+        guard let sparse else { return try readStored(remainingData, body) }
+        var position: UInt64 = 0
+        for range in sparse.ranges {
+            if range.offset > position { try body(.zeros(range.offset - position)) }
+            try readStored(range.length, body)
+            position = range.offset + range.length
+        }
+        if sparse.size > position { try body(.zeros(sparse.size - position)) }
+    }
+
+    private func readStored(_ count: UInt64, _ body: (DataPiece) throws -> Void) throws {
+        var count = count
+        while count > 0 {
             guard try fill() else { throw damaged("it ends within the data of a file") }
-            let piece = take(Int(min(UInt64(chunk.count), remainingData)))
+            let piece = take(Int(min(UInt64(chunk.count), count)))
+            count -= UInt64(piece.count)
             remainingData -= UInt64(piece.count)
-            try body(piece)
+            try body(.bytes(piece))
         }
     }
 
@@ -83,12 +98,11 @@ final class TarReader {
             let prefix = field(345..<500)
             if !prefix.isEmpty { path = prefix + [UInt8(ascii: "/")] + path }
         }
-        var entry = TarEntry(kind: .file, path: pax.path ?? longPath ?? path)
+        let isOldSparse = block[156] == UInt8(ascii: "S")
+        let sparseFormat = isOldSparse ? nil : try pax.sparse.format()
+        var entry = TarEntry(kind: .file, path: (sparseFormat != nil ? pax.sparse.name : nil) ?? pax.path ?? longPath ?? path)
         entry.linkPath = pax.linkPath ?? longLink ?? field(157..<257)
         entry.kind = try kind(block[156], path: entry.path)
-        guard !pax.isSparse else {
-            throw SwiftletError(.unimplemented, "entry \(entry.displayPath): sparse files in tars are not supported")
-        }
         let displayPath = entry.displayPath
         entry.mode = UInt16(try number(100..<108, "mode") & 0o7777)
         entry.uid = try identity(pax.uid ?? number(108..<116, "uid"), "uid", displayPath)
@@ -107,11 +121,84 @@ final class TarReader {
             remainingData = dataSize
             padding = padded(dataSize) - dataSize
         }
+        do {
+            if isOldSparse {
+                sparse = try oldSparseMap()
+            } else if let sparseFormat {
+                guard entry.kind == .file else { throw SparseMap.damaged("it is no file") }
+                let ranges = try sparseFormat == .mapInHeader ? pax.sparse.rangesInHeader() : rangesInData()
+                sparse = try SparseMap(ranges, size: pax.sparse.fileSize(stored: dataSize))
+            }
+        } catch let error as SwiftletError {
+            throw error.during("entry \(displayPath)")
+        }
+        if let sparse {
+            guard sparse.dataBytes == remainingData, sparse.size < 1 << 62 else {
+                throw damaged("entry \(displayPath): \(remainingData) bytes of data where its map has \(sparse.dataBytes)")
+            }
+            entry.sparse = sparse
+            entry.size = sparse.size
+        }
         return entry
+    }
+
+    // MARK: Sparse files
+
+    /// The map of a GNU sparse member: four ranges in the header, 21 in each block that follows. GNU tar's manual, "Basic Tar Format",
+    /// struct oldgnu_header and struct sparse_header.
+    private func oldSparseMap() throws -> SparseMap {
+        guard Array(block[257..<265]) == Array("ustar  ".utf8) + [0] else { throw SparseMap.damaged("the header is not GNU tar's") }
+        let size = try number(483..<495, "size")
+        var ranges: [SparseMap.Range] = []
+        var blocks = 0
+        var (start, count, isExtended) = (386, 4, block[482] != 0)
+        while true {
+            for index in 0..<count {
+                let at = start + index * 24
+                guard block[at] != 0 else { break }
+                ranges.append(
+                    SparseMap.Range(offset: try number(at..<(at + 12), "offset"), length: try number((at + 12)..<(at + 24), "length")))
+            }
+            guard isExtended else { return try SparseMap(ranges, size: size) }
+            blocks += 1
+            guard blocks <= SparseMap.maximumRanges / 21 else {
+                throw SparseMap.damaged("more than \(SparseMap.maximumRanges) ranges")
+            }
+            guard try readBlock() else { throw damaged("it ends within a header") }
+            (start, count, isExtended) = (0, 21, block[504] != 0)
+        }
+    }
+
+    /// The map of pax format 1.0, which is padded to blocks in front of the data: lines with the number of ranges, then with an offset
+    /// and a length for each.
+    private func rangesInData() throws -> [SparseMap.Range] {
+        var text: ArraySlice<UInt8> = []
+        func line() throws -> UInt64 {
+            var digits: [UInt8] = []
+            while true {
+                if let end = text.firstIndex(of: UInt8(ascii: "\n")) {
+                    digits += text[..<end]
+                    text = text[(end + 1)...]
+                    return try SparseMap.number(digits)
+                }
+                digits += text
+                guard digits.count <= 20, remainingData >= 512, try readBlock() else {
+                    throw SparseMap.damaged("its map is cut off")
+                }
+                remainingData -= 512
+                text = block[...]
+            }
+        }
+        let count = try line()
+        guard count <= UInt64(SparseMap.maximumRanges) else { throw SparseMap.damaged("more than \(SparseMap.maximumRanges) ranges") }
+        var numbers: [UInt64] = []
+        for _ in 0..<(2 * count) { numbers.append(try line()) }
+        return try SparseMap.ranges(numbers)
     }
 
     private func kind(_ flag: UInt8, path: [UInt8]) throws -> TarEntry.Kind {
         switch flag {
+        case UInt8(ascii: "S"): .file
         case 0, UInt8(ascii: "0"), UInt8(ascii: "7"): path.last == UInt8(ascii: "/") ? .directory : .file
         case UInt8(ascii: "1"): .hardLink
         case UInt8(ascii: "2"): .symlink
