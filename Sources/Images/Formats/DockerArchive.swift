@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Linux
 
 /// What `docker save` wrote before it took to OCI layouts: `manifest.json` and tars beside it.
 enum DockerArchive: ImageFormat {

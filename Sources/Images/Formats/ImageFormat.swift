@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Linux
 
 /// A way to store images outside of registries.
 protocol ImageFormat: Sendable {

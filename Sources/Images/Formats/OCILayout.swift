@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Linux
 
 /// An OCI image layout, as a directory or in a tar: OCI image spec, image layout.
 enum OCILayout: ImageFormat {

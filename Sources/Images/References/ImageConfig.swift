@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Linux
 
 /// What an image says about the processes made of it: OCI image spec, image configuration.
 public struct ImageConfig: Codable, Sendable, Equatable {

@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Linux
 
 /// Media types of the OCI image spec 1.1 and of Docker's image manifest version 2, schema 2.
 enum MediaType {
@@ -123,17 +124,7 @@ enum ManifestDocument: Sendable {
     }
 }
 
-/// The machine's platform in the registry's words.
-struct Platform: Sendable, Equatable {
-    var os: String
-    var architecture: String
-
-    #if arch(x86_64)
-        static let machine = Platform(os: "linux", architecture: "amd64")
-    #elseif arch(arm64)
-        static let machine = Platform(os: "linux", architecture: "arm64")
-    #endif
-
+extension Platform {
     /// The descriptor of an index to take.
     ///
     /// - Throws: `SwiftletError(.failedPrecondition)` listing what the image is there for instead.

@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Linux
 import State
 
 extension ImageStore {
@@ -19,7 +20,7 @@ extension ImageStore {
             let archived = try await work.run { _ in
                 let archive = try ImageArchive(path: path, scratch: scratch, limits: limits)
                 for format in imageFormats {
-                    if let images = try format.images(in: archive, platform: .machine) { return images }
+                    if let images = try format.images(in: archive, platform: .current) { return images }
                 }
                 let known = imageFormats.map { $0.name }.joined(separator: ", ")
                 throw SwiftletError(.invalidArgument, "it is none of these: \(known)")
@@ -36,7 +37,7 @@ extension ImageStore {
     }
 
     private func take(_ archived: ArchivedImage, named reference: ImageReference?, archive: String) async throws -> Image {
-        let config = try ImageConfig.decode(archived.config, what: archive, platform: .machine)
+        let config = try ImageConfig.decode(archived.config, what: archive, platform: .current)
         guard config.diffIDs.count == archived.layers.count, !config.diffIDs.isEmpty else {
             throw SwiftletError(
                 .dataLoss, "\(archived.layers.count) layers where the configuration has \(config.diffIDs.count); one at least is needed")

@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Linux
 import State
 import Synchronization
 
@@ -32,7 +33,7 @@ extension ImageStore {
         }
         let manifest = try await imageManifest(ManifestDocument(bytes, contentType: contentType, what: "\(reference)"), session, reference)
         let configBytes = try await session.smallBlob(manifest.config, limit: ImageConfig.maximumBytes, what: "configuration")
-        let config = try ImageConfig.decode(configBytes, what: "\(reference)", platform: .machine)
+        let config = try ImageConfig.decode(configBytes, what: "\(reference)", platform: .current)
         guard config.diffIDs.count == manifest.layers.count, !config.diffIDs.isEmpty else {
             throw SwiftletError(
                 .dataLoss,
@@ -95,7 +96,7 @@ extension ImageStore {
         switch document {
         case .manifest(let manifest): return manifest
         case .index(let index):
-            let descriptor = try Platform.machine.choose(from: index, what: "\(reference)")
+            let descriptor = try Platform.current.choose(from: index, what: "\(reference)")
             let digest = try Digest(descriptor.digest)
             let (bytes, contentType) = try await session.manifest(digest.description)
             let found = Digest(of: bytes)
