@@ -155,6 +155,49 @@ import Testing
         #expect(try await client.wait(containerID: "c", processID: "").exitCode == 0)
     }
 
+    @Test func containersThatWaitForTheirDisksHoldNoOtherCallUp() async throws {
+        let disks = PluggedDisks()
+        let guest = try TestGuest(devices: disks.waits(rounds: 1_000_000))
+        let client = try await guest.start()
+        // More than the agent has threads for calls that block.
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for index in 0..<40 {
+                group.addTask {
+                    _ = try await client.call(
+                        .createContainer,
+                        .with {
+                            $0.containerID = "waits-\(index)"
+                            $0.spec.process.args = ["/bin/true"]
+                            $0.spec.root.layers = [.with { $0.serial = "late" }]
+                        }, timeout: .seconds(600))
+                }
+            }
+            let process = try await run(client, "c", "echo fine")
+            #expect(try await collect(process.output).stdout == Array("fine\n".utf8))
+            _ = try await client.call(.deleteContainer, .with { $0.containerID = "c" }, timeout: timeout)
+            #expect(try await client.call(.list, .init(), timeout: timeout).containers.isEmpty)
+            disks.plug("late")
+            try await group.waitForAll()
+        }
+        #expect(try await client.call(.list, .init(), timeout: timeout).containers.count == 40)
+    }
+
+    @Test func aContainerWhoseDiskDoesNotComeFailsAndFreesItsID() async throws {
+        let disks = PluggedDisks()
+        let guest = try TestGuest(devices: disks.waits(rounds: 2))
+        let client = try await guest.start()
+        let create = AgentCreateContainerRequest.with {
+            $0.containerID = "c"
+            $0.spec.process.args = ["/bin/true"]
+            $0.spec.root.layers = [.with { $0.serial = "late" }]
+        }
+        let error = await #expect(throws: SwiftletError.self) { try await client.call(.createContainer, create, timeout: timeout) }
+        #expect(error?.code == .notFound)
+        #expect(error?.message.contains("creating container c: no disk with serial late") == true)
+        disks.plug("late")
+        _ = try await client.call(.createContainer, create, timeout: timeout)
+    }
+
     @Test func offsetsThatAreGoneAreOutOfRange() async throws {
         let guest = try TestGuest()
         let client = try await guest.start()

@@ -21,7 +21,12 @@ final class TestGuest: Sendable {
 
     var address: VsockAddress { .unixProxy(path: directory + "/vsock") }
 
-    init() throws {
+    /// - Parameters:
+    ///   - devices: what containers wait for; by default nothing.
+    ///   - setTime: on the agent's event loop; by default nothing happens.
+    init(
+        devices: DeviceWaits = .none, setTime: @escaping @Sendable (Int64) throws(SwiftletError) -> Void = { _ throws(SwiftletError) in }
+    ) throws {
         signal(SIGPIPE) { _ in }
         var template = Array("/tmp/swiftlet-agent-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw SwiftletError.system("mkdtemp") }
@@ -37,11 +42,11 @@ final class TestGuest: Sendable {
                 makeContainer: { id, spec, _ throws(SwiftletError) in PlainContainer(id, spec, held) },
                 startSandbox: { _ throws(SwiftletError) in
                     SandboxEnvironment(
-                        scratchDirectory: directory, diskPath: { serial throws(SwiftletError) in serial }, hostname: "test",
-                        resolvConfPath: "", hostsPath: "", cgroupRoot: "",
+                        scratchDirectory: directory, devices: devices, diskPath: { serial throws(SwiftletError) in serial },
+                        hostname: "test", resolvConfPath: "", hostsPath: "", cgroupRoot: "",
                         shared: PodSharedState(scratchDirectory: directory, cgroupRoot: ""))
                 },
-                setTime: { _ throws(SwiftletError) in }, powerOff: { powered.raise() },
+                setTime: setTime, powerOff: { powered.raise() },
                 info: { AgentGetInfoResponse.with { $0.version = "test" } }))
         poweredOff = powered
 

@@ -120,6 +120,25 @@ import Testing
         for (index, change) in wrong.enumerated() { #expect(code("c", change) == .invalidArgument, "case \(index)") }
     }
 
+    @Test(arguments: ["block", "Memory", "imagery", "overlay", "a/b", "..", "\0"])
+    func aMountOfAnUnknownTypeIsRefusedByName(type: String) throws {
+        for options in [["rw"], ["rbind"]] {
+            let error = #expect(throws: SwiftletError.self) { try MountPlan(.init(type, from: "/etc", to: "/x", options)) }
+            #expect(error?.code == .invalidArgument)
+            #expect(error?.message == "mount /x: type \"\(type == "\0" ? "?" : type)\" is none that this agent knows")
+        }
+    }
+
+    @Test func everyVolumeTypeOfTheContractHasItsKind() throws {
+        let volumes = PodVolumes(directory: "/nowhere")
+        for type in AgentVolumeType.allCases {
+            let mount = AgentMountSpec(type.rawValue, from: "", to: "/x", ["rbind"])
+            #expect(volumes.kind(of: mount) != nil)
+            #expect(try MountPlan(mount).filesystem == nil)
+        }
+        #expect(volumes.kind(of: AgentMountSpec("bind", from: "/a", to: "/x")) == nil)
+    }
+
     @Test func mountOptionsBecomeAttributes() throws {
         let plan = try MountPlan(
             .init("bind", from: "/a", to: "//b/./c/", ["rbind", "rslave", "rro", "nosuid", "nodev", "noexec", "noatime"]))

@@ -441,7 +441,7 @@ public nonisolated struct AgentMountSpec: Sendable {
 
   public var destination: String = String()
 
-  /// "bind", "tmpfs", "proc", ...
+  /// "bind", a volume's type ("image", "memory", "share") or a filesystem ("tmpfs", "proc", ...). Others are refused.
   public var type: String = String()
 
   public var source: String = String()

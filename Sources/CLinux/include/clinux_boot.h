@@ -25,6 +25,9 @@ static inline int clinux_mount(const char *source, const char *target, const cha
     return mount(source, target, type, flags, options);
 }
 static inline int clinux_power_off(void) { return reboot(RB_POWER_OFF); }
+
+/// Writes a filesystem's dirty pages, named by a descriptor in it (syncfs(2)); Swift's Glibc module leaves it out.
+static inline int clinux_syncfs(int descriptor) { return syncfs(descriptor); }
 static inline int clinux_finit_module(int fd, const char *options) { return (int)syscall(SYS_finit_module, fd, options, 0); }
 
 // Credits `length` (at most 512) bytes in full, random(4).

@@ -14,9 +14,15 @@ final class Latch: Sendable {
 
     func open() { eventfd_write(event, 1) }
 
+    var isOpen: Bool { poll(milliseconds: 0) > 0 }
+
     func wait() {
+        while poll(milliseconds: -1) < 0 && errno == EINTR {}
+    }
+
+    private func poll(milliseconds: Int32) -> Int32 {
         // The count is never read, so the descriptor stays readable.
         var waited = pollfd(fd: event, events: Int16(POLLIN), revents: 0)
-        while poll(&waited, 1, -1) < 0 && errno == EINTR {}
+        return Glibc.poll(&waited, 1, milliseconds)
     }
 }

@@ -45,6 +45,10 @@ struct MountPlan: Sendable, Equatable {
     /// Leave the mount out when the kernel lacks the filesystem.
     var ifSupported = false
 
+    /// What a spec may have mounted by name: the filesystems that OCI runtimes' specs have. Anything else that is no volume is one of
+    /// a later host's.
+    private static let filesystems: Set<String> = ["cgroup2", "devpts", "mqueue", "proc", "sysfs", "tmpfs"]
+
     /// Longest value that fsconfig(2) takes.
     private static let longestParameter = 255
 
@@ -58,18 +62,15 @@ struct MountPlan: Sendable, Equatable {
     /// - Throws: `.invalidArgument` naming the destination.
     init(_ spec: AgentMountSpec) throws(SwiftletError) {
         let target = try containerPath(spec.destination, "mount destination")
-        // What a volume's source will be is known once it has been brought into the guest (ContainerVolumes).
-        let isVolume = ContainerVolumes.types.contains(spec.type)
-        let isBind =
-            isVolume || ["bind", "none", ""].contains(spec.type) || spec.options.contains { $0 == "bind" || $0 == "rbind" }
         do throws(SwiftletError) {
-            if isBind {
-                let source = isVolume ? "/" : try containerPath(spec.source, "mount source")
+            let isBind = try Self.isBind(spec)
+            // What a volume's source will be is known once it has been brought into the guest (ContainerVolumes).
+            if AgentVolumeType(rawValue: spec.type) != nil {
+                try self.init(target: target, source: "/", filesystem: nil, options: spec.options)
+            } else if isBind {
+                let source = try containerPath(spec.source, "mount source")
                 try self.init(target: target, source: source, filesystem: nil, options: spec.options)
             } else {
-                guard isPlainWord(spec.type, limit: 32) else {
-                    throw SwiftletError(.invalidArgument, "filesystem type \"\(printable(spec.type))\" is no name of one")
-                }
                 try requireText(spec.source, "mount source", limit: Self.longestParameter)
                 let source = spec.source.isEmpty ? spec.type : spec.source
                 try self.init(target: target, source: source, filesystem: spec.type, options: spec.options)
@@ -77,6 +78,15 @@ struct MountPlan: Sendable, Equatable {
         } catch {
             throw error.during("mount \(printable(target))")
         }
+    }
+
+    /// - Throws: `.invalidArgument` naming a type that is neither a bind mount, a volume nor a filesystem that a spec may have.
+    private static func isBind(_ spec: AgentMountSpec) throws(SwiftletError) -> Bool {
+        if ["bind", "none", ""].contains(spec.type) { return true }
+        guard filesystems.contains(spec.type) || AgentVolumeType(rawValue: spec.type) != nil else {
+            throw SwiftletError(.invalidArgument, "type \"\(printable(spec.type))\" is none that this agent knows")
+        }
+        return spec.options.contains { $0 == "bind" || $0 == "rbind" }
     }
 
     private mutating func set(_ attribute: UInt64, _ on: Bool) {

@@ -1,11 +1,16 @@
+import AgentProtocol
 import Errors
 
 /// What the containers of a pod find around them in the guest.
 public struct SandboxEnvironment: Sendable {
-    /// Mounted scratch disk of the pod: container roots, removed again with each container. Usable after ``awaitStorage``.
+    /// The pod's scratch disk: container roots, removed again with each container. Usable after ``mountScratch``.
     public var scratchDirectory: String
-    /// Answers when disks can be used and the scratch disk is mounted: later than the sandbox is ready.
-    public var awaitStorage: @Sendable () throws(SwiftletError) -> Void
+    /// SCSI serial of the scratch disk; empty: it is no disk.
+    public var scratchSerial: String
+    /// Mounts the scratch disk, which is there, unless it is mounted.
+    public var mountScratch: @Sendable () throws(SwiftletError) -> Void
+    /// Waits for what the host plugs in.
+    public var devices: DeviceWaits
     /// The block device of a layer's SCSI serial, "/dev/sdb".
     public var diskPath: @Sendable (_ serial: String) throws(SwiftletError) -> String
     /// Content of each container's /etc/hostname.
@@ -18,33 +23,40 @@ public struct SandboxEnvironment: Sendable {
     public var cgroupRoot: String
     /// What the pod's containers share; one object for all of them.
     public var shared: PodSharedState
-    /// The directory of the pod's share, by the tag of its device.
-    public var shareDirectory: @Sendable (_ tag: String) throws(SwiftletError) -> String
-    /// The pod's volumes in memory; one object for all containers.
-    public var memoryVolumes: MemoryVolumes
+    /// The pod's volumes; one object for all containers.
+    public var volumes: PodVolumes
 
     public init(
-        scratchDirectory: String, awaitStorage: @escaping @Sendable () throws(SwiftletError) -> Void = { () throws(SwiftletError) in },
-        diskPath: @escaping @Sendable (_ serial: String) throws(SwiftletError) -> String, hostname: String,
-        resolvConfPath: String, hostsPath: String, cgroupRoot: String, shared: PodSharedState,
-        shareDirectory: @escaping @Sendable (_ tag: String) throws(SwiftletError) -> String = Self.noShare,
-        memoryVolumes: MemoryVolumes? = nil
+        scratchDirectory: String, scratchSerial: String = "",
+        mountScratch: @escaping @Sendable () throws(SwiftletError) -> Void = { () throws(SwiftletError) in },
+        devices: DeviceWaits = .none, diskPath: @escaping @Sendable (_ serial: String) throws(SwiftletError) -> String, hostname: String,
+        resolvConfPath: String, hostsPath: String, cgroupRoot: String, shared: PodSharedState, volumes: PodVolumes? = nil
     ) {
         self.scratchDirectory = scratchDirectory
-        self.awaitStorage = awaitStorage
+        self.scratchSerial = scratchSerial
+        self.mountScratch = mountScratch
+        self.devices = devices
         self.diskPath = diskPath
         self.hostname = hostname
         self.resolvConfPath = resolvConfPath
         self.hostsPath = hostsPath
         self.cgroupRoot = cgroupRoot
         self.shared = shared
-        self.shareDirectory = shareDirectory
-        self.memoryVolumes = memoryVolumes ?? MemoryVolumes(directory: "\(scratchDirectory)/memory")
+        self.volumes = volumes ?? PodVolumes(directory: scratchDirectory)
     }
 
-    /// For surroundings without a host that shares files.
-    public static let noShare: @Sendable (_ tag: String) throws(SwiftletError) -> String = { _ throws(SwiftletError) in
-        throw SwiftletError(.failedPrecondition, "share_tag: nothing is shared with these containers")
+    /// What every container waits for.
+    var scratchDevices: AwaitedDevices { AwaitedDevices(disks: scratchSerial.isEmpty ? [] : [scratchSerial]) }
+
+    /// What a container of this spec waits for.
+    ///
+    /// - Throws: `.invalidArgument` naming what no device can be called.
+    func devices(for spec: AgentContainerSpec) throws(SwiftletError) -> AwaitedDevices {
+        var devices = scratchDevices
+        devices.disks.formUnion(spec.root.layers.map(\.serial))
+        devices.formUnion(try ContainerVolumes.devices(spec, environment: self))
+        for serial in devices.disks { try ScsiDisks.check(serial) }
+        return devices
     }
 }
 

@@ -1,39 +1,54 @@
 import Errors
 import Glibc
 import Linux
+import Synchronization
 
-/// Finds SCSI disks by the serial that the host gave them.
-enum ScsiDisks {
-    /// Polls until a disk shows. Counted, not timed: a guest's clock may jump.
-    private static let attempts = 2000
-    private static let pause: useconds_t = 5000
-    /// Attempts from one scan to the next. The guest's kernel is told not to scan by itself, and an event of a disk that is plugged
-    /// in may be lost.
-    private static let scanEvery = 100
+/// The guest's SCSI disks by the serials that the host gave them.
+final class ScsiDisks: Sendable {
+    /// Names in /sys/block by serial, as last seen: a name may be another disk's by now.
+    private let seen = Mutex<[String: String]>([:])
 
-    /// The device node of the disk with a serial, "/dev/sdb"; waits about ten seconds for one that is just being attached.
+    /// The device node of the disk with a serial, "/dev/sdb". Does not wait: ``DeviceWaits`` does.
     ///
-    /// - Throws: `.notFound` when it does not show; `.invalidArgument` for a serial that no disk can have.
-    static func path(serial: String) throws(SwiftletError) -> String {
+    /// - Throws: `.notFound`; `.invalidArgument` for a serial that no disk can have.
+    func path(serial: String) throws(SwiftletError) -> String {
+        try Self.check(serial)
+        guard !present([serial]).isEmpty, let name = seen.withLock({ $0[serial] }) else {
+            throw SwiftletError(.notFound, "no disk with serial \(serial) is attached to the guest: attach it before it is named")
+        }
+        return "/dev/\(name)"
+    }
+
+    /// - Throws: `.invalidArgument` for a serial that no disk can have.
+    static func check(_ serial: String) throws(SwiftletError) {
         guard !serial.isEmpty, serial.utf8.count <= 128, serial.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else {
             throw SwiftletError(.invalidArgument, "disk serial of \(serial.utf8.count) bytes is not 1 to 128 printable characters")
         }
-        for attempt in 0..<attempts {
-            if let path = find(serial) { return path }
-            if attempt % scanEvery == 0 { scan() }
-            usleep(pause)
-        }
-        throw SwiftletError(.notFound, "no disk with serial \(serial) was attached to the guest: attach it before it is named")
     }
 
-    private static func find(_ serial: String) -> String? {
-        for name in (try? KernelFile.names(in: "/sys/block")) ?? [] where name.hasPrefix("sd") {
-            guard let page = KernelFile.bytes("/sys/block/\(name)/device/vpd_pg80", limit: 512), unitSerial(page) == serial else {
-                continue
-            }
-            if isOpen("/dev/\(name)") { return "/dev/\(name)" }
+    /// Those of the serials whose disks can be opened.
+    func present(_ serials: Set<String>) -> Set<String> {
+        let known = seen.withLock { $0 }
+        var present = serials.filter { serial in known[serial].map { Self.serial(of: $0) == serial } ?? false }
+        if present.count < serials.count {
+            let current = Self.all(known: known)
+            seen.withLock { $0 = current }
+            present = serials.intersection(current.keys)
         }
-        return nil
+        return present
+    }
+
+    private static func all(known: [String: String]) -> [String: String] {
+        var disks: [String: String] = [:]
+        for name in (try? KernelFile.names(in: "/sys/block")) ?? [] where name.hasPrefix("sd") {
+            guard let serial = serial(of: name) else { continue }
+            if known[serial] == name || isOpen("/dev/\(name)") { disks[serial] = name }
+        }
+        return disks
+    }
+
+    private static func serial(of name: String) -> String? {
+        KernelFile.bytes("/sys/block/\(name)/device/vpd_pg80", limit: 512).flatMap(unitSerial)
     }
 
     /// The node appears a moment after the device does, and can be opened a moment later still: until then it says ENXIO.
@@ -55,8 +70,8 @@ enum ScsiDisks {
         return String(decoding: text, as: UTF8.self)
     }
 
-    /// All units of target 0, on which the host puts every disk.
-    private static func scan() {
+    /// Has the kernel look at all units of target 0, on which the host puts every disk.
+    func scan() {
         for host in (try? KernelFile.names(in: "/sys/class/scsi_host")) ?? [] {
             try? Files.write("0 0 -", to: "/sys/class/scsi_host/\(host)/scan")
         }

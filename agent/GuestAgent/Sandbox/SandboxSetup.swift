@@ -39,25 +39,18 @@ struct SandboxSetup: Sendable {
         let scratch = "\(directory)/scratch"
         let mounting = Mutex(())
         let cgroups = "/sys/fs/cgroup"
-        let share = PodShareMount(path: "\(directory)/share")
+        let disks = ScsiDisks()
         return SandboxEnvironment(
-            scratchDirectory: scratch,
-            awaitStorage: { [storage, serial = request.scratchSerial] () throws(SwiftletError) in
-                storage.wait()
-                try mounting.withLock { _ throws(SwiftletError) in try Self.mountScratch(serial, at: scratch) }
+            scratchDirectory: scratch, scratchSerial: request.scratchSerial,
+            mountScratch: { [serial = request.scratchSerial] () throws(SwiftletError) in
+                try mounting.withLock { _ throws(SwiftletError) in try Self.mountScratch(serial, disks, at: scratch) }
             },
-            diskPath: { serial throws(SwiftletError) in try ScsiDisks.path(serial: serial) },
+            devices: DeviceWaits(
+                disks: DeviceWaits.Disks(present: disks.present, scan: disks.scan),
+                modules: DeviceWaits.Modules(areLoaded: { [storage] in storage.isOpen }, wait: { [storage] in storage.wait() })),
+            diskPath: { serial throws(SwiftletError) in try disks.path(serial: serial) },
             hostname: request.hostname, resolvConfPath: "\(directory)/resolv.conf", hostsPath: "\(directory)/hosts", cgroupRoot: cgroups,
-            shared: PodSharedState(scratchDirectory: scratch, cgroupRoot: cgroups),
-            shareDirectory: { tag throws(SwiftletError) in try share.directory(tag: tag) },
-            memoryVolumes: MemoryVolumes(directory: "\(directory)/memory"))
-    }
-
-    /// - Parameter time: Unix time in nanoseconds.
-    static func setTime(_ time: Int64) throws(SwiftletError) {
-        guard time > 0 else { throw SwiftletError(.invalidArgument, "the time \(time) lies before 1970") }
-        var value = timespec(tv_sec: Int(time / 1_000_000_000), tv_nsec: Int(time % 1_000_000_000))
-        guard clock_settime(CLOCK_REALTIME, &value) == 0 else { throw .system("setting the clock") }
+            shared: PodSharedState(scratchDirectory: scratch, cgroupRoot: cgroups), volumes: PodVolumes(directory: directory))
     }
 
     private func addEntropy(_ bytes: [UInt8]) throws(SwiftletError) {
@@ -89,13 +82,13 @@ struct SandboxSetup: Sendable {
         }
     }
 
-    private static func mountScratch(_ serial: String, at directory: String) throws(SwiftletError) {
+    private static func mountScratch(_ serial: String, _ disks: ScsiDisks, at directory: String) throws(SwiftletError) {
         try Files.makeDirectory(directory)
         guard !Mounts.isMountPoint(directory) else { return }
         if serial.isEmpty {
             try Mounts.mount("tmpfs", "tmpfs", at: directory, options: "mode=0755")
         } else {
-            let disk = try ScsiDisks.path(serial: serial)
+            let disk = try disks.path(serial: serial)
             try Mounts.mount(disk, "ext4", at: directory, flags: [.noAccessTimes], options: "")
         }
     }

@@ -4,11 +4,22 @@ import Glibc
 import Linux
 
 extension AgentService {
+    func info() -> AgentGetInfoResponse {
+        var info = surroundings.info()
+        info.features = [
+            AgentFeature.containers, AgentFeature.resumableOutput, AgentFeature.terminal, AgentFeature.userNames,
+        ]
+        info.sandboxID = sandbox.id
+        return info
+    }
+
     @Sendable func startSandbox(_ request: AgentStartSandboxRequest) throws(SwiftletError) -> AgentStartSandboxResponse {
         try sandbox.start(request)
         let environment = try sandbox.environment()
         // Ahead of the first container, whose call throws what fails here.
-        workers.run { try? environment.awaitStorage() }
+        environment.devices.wait(for: environment.scratchDevices) { [workers] result in
+            if case .success = result { workers.run { try? environment.mountScratch() } }
+        }
         return .init()
     }
 
@@ -17,40 +28,59 @@ extension AgentService {
         return .init()
     }
 
-    func reserveContainer(_ request: AgentCreateContainerRequest) throws(SwiftletError) -> SandboxEnvironment {
+    @Sendable func reserveContainer(_ request: AgentCreateContainerRequest) throws(SwiftletError) -> SandboxEnvironment {
         let environment = try sandbox.environment()
         try containers.reserve(request.containerID)
         return environment
     }
 
+    /// Checks the spec, waits for its devices, on no thread of the pool, and makes the container.
     @Sendable func createContainer(
-        _ request: AgentCreateContainerRequest, _ environment: SandboxEnvironment
-    ) throws(SwiftletError) -> AgentCreateContainerResponse {
+        _ request: AgentCreateContainerRequest, _ environment: SandboxEnvironment,
+        _ complete: @escaping Answer<AgentCreateContainerResponse>
+    ) {
         let id = request.containerID
-        do {
-            try environment.awaitStorage()
+        let fail = { @Sendable [containers] (error: SwiftletError) in
+            containers.cancel(id)
+            complete(.failure(error.during("creating container \(printable(id))")))
+        }
+        do throws(SwiftletError) {
             var spec = request.spec
             spec.process = spec.process.withOwnOOMScore
             let container = try surroundings.makeContainer(id, spec, environment)
             let record = ContainerRecord(
                 id: id, process: spec.process, container: container, reaper: reaper, workers: workers, loop: loop)
-            let user: ResolvedUser
-            do {
-                user = try record.prepare()
-                try grantStreams(record.first, output: Array(request.outputToken), stdin: Array(request.stdinToken))
-                try containers.enter(record)
-            } catch {
-                release(record)
-                throw error
+            environment.devices.wait(for: try environment.devices(for: spec)) { [self] result in
+                workers.run {
+                    do throws(SwiftletError) {
+                        try result.get()
+                        try environment.mountScratch()
+                        complete(.success(try self.prepare(record, request)))
+                    } catch {
+                        fail(error)
+                    }
+                }
             }
+        } catch {
+            fail(error)
+        }
+    }
+
+    private func prepare(
+        _ record: ContainerRecord, _ request: AgentCreateContainerRequest
+    ) throws(SwiftletError) -> AgentCreateContainerResponse {
+        do throws(SwiftletError) {
+            let user = try record.prepare()
+            try grantStreams(record.first, output: Array(request.outputToken), stdin: Array(request.stdinToken))
+            try containers.enter(record)
             return .with {
                 $0.uid = user.uid
                 $0.gid = user.gid
                 $0.additionalGids = user.additionalGIDs
             }
         } catch {
-            containers.cancel(id)
-            throw SwiftletError.wrap(error, "creating container \(printable(id))")
+            release(record)
+            throw error
         }
     }
 
@@ -76,7 +106,7 @@ extension AgentService {
         record.container.release()
     }
 
-    func enterProcess(_ request: AgentExecRequest) throws(SwiftletError) -> (record: ContainerRecord, process: GuestProcess) {
+    @Sendable func enterProcess(_ request: AgentExecRequest) throws(SwiftletError) -> (record: ContainerRecord, process: GuestProcess) {
         let record = try containers.find(request.containerID)
         return (record, try record.enter(request.processID, request.process))
     }
@@ -127,11 +157,18 @@ extension AgentService {
         process.delete()
     }
 
+    /// Answers when the process has exited.
+    @Sendable func wait(
+        _ request: AgentWaitRequest, _ caller: ObjectIdentifier, _ complete: @escaping Answer<AgentWaitResponse>
+    ) throws(SwiftletError) {
+        try containers.find(request.containerID).process(request.processID).wait(owner: caller, complete)
+    }
+
     func list() -> AgentListResponse {
         .with { $0.containers = containers.all.map(\.summary) }
     }
 
-    func openStream(_ request: AgentOpenStreamRequest) throws(SwiftletError) -> AgentOpenStreamResponse {
+    @Sendable func openStream(_ request: AgentOpenStreamRequest) throws(SwiftletError) -> AgentOpenStreamResponse {
         let process = try containers.find(request.containerID).process(request.processID)
         switch request.kind {
         case .stdin:
@@ -154,7 +191,7 @@ extension AgentService {
         try streams.grant(stdin, StreamGrant(process: process, kind: .input))
     }
 
-    func resizeTerminal(_ request: AgentResizeTerminalRequest) throws(SwiftletError) -> AgentResizeTerminalResponse {
+    @Sendable func resizeTerminal(_ request: AgentResizeTerminalRequest) throws(SwiftletError) -> AgentResizeTerminalResponse {
         let process = try containers.find(request.containerID).process(request.processID)
         try process.resize(TerminalSize(width: request.width, height: request.height))
         return .init()
@@ -162,7 +199,8 @@ extension AgentService {
 
     @Sendable func shutdown(_ request: AgentShutdownRequest) throws(SwiftletError) -> AgentShutdownResponse {
         for record in containers.all { try? record.container.signalAll(SIGKILL) }
-        sync()
+        // Not the scratch disk: it outlives nothing.
+        (try? sandbox.environment())?.volumes.flush()
         // Lets the answer leave the guest first.
         let powerOff = surroundings.powerOff
         workers.run {

@@ -4,23 +4,43 @@ import Errors
 import Glibc
 import Linux
 
-/// The files of an image mounted read-only: its layers stacked, without a writable one.
-enum ImageVolume {
-    /// Mounts the layers below `directory`, which exists and is empty, and passes each mount point to `mounted` as it is made.
-    /// - Returns: where the files are.
-    static func mount(
-        _ layers: [AgentLayerDisk], below directory: String, environment: SandboxEnvironment, mounted: (String) -> Void
-    ) throws(SwiftletError) -> String {
+/// The files of images, mounted read-only: an image's layers stacked, without a writable one.
+struct ImageVolumes: VolumeKind {
+    func devices(for request: VolumeRequest) throws(SwiftletError) -> AwaitedDevices {
+        let layers = request.mount.layers
         guard !layers.isEmpty, layers.count <= OverlayRoot.mostLayers else {
             throw SwiftletError(.invalidArgument, "an image has 1 to \(OverlayRoot.mostLayers) layers, this one \(layers.count)")
         }
-        var lower: [OwnedDescriptor] = []
-        for (index, layer) in layers.enumerated() {
+        for layer in layers {
             guard layer.filesystem == "squashfs" || layer.filesystem == "erofs" else {
                 throw SwiftletError(.invalidArgument, "layer filesystem \"\(printable(layer.filesystem))\" must be squashfs or erofs")
             }
-            let device = try environment.diskPath(layer.serial)
-            let path = "\(directory)/layer-\(index)"
+        }
+        return AwaitedDevices(disks: Set(layers.map(\.serial)))
+    }
+
+    func bring(_ request: VolumeRequest, mounted: (String) -> Void) throws(SwiftletError) -> String {
+        _ = try devices(for: request)
+        try makeDirectory(request.directory)
+        let files = try mount(request, mounted)
+        guard !request.mount.subPath.isEmpty else { return files }
+        let place = "\(request.directory)/part"
+        do throws(SwiftletError) {
+            try VolumePart.mount(request.mount.subPath, of: files, at: place)
+        } catch {
+            // The name by which a kubelet tells this failure from others (cri-api, pkg/errors).
+            throw error.during("ImageVolumeMountFailed: image_sub_path \(printable(request.mount.subPath))")
+        }
+        mounted(place)
+        return place
+    }
+
+    /// - Returns: where the files are.
+    private func mount(_ request: VolumeRequest, _ mounted: (String) -> Void) throws(SwiftletError) -> String {
+        var lower: [OwnedDescriptor] = []
+        for (index, layer) in request.mount.layers.enumerated() {
+            let device = try request.diskPath(layer.serial)
+            let path = "\(request.directory)/layer-\(index)"
             try makeDirectory(path)
             guard cc_mount_readonly(device, path, layer.filesystem) == 0 else {
                 throw .system("mount layer \(printable(layer.serial)) (\(device), \(layer.filesystem))")
@@ -29,12 +49,15 @@ enum ImageVolume {
             lower.append(try OwnedDescriptor(result: open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open \(path)"))
         }
         // An overlay without an upper directory needs two lower ones; a single layer has nothing to merge.
-        guard lower.count > 1 else { return "\(directory)/layer-0" }
-        let path = "\(directory)/files"
+        guard lower.count > 1 else { return "\(request.directory)/layer-0" }
+        let path = "\(request.directory)/files"
         try makeDirectory(path)
         let stack = lower.reversed().map(\.path).joined(separator: ":")
-        guard cc_mount_overlay(path, "lowerdir=\(stack)") == 0 else { throw .system("mount overlay of \(layers.count) layers") }
+        guard cc_mount_overlay(path, "lowerdir=\(stack)") == 0 else { throw .system("mount overlay of \(lower.count) layers") }
         mounted(path)
         return path
     }
+
+    /// Nothing of an image outlives its containers' mounts.
+    func release() {}
 }

@@ -1,24 +1,41 @@
 import AgentProtocol
 import CContainer
-import CLinux
 import Errors
 import Glibc
 import Linux
 import Synchronization
 
 /// The pod's volumes in memory: a tmpfs each, made for the first container that names it and kept as long as the pod.
-public final class MemoryVolumes: Sendable {
+final class MemoryVolumes: VolumeKind {
     private let directory: String
     private let made = Mutex<Set<String>>([])
 
     /// - Parameter directory: where their mount points are; made when it is needed.
-    public init(directory: String) { self.directory = directory }
+    init(directory: String) { self.directory = directory }
 
     /// Bounds what the host can make the agent hold.
     private static let most = 256
 
+    func devices(for request: VolumeRequest) throws(SwiftletError) -> AwaitedDevices {
+        try check(request.mount.memory)
+        return AwaitedDevices()
+    }
+
+    func bring(_ request: VolumeRequest, mounted: (String) -> Void) throws(SwiftletError) -> String {
+        let memory = request.mount.memory
+        try check(memory)
+        let volume = try path(memory)
+        guard !request.mount.subPath.isEmpty else { return volume }
+        try makeDirectory(request.directory)
+        let place = "\(request.directory)/part"
+        let ownership = VolumePart.Ownership(uid: memory.uid, gid: memory.gid, mode: memory.mode)
+        try VolumePart.mount(request.mount.subPath, of: volume, at: place, missing: ownership)
+        mounted(place)
+        return place
+    }
+
     /// - Throws: `.invalidArgument` naming what is wrong with the name or the mode.
-    static func check(_ volume: AgentMemoryVolume) throws(SwiftletError) {
+    private func check(_ volume: AgentMemoryVolume) throws(SwiftletError) {
         let name = volume.name.utf8
         let letters = name.allSatisfy { byte in
             switch byte {
@@ -38,9 +55,8 @@ public final class MemoryVolumes: Sendable {
     }
 
     /// The directory where the volume is mounted.
-    func path(_ volume: AgentMemoryVolume) throws(SwiftletError) -> String {
-        try Self.check(volume)
-        return try made.withLock { (made) throws(SwiftletError) in
+    private func path(_ volume: AgentMemoryVolume) throws(SwiftletError) -> String {
+        try made.withLock { (made) throws(SwiftletError) in
             let path = "\(directory)/\(volume.name)"
             if made.contains(volume.name) { return path }
             guard made.count < Self.most else {
@@ -55,8 +71,7 @@ public final class MemoryVolumes: Sendable {
         }
     }
 
-    /// Unmounts all of them. For pods whose machine goes on. Idempotent.
-    public func release() {
+    func release() {
         made.withLock { made in
             for name in made {
                 cc_unmount("\(directory)/\(name)")

@@ -1,0 +1,37 @@
+import AgentProtocol
+import Errors
+import Runtime
+import Volumes
+
+/// A directory or file of the node: a mount of its own in the pod's share.
+struct SharedVolume: GuestVolume {
+    private let path: HostPath
+    private let options: PodShare.Options
+
+    init?(_ request: MountRequest) throws {
+        guard let path = request.path else { return nil }
+        let mount = request.mount
+        guard mount.propagation == .none || path.receivesMounts else {
+            throw SwiftletError(
+                .failedPrecondition,
+                "propagation HostToContainer: host_path \(mount.hostPath) lies on a mount that is neither shared nor slave; "
+                    + "make it shared on the node (mount --make-rshared)")
+        }
+        self.path = path
+        options = PodShare.Options(
+            readOnly: mount.readOnly,
+            // The flags of a mount that arrives later are the node's: a guest could write there.
+            receivesMounts: mount.propagation == .hostToContainer && !mount.readOnly, mappings: mount.mappings)
+    }
+
+    func provide(_ place: VolumePlace) async throws -> AgentMountSpec {
+        let share = try await place.sandbox.share.ready()
+        let document = ShareMountsDocument(share: share.directory, container: place.container)
+        // Refused once the container's creation is being undone.
+        try await place.ledger.note(.shareMounts, "\(share.directory)/\(place.container)", document)
+        let source = try await OwnThread.run { [path, options] in
+            try share.add(path, container: place.container, index: place.index, options)
+        }
+        return .with { $0.source = source }
+    }
+}
