@@ -59,7 +59,7 @@ let package = Package(
 
         // Doors
         .target(
-            name: "CRIServer", dependencies: ["Pods", "Images", "Runtime", "GRPC", "CRI", "Errors", protobuf, logging]),
+            name: "CRIServer", dependencies: ["Pods", "Images", "Runtime", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),
 
         // Heart
         .target(

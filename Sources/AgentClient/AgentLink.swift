@@ -1,5 +1,6 @@
 import Concurrency
 import Errors
+import Linux
 import Synchronization
 
 /// The connection to one machine's agent, made anew when it breaks.
@@ -16,11 +17,20 @@ public final class AgentLink: Sendable {
     private let address: VsockAddress
     private let state: Mutex<State>
     private let reconnections = SingleFlight<NoKey, AgentClient>(whenAbandoned: .finish)
+    private let clock = Mutex<Task<Void, Never>?>(nil)
 
-    public init(address: VsockAddress, client: AgentClient) {
+    /// - Parameter clockIsRight: the guest has just got the time, or gets it with StartSandbox; else it gets it at once.
+    public init(address: VsockAddress, client: AgentClient, clockIsRight: Bool) {
         self.address = address
         state = Mutex(.connected(client))
+        let keeper = ClockKeeper(now: WallClock.now) { [weak self] in
+            guard let self, !isLost else { return nil }
+            return try await self.client()
+        }
+        clock.withLock { $0 = Task { await keeper.run(atOnce: !clockIsRight) } }
     }
+
+    deinit { clock.withLock { $0 }?.cancel() }
 
     public var isLost: Bool {
         state.withLock { if case .lost = $0 { true } else { false } }
@@ -82,6 +92,7 @@ public final class AgentLink: Sendable {
 
     /// Ends the connection for good.
     public func close() {
+        clock.withLock { $0 }?.cancel()
         let previous = state.withLock { state in
             defer { state = .lost(Self.closedReason) }
             return state

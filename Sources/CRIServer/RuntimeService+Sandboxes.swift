@@ -1,5 +1,6 @@
 import CRI
 import Errors
+import Linux
 import Pods
 import Runtime
 

@@ -134,7 +134,7 @@ public final class MicroVMHandler: RuntimeHandler {
         try Task.checkCancellation()
         let sandbox = MicroVMSandbox(
             names: started, networkNamespace: context.network.namespacePath, process: process, client: client, handler: self,
-            ledger: ledger)
+            ledger: ledger, isNew: true)
         let extent = configuration.extent(for: spec.demand)
         sandbox.size.withLock { $0 = KnownSize(MachineSize(asked: extent, actual: extent)) }
         do {
@@ -318,6 +318,6 @@ public final class MicroVMHandler: RuntimeHandler {
         let client = try await AgentClient.connect(to: address(names), deadline: .now + .seconds(10))
         return MicroVMSandbox(
             names: names, networkNamespace: context.network.namespacePath, process: machine.process, client: client, handler: self,
-            ledger: context.ledger)
+            ledger: context.ledger, isNew: false)
     }
 }

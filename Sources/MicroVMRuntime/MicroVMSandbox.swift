@@ -26,9 +26,10 @@ final class MicroVMSandbox: SandboxMachine {
     /// Where the pod's network namespace is bound.
     private let networkNamespace: String?
 
+    /// - Parameter isNew: the guest gets the time with StartSandbox.
     init(
         names: MachineNames, networkNamespace: String?, process: ProcessIdentity?, client: AgentClient, handler: MicroVMHandler,
-        ledger: Ledger
+        ledger: Ledger, isNew: Bool
     ) {
         self.names = names
         self.networkNamespace = networkNamespace
@@ -37,7 +38,7 @@ final class MicroVMSandbox: SandboxMachine {
         self.ledger = ledger
         disks = handler.layers.disks(of: names.machine, process: process)
         share = SandboxShare(names: names, ledger: ledger, handler: handler)
-        link = AgentLink(address: handler.address(names), client: client)
+        link = AgentLink(address: handler.address(names), client: client, clockIsRight: isNew)
     }
 
     var logger: Logger { handler.logger }

@@ -48,7 +48,7 @@ final class Guest: Sendable {
     }
 
     /// Called when the host can connect.
-    func isListening() { listening.store(Clock.sinceBoot, ordering: .relaxed) }
+    func isListening() { listening.store(WallClock.sinceBoot(), ordering: .relaxed) }
 
     var surroundings: AgentService.Surroundings {
         AgentService.Surroundings(
@@ -57,11 +57,11 @@ final class Guest: Sendable {
             },
             startSandbox: { [booted, storage] request throws(SwiftletError) in
                 // Before the rest of the boot, so that the clock is not behind by what is still to come.
-                if request.timeNs != 0 { try SandboxSetup.setTime(request.timeNs) }
+                if request.timeNs != 0 { try GuestClock.set(request.timeNs) }
                 booted.wait()
                 return try SandboxSetup(storage: storage).start(request)
             },
-            setTime: { time throws(SwiftletError) in try SandboxSetup.setTime(time) },
+            setTime: { time throws(SwiftletError) in try GuestClock.correct(to: time) },
             powerOff: { _ = clinux_power_off() },
             info: { self.info },
             grow: { request in GuestGrowth.grow(request, containers: "/sys/fs/cgroup/\(ContainerCgroup.parentName)") })

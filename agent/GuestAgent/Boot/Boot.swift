@@ -1,5 +1,6 @@
 import Errors
 import Glibc
+import Linux
 import SwiftletVersion
 
 /// The agent as a guest's PID 1: from the kernel's hand-over to serving the host, for ever.
@@ -18,7 +19,7 @@ public enum Boot {
             let words = (try? PrecompiledProfile.words()) ?? []
             exit(words.withUnsafeBytes { !words.isEmpty && write(STDOUT_FILENO, $0.baseAddress, $0.count) == $0.count } ? 0 : 1)
         }
-        let started = Clock.sinceBoot
+        let started = WallClock.sinceBoot()
         let console = Console()
         // Handled, not ignored: what is ignored stays so in the processes of containers.
         signal(SIGPIPE) { _ in }
@@ -32,7 +33,7 @@ public enum Boot {
             let agent = try Agent(scope: .everything, surroundings: guest.surroundings)
             try agent.listen()
             guest.isListening()
-            console.debug("started at \(started / 1000) us after boot, listening at \(Clock.sinceBoot / 1000) us")
+            console.debug("started at \(started / 1000) us after boot, listening at \(WallClock.sinceBoot() / 1000) us")
             PrecompiledProfile.adopt()
             GuestTree.mount(console)
             modules.load("network", console)
@@ -44,7 +45,7 @@ public enum Boot {
             Priority.behindContainers.apply()
             modules.load("rest", console)
             modules.remove()
-            console.debug("ready at \(Clock.sinceBoot / 1000) us after boot")
+            console.debug("ready at \(WallClock.sinceBoot() / 1000) us after boot")
         } catch {
             console.write("cannot serve the host: \(error)")
         }

@@ -21,7 +21,7 @@ struct ProcessExit: Sendable, Equatable {
     init(_ child: siginfo_t) {
         let status = UInt32(truncatingIfNeeded: child._sifields._sigchld.si_status)
         code = child.si_code == Int32(CLD_EXITED) ? status & 0xff : 128 + status
-        at = Clock.realtime
+        at = WallClock.now()
     }
 }
 
