@@ -9,7 +9,7 @@ CONFIG ?= release
 GUEST := .build/guest
 AGENT := .build-agent/release/swiftlet-agent
 
-agent_sources := $(shell find agent Sources/AgentProtocol Sources/Linux Sources/CLinux Sources/Errors Sources/SwiftletVersion -type f)
+agent_sources := $(shell find agent Sources/AgentProtocol Sources/TTRPC Sources/Linux Sources/CLinux Sources/Concurrency Sources/Errors Sources/SwiftletVersion -type f)
 guest_sources := $(shell find images/guest -type f)
 swift_files := find Package.swift Sources Tests agent -name '*.swift' -not -path '*/Generated/*' -print0
 shell_files := $(wildcard .ci/run scripts/* images/*/build)

@@ -75,7 +75,9 @@ let package = Package(
             ]),
         .target(name: "Machines", dependencies: ["CLibvirt", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // Links no libvirt: programs without machines of their own use it.
-        .target(name: "AgentClient", dependencies: ["AgentProtocol", "Linux", "CLinux", "Concurrency", "Errors", deque, protobuf]),
+        .target(
+            name: "AgentClient",
+            dependencies: ["AgentProtocol", "TTRPC", "Linux", "CLinux", "Concurrency", "Errors", deque, protobuf]),
         .target(
             name: "Images",
             dependencies: [
@@ -95,7 +97,8 @@ let package = Package(
             dependencies: ["State", "Linux", "Concurrency", "Errors", .product(name: "GRDB", package: "GRDB.swift")]),
 
         // Ground
-        .target(name: "AgentProtocol", dependencies: ["CLinux", "Errors", protobuf]),
+        .target(name: "AgentProtocol", dependencies: ["Linux", "Errors", protobuf]),
+        .target(name: "TTRPC", dependencies: ["Linux", "Errors"]),
         .target(name: "CRI", dependencies: [protobuf]),
         .target(name: "CRIClient", dependencies: ["GRPC", "CRI", protobuf]),
         .target(name: "GRPC", dependencies: ["CGRPC", "Errors", deque, logging, protobuf]),
@@ -128,7 +131,7 @@ let package = Package(
         .target(
             name: "Support", dependencies: ["Errors", crypto], path: "Tests/Support"),
         .target(name: "MachineFakes", dependencies: ["Machines", "Linux", "Errors"], path: "Tests/MachineFakes"),
-        .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Errors"]),
+        .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Linux", "Support", "Errors"]),
         .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
@@ -151,7 +154,7 @@ let package = Package(
         .executableTarget(name: "subreaper-fixture", dependencies: ["Linux"], path: "Tests/MachinesTests/SubreaperFixture"),
         .testTarget(
             name: "GuestAgentTests",
-            dependencies: ["GuestAgent", "AgentProtocol", "AgentClient", "Linux", "CLinux", "Concurrency", "Errors"]),
+            dependencies: ["GuestAgent", "AgentProtocol", "TTRPC", "AgentClient", "Linux", "CLinux", "Concurrency", "Support", "Errors"]),
         .testTarget(
             name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Linux", "Errors", "container-probe", protobuf]),
         .executableTarget(
@@ -168,6 +171,7 @@ let package = Package(
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
+        .testTarget(name: "TTRPCTests", dependencies: ["TTRPC", "Linux", "Support", "Errors"]),
         .testTarget(name: "VolumesTests", dependencies: ["Volumes", "Linux", "CLinux", "Errors"]),
         .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),
         .testTarget(

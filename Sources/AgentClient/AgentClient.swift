@@ -3,6 +3,7 @@ import Errors
 import Linux
 import SwiftProtobuf
 import Synchronization
+import TTRPC
 
 /// The host's end of one guest's agent: its calls on one connection, its streams each on one of their own.
 ///
@@ -28,14 +29,14 @@ public final class AgentClient: Sendable {
     }
     private typealias WaitListeners = [UInt64: CheckedContinuation<AgentWaitResponse, any Error>]
 
-    private let connection: AgentConnection
+    private let connection: TTRPCClient
     private let loop: EventLoop
     /// Waits in flight. The guest answers each once; callers of the same one share it, so that cancelling and waiting
     /// again does not pile up calls in the guest.
     private let waits = Mutex<[WaitKey: WaitListeners]>([:])
     private let nextListener = Atomic<UInt64>(0)
 
-    private init(address: VsockAddress, connection: AgentConnection, info: AgentGetInfoResponse, loop: EventLoop) {
+    private init(address: VsockAddress, connection: TTRPCClient, info: AgentGetInfoResponse, loop: EventLoop) {
         self.address = address
         self.connection = connection
         self.info = info
@@ -68,7 +69,8 @@ public final class AgentClient: Sendable {
     ) async throws -> AgentClient {
         let descriptor = try await VsockDial.connect(
             address, port: AgentContract.controlPort, deadline: min(deadline, .now + attempt), loop: loop)
-        let connection = try AgentConnection(descriptor: descriptor, loop: loop)
+        let connection = try TTRPCClient(
+            descriptor: descriptor, service: AgentContract.service, server: "the guest's agent", loop: loop)
         do {
             let info = try await call(connection, .getInfo, .init(), timeout: min(firstAnswer, deadline - .now))
             return AgentClient(address: address, connection: connection, info: info, loop: loop)
@@ -91,7 +93,7 @@ public final class AgentClient: Sendable {
     }
 
     private static func call<Request: Message, Response: Message>(
-        _ connection: AgentConnection, _ method: AgentMethod<Request, Response>, _ request: Request, timeout: Duration,
+        _ connection: TTRPCClient, _ method: AgentMethod<Request, Response>, _ request: Request, timeout: Duration,
         limit: Int = 1 << 20
     ) async throws -> Response {
         let payload: [UInt8] = try request.serializedBytes()
@@ -135,7 +137,7 @@ public final class AgentClient: Sendable {
         request.containerID = key.container
         request.processID = key.process
         let payload: [UInt8] = (try? request.serializedBytes()) ?? []
-        connection.begin("Wait", payload, timeout: nil) { [weak self] answer in
+        connection.begin(AgentMethodName.wait.rawValue, payload, timeout: nil) { [weak self] answer in
             guard let self else { return }
             let result = Result<AgentWaitResponse, any Error> { try Self.decode(answer.get(), .wait) }
             let listeners = waits.withLock { $0.removeValue(forKey: key) } ?? [:]
@@ -222,10 +224,10 @@ public final class AgentClient: Sendable {
 
 /// Joins a task's cancellation, which may come first, with the call it is for.
 private final class CancellableCall: Sendable {
-    private let connection: AgentConnection
+    private let connection: TTRPCClient
     private let state = Mutex<(stream: UInt32?, cancelled: Bool)>((nil, false))
 
-    init(_ connection: AgentConnection) { self.connection = connection }
+    init(_ connection: TTRPCClient) { self.connection = connection }
 
     func start(_ begin: () -> UInt32?) {
         guard let stream = begin() else { return }

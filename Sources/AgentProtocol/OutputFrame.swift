@@ -1,4 +1,5 @@
 import Errors
+import Linux
 
 /// Which of a process's outputs bytes come from.
 public enum OutputSource: UInt8, Sendable, Hashable, CaseIterable {

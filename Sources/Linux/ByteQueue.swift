@@ -39,7 +39,10 @@ public struct ByteQueue: Sendable {
         return taken
     }
 
-    func bigEndian32(at index: Int) -> UInt32 {
+    /// Four bytes as one big-endian number.
+    ///
+    /// - Precondition: they are there.
+    public func bigEndian32(at index: Int) -> UInt32 {
         (0..<4).reduce(0) { $0 << 8 | UInt32(self[index + $1]) }
     }
 
@@ -51,12 +54,12 @@ public struct ByteQueue: Sendable {
 }
 
 extension [UInt8] {
-    mutating func append(bigEndian value: some FixedWidthInteger) {
+    public mutating func append(bigEndian value: some FixedWidthInteger) {
         Swift.withUnsafeBytes(of: value.bigEndian) { append(contentsOf: $0) }
     }
 }
 
 extension Collection<UInt8> {
     /// The bytes as one big-endian number; at most eight of them.
-    func bigEndianInteger() -> UInt64 { reduce(0) { $0 << 8 | UInt64($1) } }
+    public func bigEndianInteger() -> UInt64 { reduce(0) { $0 << 8 | UInt64($1) } }
 }

@@ -1,11 +1,12 @@
-import AgentProtocol
 import Errors
 import Linux
 import Synchronization
 
-/// One ttrpc connection to a guest: calls go out, answers come back by stream id.
-final class AgentConnection: ByteChannelOwner {
-    typealias Completion = @Sendable (Result<[UInt8], SwiftletError>) -> Void
+/// The client's end of one ttrpc connection: calls go out, answers come back by stream id.
+///
+/// The server is not trusted: what it sends is bounded, and what breaks the protocol ends the connection.
+public final class TTRPCClient: ByteChannelOwner {
+    public typealias Completion = @Sendable (Result<[UInt8], SwiftletError>) -> Void
 
     private struct Pending {
         var timer: EventLoop.Timer?
@@ -20,15 +21,23 @@ final class AgentConnection: ByteChannelOwner {
         var nextListener: UInt64 = 0
     }
 
-    /// Bytes of calls that may wait for a guest that does not read.
+    /// Bytes of calls that may wait for a server that does not read.
     private static let sendQueue = 16 << 20
 
+    private let service: String
+    private let server: String
     private let channel: ByteChannel
     private let loop: EventLoop
     private let state = Mutex(State())
 
     /// Takes over a connected descriptor.
-    init(descriptor: Int32, loop: EventLoop) throws(SwiftletError) {
+    ///
+    /// - Parameters:
+    ///   - service: the full name of the proto file's service.
+    ///   - server: what errors call the other side: "the guest's agent".
+    public init(descriptor: Int32, service: String, server: String, loop: EventLoop) throws(SwiftletError) {
+        self.service = service
+        self.server = server
         self.loop = loop
         channel = ByteChannel(descriptor: descriptor, loop: loop)
         try channel.open(owner: self)
@@ -41,9 +50,9 @@ final class AgentConnection: ByteChannelOwner {
     /// - Parameter timeout: nil waits for as long as the connection stands.
     /// - Returns: the stream id for ``abandon(_:)``; nil when the call failed at once.
     @discardableResult
-    func begin(_ method: String, _ payload: [UInt8], timeout: Duration?, _ complete: @escaping Completion) -> UInt32? {
+    public func begin(_ method: String, _ payload: [UInt8], timeout: Duration?, _ complete: @escaping Completion) -> UInt32? {
         let request = TTRPCRequest(
-            service: AgentContract.service, method: method, payload: payload, timeout: timeout?.wholeNanoseconds ?? 0)
+            service: service, method: method, payload: payload, timeout: timeout?.wholeNanoseconds ?? 0)
         do {
             let encoded = request.encoded
             guard encoded.count <= TTRPCFrame.maximumPayload else {
@@ -51,7 +60,7 @@ final class AgentConnection: ByteChannelOwner {
             }
             let stream = try state.withLock { state throws(SwiftletError) -> UInt32 in
                 guard channel.queued <= Self.sendQueue else {
-                    throw SwiftletError(.resourceExhausted, "the guest's agent does not take calls any more: stop the pod")
+                    throw SwiftletError(.resourceExhausted, "\(server) takes no more calls: \(channel.queued) bytes wait for it")
                 }
                 let stream = try state.calls.begin(Pending(complete: complete))
                 let frame = try TTRPCFrame(stream: stream, kind: .request, payload: encoded).encoded()
@@ -67,17 +76,17 @@ final class AgentConnection: ByteChannelOwner {
         }
     }
 
-    /// Stops waiting for a call: completes it as cancelled unless it already was completed. The guest goes on.
-    func abandon(_ stream: UInt32) {
-        drop(stream, SwiftletError(.cancelled, "agent call cancelled"))
+    /// Stops waiting for a call: completes it as cancelled unless it already was completed. The server goes on.
+    public func abandon(_ stream: UInt32) {
+        drop(stream, SwiftletError(.cancelled, "call of \(server) cancelled"))
     }
 
-    var isClosed: Bool { state.withLock { $0.closed } }
+    public var isClosed: Bool { state.withLock { $0.closed } }
 
     /// Runs `listener` once when the connection is lost or closed; at once if it already is.
     ///
     /// - Returns: an id for ``removeCloseListener(_:)``.
-    func onClose(_ listener: @escaping @Sendable () -> Void) -> UInt64? {
+    public func onClose(_ listener: @escaping @Sendable () -> Void) -> UInt64? {
         let id = state.withLock { state -> UInt64? in
             guard !state.closed else { return nil }
             state.nextListener += 1
@@ -89,16 +98,16 @@ final class AgentConnection: ByteChannelOwner {
     }
 
     /// Takes the listener out; nil when it has run or is running.
-    func removeCloseListener(_ id: UInt64) -> (@Sendable () -> Void)? {
+    public func removeCloseListener(_ id: UInt64) -> (@Sendable () -> Void)? {
         state.withLock { $0.closeListeners.removeValue(forKey: id) }
     }
 
-    func close() {
+    public func close() {
         channel.close()
-        end(SwiftletError(.unavailable, "the agent connection was closed"))
+        end(SwiftletError(.unavailable, "the connection to \(server) was closed"))
     }
 
-    func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) {
+    package func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) {
         state.withLock { $0.decoder.append(bytes) }
         do {
             // One by one: answers in front of a broken frame still count.
@@ -108,19 +117,19 @@ final class AgentConnection: ByteChannelOwner {
             }
         } catch {
             channel.close()
-            end(error.during("the guest's agent breaks the protocol"))
+            end(error.during("\(server) breaks the protocol"))
         }
     }
 
-    func channelReceivedEnd(_ channel: ByteChannel) {
+    package func channelReceivedEnd(_ channel: ByteChannel) {
         channel.close()
-        end(SwiftletError(.unavailable, "the guest closed the agent connection"))
+        end(SwiftletError(.unavailable, "\(server) closed the connection"))
     }
 
-    func channelDrained(_ channel: ByteChannel) {}
+    package func channelDrained(_ channel: ByteChannel) {}
 
-    func channelClosed(_ channel: ByteChannel, error: SwiftletError?) {
-        end(SwiftletError(.unavailable, "the agent connection was lost", cause: error))
+    package func channelClosed(_ channel: ByteChannel, error: SwiftletError?) {
+        end(SwiftletError(.unavailable, "the connection to \(server) was lost", cause: error))
     }
 
     private func nextAnswer() throws(SwiftletError) -> (Pending, TTRPCResponse)? {
@@ -133,8 +142,8 @@ final class AgentConnection: ByteChannelOwner {
     }
 
     private func expire(_ stream: UInt32, _ method: String, at deadline: ContinuousClock.Instant) {
-        let timer = loop.schedule(at: deadline) { [weak self] in
-            self?.drop(stream, SwiftletError(.deadlineExceeded, "\(method): the agent did not answer in time"))
+        let timer = loop.schedule(at: deadline) { [weak self, server] in
+            self?.drop(stream, SwiftletError(.deadlineExceeded, "\(method): \(server) did not answer in time"))
         }
         let isWaiting = state.withLock { $0.calls.update(stream) { $0.timer = timer } }
         if !isWaiting { loop.cancel(timer) }

@@ -1,4 +1,5 @@
 import Errors
+import Linux
 
 /// One message of containerd's ttrpc protocol (github.com/containerd/ttrpc, PROTOCOL.md): a 10-byte header, then the payload.
 public struct TTRPCFrame: Sendable, Equatable {

@@ -1,30 +1,57 @@
-import AgentProtocol
 import Errors
-import Glibc
 import Linux
 import Synchronization
 
-/// Serves ttrpc to the host on any number of connections.
-final class ControlServer: Sendable {
-    /// A host holds one connection, a restarting one a second; more are old ones that nobody closed.
-    private static let connectionLimit = 32
+/// What a ``TTRPCServer`` has for its callers. All methods are called on the server's event loop and must not block.
+public protocol TTRPCService: Sendable {
+    typealias Completion = @Sendable (Result<[UInt8], SwiftletError>) -> Void
 
-    private let service: AgentService
+    /// Runs a call and completes once, now or later, on any thread.
+    ///
+    /// - Parameter caller: for ``callerLost(_:)``.
+    func handle(_ request: TTRPCRequest, caller: ObjectIdentifier, _ complete: @escaping Completion)
+
+    /// The caller's connection has ended: what it still waits for is of no use any more.
+    func callerLost(_ caller: ObjectIdentifier)
+}
+
+/// Serves ttrpc on any number of connections.
+public final class TTRPCServer: Sendable {
+    /// What callers may use up.
+    public struct Limits: Sendable {
+        /// Connections at once; more are closed.
+        public var connections: Int
+        /// Calls in flight on one connection.
+        public var calls: Int
+        /// Bytes of answers that may wait for a caller that does not read; its connection is closed then.
+        public var answerQueue: Int
+
+        public init(connections: Int, calls: Int = 1 << 16, answerQueue: Int = 16 << 20) {
+            self.connections = connections
+            self.calls = calls
+            self.answerQueue = answerQueue
+        }
+    }
+
+    private let service: any TTRPCService
     private let loop: EventLoop
-    private let connections = Mutex<[ObjectIdentifier: ControlConnection]>([:])
+    private let limits: Limits
+    private let connections = Mutex<[ObjectIdentifier: TTRPCServerConnection]>([:])
 
-    init(service: AgentService, loop: EventLoop) {
+    public init(service: any TTRPCService, loop: EventLoop, limits: Limits) {
         self.service = service
         self.loop = loop
+        self.limits = limits
     }
 
     /// Takes over a connected socket.
-    func accept(_ descriptor: Int32) {
-        let connection = ControlConnection(channel: ByteChannel(descriptor: descriptor, loop: loop), service: service) { [weak self] id in
+    public func accept(_ descriptor: Int32) {
+        let channel = ByteChannel(descriptor: descriptor, loop: loop)
+        let connection = TTRPCServerConnection(channel: channel, service: service, limits: limits) { [weak self] id in
             self?.connections.withLock { _ = $0.removeValue(forKey: id) }
         }
         let admitted = connections.withLock { connections in
-            guard connections.count < Self.connectionLimit else { return false }
+            guard connections.count < limits.connections else { return false }
             connections[ObjectIdentifier(connection)] = connection
             return true
         }
@@ -34,27 +61,26 @@ final class ControlServer: Sendable {
 }
 
 /// One ttrpc connection. A frame that breaks the protocol closes it, and nothing else.
-final class ControlConnection: ByteChannelOwner {
-    /// Calls in flight. Most are waits, of which a host has one for every process: they must not keep it from deleting some.
-    private static let callLimit = 1 << 16
-
+private final class TTRPCServerConnection: ByteChannelOwner {
     private struct State {
         var decoder = TTRPCFrameDecoder()
-        var requests = TTRPCRequests(limit: ControlConnection.callLimit)
+        var requests: TTRPCRequests
     }
 
-    /// Answers that may wait for a host that does not read.
-    private static let answerQueue = 16 << 20
-
     private let channel: ByteChannel
-    private let service: AgentService
+    private let service: any TTRPCService
+    private let answerQueue: Int
     private let ended: @Sendable (ObjectIdentifier) -> Void
-    private let state = Mutex(State())
+    private let state: Mutex<State>
 
-    init(channel: ByteChannel, service: AgentService, ended: @escaping @Sendable (ObjectIdentifier) -> Void) {
+    init(
+        channel: ByteChannel, service: any TTRPCService, limits: TTRPCServer.Limits, ended: @escaping @Sendable (ObjectIdentifier) -> Void
+    ) {
         self.channel = channel
         self.service = service
         self.ended = ended
+        answerQueue = limits.answerQueue
+        state = Mutex(State(requests: TTRPCRequests(limit: limits.calls)))
     }
 
     func open() {
@@ -92,7 +118,7 @@ final class ControlConnection: ByteChannelOwner {
         guard let bytes = try? frame.encoded() else {
             return answer(stream, .failure(SwiftletError(.resourceExhausted, "the answer is larger than ttrpc allows")))
         }
-        if channel.write(bytes) > Self.answerQueue { channel.close() }
+        if channel.write(bytes) > answerQueue { channel.close() }
     }
 
     func channelReceivedEnd(_ channel: ByteChannel) { channel.close() }

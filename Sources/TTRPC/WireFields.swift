@@ -1,5 +1,6 @@
 /// Just enough of the protobuf wire format (protobuf.dev, "Encoding") for ttrpc's three envelope messages, so that their
-/// payloads are copied once and nothing is allocated by lengths that are not there.
+/// payloads, of up to 4 MiB, are copied once, which SwiftProtobuf's `bytes` fields do several times, and so that this module needs
+/// no Foundation. Nothing is allocated by lengths that are not there.
 struct WireFieldReader {
     enum Value {
         case varint(UInt64)

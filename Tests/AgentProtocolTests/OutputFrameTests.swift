@@ -1,5 +1,7 @@
 import AgentProtocol
 import Errors
+import Linux
+import Support
 import Testing
 
 @Suite struct OutputFrameTests {
@@ -29,6 +31,18 @@ import Testing
         var decoder = OutputFrameDecoder()
         decoder.append(header)
         #expect(throws: SwiftletError.self) { try decoder.next() }
+    }
+
+    @Test func randomBytesNeverCrashTheDecoder() {
+        var random = SplitMix(variable: "OUTPUT_SEED")
+        // Beforehand: after a crash nothing can be said.
+        print("random bytes: OUTPUT_SEED=\(random.seed)")
+        for _ in 0..<2000 {
+            let bytes = (0..<Int.random(in: 0...64, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+            var decoder = OutputFrameDecoder()
+            decoder.append(bytes)
+            while let frame = try? decoder.next() { _ = frame }
+        }
     }
 
     @Test func acknowledgementsSurviveTheWire() {

@@ -4,6 +4,7 @@ import Concurrency
 import Errors
 import Glibc
 import Linux
+import TTRPC
 import Testing
 
 @testable import GuestAgent

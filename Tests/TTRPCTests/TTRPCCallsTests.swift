@@ -1,5 +1,5 @@
-import AgentProtocol
 import Errors
+import TTRPC
 import Testing
 
 @Suite struct TTRPCCallsTests {

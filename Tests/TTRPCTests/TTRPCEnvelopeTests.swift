@@ -1,10 +1,10 @@
-import AgentProtocol
 import Errors
+import TTRPC
 import Testing
 
 @Suite struct TTRPCEnvelopeTests {
     @Test func aRequestSurvivesTheWire() throws {
-        let request = TTRPCRequest(service: AgentContract.service, method: "Wait", payload: [1, 2, 3], timeout: 5_000_000_000)
+        let request = TTRPCRequest(service: "test.v1.Service", method: "Wait", payload: [1, 2, 3], timeout: 5_000_000_000)
         #expect(try TTRPCRequest(encoded: request.encoded) == request)
     }
 

@@ -1,5 +1,6 @@
-import AgentProtocol
 import Errors
+import Support
+import TTRPC
 import Testing
 
 @Suite struct TTRPCFrameTests {
@@ -39,15 +40,14 @@ import Testing
     }
 
     @Test func randomBytesNeverCrashTheDecoders() {
-        var random = SystemRandomNumberGenerator()
+        var random = SplitMix(variable: "TTRPC_SEED")
+        // Beforehand: after a crash nothing can be said.
+        print("random bytes: TTRPC_SEED=\(random.seed)")
         for _ in 0..<2000 {
             let bytes = (0..<Int.random(in: 0...64, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
             var frames = TTRPCFrameDecoder()
             frames.append(bytes)
             while let frame = try? frames.next() { _ = frame }
-            var outputs = OutputFrameDecoder()
-            outputs.append(bytes)
-            while let frame = try? outputs.next() { _ = frame }
             _ = try? TTRPCRequest(encoded: bytes)
             _ = try? TTRPCResponse(encoded: bytes)
         }

@@ -5,13 +5,16 @@ import Glibc
 import Linux
 import SwiftletVersion
 import Synchronization
+import TTRPC
 
 /// The agent's servers, joined to the surroundings that they run in.
 final class Agent: Sendable {
     /// Calls that may block at the same time.
     private static let workerLimit = 16
+    /// A host holds one connection, a restarting one a second; more are old ones that nobody closed.
+    private static let connectionLimit = 32
 
-    let control: ControlServer
+    let control: TTRPCServer
     let streams: StreamServer
     private let loop: EventLoop
 
@@ -21,7 +24,7 @@ final class Agent: Sendable {
         let service = AgentService(
             surroundings: surroundings, reaper: try Reaper(scope: scope, loop: loop), streams: streams,
             workers: try WorkerPool(limit: Self.workerLimit), loop: loop)
-        control = ControlServer(service: service, loop: loop)
+        control = TTRPCServer(service: service, loop: loop, limits: TTRPCServer.Limits(connections: Self.connectionLimit))
     }
 
     /// Serves the host on the contract's vsock ports.

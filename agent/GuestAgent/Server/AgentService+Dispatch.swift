@@ -1,6 +1,7 @@
 import AgentProtocol
 import Errors
 import SwiftProtobuf
+import TTRPC
 
 /// How one method of the contract is served.
 struct MethodRoute: Sendable {

@@ -2,14 +2,12 @@ import AgentProtocol
 import Errors
 import Glibc
 import Linux
-import SwiftProtobuf
-import Synchronization
+import TTRPC
 
 /// The agent's methods, each from its request to its answer.
 ///
 /// Methods that only look at memory run on the event loop at once; those that may block run on the worker pool.
-final class AgentService: Sendable {
-    typealias Completion = @Sendable (Result<[UInt8], SwiftletError>) -> Void
+final class AgentService: TTRPCService {
     typealias MakeContainer = @Sendable (_ id: String, AgentContainerSpec, SandboxEnvironment) throws(SwiftletError) -> any PodContainer
 
     /// What differs between a guest and a test.
