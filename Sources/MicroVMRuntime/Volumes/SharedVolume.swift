@@ -1,4 +1,6 @@
 import AgentProtocol
+import Concurrency
+import Concurrency
 import Errors
 import Runtime
 import Volumes

@@ -1,4 +1,5 @@
 import CLinux
+import Concurrency
 import Errors
 import Glibc
 import Linux
