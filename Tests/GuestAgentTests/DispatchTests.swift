@@ -10,7 +10,7 @@ import Testing
     @Test func everyMethodOfTheContractIsServedByItsOwnEntry() throws {
         let loop = try EventLoop(name: "dispatch")
         let service = AgentService(
-            surroundings: AgentService.Surroundings(
+            dependencies: AgentService.Dependencies(
                 makeContainer: { _, _, _ throws(SwiftletError) in throw SwiftletError(.unimplemented, "no containers here") },
                 startSandbox: { _ throws(SwiftletError) in throw SwiftletError(.unimplemented, "no sandbox here") },
                 setTime: { _ throws(SwiftletError) in }, powerOff: {}, info: { .init() }),

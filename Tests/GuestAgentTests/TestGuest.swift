@@ -38,7 +38,7 @@ final class TestGuest: Sendable {
         self.held = held
         agent = try Agent(
             scope: .launched,
-            surroundings: AgentService.Surroundings(
+            dependencies: AgentService.Dependencies(
                 makeContainer: { id, spec, _ throws(SwiftletError) in PlainContainer(id, spec, held) },
                 startSandbox: { _ throws(SwiftletError) in
                     SandboxEnvironment(

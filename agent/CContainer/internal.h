@@ -8,7 +8,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 
-/// Descriptors of a child from `cc_close_all_but` on.
+/// Descriptors of a child once `arrange_descriptors` (child.c) has closed all others.
 enum { CC_REPORT_FD = 3, CC_ROOT_FD = 4, CC_USER_FD = 5, CC_GATE_FD = 6, CC_LAST_FD = CC_GATE_FD };
 
 enum cc_resolve_flags {

@@ -1,4 +1,5 @@
-// The caller's side: clone, and wait for the report; births; the pause process of a shared PID namespace.
+// The caller's side: clone, and wait for the report; first processes that are held until their start; the pause process of a shared
+// PID namespace.
 #include "child.h"
 #include <linux/sched.h>
 #include <poll.h>
@@ -120,17 +121,17 @@ static int clone_first(const struct cc_spawn *spawn, int report, pid_t *pid, int
 
 /// Follows the traced child to the first instruction of its command. Signals that come before are passed on, but for those that
 /// would only stop it on its way. Returns 0, or -1 and fills `failure`.
-static int follow(const struct cc_birth *birth, int timeout_ms, struct cc_failure *failure) {
+static int follow(const struct cc_held *held, int timeout_ms, struct cc_failure *failure) {
     enum { WHILE_IT_WORKS_MS = 5, AFTER_EXEC_MS = 1 };
     int64_t deadline = now_ms() + timeout_ms;
-    struct pollfd waited[] = { { .fd = birth->report, .events = POLLIN }, { .fd = birth->pidfd, .events = POLLIN } };
+    struct pollfd waited[] = { { .fd = held->report, .events = POLLIN }, { .fd = held->pidfd, .events = POLLIN } };
     for (;;) {
         siginfo_t stop;
         // Asks, and does not wait: wait(2) belongs to whoever reaps the caller's children. ESRCH: it runs.
-        if (ptrace(PTRACE_GETSIGINFO, birth->pid, NULL, &stop) == 0) {
+        if (ptrace(PTRACE_GETSIGINFO, held->pid, NULL, &stop) == 0) {
             if (stop.si_code == (SIGTRAP | PTRACE_EVENT_EXEC << 8)) return 0;
             bool is_group_stop = stop.si_code >> 8 == PTRACE_EVENT_STOP;
-            ptrace(PTRACE_CONT, birth->pid, NULL, is_group_stop ? 0L : (long)stop.si_signo);
+            ptrace(PTRACE_CONT, held->pid, NULL, is_group_stop ? 0L : (long)stop.si_signo);
         } else if (errno != ESRCH) {
             return refuse(failure, CC_STEP_HOLD, errno);
         }
@@ -138,7 +139,7 @@ static int follow(const struct cc_birth *birth, int timeout_ms, struct cc_failur
         int ready = poll(waited, 2, waited[0].fd >= 0 ? WHILE_IT_WORKS_MS : AFTER_EXEC_MS);
         if (ready <= 0) continue;
         struct cc_failure said;
-        ssize_t count = waited[0].revents ? read(birth->report, &said, sizeof said) : -1;
+        ssize_t count = waited[0].revents ? read(held->report, &said, sizeof said) : -1;
         if (count == sizeof said) {  // at most PIPE_BUF bytes: read whole
             said.detail[CC_DETAIL_LENGTH - 1] = 0;
             *failure = said;
@@ -149,70 +150,70 @@ static int follow(const struct cc_birth *birth, int timeout_ms, struct cc_failur
     }
 }
 
-int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_failure *failure) {
+int cc_create(const struct cc_spawn *spawn, struct cc_held *held, struct cc_failure *failure) {
     int report[2];
     if (pipe2(report, O_CLOEXEC) < 0) return refuse(failure, CC_STEP_CLONE, errno);
-    memset(birth, 0, sizeof *birth);
-    birth->report = report[0];
-    birth->gate = eventfd(0, EFD_CLOEXEC);
-    // The child is born with this, so that there is no moment in which the container could trace it.
+    memset(held, 0, sizeof *held);
+    held->report = report[0];
+    held->gate = eventfd(0, EFD_CLOEXEC);
+    // The child inherits this, so that there is no moment in which the container could trace it.
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     struct cc_spawn waiting = *spawn;
-    waiting.gate = birth->gate;
-    int result = birth->gate < 0 ? refuse(failure, CC_STEP_CLONE, errno)
-        : clone_first(&waiting, report[1], &birth->pid, &birth->pidfd, failure);
+    waiting.gate = held->gate;
+    int result = held->gate < 0 ? refuse(failure, CC_STEP_CLONE, errno)
+        : clone_first(&waiting, report[1], &held->pid, &held->pidfd, failure);
     close(report[1]);
     if (result < 0) {
         close(report[0]);
-        if (birth->gate >= 0) close(birth->gate);
+        if (held->gate >= 0) close(held->gate);
     }
     return result;
 }
 
-static void open_gate(const struct cc_birth *birth) { eventfd_write(birth->gate, 1); }
+static void open_gate(const struct cc_held *held) { eventfd_write(held->gate, 1); }
 
-/// Ends a birth that failed.
-static int fail(struct cc_birth *birth) {
-    close(birth->report);
-    close(birth->gate);
-    discard(birth->pidfd);
-    birth->pidfd = -1;
+/// Ends a held process that failed.
+static int fail(struct cc_held *held) {
+    close(held->report);
+    close(held->gate);
+    discard(held->pidfd);
+    held->pidfd = -1;
     return -1;
 }
 
-int cc_hold(struct cc_birth *birth, int timeout_ms, struct cc_failure *failure) {
-    if (ptrace(PTRACE_SEIZE, birth->pid, NULL, (long)(PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)) == 0) {
-        birth->is_traced = true;
-        open_gate(birth);
-        return follow(birth, timeout_ms, failure) == 0 ? 0 : fail(birth);
+int cc_hold(struct cc_held *held, int timeout_ms, struct cc_failure *failure) {
+    if (ptrace(PTRACE_SEIZE, held->pid, NULL, (long)(PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)) == 0) {
+        held->is_traced = true;
+        open_gate(held);
+        return follow(held, timeout_ms, failure) == 0 ? 0 : fail(held);
     }
     int error = errno;
-    struct pollfd death = { .fd = birth->pidfd, .events = POLLIN };
+    struct pollfd death = { .fd = held->pidfd, .events = POLLIN };
     if (poll(&death, 1, 0) > 0) {
         // One that is dead already has said why.
-        if (await_report(birth->report, timeout_ms, failure) == 0) refuse(failure, CC_STEP_KILLED, EINTR);
-        return fail(birth);
+        if (await_report(held->report, timeout_ms, failure) == 0) refuse(failure, CC_STEP_KILLED, EINTR);
+        return fail(held);
     }
     // Yama may forbid all tracing for good (kernel.yama.ptrace_scope = 3): then it waits where it is.
     if (error == EPERM) return 0;
     refuse(failure, CC_STEP_HOLD, error);
-    return fail(birth);
+    return fail(held);
 }
 
-int cc_let_go(struct cc_birth *birth, int timeout_ms, struct cc_failure *failure) {
-    if (!birth->is_traced) {
-        open_gate(birth);
-        if (await_report(birth->report, timeout_ms, failure) < 0) return fail(birth);
-    } else if (ptrace(PTRACE_DETACH, birth->pid, NULL, 0L) < 0) {
+int cc_release(struct cc_held *held, int timeout_ms, struct cc_failure *failure) {
+    if (!held->is_traced) {
+        open_gate(held);
+        if (await_report(held->report, timeout_ms, failure) < 0) return fail(held);
+    } else if (ptrace(PTRACE_DETACH, held->pid, NULL, 0L) < 0) {
         refuse(failure, CC_STEP_KILLED, EINTR);
-        return fail(birth);
+        return fail(held);
     }
-    close(birth->report);
-    close(birth->gate);
+    close(held->report);
+    close(held->gate);
     return 0;
 }
 
-void cc_abandon(struct cc_birth *birth) { fail(birth); }
+void cc_abandon(struct cc_held *held) { fail(held); }
 
 static void run_further(void *spawn) { cc_child(spawn, -1); }
 

@@ -159,9 +159,9 @@ struct cc_spawn {
     bool new_ipc_namespace;      ///< with `root`
     int32_t user_namespace;      ///< a user namespace's file; -1: the caller's
     uint32_t owner_uid, owner_gid;  ///< of what is made in the container, as the caller's user namespace calls them
-    int32_t cgroup;              ///< directory of the cgroup v2 that the child is born in
+    int32_t cgroup;              ///< directory of the cgroup v2 that the child is cloned into
     int32_t timeout_ms;          ///< until exec
-    int32_t gate;                ///< -1; `cc_bear` sets it
+    int32_t gate;                ///< -1; `cc_create` sets it
 };
 
 /// Clones a further process of a container as a direct child of the caller and waits until it has executed its command.
@@ -170,7 +170,7 @@ struct cc_spawn {
 int cc_spawn(const struct cc_spawn *spawn, pid_t *pid, int *pidfd, struct cc_failure *failure);
 
 /// A container's first process before its start. All descriptors are CLOEXEC.
-struct cc_birth {
+struct cc_held {
     pid_t pid;      ///< of the caller's PID namespace
     int pidfd;
     int report, gate;
@@ -178,22 +178,22 @@ struct cc_birth {
 };
 
 /// Clones a first process as a direct child of the caller: it makes its root and waits at its gate. Returns 0, or -1 and fills
-/// `failure`. The calling thread is the child's parent, whose end some processes ask to be told of (PR_SET_PDEATHSIG).
-int cc_bear(const struct cc_spawn *spawn, struct cc_birth *birth, struct cc_failure *failure);
+/// `failure`. The calling thread is the child's parent, whose end some processes ask to be signalled (PR_SET_PDEATHSIG).
+int cc_create(const struct cc_spawn *spawn, struct cc_held *held, struct cc_failure *failure);
 
 /// Has the child execute its command and holds it before the first instruction of it. Returns 0, or -1 and fills `failure`; then
-/// the child is gone and `birth` over. Where the kernel lets nobody trace, the child stays at its gate.
+/// the child is gone and `held` over. Where the kernel lets nobody trace, the child stays at its gate.
 ///
-/// The calling thread traces the child (ptrace(2)): only it can let it go, and with its end the child ends as well. A caller
+/// The calling thread traces the child (ptrace(2)): only it can release it, and with its end the child ends as well. A caller
 /// of wait(2) for all children sees a child trapped once.
-int cc_hold(struct cc_birth *birth, int timeout_ms, struct cc_failure *failure);
+int cc_hold(struct cc_held *held, int timeout_ms, struct cc_failure *failure);
 
 /// Lets it run; after that it is a process like any other, and its pidfd the caller's. Returns 0, or -1 and fills `failure`;
-/// then the child is gone and `birth` over.
-int cc_let_go(struct cc_birth *birth, int timeout_ms, struct cc_failure *failure);
+/// then the child is gone and `held` over.
+int cc_release(struct cc_held *held, int timeout_ms, struct cc_failure *failure);
 
 /// Ends it and closes its pidfd.
-void cc_abandon(struct cc_birth *birth);
+void cc_abandon(struct cc_held *held);
 
 /// Clones PID 1 of a new PID namespace: it reaps what it inherits and does nothing else, without capabilities, files or a
 /// file tree of its own. `directory` is an empty directory. Returns 0, or -1 with errno.

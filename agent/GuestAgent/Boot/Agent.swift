@@ -7,7 +7,7 @@ import SwiftletVersion
 import Synchronization
 import TTRPC
 
-/// The agent's servers, joined to the surroundings that they run in.
+/// The agent's servers, with what they need of the machine.
 final class Agent: Sendable {
     /// Calls that may block at the same time.
     private static let workerLimit = 16
@@ -18,11 +18,11 @@ final class Agent: Sendable {
     let streams: StreamServer
     private let loop: EventLoop
 
-    init(scope: Reaper.Scope, surroundings: AgentService.Surroundings) throws(SwiftletError) {
+    init(scope: Reaper.Scope, dependencies: AgentService.Dependencies) throws(SwiftletError) {
         loop = try EventLoop(name: "agent")
         streams = StreamServer(loop: loop)
         let service = AgentService(
-            surroundings: surroundings, reaper: try Reaper(scope: scope, loop: loop), streams: streams,
+            dependencies: dependencies, reaper: try Reaper(scope: scope, loop: loop), streams: streams,
             workers: try WorkerPool(limit: Self.workerLimit), loop: loop)
         control = TTRPCServer(service: service, loop: loop, limits: TTRPCServer.Limits(connections: Self.connectionLimit))
     }
@@ -53,8 +53,8 @@ final class Guest: Sendable {
     /// Called when the host can connect.
     func isListening() { listening.store(WallClock.sinceBoot(), ordering: .relaxed) }
 
-    var surroundings: AgentService.Surroundings {
-        AgentService.Surroundings(
+    var dependencies: AgentService.Dependencies {
+        AgentService.Dependencies(
             makeContainer: { id, spec, environment throws(SwiftletError) in
                 try GuestContainer(id: id, spec: spec, environment: environment)
             },

@@ -30,7 +30,7 @@ public enum Boot {
             let (booted, storage) = (try Latch(), try Latch())
             modules.load("first", console)
             let guest = Guest(started: started, booted: booted, storage: storage)
-            let agent = try Agent(scope: .everything, surroundings: guest.surroundings)
+            let agent = try Agent(scope: .everything, dependencies: guest.dependencies)
             try agent.listen()
             guest.isListening()
             console.debug("started at \(started / 1000) us after boot, listening at \(WallClock.sinceBoot() / 1000) us")

@@ -76,7 +76,7 @@ final class ContainerCgroup: Sendable {
         try changes.withLock { (_) throws(SwiftletError) in try CgroupChange(path: path, files: files).apply() }
     }
 
-    /// SIGKILL to every process, also to those that are being born.
+    /// SIGKILL to every process, also to those that are being cloned.
     func killAll() throws(SwiftletError) { try KernelFile.write("1", to: "\(path)/cgroup.kill") }
 
     /// Sends `signal` to each process that is in the cgroup now. One that ends meanwhile is no error.

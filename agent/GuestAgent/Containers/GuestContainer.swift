@@ -79,7 +79,7 @@ public final class GuestContainer: Sendable {
         }
     }
 
-    /// Mounts the layers and the root, makes the cgroup, looks up the user, and has the first process born: it holds `stdio`
+    /// Mounts the layers and the root, makes the cgroup, looks up the user, and creates the first process: it holds `stdio`
     /// from then on and waits for its start.
     /// - Throws: errors of each step, after everything has been undone; `.failedPrecondition` unless this is the first time, and
     ///   when a container it depends on is absent.
@@ -121,7 +121,7 @@ public final class GuestContainer: Sendable {
         }
         let started: (pid: pid_t, process: OwnedDescriptor)
         do throws(SwiftletError) {
-            started = try prepared.birth.letGo()
+            started = try prepared.first.release()
         } catch {
             // A root that was attached is gone with the child's mount namespace: it cannot be attached again.
             dismantle(prepared, first: nil)
@@ -192,7 +192,7 @@ public final class GuestContainer: Sendable {
             if case .running = state.phase { true } else { false }
         }
         guard isRunning else {
-            // Born after release had killed all it saw.
+            // Cloned after release had killed all it saw.
             cc_signal(started.process.number, SIGKILL)
             release()
             throw releasedMeanwhile("exec")
@@ -276,14 +276,14 @@ public final class GuestContainer: Sendable {
         // By itself as well: a privileged container may have moved its processes to other cgroups, but its PID namespace
         // ends with its first process.
         if let first { cc_signal(first.number, SIGKILL) }
-        prepared.birth.abandon()
+        prepared.first.abandon()
         killAndRemove(prepared.cgroup)
         prepared.discard(environment)
     }
 
     /// Keeps what cannot be removed for the next release.
     private func killAndRemove(_ cgroup: ContainerCgroup) {
-        // More than once: a process of exec may be born into the cgroup between the kill and the removal.
+        // More than once: a process of exec may be cloned into the cgroup between the kill and the removal.
         for _ in 0..<5 {
             try? cgroup.killAll()
             guard cgroup.waitUntilEmpty() else { break }

@@ -11,7 +11,7 @@ struct PreparedContainer: Sendable {
     let credentials: ProcessCredentials
     /// The directory that the container sees as /dev/shm.
     let sharedMemory: String
-    let birth: Birth
+    let first: HeldProcess
     /// No other container sees `sharedMemory`.
     private let ownsSharedMemory: Bool
 
@@ -31,7 +31,7 @@ struct PreparedContainer: Sendable {
             sharedMemory = try Self.sharedMemory(spec, root, environment)
             volumes = try ContainerVolumes(spec, directory: root.directory, environment: environment)
             made.volumes = volumes
-            birth = try Self.bear(id, spec, stdio, environment, (root, volumes, cgroup, credentials, sharedMemory))
+            first = try Self.createFirst(id, spec, stdio, environment, (root, volumes, cgroup, credentials, sharedMemory))
         } catch {
             Self.discard(made.root, made.volumes, ownsSharedMemory: ownsSharedMemory, environment)
             _ = cgroup.remove()
@@ -53,12 +53,12 @@ struct PreparedContainer: Sendable {
         }
     }
 
-    private static func bear(
+    private static func createFirst(
         _ id: String, _ spec: AgentContainerSpec, _ stdio: ProcessDescriptors, _ environment: SandboxEnvironment,
         _ made: (
             root: OverlayRoot, volumes: ContainerVolumes, cgroup: ContainerCgroup, credentials: ProcessCredentials, sharedMemory: String
         )
-    ) throws(SwiftletError) -> Birth {
+    ) throws(SwiftletError) -> HeldProcess {
         let process = try ProcessPlan(spec.process)
         var furnished = spec
         furnished.mounts = made.volumes.mounts
@@ -73,7 +73,7 @@ struct PreparedContainer: Sendable {
         let ipcNamespace = spec.ipcMode == .ipcTarget ? try environment.shared.running(spec.ipcTarget).process : nil
         let memory = CMemory()
         let console = stdio.terminal ? terminalPath(stdio.stdin) : nil
-        let birth = try Spawn.bear(
+        let held = try Spawn.create(
             Spawn.Plan(
                 process: process.flat(made.credentials, stdio: stdio, memory: memory), memory: memory,
                 userNamespace: made.credentials.namespace, cgroup: made.cgroup),
@@ -81,7 +81,7 @@ struct PreparedContainer: Sendable {
                 root: try plan.flat(root: made.root, console: console, memory: memory), pidNamespace: pidNamespace,
                 ipcNamespace: ipcNamespace, newIPCNamespace: spec.ipcMode == .ipcContainer),
             of: id)
-        return try Birth(birth, of: id)
+        return try HeldProcess(held, of: id)
     }
 
     /// The slave's name in the agent's /dev/pts.

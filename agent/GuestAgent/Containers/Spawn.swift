@@ -8,7 +8,7 @@ enum Spawn {
     /// Milliseconds for everything between clone and exec, mounts included; for what follows exec again.
     static let timeout: Int32 = 60_000
 
-    /// Everything that the C code reads of a process to be born, and what keeps it valid.
+    /// Everything that the C code reads of a process to be cloned, and what keeps it valid.
     struct Plan {
         var process: cc_process
         var memory: CMemory
@@ -49,18 +49,18 @@ enum Spawn {
         return (pid, OwnedDescriptor(pidfd))
     }
 
-    /// Has a first process born.
-    static func bear(_ plan: Plan, at place: Place, of container: String) throws(SwiftletError) -> cc_birth {
+    /// Clones a first process, which waits at its gate.
+    static func create(_ plan: Plan, at place: Place, of container: String) throws(SwiftletError) -> cc_held {
         var spawn = plan.flat()
         spawn.root = plan.memory.value(place.root)
         spawn.pid_namespace_pidfd = place.pidNamespace?.number ?? -1
         spawn.ipc_namespace_pidfd = place.ipcNamespace?.number ?? -1
         spawn.new_ipc_namespace = place.newIPCNamespace
-        var birth = cc_birth()
+        var held = cc_held()
         var failure = cc_failure()
-        let result = withExtendedLifetime((plan, place)) { cc_bear(&spawn, &birth, &failure) }
+        let result = withExtendedLifetime((plan, place)) { cc_create(&spawn, &held, &failure) }
         guard result == 0 else { throw error(failure, container) }
-        return birth
+        return held
     }
 
     static func error(_ failure: cc_failure, _ container: String) -> SwiftletError {

@@ -53,7 +53,7 @@ public final class DeviceWaits: Sendable {
     /// About ten seconds. Counted, not timed: a guest's clock may jump.
     private let rounds: Int
     private static let pause: useconds_t = 5000
-    /// Rounds of a waiter from one scan to the next. The guest's kernel is told not to scan by itself, and an event of a disk that
+    /// Rounds of a waiter from one scan to the next. The guest's kernel is configured not to scan by itself, and an event of a disk that
     /// is plugged in may be lost.
     private static let scanEvery = 100
 
@@ -67,7 +67,7 @@ public final class DeviceWaits: Sendable {
         self.rounds = rounds
     }
 
-    /// For surroundings whose devices are always there.
+    /// For tests, and for guests whose devices are always there.
     public static let none = DeviceWaits(
         disks: Disks(present: { $0 }, scan: {}), modules: Modules(areLoaded: { true }, wait: {}))
 

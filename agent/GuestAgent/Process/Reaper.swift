@@ -25,7 +25,7 @@ struct ProcessExit: Sendable, Equatable {
     }
 }
 
-/// The only caller of wait in the agent: collects exited children and tells who launched them.
+/// The only caller of wait in the agent: collects exited children and reports them to whoever launched them.
 final class Reaper: Sendable {
     /// Whose exits are collected.
     enum Scope: Sendable {
@@ -88,7 +88,7 @@ final class Reaper: Sendable {
         }
     }
 
-    /// Tells of children that nobody launched here: those that wait for their start, and what holds namespaces.
+    /// Has the reaper see children that nobody launched here: those that wait for their start, and what holds namespaces.
     func noticeChildren() {
         if scope == .everything { eventfd_write(launched, 1) }
     }

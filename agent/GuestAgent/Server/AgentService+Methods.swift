@@ -5,7 +5,7 @@ import Linux
 
 extension AgentService {
     func info() -> AgentGetInfoResponse {
-        var info = surroundings.info()
+        var info = dependencies.info()
         info.features = [
             AgentFeature.containers, AgentFeature.resumableOutput, AgentFeature.terminal, AgentFeature.userNames,
         ]
@@ -24,7 +24,7 @@ extension AgentService {
     }
 
     @Sendable func setTime(_ request: AgentSetTimeRequest) throws(SwiftletError) -> AgentSetTimeResponse {
-        try surroundings.setTime(request.timeNs)
+        try dependencies.setTime(request.timeNs)
         return .init()
     }
 
@@ -47,7 +47,7 @@ extension AgentService {
         do throws(SwiftletError) {
             var spec = request.spec
             spec.process = spec.process.withOwnOOMScore
-            let container = try surroundings.makeContainer(id, spec, environment)
+            let container = try dependencies.makeContainer(id, spec, environment)
             let record = ContainerRecord(
                 id: id, process: spec.process, container: container, reaper: reaper, workers: workers, loop: loop)
             environment.devices.wait(for: try environment.devices(for: spec)) { [self] result in
@@ -202,7 +202,7 @@ extension AgentService {
         // Not the scratch disk: it outlives nothing.
         (try? sandbox.environment())?.volumes.flush()
         // Lets the answer leave the guest first.
-        let powerOff = surroundings.powerOff
+        let powerOff = dependencies.powerOff
         workers.run {
             Pause.milliseconds(20)
             powerOff()

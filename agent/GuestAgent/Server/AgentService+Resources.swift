@@ -8,6 +8,6 @@ extension AgentService {
     }
 
     @Sendable func grow(_ request: AgentGrowRequest) throws(SwiftletError) -> AgentGrowResponse {
-        try surroundings.grow(request)
+        try dependencies.grow(request)
     }
 }

@@ -11,7 +11,7 @@ final class AgentService: TTRPCService {
     typealias MakeContainer = @Sendable (_ id: String, AgentContainerSpec, SandboxEnvironment) throws(SwiftletError) -> any PodContainer
 
     /// What differs between a guest and a test.
-    struct Surroundings: Sendable {
+    struct Dependencies: Sendable {
         var makeContainer: MakeContainer
         var startSandbox: @Sendable (AgentStartSandboxRequest) throws(SwiftletError) -> SandboxEnvironment
         var setTime: @Sendable (Int64) throws(SwiftletError) -> Void
@@ -23,7 +23,7 @@ final class AgentService: TTRPCService {
         }
     }
 
-    let surroundings: Surroundings
+    let dependencies: Dependencies
     let sandbox: SandboxState
     let containers = ContainerTable()
     let streams: StreamServer
@@ -32,14 +32,14 @@ final class AgentService: TTRPCService {
     let statistics: PodStatistics
     let loop: EventLoop
 
-    init(surroundings: Surroundings, reaper: Reaper, streams: StreamServer, workers: WorkerPool, loop: EventLoop) {
-        self.surroundings = surroundings
+    init(dependencies: Dependencies, reaper: Reaper, streams: StreamServer, workers: WorkerPool, loop: EventLoop) {
+        self.dependencies = dependencies
         self.streams = streams
         self.reaper = reaper
         self.workers = workers
         statistics = PodStatistics(layers: LayerSizes(workers: workers))
         self.loop = loop
-        sandbox = SandboxState(start: surroundings.startSandbox)
+        sandbox = SandboxState(start: dependencies.startSandbox)
     }
 
     /// Forgets what a lost connection still waited for.

@@ -1,6 +1,6 @@
 import AgentProtocol
 
-/// What a cgroup v2 directory tells of its use and limits. A file that is not there counts as zeroes.
+/// What a cgroup v2 directory says of its use and limits. A file that is not there counts as zeroes.
 struct CgroupFiles {
     let path: String
 

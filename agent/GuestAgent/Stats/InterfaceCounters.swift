@@ -2,7 +2,7 @@ import AgentProtocol
 
 /// The traffic of the guest's network interfaces, as /proc/net/dev counts it (proc(5)).
 enum InterfaceCounters {
-    /// Interfaces that are told of; a container with the right to may make any number.
+    /// Interfaces that are reported; a container with the right to may make any number.
     private static let most = 64
 
     static func read(_ path: String = "/proc/self/net/dev") -> [AgentInterfaceStats] {

@@ -28,7 +28,7 @@ struct ImageVolumes: VolumeKind {
         do throws(SwiftletError) {
             try VolumePart.mount(request.mount.subPath, of: files, at: place)
         } catch {
-            // The name by which a kubelet tells this failure from others (cri-api, pkg/errors).
+            // The name by which a kubelet recognizes this failure (cri-api, pkg/errors).
             throw error.during("ImageVolumeMountFailed: image_sub_path \(printable(request.mount.subPath))")
         }
         mounted(place)
