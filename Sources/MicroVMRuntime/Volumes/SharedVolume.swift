@@ -1,6 +1,5 @@
 import AgentProtocol
 import Concurrency
-import Concurrency
 import Errors
 import Runtime
 import Volumes
