@@ -35,7 +35,7 @@ final class Connection {
     var guestPort: UInt32 = 0
     var credit: Credit
     /// From the guest, not yet taken by the host's socket.
-    let toHost: ByteQueue
+    let toHost: SocketBacklog
     var owed: Owed = []
     /// The host's socket may have bytes, or its end, for the guest.
     var readable = true
@@ -59,7 +59,7 @@ final class Connection {
         self.socket = socket
         self.phase = phase
         credit = Credit(window: window)
-        toHost = ByteQueue(limit: Int(window))
+        toHost = SocketBacklog(limit: Int(window))
     }
 
     deinit {

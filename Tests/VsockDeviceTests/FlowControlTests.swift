@@ -73,7 +73,7 @@ import Testing
     }
 
     @Test func aBytesQueueKeepsOrderAcrossItsEndsAndRefusesTooMuch() {
-        let queue = ByteQueue(limit: 10_000)
+        let queue = SocketBacklog(limit: 10_000)
         func append(_ bytes: [UInt8], from offset: Int = 0) -> Bool {
             var bytes = bytes
             return bytes.withUnsafeMutableBytes { raw in

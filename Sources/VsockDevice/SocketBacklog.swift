@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 
 /// Bytes waiting for a slow host socket: a ring that grows by doubling up to a bound and is freed when it runs empty.
-final class ByteQueue {
+final class SocketBacklog {
     let limit: Int
     private var storage: UnsafeMutableRawPointer?
     private var capacity = 0
