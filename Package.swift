@@ -8,6 +8,7 @@ let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 
 /// The agent is one static binary: it is PID 1 of a guest that holds no shared library.
@@ -34,6 +35,7 @@ let package = Package(
         .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
         .package(url: "https://github.com/LebJe/TOMLKit", exact: "0.6.0"),
         .package(url: "https://github.com/swift-server/async-http-client", exact: "1.37.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
     ],
     targets: [
         // Programs
@@ -41,8 +43,7 @@ let package = Package(
             name: "swiftletd",
             dependencies: [
                 "CRIServer", "Pods", "MicroVMRuntime", "Runtime", "Machines", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI",
-                "Linux", "CLinux", "Errors",
-                "SwiftletVersion", "TOMLKit", arguments, logging,
+                "Linux", "CLinux", "Errors", "SwiftletVersion", "TOMLKit", arguments, lifecycle, logging,
             ]),
         .executableTarget(
             name: "swiftlet",
@@ -170,6 +171,8 @@ let package = Package(
             ], resources: [.copy("Golden")]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
+        .testTarget(
+            name: "swiftletdTests", dependencies: ["swiftletd", "CRIClient", "CRI", "Linux", "CLinux", "Errors", lifecycle, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "TTRPCTests", dependencies: ["TTRPC", "Linux", "Support", "Errors"]),
         .testTarget(name: "VolumesTests", dependencies: ["Volumes", "Linux", "CLinux", "Errors"]),

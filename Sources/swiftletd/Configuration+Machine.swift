@@ -5,6 +5,7 @@ import Glibc
 import Logging
 import Machines
 import MicroVMRuntime
+import PodNetwork
 import Pods
 import Runtime
 
@@ -24,6 +25,13 @@ extension Configuration.Machine {
 extension Configuration {
     var paths: NodePaths {
         NodePaths(kernel: machine.kernel, initramfs: machine.initramfs, root: root, run: run)
+    }
+
+    var cni: CNIConfiguration {
+        CNIConfiguration(
+            configDirectory: network.configDirectory, template: network.template.isEmpty ? nil : network.template,
+            pluginDirectories: network.pluginDirectories, cacheDirectory: root + "/cni",
+            namespaceDirectory: run + "/pods")
     }
 
     /// All of it in JSON, for verbose Status.

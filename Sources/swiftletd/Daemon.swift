@@ -14,20 +14,30 @@ import SwiftletVersion
 
 /// The wired daemon.
 struct Daemon: Sendable {
-    /// Held as long as the daemon lives.
-    private let lock: DirectoryLock
-    private let server: GRPCServer
-    private let pods: PodRegistry
-    private let images: ImageStore
-    private let hypervisor: LibvirtHypervisor
+    let opened: Openings
 
+    /// - Throws: what failed, with everything closed that was open by then; `CancellationError` between two steps.
     static func start(_ configuration: Configuration, libvirt: LibvirtConfiguration.Connection, logger: Logger) async throws -> Daemon {
         let endpoint = try Endpoint(parsing: configuration.endpoint)
         // QEMU's user passes through these two; the daemon's own state is nobody else's: it holds containers' environments.
         for directory in [configuration.root, configuration.run] { try makeDirectory(directory, mode: 0o711) }
         for directory in ["state", "containers", "cni"] { try makeDirectory("\(configuration.root)/\(directory)", mode: 0o700) }
         let lock = try DirectoryLock(configuration.root)
-        let database = try StateDatabase(path: configuration.root + "/state/state.sqlite")
+        var opened = Openings()
+        opened.add { lock.release() }
+        do {
+            let database = try StateDatabase(path: configuration.root + "/state/state.sqlite")
+            try await open(configuration, on: endpoint, database, logger, &opened)
+        } catch {
+            await opened.close()
+            throw error
+        }
+        return Daemon(opened: opened)
+    }
+
+    private static func open(
+        _ configuration: Configuration, on endpoint: Endpoint, _ database: StateDatabase, _ logger: Logger, _ opened: inout Openings
+    ) async throws {
         let images = try await ImageStore(
             configuration: ImageStoreConfiguration(
                 root: configuration.root + "/images",
@@ -35,34 +45,23 @@ struct Daemon: Sendable {
                     RegistryConfiguration(host: $0.host, mirrors: $0.mirrors, plainHTTP: $0.plainHTTP)
                 }),
             database: database, logger: logger)
-        do {
-            return try await serve(configuration, libvirt, on: endpoint, lock, database, images, logger)
-        } catch {
-            await images.shutdown()
-            throw error
-        }
-    }
-
-    private static func serve(
-        _ configuration: Configuration, _ libvirt: LibvirtConfiguration.Connection, on endpoint: Endpoint, _ lock: DirectoryLock,
-        _ database: StateDatabase, _ images: ImageStore, _ logger: Logger
-    ) async throws -> Daemon {
+        opened.add { await images.shutdown() }
+        try Task.checkCancellation()
         let hypervisor = try await LibvirtHypervisor.open(LibvirtConfiguration(connection: libvirt), logger: logger)
-        let networks = PodNetworks(
-            configuration: CNIConfiguration(
-                configDirectory: configuration.network.configDirectory,
-                template: configuration.network.template.isEmpty ? nil : configuration.network.template,
-                pluginDirectories: configuration.network.pluginDirectories,
-                cacheDirectory: configuration.root + "/cni", namespaceDirectory: configuration.run + "/pods"),
-            logger: logger)
+        opened.add { await hypervisor.close() }
+        try Task.checkCancellation()
+        let networks = PodNetworks(configuration: configuration.cni, logger: logger)
         let machines = MicroVMResources(
             configuration: try await configuration.microVM(logger: logger), hypervisor: hypervisor, networks: networks,
             logger: logger)
         let handler = try await MicroVMHandler(resources: machines, logger: logger)
+        try Task.checkCancellation()
         let pods = PodRegistry(
             handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database,
             stateDirectory: configuration.root + "/containers", logger: logger)
+        opened.add { pods.close() }
         try await pods.recover()
+        try Task.checkCancellation()
         pods.startCollector()
         let service = CRIService(
             pods: pods, images: images, version: swiftletVersion, paths: configuration.paths, configuration: configuration.json,
@@ -70,8 +69,12 @@ struct Daemon: Sendable {
         let server = GRPCServer(methods: service.methodTable(), logger: logger, errorStatus: ErrorMapping.status)
         _ = try server.listen(on: endpoint)
         server.start()
+        opened.add {
+            // Calls in flight may end. A call for events has no end of its own.
+            pods.endEvents()
+            await server.shutdown(grace: .seconds(5))
+        }
         logger.info("serving", metadata: ["endpoint": "\(configuration.endpoint)"])
-        return Daemon(lock: lock, server: server, pods: pods, images: images, hypervisor: hypervisor)
     }
 
     private static func makeDirectory(_ path: String, mode: Int) throws {
@@ -83,12 +86,8 @@ struct Daemon: Sendable {
         }
     }
 
-    /// Lets calls in flight finish, then closes. Pods go on.
-    func stop() async {
-        pods.endEvents()
-        await server.shutdown(grace: .seconds(5))
-        pods.close()
-        await images.shutdown()
-        await hypervisor.close()
+    /// Lets calls in flight finish, then closes everything. Pods go on.
+    func close() async {
+        await opened.close()
     }
 }

@@ -17,4 +17,9 @@ struct DirectoryLock: Sendable {
             throw SwiftletError(.failedPrecondition, "another swiftletd works in \(directory); stop it, or configure another root")
         }
     }
+
+    /// Lets another daemon have the directory.
+    func release() {
+        close(descriptor)
+    }
 }

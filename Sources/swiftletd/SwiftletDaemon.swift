@@ -5,7 +5,9 @@ import Glibc
 import Linux
 import Logging
 import Machines
+import ServiceLifecycle
 import SwiftletVersion
+import Synchronization
 
 /// swiftletd: the CRI server.
 @main
@@ -32,13 +34,14 @@ struct SwiftletDaemon: ParsableCommand {
             guard let level = Logger.Level(rawValue: configuration.logLevel) else {
                 throw SwiftletError(.invalidArgument, "log_level \(configuration.logLevel) is unknown")
             }
-            // Before any thread exists: this forks.
+            // Before any thread exists: the first changes the environment, the second forks.
+            let manager = ServiceManager.fromEnvironment()
             let libvirt = configuration.machine.libvirtConnection(root: configuration.root)
             if case .embed = libvirt { try Subreaper.runBelow() }
             LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
             var logger = Logger(label: "swiftletd")
             logger.logLevel = level
-            try Self.serve(configuration, libvirt, logger)
+            try Self.serve(configuration, libvirt, manager, logger)
         } catch {
             FileHandle.standardError.write(Data("swiftletd: \(error)\n".utf8))
             throw ExitCode.failure
@@ -46,53 +49,42 @@ struct SwiftletDaemon: ParsableCommand {
     }
 
     /// Runs the daemon until SIGTERM or SIGINT. Pods go on without it.
-    private static func serve(_ configuration: Configuration, _ libvirt: LibvirtConfiguration.Connection, _ logger: Logger) throws {
+    private static func serve(
+        _ configuration: Configuration, _ libvirt: LibvirtConfiguration.Connection, _ manager: ServiceManager, _ logger: Logger
+    ) throws {
         MemoryLimits.apply()
         signal(SIGPIPE, SIG_IGN)
+        let service = DaemonService(
+            start: {
+                let daemon = try await Daemon.start(configuration, libvirt: libvirt, logger: logger)
+                MemoryLimits.forgetStart()
+                return daemon
+            }, manager: manager, logger: logger)
+        var group = ServiceGroupConfiguration(services: [service], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+        // A close that hangs is cancelled, then the service manager's business.
+        group.maximumGracefulShutdownDuration = .seconds(60)
+        let services = ServiceGroup(configuration: group)
+        try runBlocking { try await services.run() }
+    }
+
+    /// Blocks the main thread until `body` has ended. An asynchronous main would have threads before ``Subreaper`` forks.
+    private static func runBlocking(_ body: @escaping @Sendable () async throws -> Void) throws {
         let ended = DispatchSemaphore(value: 0)
-        let outcome = Outcome()
-        let signals = [SIGTERM, SIGINT].map { number in
-            signal(number, SIG_IGN)
-            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-            source.setEventHandler { ended.signal() }
-            source.resume()
-            return source
-        }
+        let failure = Failure()
         Task {
             do {
-                let daemon = try await Daemon.start(configuration, libvirt: libvirt, logger: logger)
-                outcome.set(.success(daemon))
-                MemoryLimits.forgetStart()
+                try await body()
             } catch {
-                outcome.set(.failure(error))
-                ended.signal()
+                failure.value.withLock { $0 = error }
             }
+            ended.signal()
         }
         ended.wait()
-        for source in signals { source.cancel() }
-        switch outcome.value {
-        case .failure(let error): throw error
-        case .success(let daemon):
-            let stopped = DispatchSemaphore(value: 0)
-            Task {
-                await daemon.stop()
-                stopped.signal()
-            }
-            stopped.wait()
-        case nil: return
-        }
+        if let error = failure.value.withLock({ $0 }) { throw error }
     }
 }
 
-/// What the start came to, handed from its task to the main thread.
-private final class Outcome: Sendable {
-    private let lock = NSLock()
-    // Guarded by `lock`.
-    private nonisolated(unsafe) var result: Result<Daemon, any Error>?
-
-    var value: Result<Daemon, any Error>? { lock.withLock { result } }
-
-    func set(_ value: Result<Daemon, any Error>) {
-        lock.withLock { result = value }
-    }
+/// What the service failed with, handed from its task to the main thread.
+private final class Failure: Sendable {
+    let value = Mutex<(any Error)?>(nil)
 }

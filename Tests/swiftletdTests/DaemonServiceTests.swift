@@ -1,0 +1,130 @@
+import CRI
+import Errors
+import Foundation
+import GRPC
+import Logging
+import ServiceLifecycle
+import Synchronization
+import Testing
+
+@testable import swiftletd
+
+@Suite(.timeLimit(.minutes(5))) struct DaemonServiceTests {
+    /// What was closed, in order.
+    private final class Closed: Sendable {
+        let names = Mutex<[String]>([])
+        func add(_ name: String) { names.withLock { $0.append(name) } }
+        var all: [String] { names.withLock { $0 } }
+
+        var openings: Openings {
+            var openings = Openings()
+            for name in ["first", "second"] { openings.add { self.add(name) } }
+            return openings
+        }
+    }
+
+    private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+    private func group(_ socket: String, _ start: @escaping @Sendable () async throws -> Daemon) -> ServiceGroup {
+        ServiceGroup(
+            configuration: .init(
+                services: [DaemonService(start: start, manager: ServiceManager(socket: socket), logger: logger)], logger: logger))
+    }
+
+    @Test func theManagerHearsWhenItServesAndWhenItEnds() async throws {
+        try await TestNode.with { node in
+            let manager = try NotificationSocket(node.directory + "/notify")
+            let closed = Closed()
+            let group = group(node.directory + "/notify") { Daemon(opened: closed.openings) }
+            async let ended: Void = group.run()
+            #expect(manager.next() == "READY=1")
+            #expect(closed.all == [])
+            await group.triggerGracefulShutdown()
+            try await ended
+            #expect(manager.next() == "STOPPING=1")
+            #expect(closed.all == ["second", "first"])
+        }
+    }
+
+    @Test func anEndThatIsAskedForDuringTheStartCancelsIt() async throws {
+        try await TestNode.with { node in
+            let manager = try NotificationSocket("@" + node.directory)
+            let starting = AsyncStream<Void>.makeStream()
+            let group = group("@" + node.directory) {
+                starting.continuation.finish()
+                try await Task.sleep(for: .seconds(300))
+                throw SwiftletError(.internal, "the start was not cancelled")
+            }
+            async let ended: Void = group.run()
+            for await _ in starting.stream {}
+            await group.triggerGracefulShutdown()
+            try await ended
+            #expect(manager.next() == "STOPPING=1")
+        }
+    }
+
+    @Test func aStartThatIsNotCancelledInTimeIsClosed() async throws {
+        try await TestNode.with { node in
+            let closed = Closed()
+            let starting = AsyncStream<Void>.makeStream()
+            let group = group(node.directory + "/nobody") {
+                starting.continuation.finish()
+                // A step that does not hear of it.
+                try? await Task.sleep(for: .seconds(300))
+                return Daemon(opened: closed.openings)
+            }
+            async let ended: Void = group.run()
+            for await _ in starting.stream {}
+            await group.triggerGracefulShutdown()
+            try await ended
+            #expect(closed.all == ["second", "first"])
+        }
+    }
+
+    @Test func aStartThatFailsIsTheServicesFailure() async throws {
+        let group = group("") { throw SwiftletError(.failedPrecondition, "no kernel") }
+        let error = await #expect(throws: SwiftletError.self) { try await group.run() }
+        #expect(error?.message == "no kernel")
+    }
+
+    /// At whatever step: what it had opened is closed, so that the next start finds nothing in its way.
+    @Test func aCancelledStartLeavesNothingOpen() async throws {
+        try await TestNode.with { node in
+            let (configuration, logger) = (node.configuration, logger)
+            let cancelled = Task {
+                withUnsafeCurrentTask { $0?.cancel() }
+                return try await Daemon.start(configuration, libvirt: .custom("test:///default"), logger: logger)
+            }
+            await #expect(throws: CancellationError.self) { try await cancelled.value }
+            let daemon = try await Daemon.start(node.configuration, libvirt: .custom("test:///default"), logger: logger)
+            let cri = try node.connection()
+            #expect(try await cri.call(RuntimeRPC.version, .init()).runtimeName == "swiftlet")
+            await #expect(throws: SwiftletError.self, "the directory is taken") {
+                try await Daemon.start(configuration, libvirt: .custom("test:///default"), logger: logger)
+            }
+            await daemon.close()
+            await cri.close()
+            #expect(!FileManager.default.fileExists(atPath: node.directory + "/swiftletd.sock"))
+        }
+    }
+
+    /// The program itself, from its start to SIGTERM.
+    @Test func theProgramEndsWithSuccessOnSIGTERM() async throws {
+        try await TestNode.with { node in
+            let manager = try NotificationSocket(node.directory + "/notify")
+            let process = Process()
+            process.executableURL = try TestNode.program()
+            process.arguments = ["--config", try node.file()]
+            process.environment = ["NOTIFY_SOCKET": node.directory + "/notify", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"]
+            let log = Pipe()
+            process.standardError = log
+            try process.run()
+            #expect(manager.next() == "READY=1")
+            process.terminate()
+            #expect(manager.next() == "STOPPING=1")
+            let said = String(decoding: try log.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+            process.waitUntilExit()
+            #expect(process.terminationReason == .exit && process.terminationStatus == 0, "\(said)")
+        }
+    }
+}
