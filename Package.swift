@@ -9,6 +9,7 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let metrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 
 /// The agent is one static binary: it is PID 1 of a guest that holds no shared library.
@@ -30,6 +31,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", exact: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
         .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0", traits: []),
         .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
@@ -43,7 +45,8 @@ let package = Package(
             name: "swiftletd",
             dependencies: [
                 "CRIServer", "Pods", "MicroVMRuntime", "Runtime", "Machines", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI",
-                "Linux", "CLinux", "Errors", "SwiftletVersion", "TOMLKit", arguments, lifecycle, logging,
+                "Linux", "CLinux", "Errors", "Prometheus", "SwiftletVersion", "TOMLKit", arguments, lifecycle, logging,
+                metrics,
             ]),
         .executableTarget(
             name: "swiftlet",
@@ -60,7 +63,16 @@ let package = Package(
 
         // Doors
         .target(
-            name: "CRIServer", dependencies: ["Pods", "Images", "Runtime", "GRPC", "CRI", "Linux", "Errors", protobuf, logging]),
+            name: "CRIServer",
+            dependencies: ["Pods", "Images", "Runtime", "GRPC", "CRI", "Measures", "Linux", "Errors", protobuf, logging, metrics]),
+        .target(
+            name: "Prometheus",
+            dependencies: [
+                "CLinux", "Errors", logging, metrics,
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ]),
 
         // Heart
         .target(
@@ -72,7 +84,7 @@ let package = Package(
             name: "MicroVMRuntime",
             dependencies: [
                 "Machines", "AgentClient", "PodNetwork", "Volumes", "Runtime", "AgentProtocol", "State", "Linux", "CLinux", "Concurrency",
-                "Errors", crypto, logging,
+                "Measures", "Errors", crypto, logging,
             ]),
         .target(name: "Machines", dependencies: ["CLibvirt", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // Links no libvirt: programs without machines of their own use it.
@@ -82,7 +94,7 @@ let package = Package(
         .target(
             name: "Images",
             dependencies: [
-                "CArchive", "Runtime", "State", "Linux", "Concurrency", "Errors", crypto, logging,
+                "CArchive", "Runtime", "State", "Linux", "Concurrency", "Measures", "Errors", crypto, logging,
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),
@@ -106,6 +118,7 @@ let package = Package(
         .target(name: "VsockDevice", dependencies: ["CLinux", "Errors", deque]),
         .target(name: "State", dependencies: ["Errors", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "Linux", dependencies: ["CLinux", "Concurrency", "Errors"]),
+        .target(name: "Measures", dependencies: [metrics]),
 
         // Bedrock: the error type, waits and threads, the version, system libraries and C shims
         .target(name: "Errors"),
@@ -169,10 +182,14 @@ let package = Package(
                 "Support", "Linux", "Concurrency", "Errors", logging,
                 .product(name: "GRDB", package: "GRDB.swift"),
             ], resources: [.copy("Golden")]),
+        .testTarget(
+            name: "PrometheusTests",
+            dependencies: ["Prometheus", "Measures", "Support", "Errors", metrics]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
         .testTarget(
-            name: "swiftletdTests", dependencies: ["swiftletd", "CRIClient", "CRI", "Linux", "CLinux", "Errors", lifecycle, logging]),
+            name: "swiftletdTests",
+            dependencies: ["swiftletd", "Support", "CRIClient", "CRI", "GRPC", "CLinux", "Errors", lifecycle, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "TTRPCTests", dependencies: ["TTRPC", "Linux", "Support", "Errors"]),
         .testTarget(name: "VolumesTests", dependencies: ["Volumes", "Linux", "CLinux", "Errors"]),

@@ -1,4 +1,5 @@
 import CRI
+import CoreMetrics
 import Errors
 import GRPC
 import Images
@@ -17,15 +18,17 @@ public struct CRIService: Sendable {
     /// The daemon's configuration in JSON, for verbose Status.
     let configuration: String
     let cgroupDriver: CgroupDriver
+    let metrics: RPCMetrics
     let logger: Logger
 
     public init(
         pods: PodRegistry, images: ImageStore, version: String, paths: NodePaths, configuration: String = "{}",
-        cgroupDriver: CgroupDriver = .detect(), logger: Logger
+        cgroupDriver: CgroupDriver = .detect(), metrics: any MetricsFactory = MetricsSystem.factory, logger: Logger
     ) {
         self.paths = paths
         self.configuration = configuration
         self.cgroupDriver = cgroupDriver
+        self.metrics = RPCMetrics(factory: metrics)
         self.pods = pods
         self.images = images
         self.version = version
@@ -119,16 +122,19 @@ public struct CRIService: Sendable {
         let start = ContinuousClock.now
         do {
             let value = try await body()
-            logger.debug("rpc", metadata: ["method": "\(method)", "took": "\(ContinuousClock.now - start)"])
+            let took = ContinuousClock.now - start
+            metrics.ended(method, .ok, after: took)
+            logger.debug("rpc", metadata: ["method": "\(method)", "took": "\(took)"])
             return value
         } catch {
-            let status = ErrorMapping.status(of: error)
+            let (status, took) = (ErrorMapping.status(of: error), ContinuousClock.now - start)
+            metrics.ended(method, status.code, after: took)
             logger.log(
                 level: status.code == .notFound ? .debug : .warning, "rpc failed",
                 metadata: [
                     // A message may quote what a plugin or a guest wrote, in many lines.
                     "method": "\(method)", "code": "\(status.code)", "message": "\(printable(status.message, limit: 4096))",
-                    "took": "\(ContinuousClock.now - start)",
+                    "took": "\(took)",
                 ])
             throw status
         }

@@ -22,6 +22,13 @@ public struct GRPCStatus: Error, Sendable, Equatable {
         case unavailable = 14
         case dataLoss = 15
         case unauthenticated = 16
+
+        /// As the gRPC specification spells it: "INVALID_ARGUMENT".
+        public var name: String {
+            String(describing: self).reduce(into: "") { name, letter in
+                name += letter.isUppercase ? "_\(letter)" : letter.uppercased()
+            }
+        }
     }
 
     public var code: Code

@@ -6,6 +6,7 @@ import Foundation
 import Linux
 import Logging
 import Machines
+import Measures
 import PodNetwork
 import Runtime
 
@@ -114,7 +115,7 @@ public final class MicroVMHandler: RuntimeHandler {
         defer { end.cancel() }
         // The guest needs its addresses only when it is up: the machine boots while the plugins work.
         let (running, booted) = AsyncStream<Void>.makeStream()
-        async let guest = bootGuest(names, context, end, booted)
+        async let guest = measured("swiftlet_machine_boot") { try await bootGuest(names, context, end, booted) }
         let steps = StepTimes(context.id, logger)
         guard let network = try await context.network.attached().attached else {
             throw SwiftletError(.invalidArgument, "a machine cannot have the node's network")

@@ -17,6 +17,7 @@ extension Configuration {
         cgroupDriver = try container.value(.cgroupDriver, else: cgroupDriver)
         machine = try container.value(.machine, else: machine)
         network = try container.value(.network, else: network)
+        metrics = try container.value(.metrics, else: metrics)
         registries = try container.value(.registries, else: registries)
     }
 }
@@ -46,6 +47,13 @@ extension Configuration.Network {
         configDirectory = try container.value(.configDirectory, else: configDirectory)
         template = try container.value(.template, else: template)
         pluginDirectories = try container.value(.pluginDirectories, else: pluginDirectories)
+    }
+}
+
+extension Configuration.Metrics {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        address = try decoder.container(keyedBy: CodingKeys.self).value(.address, else: address)
     }
 }
 

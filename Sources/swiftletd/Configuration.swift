@@ -49,6 +49,11 @@ struct Configuration: Codable, Sendable {
         }
     }
 
+    struct Metrics: Codable, Sendable {
+        /// Where a Prometheus server scrapes: unix:///PATH or tcp://LOOPBACK:PORT; empty: nowhere.
+        var address = ""
+    }
+
     struct Registry: Codable, Sendable {
         var host: String
         var mirrors: [String] = []
@@ -72,10 +77,11 @@ struct Configuration: Codable, Sendable {
     var cgroupDriver = "auto"
     var machine = Machine()
     var network = Network()
+    var metrics = Metrics()
     var registries: [Registry] = []
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case endpoint, root, run, machine, network, registries
+        case endpoint, root, run, machine, network, metrics, registries
         case logLevel = "log_level"
         case cgroupDriver = "cgroup_driver"
     }

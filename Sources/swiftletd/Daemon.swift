@@ -1,4 +1,5 @@
 import CRIServer
+import CoreMetrics
 import Errors
 import Foundation
 import GRPC
@@ -8,6 +9,7 @@ import Machines
 import MicroVMRuntime
 import PodNetwork
 import Pods
+import Prometheus
 import Runtime
 import State
 import SwiftletVersion
@@ -17,7 +19,11 @@ struct Daemon: Sendable {
     let opened: Openings
 
     /// - Throws: what failed, with everything closed that was open by then; `CancellationError` between two steps.
-    static func start(_ configuration: Configuration, libvirt: LibvirtConfiguration.Connection, logger: Logger) async throws -> Daemon {
+    ///
+    /// - Parameter libvirt: decided before the daemon had threads; nil: as configured.
+    static func start(
+        _ configuration: Configuration, libvirt: LibvirtConfiguration.Connection? = nil, metrics: PrometheusRegistry? = nil, logger: Logger
+    ) async throws -> Daemon {
         let endpoint = try Endpoint(parsing: configuration.endpoint)
         // QEMU's user passes through these two; the daemon's own state is nobody else's: it holds containers' environments.
         for directory in [configuration.root, configuration.run] { try makeDirectory(directory, mode: 0o711) }
@@ -27,7 +33,7 @@ struct Daemon: Sendable {
         opened.add { lock.release() }
         do {
             let database = try StateDatabase(path: configuration.root + "/state/state.sqlite")
-            try await open(configuration, on: endpoint, database, logger, &opened)
+            try await open(configuration, on: endpoint, metrics, database, logger, &opened)
         } catch {
             await opened.close()
             throw error
@@ -36,7 +42,8 @@ struct Daemon: Sendable {
     }
 
     private static func open(
-        _ configuration: Configuration, on endpoint: Endpoint, _ database: StateDatabase, _ logger: Logger, _ opened: inout Openings
+        _ configuration: Configuration, on endpoint: Endpoint, _ metrics: PrometheusRegistry?, _ database: StateDatabase, _ logger: Logger,
+        _ opened: inout Openings
     ) async throws {
         let images = try await ImageStore(
             configuration: ImageStoreConfiguration(
@@ -47,7 +54,7 @@ struct Daemon: Sendable {
             database: database, logger: logger)
         opened.add { await images.shutdown() }
         try Task.checkCancellation()
-        let hypervisor = try await LibvirtHypervisor.open(LibvirtConfiguration(connection: libvirt), logger: logger)
+        let hypervisor = try await LibvirtHypervisor.open(LibvirtConfiguration(connection: libvirt ?? configuration.machine.libvirtConnection(root: configuration.root)), logger: logger)
         opened.add { await hypervisor.close() }
         try Task.checkCancellation()
         let networks = PodNetworks(configuration: configuration.cni, logger: logger)
@@ -65,7 +72,13 @@ struct Daemon: Sendable {
         pods.startCollector()
         let service = CRIService(
             pods: pods, images: images, version: swiftletVersion, paths: configuration.paths, configuration: configuration.json,
-            cgroupDriver: try configuration.checkedCgroupDriver(), logger: logger)
+            cgroupDriver: try configuration.checkedCgroupDriver(), metrics: metrics ?? MetricsSystem.factory, logger: logger)
+        if let metrics, let address = try configuration.metricsAddress() {
+            DaemonMetrics.observe(pods, in: metrics)
+            let metricsEndpoint = try await MetricsEndpoint.start(at: address, metrics)
+            opened.add { await metricsEndpoint.stop() }
+            logger.info("serving metrics", metadata: ["address": "\(metricsEndpoint.address)"])
+        }
         let server = GRPCServer(methods: service.methodTable(), logger: logger, errorStatus: ErrorMapping.status)
         _ = try server.listen(on: endpoint)
         server.start()

@@ -1,10 +1,12 @@
 import ArgumentParser
+import CoreMetrics
 import Errors
 import Foundation
 import Glibc
 import Linux
 import Logging
 import Machines
+import Prometheus
 import ServiceLifecycle
 import SwiftletVersion
 import Synchronization
@@ -54,9 +56,11 @@ struct SwiftletDaemon: ParsableCommand {
     ) throws {
         MemoryLimits.apply()
         signal(SIGPIPE, SIG_IGN)
+        let metrics = try configuration.metricsAddress().map { _ in PrometheusRegistry(DaemonMetrics.descriptions) }
+        if let metrics { MetricsSystem.bootstrap(metrics) }
         let service = DaemonService(
             start: {
-                let daemon = try await Daemon.start(configuration, libvirt: libvirt, logger: logger)
+                let daemon = try await Daemon.start(configuration, libvirt: libvirt, metrics: metrics, logger: logger)
                 MemoryLimits.forgetStart()
                 return daemon
             }, manager: manager, logger: logger)

@@ -93,14 +93,14 @@ import Testing
             let (configuration, logger) = (node.configuration, logger)
             let cancelled = Task {
                 withUnsafeCurrentTask { $0?.cancel() }
-                return try await Daemon.start(configuration, libvirt: .custom("test:///default"), logger: logger)
+                return try await Daemon.start(configuration, logger: logger)
             }
-            await #expect(throws: CancellationError.self) { try await cancelled.value }
-            let daemon = try await Daemon.start(node.configuration, libvirt: .custom("test:///default"), logger: logger)
+            await #expect(throws: (any Error).self) { try await cancelled.value }
+            let daemon = try await Daemon.start(node.configuration, logger: logger)
             let cri = try node.connection()
             #expect(try await cri.call(RuntimeRPC.version, .init()).runtimeName == "swiftlet")
             await #expect(throws: SwiftletError.self, "the directory is taken") {
-                try await Daemon.start(configuration, libvirt: .custom("test:///default"), logger: logger)
+                try await Daemon.start(configuration, logger: logger)
             }
             await daemon.close()
             await cri.close()
@@ -112,19 +112,13 @@ import Testing
     @Test func theProgramEndsWithSuccessOnSIGTERM() async throws {
         try await TestNode.with { node in
             let manager = try NotificationSocket(node.directory + "/notify")
-            let process = Process()
-            process.executableURL = try TestNode.program()
-            process.arguments = ["--config", try node.file()]
-            process.environment = ["NOTIFY_SOCKET": node.directory + "/notify", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"]
-            let log = Pipe()
-            process.standardError = log
-            try process.run()
-            #expect(manager.next() == "READY=1")
-            process.terminate()
+            let daemon = try node.launch(environment: ["NOTIFY_SOCKET": node.directory + "/notify"])
+            defer { daemon.end() }
+            #expect(manager.next() == "READY=1", "\(daemon.said)")
+            daemon.process.terminate()
             #expect(manager.next() == "STOPPING=1")
-            let said = String(decoding: try log.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
-            process.waitUntilExit()
-            #expect(process.terminationReason == .exit && process.terminationStatus == 0, "\(said)")
+            daemon.process.waitUntilExit()
+            #expect(daemon.process.terminationReason == .exit && daemon.process.terminationStatus == 0, "\(daemon.said)")
         }
     }
 }

@@ -37,8 +37,23 @@ struct TestNode {
 
     func connection() throws -> CRIConnection { try CRIConnection(endpoint: configuration.endpoint) }
 
+    /// swiftletd as a process of its own.
+    ///
+    /// - Parameter metrics: the address that it serves them at; empty for none.
+    func launch(metrics: String = "", environment: [String: String] = [:]) throws -> RunningDaemon {
+        let process = Process()
+        process.executableURL = try Self.program()
+        process.arguments = ["--config", try file(metrics: metrics)]
+        process.environment = environment.merging(["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"]) { own, _ in own }
+        let log = directory + "/swiftletd.log"
+        FileManager.default.createFile(atPath: log, contents: nil)
+        process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: log))
+        try process.run()
+        return RunningDaemon(process: process, log: log)
+    }
+
     /// The configuration as a file.
-    func file() throws -> String {
+    private func file(metrics: String) throws -> String {
         let text = """
             endpoint = "\(configuration.endpoint)"
             root = "\(configuration.root)"
@@ -50,8 +65,24 @@ struct TestNode {
             scratch_size_gib = 1
             [network]
             cni_config_dir = "\(configuration.network.configDirectory)"
+            [metrics]
+            address = "\(metrics)"
             """
         try text.write(toFile: directory + "/swiftletd.toml", atomically: true, encoding: .utf8)
         return directory + "/swiftletd.toml"
+    }
+}
+
+/// swiftletd's process.
+struct RunningDaemon {
+    let process: Process
+    let log: String
+
+    var said: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
+
+    /// Whatever state it is in.
+    func end() {
+        if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        process.waitUntilExit()
     }
 }

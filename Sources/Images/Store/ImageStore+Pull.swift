@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Linux
+import Measures
 import State
 import Synchronization
 
@@ -16,7 +17,7 @@ extension ImageStore {
         let reference = try ImageReference(reference)
         do {
             return try await pulls.run(PullKey(reference: reference, auth: auth)) { [self] in
-                try await fetch(reference, auth: auth)
+                try await measured("swiftlet_image_pull") { try await fetch(reference, auth: auth) }
             }
         } catch {
             let error = SwiftletError.wrap(error, "pull \(reference)")

@@ -1,0 +1,59 @@
+import CoreMetrics
+import Pods
+import Prometheus
+import SwiftletVersion
+import Synchronization
+
+/// What a scrape finds. docs/metrics.md lists it.
+enum DaemonMetrics {
+    static let descriptions = [
+        MetricDescription("swiftlet_build_info", "1, with the version of swiftletd as a label."),
+        MetricDescription("swiftlet_rpc_total", "CRI calls that have ended, by method and gRPC code."),
+        MetricDescription("swiftlet_rpc_duration_seconds", "How long CRI calls took, by method."),
+        MetricDescription("swiftlet_machine_boot_total", "Boots of virtual machines that have ended, by result: ok or failed."),
+        MetricDescription(
+            "swiftlet_machine_boot_duration_seconds", "From the wish for a machine to its agent's answer, the wait for a turn included."),
+        MetricDescription("swiftlet_image_pull_total", "Pulls of images that have ended, by result: ok or failed; joined ones count once."),
+        MetricDescription("swiftlet_image_pull_duration_seconds", "How long pulls of images took."),
+        MetricDescription("swiftlet_ledger_releases_pending", "Resources of pods whose release failed and is tried again."),
+        MetricDescription("swiftlet_pods", "Pod sandboxes by state."),
+        MetricDescription("swiftlet_containers", "Containers by state."),
+    ]
+
+    /// Sets at each scrape what is not counted as it happens.
+    static func observe(_ pods: PodRegistry, in registry: PrometheusRegistry) {
+        Gauge(label: "swiftlet_build_info", dimensions: [("version", swiftletVersion)], factory: registry).record(1)
+        let podStates = StateGauge(name: "swiftlet_pods", states: ["ready"], factory: registry)
+        let containerStates = StateGauge(name: "swiftlet_containers", states: ["running"], factory: registry)
+        registry.collect {
+            let sandboxes = pods.sandboxes().map(\.snapshot)
+            podStates.record(sandboxes.map(\.state.name))
+            containerStates.record(pods.containers().map(\.snapshot.state.name))
+            Gauge(label: "swiftlet_ledger_releases_pending", factory: registry).record(
+                sandboxes.reduce(0) { $0 + $1.pendingReleases.count })
+        }
+    }
+}
+
+/// How many are in each state.
+private final class StateGauge: Sendable {
+    private let name: String
+    private let factory: any MetricsFactory
+    /// Every state that was shown once: it is shown as 0 when nothing is in it any more.
+    private let states: Mutex<Set<String>>
+
+    init(name: String, states: Set<String>, factory: any MetricsFactory) {
+        self.name = name
+        self.states = Mutex(states)
+        self.factory = factory
+    }
+
+    func record(_ states: [String]) {
+        let counts = Dictionary(states.map { ($0, 1) }, uniquingKeysWith: +)
+        let shown = self.states.withLock { known in
+            known.formUnion(counts.keys)
+            return known
+        }
+        for state in shown { Gauge(label: name, dimensions: [("state", state)], factory: factory).record(counts[state] ?? 0) }
+    }
+}
