@@ -56,9 +56,8 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [
-                "CRIClient", "Machines", "AgentClient", "AgentProtocol", "State", "CRI", "GRPC", "Linux", "Concurrency", "Errors",
-                "SwiftletVersion",
-                arguments, crypto, logging,
+                "CRIClient", "Pods", "Machines", "AgentClient", "AgentProtocol", "State", "CRI", "GRPC", "Linux", "Concurrency", "Errors",
+                "SwiftletVersion", arguments, crypto, logging,
             ]),
 
         // Doors

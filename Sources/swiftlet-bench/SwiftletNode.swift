@@ -2,6 +2,7 @@ import CRI
 import Errors
 import Foundation
 import Machines
+import Pods
 import State
 
 /// swiftletd with a configuration and directories of the benchmark's own, and libvirt inside it.
@@ -105,17 +106,9 @@ actor SwiftletNode: RuntimeNode {
     }
 
     private static func copy(_ number: Int, of template: ContainerRecord) throws -> ContainerRecord {
-        var record = template
-        record.id = String(template.id.dropLast(8)) + String(format: "%08x", number)
-        record.createdAt += Int64(number)
-        guard var document = try JSONSerialization.jsonObject(with: template.document) as? [String: Any],
-            var spec = document["spec"] as? [String: Any], var metadata = spec["metadata"] as? [String: Any]
-        else { throw SwiftletError(.internal, "container \(template.id): its record is not as expected") }
-        metadata["name"] = "listed-\(number)"
-        spec["metadata"] = metadata
-        document["spec"] = spec
-        record.document = try JSONSerialization.data(withJSONObject: document)
-        return record
+        try template.copy(
+            id: String(template.id.dropLast(8)) + String(format: "%08x", number), name: "listed-\(number)",
+            createdAt: template.createdAt + Int64(number))
     }
 
     // MARK: End
