@@ -5,9 +5,9 @@ import Runtime
 
 /// Validates the mounts of a ContainerConfig.
 enum MountRequest {
-    /// Bounds what one container can make the node and the guest hold.
+    /// Mounts of one container, which the node and the guest hold.
     private static let mostMounts = 512
-    /// What a mount without a filesystem of its own can be told (mount_setattr(2)).
+    /// Options of a mount without a filesystem of its own (mount_setattr(2)).
     private static let options: Set<String> = [
         "noexec", "exec", "nosuid", "suid", "nodev", "dev", "noatime", "relatime", "strictatime", "nodiratime", "diratime",
     ]

@@ -3,7 +3,7 @@ import Errors
 import Pods
 import Runtime
 
-/// Validates what a security context says of seccomp, AppArmor and SELinux.
+/// Validates the seccomp, AppArmor and SELinux fields of a security context.
 enum ProfileRequest {
     /// A sandbox has no process of its own that its profiles could confine; they must make sense all the same.
     static func check(_ context: CRILinuxSandboxSecurityContext, _ field: String) throws {

@@ -35,7 +35,7 @@ extension CRIService {
     }
 }
 
-/// What a guest told last, for people.
+/// A guest's last answer about its usage, for people.
 private struct GuestUsage: Encodable {
     /// Unix time in nanoseconds.
     var time: Int64

@@ -5,7 +5,7 @@ import Pods
 import Runtime
 
 extension CRIService {
-    /// Of a container that does not run, nothing but its name is told.
+    /// A container that does not run has its attributes and no figures.
     @Sendable func containerStats(_ request: CRIContainerStatsRequest) async throws -> CRIContainerStatsResponse {
         let container = try pods.container(request.containerID)
         var usage: ContainerUsage?
@@ -49,7 +49,7 @@ extension CRIService {
         SwiftletError(.unavailable, "\(what): its guest does not answer, and never has; is its machine frozen?")
     }
 
-    /// Containers that run, as far as their guests tell.
+    /// Containers that run and whose guests have answered.
     private func stats(_ filter: CRIContainerStatsFilter) async -> [CRIContainerStats] {
         let chosen = pods.containers().map(\.snapshot).filter { container in
             container.isRunning && container.id.hasPrefix(filter.id) && container.sandboxID.hasPrefix(filter.podSandboxID)
@@ -64,7 +64,7 @@ extension CRIService {
         }
     }
 
-    /// Pods that are ready, as far as their guests tell.
+    /// Pods that are ready and whose guests have answered.
     private func stats(_ filter: CRIPodSandboxStatsFilter) async -> [CRIPodSandboxStats] {
         let chosen = pods.sandboxes().map(\.snapshot).filter { sandbox in
             sandbox.isReady && sandbox.id.hasPrefix(filter.id) && sandbox.spec.labels.match(filter.labelSelector)

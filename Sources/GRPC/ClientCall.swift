@@ -4,7 +4,7 @@ import Synchronization
 /// One call of a client: what unary and streaming calls share.
 ///
 /// `@unchecked`: `state` is written by the core only while an operation of its own is under way and
-/// read after that operation has completed; subclasses say how they guard the rest.
+/// read after that operation has completed; subclasses document how they guard the rest.
 class ClientCall: QueuedObject, @unchecked Sendable {
     fileprivate let core: ClientCore
     fileprivate let state: UnsafeMutablePointer<cgrpc_client_call>

@@ -1,4 +1,4 @@
-/// How a call ended, as gRPC says it: a code and a message for people.
+/// How a call ended: a gRPC code and a message for people.
 ///
 /// A handler that throws one answers exactly that; a client call that fails throws one.
 public struct GRPCStatus: Error, Sendable, Equatable {

@@ -53,7 +53,7 @@ final class HealthService: Sendable {
         }
     }
 
-    /// Everything stops serving; watchers hear it and their streams end.
+    /// Everything stops serving: watchers receive it and their streams end.
     func shutDown() {
         let watchers = state.withLock { state in
             state.stopping = true

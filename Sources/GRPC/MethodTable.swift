@@ -73,7 +73,7 @@ public struct MethodTable: Sendable {
     func handler(for path: String) -> MethodHandler? { handlers[path] }
 
     /// The answer to a call of a method nobody serves; it names the method and, where it is the
-    /// service that is missing, says so.
+    /// service that is missing, that.
     func unimplemented(_ path: String) -> GRPCStatus {
         guard let (service, method) = Self.split(path) else { return GRPCStatus(.unimplemented, "malformed method path \"\(path)\"") }
         return services.contains(service)

@@ -40,7 +40,7 @@ final class ServerCore: QueuedObject, @unchecked Sendable {
             // A client may ping as it likes (grpc-go does on cancels); none loses its connection for it.
             "grpc.http2.max_ping_strikes": 0,
             "grpc.http2.min_ping_interval_without_data_ms": 0,
-            // What connects and says nothing, or garbage, is dropped after this.
+            // A connection without a handshake, or with garbage, is dropped after this.
             "grpc.server_handshake_timeout_ms": 20_000,
         ]) { _, own in own }
         guard let server = withArguments(integers: arguments, { grpc_server_create($0, nil) }) else {

@@ -1,4 +1,4 @@
-/// What a scrape says of a metric beside its values.
+/// The help text and the buckets of a metric.
 public struct MetricDescription: Sendable {
     public var name: String
     /// One sentence.

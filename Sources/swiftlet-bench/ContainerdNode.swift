@@ -36,7 +36,7 @@ actor ContainerdNode: RuntimeNode {
         try await importImage(sampleArchive, as: Workload.image)
     }
 
-    /// Loads an OCI archive under one name and waits until the CRI knows it: it hears of it by an event.
+    /// Loads an OCI archive under one name and waits until the CRI lists it: the CRI plugin learns of it by an event.
     private func importImage(_ archive: String, as name: String) async throws {
         // A base name that the archive's own names do not begin with keeps those out.
         try await ctr(["images", "import", "--base-name", "localhost/swiftlet", "--index-name", name, archive])

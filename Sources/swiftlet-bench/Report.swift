@@ -5,7 +5,7 @@ struct Report {
     let results: Measurements
     let plan: BenchmarkPlan
     let machine: MachineShape
-    let surroundings: Surroundings
+    let conditions: RunConditions
     let sizes: GuestSizes
     /// As it was typed.
     let command: String
@@ -100,10 +100,10 @@ struct Report {
     }
 
     private var method: String {
-        let versions = (Subject.allCases.compactMap { results.versions[$0] } + surroundings.versions).joined(separator: "; ")
+        let versions = (Subject.allCases.compactMap { results.versions[$0] } + conditions.versions).joined(separator: "; ")
         return """
-            - Date: \(surroundings.date). Command: `\(command)`.
-            - Machine: \(surroundings.machine); \(surroundings.host); load average at the start \(surroundings.load).
+            - Date: \(conditions.date). Command: `\(command)`.
+            - Machine: \(conditions.machine); \(conditions.host); load average at the start \(conditions.load).
             - Versions: \(versions).
             - Both daemons run side by side in one network namespace with one CNI configuration (bridge, host-local,
               portmap) and one image; containerd's sandbox container is busybox, asleep. One client, on Swiftlet's own gRPC

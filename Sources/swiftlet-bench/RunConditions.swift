@@ -3,7 +3,7 @@ import Glibc
 import Linux
 
 /// Where and with what a run was made.
-struct Surroundings: Sendable {
+struct RunConditions: Sendable {
     var date: String
     var machine: String
     var host: String
@@ -11,7 +11,7 @@ struct Surroundings: Sendable {
     /// Processes that wanted to run, on average over the minute before the start.
     var load: String
 
-    static func now(guest: GuestFiles) async -> Surroundings {
+    static func now(guest: GuestFiles) async -> RunConditions {
         var versions: [String] = []
         for (program, arguments) in [
             ("/usr/bin/qemu-system-x86_64", ["--version"]), ("/usr/sbin/libvirtd", ["--version"]), ("/usr/sbin/runc", ["--version"]),
@@ -22,7 +22,7 @@ struct Surroundings: Sendable {
         if !guest.kernelRelease.isEmpty { versions.append("guest kernel \(guest.kernelRelease)") }
         let formatter = ISO8601DateFormatter()
         formatter.timeZone = TimeZone(identifier: "UTC")
-        return Surroundings(
+        return RunConditions(
             date: formatter.string(from: Date()), machine: machineText(), host: hostText(), versions: versions,
             load: contents("/proc/loadavg").split(separator: " ").first.map(String.init) ?? "unknown")
     }

@@ -8,7 +8,7 @@ import Linux
 /// A runtime that the benchmark runs.
 protocol RuntimeNode: Actor {
     nonisolated var subject: Subject { get }
-    /// One of them in its command line tells a process of this runtime from all others.
+    /// A process of this runtime has one of them in its command line.
     nonisolated var directories: [String] { get }
     nonisolated var roles: ProcessRoles { get }
     var daemon: CRIDaemon? { get }

@@ -77,7 +77,7 @@ struct SwiftletBench: AsyncParsableCommand {
 
     private func measure(_ workspace: Workspace) async throws -> String {
         let files = try GuestFiles(directory: guest)
-        let surroundings = await Surroundings.now(guest: files)
+        let conditions = await RunConditions.now(guest: files)
         try workspace.create()
         var logger = Logger(label: "swiftlet-bench") { StreamLogHandler.standardError(label: $0) }
         logger.logLevel = .warning
@@ -100,7 +100,7 @@ struct SwiftletBench: AsyncParsableCommand {
                 workspace: workspace, vsockBackend: VsockBackend(binary: programs + "/swiftlet-vsockd"), guest: files, machine: machine))
         try await benchmark.run()
         return Report(
-            results: benchmark.results, plan: plan, machine: machine, surroundings: surroundings,
+            results: benchmark.results, plan: plan, machine: machine, conditions: conditions,
             sizes: GuestSizes(agent: agent, guest: files), command: CommandLine.arguments.joined(separator: " ")
         ).markdown
     }

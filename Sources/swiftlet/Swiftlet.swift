@@ -24,7 +24,7 @@ struct Swiftlet: AsyncParsableCommand {
         await Glibc.exit(status(of: Array(CommandLine.arguments.dropFirst())))
     }
 
-    /// Runs one command line and says what went wrong on standard error.
+    /// Runs one command line and reports a failure on standard error.
     ///
     /// - Returns: the exit status.
     static func status(of arguments: [String]) async -> Int32 {

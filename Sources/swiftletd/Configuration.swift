@@ -38,7 +38,7 @@ struct Configuration: Codable, Sendable {
 
     struct Network: Codable, Sendable {
         var configDirectory = "/etc/cni/net.d"
-        /// A network list that is put there with the ranges that UpdateRuntimeConfig tells; empty for none.
+        /// A network list that is put there with the ranges of UpdateRuntimeConfig; empty for none.
         var template = ""
         var pluginDirectories = ["/opt/cni/bin", "/usr/lib/cni"]
 

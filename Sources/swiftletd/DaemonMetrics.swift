@@ -12,7 +12,7 @@ enum DaemonMetrics {
         MetricDescription("swiftlet_rpc_duration_seconds", "How long CRI calls took, by method."),
         MetricDescription("swiftlet_machine_boot_total", "Boots of virtual machines that have ended, by result: ok or failed."),
         MetricDescription(
-            "swiftlet_machine_boot_duration_seconds", "From the wish for a machine to its agent's answer, the wait for a turn included."),
+            "swiftlet_machine_boot_duration_seconds", "From the request for a machine to its agent's answer, the wait for a turn included."),
         MetricDescription("swiftlet_image_pull_total", "Pulls of images that have ended, by result: ok or failed; joined ones count once."),
         MetricDescription("swiftlet_image_pull_duration_seconds", "How long pulls of images took."),
         MetricDescription("swiftlet_ledger_releases_pending", "Resources of pods whose release failed and is tried again."),

@@ -23,7 +23,7 @@ struct DaemonService: Service {
         do {
             let daemon = try await cancelWhenGracefulShutdown(start)
             guard Task.isShuttingDownGracefully || Task.isCancelled else { return daemon }
-            // Not every step of a start hears of its cancellation.
+            // Not every step of a start checks its cancellation.
             await daemon.close()
         } catch {
             guard Task.isShuttingDownGracefully || Task.isCancelled else { throw error }

@@ -14,7 +14,7 @@ struct DoctorCommand: AsyncParsableCommand {
     @Option(help: "Directory of CNI configurations.")
     var cniConfDir = "/etc/cni/net.d"
 
-    @Option(help: "Directory of CNI plug-ins; may be repeated.")
+    @Option(help: "Directory of CNI plugins; may be repeated.")
     var cniBinDir = ["/opt/cni/bin", "/usr/lib/cni"]
 
     @Option(help: "Directory with the guest's kernel and initramfs, for when swiftletd does not say; may be repeated.")

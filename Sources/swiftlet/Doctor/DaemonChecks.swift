@@ -4,7 +4,7 @@ import FoundationEssentials
 
 /// swiftletd itself.
 enum DaemonChecks {
-    /// What the running daemon says; nil fields where it does not.
+    /// The running daemon's answers; nil where it has none.
     struct Report: Sendable {
         var findings: [Finding]
         var kernel: String?
@@ -30,11 +30,11 @@ enum DaemonChecks {
     static func report(_ version: CRIVersionResponse, _ status: CRIStatusResponse, endpoint: String) -> Report {
         var findings = [Finding.ok("swiftletd", "\(version.runtimeName) \(version.runtimeVersion) at \(endpoint)")]
         for condition in status.status.conditions {
-            let says = [condition.reason, condition.message].filter { !$0.isEmpty }.joined(separator: ": ")
+            let reason = [condition.reason, condition.message].filter { !$0.isEmpty }.joined(separator: ": ")
             findings.append(
                 condition.status
-                    ? .ok(condition.type, says.isEmpty ? "true" : says)
-                    : .fail(condition.type, says.isEmpty ? "false" : says, "see the checks above and swiftletd's log"))
+                    ? .ok(condition.type, reason.isEmpty ? "true" : reason)
+                    : .fail(condition.type, reason.isEmpty ? "false" : reason, "see the checks above and swiftletd's log"))
         }
         return Report(findings: findings, kernel: path("kernel", in: status.info), initramfs: path("initramfs", in: status.info))
     }

@@ -1,6 +1,6 @@
 import FoundationEssentials
 
-/// CNI: the plug-ins and the configuration that pods get.
+/// CNI: the plugins and the configuration that pods get.
 enum NetworkChecks {
     private struct Configuration: Decodable {
         struct Plugin: Decodable {
@@ -16,7 +16,7 @@ enum NetworkChecks {
         let install = "apt-get install containernetworking-plugins"
         let present = Set(plugins.flatMap { node.entries($0) ?? [] })
         guard !present.isEmpty else {
-            return .fail("cni", "no plug-ins in \(plugins.joined(separator: " or "))", install)
+            return .fail("cni", "no plugins in \(plugins.joined(separator: " or "))", install)
         }
         // The first by name counts, as for other runtimes.
         let files = (node.entries(configurations) ?? []).filter { name in
@@ -25,7 +25,7 @@ enum NetworkChecks {
         guard let file = files.first else {
             return .fail(
                 "cni", "no configuration in \(configurations); pods get no addresses",
-                "install a network add-on, or write \(configurations)/10-swiftlet.conflist with the plug-ins bridge and portmap")
+                "install a network add-on, or write \(configurations)/10-swiftlet.conflist with the plugins bridge and portmap")
         }
         let path = "\(configurations)/\(file)"
         guard let text = node.text(path), let parsed = try? JSONDecoder().decode(Configuration.self, from: Data(text.utf8)) else {
@@ -36,7 +36,7 @@ enum NetworkChecks {
         guard !types.isEmpty, missing.isEmpty else {
             return .fail(
                 "cni",
-                types.isEmpty ? "\(path) names no plug-in" : "\(path) needs plug-ins that are missing: \(missing.joined(separator: ", "))",
+                types.isEmpty ? "\(path) names no plugin" : "\(path) needs plugins that are missing: \(missing.joined(separator: ", "))",
                 types.isEmpty ? "add plugins to it" : "\(install), or install what made this configuration")
         }
         return .ok("cni", "\(parsed.name ?? file) (\(path)): \(types.joined(separator: ", "))")

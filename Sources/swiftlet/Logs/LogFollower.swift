@@ -42,7 +42,7 @@ final class LogFollower: Sendable {
     /// Lets `follow` return at once.
     func cancel() { change(to: .cancelled) }
 
-    /// Hands on what the log says, in order, until `finish` or `cancel`. Cancelling the task does as `cancel`.
+    /// Passes the log's lines on, in order, until `finish` or `cancel`. Cancelling the task does as `cancel`.
     ///
     /// - Throws: `SwiftletError` when the directory or the file cannot be read.
     func follow(_ sink: @escaping @Sendable (CRILogDecoder.Piece) -> Void) async throws {
@@ -53,7 +53,7 @@ final class LogFollower: Sendable {
         }
     }
 
-    /// Hands on what the log says now.
+    /// Passes on the lines that the log has now.
     ///
     /// - Throws: `SwiftletError` when the file cannot be read; `notFound` when there is none.
     func readOnce(_ sink: @escaping @Sendable (CRILogDecoder.Piece) -> Void) async throws {

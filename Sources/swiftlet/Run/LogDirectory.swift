@@ -5,7 +5,7 @@ import Linux
 
 /// The directory on the node that `swiftlet run` makes for one pod's logs.
 struct LogDirectory: Equatable {
-    /// Where a pod says which directory it was given.
+    /// The pod's annotation that holds its directory.
     static let annotation = "swiftlet/log-directory"
 
     let path: String

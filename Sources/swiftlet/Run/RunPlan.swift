@@ -4,7 +4,7 @@ import Glibc
 
 /// The pod and the container that `swiftlet run` asks for, worked out before anything is done.
 struct RunPlan: Equatable, Sendable {
-    /// What the command line says.
+    /// The command line's options.
     struct Wishes: Equatable, Sendable {
         var image: String
         var command: [String] = []
