@@ -1,4 +1,5 @@
 import Errors
+import Support
 import Synchronization
 import Testing
 
@@ -7,7 +8,7 @@ import Testing
 @testable import Runtime
 
 /// What comes at the same moment for one pod.
-@Suite struct SerialChangesTests {
+@Suite(.timeLimit(.minutes(2))) struct SerialChangesTests {
     private static func resources(_ change: (inout LinuxResources) -> Void) -> LinuxResources {
         var resources = LinuxResources()
         change(&resources)
@@ -18,16 +19,20 @@ import Testing
         try await node.registry.createContainer(in: pod, ContainerSpec(metadata: .init(name: name, attempt: 0), image: FakeNode.image))
     }
 
+    private func pod(_ id: String, _ node: FakeNode) throws -> Pod {
+        try #require(node.registry.pods.withLock { $0[id] })
+    }
+
     @Test func aMachineIsFittedToWhatIsDemandedWhenItsTurnComes() async throws {
         try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
             let container = try await create(node, pod)
             let (small, large) = (Self.resources { $0.memoryLimit = 1 << 30 }, Self.resources { $0.memoryLimit = 2 << 30 })
             machine.updates.hold(.fits)
             async let first: Void = node.registry.updateContainer(container, small)
-            while !machine.updates.running(.fits) { await Task.yield() }
+            try await eventually("the change is under way") { machine.updates.running(.fits) }
             async let second: Void = node.registry.updateSandbox(pod, resources: large, overhead: nil)
             async let third = create(node, pod, "late")
-            for _ in 0..<1000 { await Task.yield() }
+            try await eventually("both wait for the machine's fit") { try await self.pod(pod, node).fits.waiting == 2 }
             machine.updates.hold(nil)
             _ = try await (first, second, third)
             #expect(machine.updates.most == 1)
@@ -40,9 +45,9 @@ import Testing
         try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
             machine.updates.hold(.fits)
             async let first: Void = node.registry.updateSandbox(pod, resources: Self.resources { $0.memoryLimit = 1 << 30 }, overhead: nil)
-            while !machine.updates.running(.fits) { await Task.yield() }
+            try await eventually("the change is under way") { machine.updates.running(.fits) }
             async let second: Void = node.registry.updateSandbox(pod, resources: Self.resources { $0.cpuShares = 7 }, overhead: nil)
-            for _ in 0..<1000 { await Task.yield() }
+            try await eventually("the second change waits") { try await self.pod(pod, node).updates.waiting == 1 }
             machine.updates.hold(nil)
             _ = try await (first, second)
             let both = Self.resources { ($0.memoryLimit, $0.cpuShares) = (1 << 30, 7) }
@@ -59,9 +64,9 @@ import Testing
             let first = Task {
                 try await node.registry.updateSandbox(pod, resources: Self.resources { $0.memoryLimit = 1 << 30 }, overhead: nil)
             }
-            while !machine.updates.running(.fits) { await Task.yield() }
+            try await eventually("the change is under way") { machine.updates.running(.fits) }
             async let second: Void = node.registry.updateSandbox(pod, resources: Self.resources { $0.cpuShares = 7 }, overhead: nil)
-            for _ in 0..<1000 { await Task.yield() }
+            try await eventually("the second change waits") { try await self.pod(pod, node).updates.waiting == 1 }
             machine.updates.hold(nil)
             await #expect(throws: SwiftletError.self) { try await first.value }
             try await second
@@ -75,9 +80,9 @@ import Testing
             let container = try await create(node, pod)
             machine.updates.hold(.files)
             let update = Task { try await node.registry.updateContainer(container, Self.resources { $0.cpuShares = 7 }) }
-            while !machine.updates.running(.files) { await Task.yield() }
+            try await eventually("the change is under way") { machine.updates.running(.files) }
             let removal = Task { try await node.registry.removeContainer(container) }
-            for _ in 0..<1000 { await Task.yield() }
+            try await eventually("the removal has begun") { try await self.pod(pod, node).removes(container) }
             #expect(machine.life.deletions.isEmpty)
             machine.updates.hold(nil)
             _ = await update.result
@@ -94,10 +99,10 @@ import Testing
             let update = Task {
                 try await node.registry.updateSandbox(pod, resources: Self.resources { $0.cpuShares = 7 }, overhead: nil)
             }
-            while !machine.updates.running(.fits) { await Task.yield() }
+            try await eventually("the change is under way") { machine.updates.running(.fits) }
             let removal = Task { try await node.registry.removeSandbox(pod) }
-            while try node.registry.sandbox(pod).state.name != "stopped" { await Task.yield() }
-            for _ in 0..<1000 { await Task.yield() }
+            // The removal stops it first.
+            try await eventually("the pod is stopped") { try node.registry.sandbox(pod).state.name == "stopped" }
             machine.updates.hold(nil)
             _ = await update.result
             try await removal.value
@@ -106,15 +111,14 @@ import Testing
         }
     }
 
-    /// As a virtiofsd is: started by a thread that does not hear of the stop.
+    /// As a virtiofsd is: started by a thread that no stop cancels.
     @Test func whatACreationAcquiresAtTheMomentOfAStopIsReleased() async throws {
         try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
             let late = LateMounts(on: node, machine)
             let creation = Task { try await create(node, pod) }
-            while !late.begun { await Task.yield() }
+            try await eventually("the creation acquires its mounts") { late.begun }
             let stop = Task { try await node.registry.stopSandbox(pod) }
-            while try node.registry.sandbox(pod).state.name != "stopping" { await Task.yield() }
-            for _ in 0..<1000 { await Task.yield() }
+            try await eventually("the pod is stopping") { try node.registry.sandbox(pod).state.name == "stopping" }
             #expect(try await node.ledger().contains { $0.hasPrefix("shareMounts late-") })
             late.go()
             try await stop.value
@@ -131,7 +135,7 @@ import Testing
         try await FakeNode.withPod { node, pod, machine in
             let late = LateMounts(on: node, machine)
             let creation = Task { try await create(node, pod) }
-            while !late.begun { await Task.yield() }
+            try await eventually("the creation acquires its mounts") { late.begun }
             let error = await #expect(throws: SwiftletError.self) { try await node.registry.stopSandbox(pod) }
             #expect(error?.message.contains("has not ended yet") == true)
             #expect(node.handler.existing.isEmpty, "its machine is gone")
@@ -162,4 +166,8 @@ private final class LateMounts: Sendable {
             }
         }
     }
+}
+
+extension Pod {
+    fileprivate func removes(_ container: String) -> Bool { containers[container]?.removeAttempt != nil }
 }
