@@ -52,6 +52,10 @@ struct Configuration: Codable, Sendable {
     struct Metrics: Codable, Sendable {
         /// Where a Prometheus server scrapes: unix:///PATH or tcp://LOOPBACK:PORT; empty: nowhere.
         var address = ""
+
+        enum CodingKeys: CodingKey {
+            case address
+        }
     }
 
     struct Registry: Codable, Sendable {

@@ -5,7 +5,7 @@ import Testing
 
 /// What a handler does not have is refused by the field that asks for it.
 @Suite(.timeLimit(.minutes(1))) struct HandlerCapabilitiesTests {
-    private func refusal(_ capabilities: HandlerCapabilities = .init(), _ change: (inout SandboxSpec) -> Void) -> SwiftletError? {
+    private func refusal(with capabilities: HandlerCapabilities = .init(), _ change: (inout SandboxSpec) -> Void) -> SwiftletError? {
         var spec = SandboxSpec(metadata: .init(name: "pod", uid: "u", namespace: "n", attempt: 0))
         change(&spec)
         do {
@@ -29,7 +29,7 @@ import Testing
             let error = refusal(change)
             #expect(error?.code == .invalidArgument && error?.message.contains(field) == true, "\(field): \(String(describing: error))")
             #expect(error?.message.contains("microvm") == true)
-            #expect(refusal(all, change) == nil, "\(field)")
+            #expect(refusal(with: all, change) == nil, "\(field)")
         }
     }
 
