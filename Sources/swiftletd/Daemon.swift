@@ -33,7 +33,8 @@ struct Daemon: Sendable {
         opened.add { lock.release() }
         do {
             let database = try StateDatabase(path: configuration.root + "/state/state.sqlite")
-            try await open(configuration, on: endpoint, metrics, database, logger, &opened)
+            let connection = libvirt ?? configuration.machine.libvirtConnection(root: configuration.root)
+            try await open(configuration, connection, on: endpoint, metrics, database, logger, &opened)
         } catch {
             await opened.close()
             throw error
@@ -42,8 +43,8 @@ struct Daemon: Sendable {
     }
 
     private static func open(
-        _ configuration: Configuration, on endpoint: Endpoint, _ metrics: PrometheusRegistry?, _ database: StateDatabase, _ logger: Logger,
-        _ opened: inout Openings
+        _ configuration: Configuration, _ libvirt: LibvirtConfiguration.Connection, on endpoint: Endpoint, _ metrics: PrometheusRegistry?,
+        _ database: StateDatabase, _ logger: Logger, _ opened: inout Openings
     ) async throws {
         let images = try await ImageStore(
             configuration: ImageStoreConfiguration(
@@ -54,7 +55,7 @@ struct Daemon: Sendable {
             database: database, logger: logger)
         opened.add { await images.shutdown() }
         try Task.checkCancellation()
-        let hypervisor = try await LibvirtHypervisor.open(LibvirtConfiguration(connection: libvirt ?? configuration.machine.libvirtConnection(root: configuration.root)), logger: logger)
+        let hypervisor = try await LibvirtHypervisor.open(LibvirtConfiguration(connection: libvirt), logger: logger)
         opened.add { await hypervisor.close() }
         try Task.checkCancellation()
         let networks = PodNetworks(configuration: configuration.cni, logger: logger)
