@@ -89,7 +89,7 @@ actor Node {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: environment.build + "/swiftletd")
         process.arguments = ["--config", root + "/swiftletd.toml", "--log-level", "debug"]
-        if !FileManager.default.fileExists(atPath: daemonLog) { FileManager.default.createFile(atPath: daemonLog, contents: nil) }
+        if !FileManager.default.fileExists(atPath: daemonLog) { _ = FileManager.default.createFile(atPath: daemonLog, contents: nil) }
         let log = try FileHandle(forWritingTo: URL(fileURLWithPath: daemonLog))
         try log.seekToEnd()
         process.standardError = log

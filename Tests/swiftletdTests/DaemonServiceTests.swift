@@ -37,11 +37,11 @@ import Testing
             let closed = Closed()
             let group = group(node.directory + "/notify") { Daemon(opened: closed.openings) }
             async let ended: Void = group.run()
-            #expect(manager.next() == "READY=1")
+            #expect(try await manager.next() == "READY=1")
             #expect(closed.all == [])
             await group.triggerGracefulShutdown()
             try await ended
-            #expect(manager.next() == "STOPPING=1")
+            #expect(try await manager.next() == "STOPPING=1")
             #expect(closed.all == ["second", "first"])
         }
     }
@@ -59,7 +59,7 @@ import Testing
             for await _ in starting.stream {}
             await group.triggerGracefulShutdown()
             try await ended
-            #expect(manager.next() == "STOPPING=1")
+            #expect(try await manager.next() == "STOPPING=1")
         }
     }
 
@@ -114,9 +114,9 @@ import Testing
             let manager = try NotificationSocket(node.directory + "/notify")
             let daemon = try node.launch(environment: ["NOTIFY_SOCKET": node.directory + "/notify"])
             defer { daemon.end() }
-            #expect(manager.next() == "READY=1", "\(daemon.said)")
+            #expect(try await manager.next() == "READY=1", "\(daemon.said)")
             daemon.process.terminate()
-            #expect(manager.next() == "STOPPING=1")
+            #expect(try await manager.next() == "STOPPING=1")
             daemon.process.waitUntilExit()
             #expect(daemon.process.terminationReason == .exit && daemon.process.terminationStatus == 0, "\(daemon.said)")
         }

@@ -1,14 +1,15 @@
 import CLinux
 import Errors
 import Glibc
+import Support
 
 /// A service manager's end of the notification socket.
-struct NotificationSocket: ~Copyable {
+final class NotificationSocket: Sendable {
     private let descriptor: Int32
 
     /// - Parameter name: a path, or a name behind "@".
     init(_ name: String) throws {
-        descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
+        let descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
         var address = sockaddr_un()
         guard descriptor >= 0, clinux_unix_address(&address, name) == 0 else { throw SwiftletError(.internal, "no socket \(name)") }
         if name.hasPrefix("@") { address.sun_path.0 = 0 }
@@ -16,17 +17,24 @@ struct NotificationSocket: ~Copyable {
         let bound = withUnsafePointer(to: &address) { address in
             address.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, length) }
         }
-        guard bound == 0 else { throw SwiftletError(.internal, "bind \(name): errno \(errno)") }
+        guard bound == 0 else {
+            close(descriptor)
+            throw SwiftletError(.internal, "bind \(name): errno \(errno)")
+        }
+        self.descriptor = descriptor
     }
 
     deinit { close(descriptor) }
 
-    /// The next message; nil when none comes within the limit.
-    func next(milliseconds: Int32 = 60_000) -> String? {
-        var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        guard poll(&ready, 1, milliseconds) == 1 else { return nil }
-        var bytes = [UInt8](repeating: 0, count: 256)
-        let count = recv(descriptor, &bytes, bytes.count, 0)
-        return count < 0 ? nil : String(decoding: bytes[..<count], as: UTF8.self)
+    /// The next message.
+    func next() async throws -> String {
+        var message: String?
+        try await eventually("a notification comes") {
+            var bytes = [UInt8](repeating: 0, count: 256)
+            let count = recv(descriptor, &bytes, bytes.count, 0)
+            if count >= 0 { message = String(decoding: bytes[..<count], as: UTF8.self) }
+            return message != nil
+        }
+        return message ?? ""
     }
 }

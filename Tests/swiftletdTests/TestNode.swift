@@ -37,16 +37,16 @@ struct TestNode {
 
     func connection() throws -> CRIConnection { try CRIConnection(endpoint: configuration.endpoint) }
 
-    /// swiftletd as a process of its own.
+    /// swiftletd as a process of its own, in a network and a mount namespace that go with it.
     ///
     /// - Parameter metrics: the address that it serves them at; empty for none.
     func launch(metrics: String = "", environment: [String: String] = [:]) throws -> RunningDaemon {
         let process = Process()
-        process.executableURL = try Self.program()
-        process.arguments = ["--config", try file(metrics: metrics)]
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
+        process.arguments = ["--net", "--mount", try Self.program().path, "--config", try file(metrics: metrics)]
         process.environment = environment.merging(["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"]) { own, _ in own }
         let log = directory + "/swiftletd.log"
-        FileManager.default.createFile(atPath: log, contents: nil)
+        _ = FileManager.default.createFile(atPath: log, contents: nil)
         process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: log))
         try process.run()
         return RunningDaemon(process: process, log: log)
