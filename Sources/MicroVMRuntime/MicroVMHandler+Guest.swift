@@ -1,15 +1,17 @@
 import AgentProtocol
+import Concurrency
 import Foundation
 import PodNetwork
 import Runtime
 
 extension MicroVMHandler {
     /// What the agent needs to make the guest this pod's.
-    func sandboxRequest(_ names: MachineNames, _ spec: SandboxSpec, _ network: AttachedNetwork) -> AgentStartSandboxRequest {
-        .with {
+    func sandboxRequest(_ names: MachineNames, _ spec: SandboxSpec, _ network: AttachedNetwork) async -> AgentStartSandboxRequest {
+        let resolvConf = await Self.resolvConf(spec.dns)
+        return .with {
             $0.sandboxID = names.id
             $0.hostname = spec.effectiveHostname
-            $0.resolvConf = Self.resolvConf(spec.dns)
+            $0.resolvConf = resolvConf
             $0.etcHosts = Self.hosts(spec, network)
             $0.sysctls = spec.guestSysctls
             $0.interfaces = [
@@ -39,9 +41,9 @@ extension MicroVMHandler {
     }
 
     /// The containers' /etc/resolv.conf: what the request says, else the node's own (resolv.conf(5)).
-    static func resolvConf(_ dns: SandboxSpec.DNS?) -> String {
+    static func resolvConf(_ dns: SandboxSpec.DNS?) async -> String {
         guard let dns, dns != SandboxSpec.DNS(servers: [], searches: [], options: []) else {
-            return (try? String(contentsOfFile: "/etc/resolv.conf", encoding: .utf8)) ?? ""
+            return (try? await OwnThread.run { try String(contentsOfFile: "/etc/resolv.conf", encoding: .utf8) }) ?? ""
         }
         var lines: [String] = []
         if !dns.searches.isEmpty { lines.append("search " + dns.searches.joined(separator: " ")) }

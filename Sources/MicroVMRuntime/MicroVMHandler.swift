@@ -85,8 +85,8 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     public func obstacle() async -> String? {
-        for (path, what) in [(configuration.kernel, "guest kernel"), (configuration.initramfs, "guest initramfs")]
-        where access(path, R_OK) != 0 {
+        let files = [(configuration.kernel, "guest kernel"), (configuration.initramfs, "guest initramfs")]
+        if let (path, what) = await OwnThread.answer({ files.first { access($0.0, R_OK) != 0 } }) {
             return "\(what) \(path) cannot be read; run make guest"
         }
         do {
@@ -107,7 +107,7 @@ public final class MicroVMHandler: RuntimeHandler {
         let names = MachineNames(id: context.id, configuration: configuration)
         try checkSocketPaths(names)
         for directory in [names.runDirectory, names.stateDirectory] {
-            try await ledger.acquire(.directory, directory) { try Directory.create(directory, mode: 0o711) }
+            try await ledger.acquire(.directory, directory) { try await OwnThread.run { try Directory.create(directory, mode: 0o711) } }
         }
         // From before the start: a guest that panics at once must not be missed.
         let (ends, machine) = (ends, names.machine)
@@ -125,6 +125,7 @@ public final class MicroVMHandler: RuntimeHandler {
         for await _ in running {
             try await context.phase("booting")
             do {
+                try await Failpoint.pass("join the network")
                 try await context.network.join(tap: names.tap)
             } catch {
                 throw SwiftletError.wrap(error, "join the machine with its network")
@@ -139,8 +140,9 @@ public final class MicroVMHandler: RuntimeHandler {
         let extent = configuration.extent(for: spec.demand)
         sandbox.size.withLock { $0 = KnownSize(MachineSize(asked: extent, actual: extent)) }
         do {
-            _ = try await client.call(
-                .startSandbox, sandboxRequest(names, spec, network), timeout: .seconds(20))
+            try await Failpoint.pass("configure the guest")
+            _ = try await client.call(.startSandbox, await sandboxRequest(names, spec, network), timeout: .seconds(20))
+            try await Failpoint.pass("guest configured")
         } catch {
             sandbox.close()
             throw SwiftletError.wrap(error, "configure the guest")
@@ -160,7 +162,9 @@ public final class MicroVMHandler: RuntimeHandler {
         let ledger = context.ledger
         // Whatever order these are acquired in, each is released after the machine, which comes last.
         async let vsock: Void = startVsockDevice(names, ledger)
-        try await ledger.acquire(.scratchDisk, names.scratchDisk) { try scratch.create(names.scratchDisk) }
+        try await ledger.acquire(.scratchDisk, names.scratchDisk) {
+            try await OwnThread.run { [scratch] in try scratch.create(names.scratchDisk) }
+        }
         try await ledger.acquire(.tap, names.tap, TapDocument(namespace: context.network.namespacePath ?? "")) {
             try await networks.createTap(name: names.tap, uid: configuration.qemuUID, gid: configuration.qemuGID)
         }
@@ -266,6 +270,7 @@ public final class MicroVMHandler: RuntimeHandler {
     private func firstAnswer(_ names: MachineNames, _ end: Task<String?, Never>) async throws -> AgentClient {
         let (limit, address) = (configuration.bootTimeout, address(names))
         do {
+            try await Failpoint.pass("wait for the guest")
             return try await withThrowingTaskGroup(of: AgentClient?.self) { group in
                 group.addTask { try await AgentClient.connect(to: address, deadline: .now + limit) }
                 group.addTask {
@@ -284,7 +289,7 @@ public final class MicroVMHandler: RuntimeHandler {
                 throw SwiftletError(.cancelled, "cancelled")
             }
         } catch {
-            throw SwiftletError.wrap(error, "boot the guest\(consoleHint(names))")
+            throw SwiftletError.wrap(error, "boot the guest\(await consoleHint(names))")
         }
     }
 
@@ -293,15 +298,19 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     /// The last line of the console, for an error message. The guest wrote it: bounded and made printable.
-    private func consoleHint(_ names: MachineNames) -> String {
-        guard let file = FileHandle(forReadingAtPath: names.console) else { return "" }
+    private func consoleHint(_ names: MachineNames) async -> String {
+        await OwnThread.answer { Self.lastLine(of: names.console).map { " (console: \(quoted($0)))" } ?? "" }
+    }
+
+    private static func lastLine(of console: String) -> String? {
+        guard let file = FileHandle(forReadingAtPath: console) else { return nil }
         defer { try? file.close() }
         let size = (try? file.seekToEnd()) ?? 0
         try? file.seek(toOffset: size > 4096 ? size - 4096 : 0)
         let text = String(decoding: (try? file.read(upToCount: 4096)) ?? Data(), as: UTF8.self)
         let lines = text.split(whereSeparator: \.isNewline).filter { !$0.allSatisfy(\.isWhitespace) }
         let telling = lines.last { $0.contains("panic") || $0.contains("Failed") } ?? lines.last
-        return telling.map { " (console: \(quoted(String($0))))" } ?? ""
+        return telling.map { String($0) }
     }
 
     // MARK: Reattach

@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import FoundationEssentials
 import Glibc
@@ -32,22 +33,28 @@ struct AttachmentRecords: Sendable {
     let directory: String
 
     /// Nil when there is none; one that cannot be decoded counts as none, since a DEL without it is better than no DEL.
-    func read(_ request: PodNetworkRequest) -> AttachmentRecord? {
-        FileManager.default.contents(atPath: path(request)).flatMap { try? JSONDecoder().decode(AttachmentRecord.self, from: $0) }
+    func read(_ request: PodNetworkRequest) async -> AttachmentRecord? {
+        let path = path(request)
+        return await OwnThread.answer {
+            FileManager.default.contents(atPath: path).flatMap { try? JSONDecoder().decode(AttachmentRecord.self, from: $0) }
+        }
     }
 
     /// Replaces the file in one step. Not forced to the disk: a power failure takes the namespaces too, and a DEL without
     /// record gives back what IPAM plugins have kept.
-    func write(_ record: AttachmentRecord) throws {
+    func write(_ record: AttachmentRecord) async throws {
         let path = path(record.request)
         let step = "pod \(record.request.podID): recording its network attachment in \(path)"
-        try AtomicFile.write(Array(JSONEncoder().encode(record)), to: path, mode: 0o600, step: step)
+        try await OwnThread.run { try AtomicFile.write(Array(JSONEncoder().encode(record)), to: path, mode: 0o600, step: step) }
     }
 
-    func remove(_ request: PodNetworkRequest) throws {
-        unlink(AtomicFile.temporary(path(request)))
-        guard unlink(path(request)) == 0 || errno == ENOENT || errno == ENOTDIR else {
-            throw SwiftletError.system("pod \(request.podID): removing its network attachment's record")
+    func remove(_ request: PodNetworkRequest) async throws {
+        let path = path(request)
+        try await OwnThread.run {
+            unlink(AtomicFile.temporary(path))
+            guard unlink(path) == 0 || errno == ENOENT || errno == ENOTDIR else {
+                throw SwiftletError.system("pod \(request.podID): removing its network attachment's record")
+            }
         }
     }
 

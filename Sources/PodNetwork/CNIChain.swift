@@ -7,7 +7,7 @@ struct CNIChain: Sendable {
     let configuration: CNIConfiguration
 
     /// ADD through the chain, each plugin given the result of the one before; `progress` gets every result at once.
-    func add(_ request: PodNetworkRequest, progress: (JSONValue?) throws -> Void) async throws -> JSONValue? {
+    func add(_ request: PodNetworkRequest, progress: (JSONValue?) async throws -> Void) async throws -> JSONValue? {
         // Found before the first one runs: a missing plugin leaves nothing to undo.
         let plugins = try network.plugins.map { try (CNIPlugin($0["type"]?.string ?? "", configuration: configuration), $0) }
         var previous: JSONValue?
@@ -18,7 +18,7 @@ struct CNIChain: Sendable {
                 throw SwiftletError(.internal, "pod \(request.podID): CNI plugin \(plugin.type) printed no result for ADD")
             }
             previous = answer
-            try progress(answer)
+            try await progress(answer)
         }
         return previous
     }

@@ -2,7 +2,7 @@ import Runtime
 
 extension PodNetworks: NodeNetwork {
     public func obstacle() async -> String? {
-        switch status() {
+        switch await status() {
         case .ready: nil
         case .notReady(let reason): reason
         }

@@ -29,10 +29,14 @@ public final class PodNetworks: Sendable {
     }
 
     /// Looks at the configuration and for its plugins, without running any.
-    public func status() -> NetworkStatus {
+    public func status() async -> NetworkStatus {
         do {
-            let network = try CNINetworkList.load(from: configuration.configDirectory)
-            for plugin in network.plugins { _ = try CNIPlugin(plugin["type"]?.string ?? "", configuration: configuration) }
+            let configuration = configuration
+            let network = try await OwnThread.run {
+                let network = try CNINetworkList.load(from: configuration.configDirectory)
+                for plugin in network.plugins { _ = try CNIPlugin(plugin["type"]?.string ?? "", configuration: configuration) }
+                return network
+            }
             return .ready(network: network.name)
         } catch {
             return .notReady(reason: "\(error)")
@@ -90,7 +94,7 @@ public final class PodNetworks: Sendable {
             throw SwiftletError(.notFound, "pod \(request.podID): no network namespace is bound at \(request.namespacePath)")
         }
         try await NetworkNamespace.run(in: request.namespacePath) { try Self.bringLoopbackUp() }
-        if let record = records.read(request) {
+        if let record = await records.read(request) {
             if record.complete, record.request == request, let network = try? await read(record), network.holds(record.addresses) {
                 return network
             }
@@ -98,17 +102,17 @@ public final class PodNetworks: Sendable {
             try await detach(record.request)
         }
 
-        let network = try CNINetworkList.load(from: configuration.configDirectory)
+        let network = try await configured()
         var record = AttachmentRecord(request: request, network: network, result: nil, complete: false)
         do {
             let chain = CNIChain(network: network, configuration: configuration)
-            try records.write(record)
+            try await records.write(record)
             _ = try await chain.add(request) { result in
                 record.result = result
-                try records.write(record)
+                try await records.write(record)
             }
             record.complete = true
-            try records.write(record)
+            try await records.write(record)
             return try await read(record)
         } catch {
             do {
@@ -128,8 +132,9 @@ public final class PodNetworks: Sendable {
     /// next call tries again.
     public func detach(_ request: PodNetworkRequest) async throws {
         try request.validate()
-        let record = records.read(request)
-        guard let network = try record?.network ?? configuredNetwork() else { return }
+        let record = await records.read(request)
+        let configured = record == nil ? try await configuredNetwork() : nil
+        guard let network = record?.network ?? configured else { return }
         do {
             let chain = CNIChain(network: network, configuration: configuration)
             if let record {
@@ -143,7 +148,7 @@ public final class PodNetworks: Sendable {
         } catch {
             throw SwiftletError.wrap(error, "detaching from CNI network \(network.name)")
         }
-        try records.remove(request)
+        try await records.remove(request)
     }
 
     /// CHECK through the chain of an attached pod. Some plugins fail it for pods that work (portmap up to 1.1.1 with two
@@ -152,16 +157,21 @@ public final class PodNetworks: Sendable {
     /// - Throws: the plugin's error; `notFound` for a pod that is not attached.
     public func check(_ request: PodNetworkRequest) async throws {
         try request.validate()
-        guard let record = records.read(request), record.complete else {
+        guard let record = await records.read(request), record.complete else {
             throw SwiftletError(.notFound, "pod \(request.podID) is not attached to a network")
         }
         try await CNIChain(network: record.network, configuration: configuration).check(record.request, previous: record.result)
     }
 
     /// The network in use now, for a pod without a record; nil when there is none, since then nothing can be attached.
-    private func configuredNetwork() throws -> CNINetworkList? {
-        guard case .ready = status() else { return nil }
-        return try CNINetworkList.load(from: configuration.configDirectory)
+    private func configuredNetwork() async throws -> CNINetworkList? {
+        guard case .ready = await status() else { return nil }
+        return try await configured()
+    }
+
+    private func configured() async throws -> CNINetworkList {
+        let directory = configuration.configDirectory
+        return try await OwnThread.run { try CNINetworkList.load(from: directory) }
     }
 
     private func read(_ record: AttachmentRecord) async throws -> AttachedNetwork {

@@ -69,10 +69,10 @@ import Testing
         let request = node.request("pod")
         _ = try await node.attach(request)
         let records = AttachmentRecords(directory: node.configuration.cacheDirectory)
-        var record = try #require(records.read(request))
+        var record = try #require(await records.read(request))
         record.complete = false
         record.result = nil
-        try records.write(record)
+        try await records.write(record)
         let second = try await node.networks.attach(request)
         #expect(second.podIPs == ["10.77.0.3", "fd00:77::3"])
         try await node.networks.detach(request)

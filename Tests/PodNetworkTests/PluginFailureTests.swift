@@ -119,16 +119,16 @@ import Testing
 }
 
 @Suite struct NetworkStatusTests {
-    @Test func readyNamesTheNetwork() throws {
+    @Test func readyNamesTheNetwork() async throws {
         let node = try TestNode([TestNode.portmap])
-        #expect(node.networks.status() == .ready(network: "test"))
+        #expect(await node.networks.status() == .ready(network: "test"))
     }
 
-    @Test func theFirstFileInLexicalOrderCountsAndConfIsAChainOfOne() throws {
+    @Test func theFirstFileInLexicalOrderCountsAndConfIsAChainOfOne() async throws {
         let node = try TestNode()
         try node.configure(#"{"cniVersion": "0.3.1", "name": "single", "type": "bridge"}"#, file: "05-first.conf")
         try node.configure("garbage", file: "01-notes.txt")
-        #expect(node.networks.status() == .ready(network: "single"))
+        #expect(await node.networks.status() == .ready(network: "single"))
     }
 
     @Test(arguments: [
@@ -142,10 +142,10 @@ import Testing
         (#"{"cniVersion": "1.0.0", "name": "x", "plugins": [{"type": "../bin/sh"}]}"#, "no file name"),
         (#"{"cniVersion": "1.0.0", "name": "x", "plugins": [{"type": "bridgex"}]}"#, "CNI plugin bridgex is in none of"),
     ])
-    func whatIsWrongIsSaidWithTheFile(_ text: String, _ expected: String) throws {
+    func whatIsWrongIsSaidWithTheFile(_ text: String, _ expected: String) async throws {
         let node = try TestNode()
         try node.configure(text)
-        guard case .notReady(let reason) = node.networks.status() else {
+        guard case .notReady(let reason) = await node.networks.status() else {
             Issue.record("a broken configuration counts as ready")
             return
         }
@@ -153,10 +153,10 @@ import Testing
         #expect(reason.contains("10-test.conflist") || expected.contains("in none of"))
     }
 
-    @Test func withoutConfigurationItIsNotReady() throws {
+    @Test func withoutConfigurationItIsNotReady() async throws {
         let node = try TestNode()
         try FileManager.default.removeItem(atPath: node.configuration.configDirectory)
-        guard case .notReady(let reason) = node.networks.status() else {
+        guard case .notReady(let reason) = await node.networks.status() else {
             Issue.record("no configuration counts as ready")
             return
         }

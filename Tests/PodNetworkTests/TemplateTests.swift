@@ -31,7 +31,7 @@ import Testing
         let request = node.request("pod1")
         await #expect(throws: SwiftletError.self) { try await node.attach(request) }
         try await node.networks.configure(ranges: ranges("10.91.3.7/24", "fd00:91::/64"))
-        #expect(node.networks.status() == .ready(network: "made"))
+        #expect(await node.networks.status() == .ready(network: "made"))
         let network = try await node.attach(request)
         #expect(network.addresses.count == 2 && network.addresses.contains { $0.hasPrefix("10.91.3.") })
         #expect(network.addresses.contains { $0.hasPrefix("fd00:91::") })

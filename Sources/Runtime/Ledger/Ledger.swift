@@ -45,7 +45,7 @@ public final class Ledger: Sendable {
     ) async throws -> Value {
         try Task.checkCancellation()
         try await note(kind, name, document)
-        return try await body()
+        return try await Failpoint.pass("acquire \(kind)", around: body)
     }
 
     /// Acquires a resource whose name says all that its release needs.
@@ -157,7 +157,9 @@ public final class Ledger: Sendable {
                 if entry.kind == .imageLease, pending.contains(where: { $0.entry.kind == .layerDisks }) {
                     throw SwiftletError(.unavailable, "its layers are still disks of a machine")
                 }
-                try await withDeadline(limit, "release \(entry.kind) \(entry.name)") { try await releasers.release(entry) }
+                try await withDeadline(limit, "release \(entry.kind) \(entry.name)") {
+                    try await Failpoint.pass("release \(entry.kind)") { try await releasers.release(entry) }
+                }
                 if let reason = blocked(entry) { throw SwiftletError(.unavailable, reason) }
                 try await strike(entry)
             } catch {
