@@ -1,0 +1,37 @@
+import Errors
+import Linux
+import PodNetwork
+import Synchronization
+
+@testable import Pods
+@testable import Runtime
+
+/// The node's network without plug-ins. It outlives the daemon.
+final class FakeNetwork: NodeNetwork {
+    private let held = Mutex<Set<String>>([])
+    private let directory: String
+
+    init(directory: String) { self.directory = directory }
+
+    /// Namespaces and attachments that exist.
+    var existing: Set<String> { held.withLock { $0 } }
+
+    func obstacle() async -> String? { nil }
+    func configure(ranges: [IPPrefix]) async throws {}
+    func namespacePath(of podID: String) -> String { "\(directory)/\(podID.prefix(13)).netns" }
+    func createNamespace(path: String) async throws { held.withLock { _ = $0.insert("namespace \(path)") } }
+
+    func attach(_ request: PodNetworkRequest) async throws -> AttachedNetwork {
+        held.withLock { _ = $0.insert("attachment \(request.podID)") }
+        return .sample
+    }
+
+    func join(tap: String, into namespacePath: String, with interface: String) async throws {}
+
+    var releasers: [ResourceReleaser] {
+        [
+            ResourceReleaser(.networkNamespace) { entry in self.held.withLock { _ = $0.remove("namespace \(entry.name)") } },
+            ResourceReleaser(.networkAttachment) { entry in self.held.withLock { _ = $0.remove("attachment \(entry.name)") } },
+        ]
+    }
+}

@@ -1,0 +1,73 @@
+import AgentProtocol
+import Concurrency
+import Errors
+import Glibc
+import Linux
+
+/// What answers for a machine's agent: ttrpc behind the vsock proxy's line, in this process.
+final class InProcessGuest: Sendable {
+    private let listener: Int32
+    private let path: String
+
+    /// - Parameter path: where the host expects the proxy. What listens there is replaced.
+    init(at path: String) throws {
+        self.path = path
+        unlink(path)
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+        let bound = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard bound == 0, listen(descriptor, 16) == 0 else { throw SwiftletError.system("listen on \(path)") }
+        listener = descriptor
+        try OwnThread.start {
+            while true {
+                let connection = accept(descriptor, nil, nil)
+                guard connection >= 0 else { break }
+                try? OwnThread.start {
+                    if Self.greet(connection) { Self.serve(connection) }
+                    close(connection)
+                }
+            }
+            close(descriptor)
+        }
+    }
+
+    /// Ends the guest as a machine's end does.
+    func end() {
+        shutdown(listener, Int32(SHUT_RDWR))
+        unlink(path)
+    }
+
+    /// Answers "CONNECT <port>" as swiftlet-vsockd does.
+    private static func greet(_ connection: Int32) -> Bool {
+        var line: [UInt8] = []
+        var byte: UInt8 = 0
+        while read(connection, &byte, 1) == 1, byte != UInt8(ascii: "\n"), line.count < 64 { line.append(byte) }
+        let answer = Array("OK \(String(decoding: line.dropFirst(8), as: UTF8.self))\n".utf8)
+        return byte == UInt8(ascii: "\n") && send(connection, answer, answer.count, Int32(MSG_NOSIGNAL)) == answer.count
+    }
+
+    /// Answers every call as a guest without containers.
+    private static func serve(_ connection: Int32) {
+        let payload: [UInt8] = (try? AgentGetInfoResponse.with { $0.version = "test" }.serializedBytes()) ?? []
+        var decoder = TTRPCFrameDecoder()
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let count = read(connection, &buffer, buffer.count)
+            guard count > 0 else { return }
+            decoder.append(buffer[..<count])
+            while let frame = try? decoder.next() {
+                let request = try? TTRPCRequest(encoded: frame.payload)
+                let answer = TTRPCResponse(.success(request?.method == "GetInfo" ? payload : []))
+                guard let bytes = try? TTRPCFrame(stream: frame.stream, kind: .response, payload: answer.encoded).encoded(),
+                    send(connection, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count
+                else { return }
+            }
+        }
+    }
+}
