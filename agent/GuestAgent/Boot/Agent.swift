@@ -23,7 +23,7 @@ final class Agent: Sendable {
         streams = StreamServer(loop: loop)
         let service = AgentService(
             dependencies: dependencies, reaper: try Reaper(scope: scope, loop: loop), streams: streams,
-            workers: try WorkerPool(limit: Self.workerLimit), loop: loop)
+            workers: WorkerPool(limit: Self.workerLimit), loop: loop)
         control = TTRPCServer(service: service, loop: loop, limits: TTRPCServer.Limits(connections: Self.connectionLimit))
     }
 
