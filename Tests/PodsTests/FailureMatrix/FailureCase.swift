@@ -30,14 +30,17 @@ struct FailureCase: Sendable {
         defer { node.remove() }
         let injector = Injector()
         let daemon = try await node.daemon(.error)
-        let pod = await injector.live {
-            await Result {
+        var failure: (any Error)?
+        do {
+            try await injector.live {
                 let id = try await daemon.registry.runSandbox(spec())
                 try await daemon.registry.removeSandbox(id)
             }
+        } catch {
+            failure = error
         }
         await daemon.close()
-        try pod.get()
+        if let failure { throw failure }
         let left = try await node.leaks()
         guard left.isEmpty else { throw SwiftletError(.internal, "a pod without a fault leaves \(left)") }
         return injector.points
@@ -155,10 +158,4 @@ struct FailureCase: Sendable {
 
 extension FailureCase: CustomStringConvertible {
     var description: String { "\(point), \(fault.rawValue), \(aftermath.rawValue)" }
-}
-
-extension Result where Failure == any Error {
-    fileprivate init(_ body: () async throws -> Success) async {
-        do { self = .success(try await body()) } catch { self = .failure(error) }
-    }
 }
