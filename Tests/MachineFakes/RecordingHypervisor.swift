@@ -72,10 +72,16 @@ public final class RecordingHypervisor: Hypervisor {
 
     private let state = Mutex(State())
     private let onStart: @Sendable (MachineSpec) async throws -> Void
+    private let onEnd: @Sendable (MachineID) -> Void
 
-    /// - Parameter onStart: runs in each start, before the machine counts as running: brings up what stands for its guest.
-    public init(onStart: @escaping @Sendable (MachineSpec) async throws -> Void = { _ in }) {
+    /// - Parameters:
+    ///   - onStart: runs in each start, before the machine counts as running: brings up what stands for its guest.
+    ///   - onEnd: runs when a machine has ended.
+    public init(
+        onStart: @escaping @Sendable (MachineSpec) async throws -> Void = { _ in }, onEnd: @escaping @Sendable (MachineID) -> Void = { _ in }
+    ) {
         self.onStart = onStart
+        self.onEnd = onEnd
     }
 
     // MARK: What tests say and see
@@ -99,6 +105,7 @@ public final class RecordingHypervisor: Hypervisor {
     /// - Parameter reported: false: the event is lost.
     public func end(_ id: MachineID, _ event: MachineEvent? = nil, reported: Bool = true) {
         let existed = state.withLock { $0.running.removeValue(forKey: id) != nil }
+        if existed { onEnd(id) }
         if existed, reported { send(event ?? .stopped(id, reason: "the guest shut down")) }
     }
 

@@ -3,6 +3,9 @@ import Concurrency
 import Errors
 import Glibc
 import Linux
+import Machines
+import Synchronization
+import TTRPC
 
 /// What answers for a machine's agent: ttrpc behind the vsock proxy's line, in this process.
 final class InProcessGuest: Sendable {
@@ -69,5 +72,22 @@ final class InProcessGuest: Sendable {
                 else { return }
             }
         }
+    }
+}
+
+/// The guests of all machines of a node. They outlive the daemon.
+final class InProcessGuests: Sendable {
+    private let guests = Mutex<[MachineID: InProcessGuest]>([:])
+
+    func start(_ spec: MachineSpec) throws {
+        guard case .vhostUser(let device, _) = spec.vsock else { throw SwiftletError(.invalidArgument, "no vsock proxy") }
+        // The handler dials the device's other socket, which stands beside the one that QEMU gets.
+        let directory = device.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
+        let guest = try InProcessGuest(at: directory + "/vsock")
+        guests.withLock { $0[spec.id] = guest }
+    }
+
+    func end(_ id: MachineID) {
+        guests.withLock { $0.removeValue(forKey: id) }?.end()
     }
 }

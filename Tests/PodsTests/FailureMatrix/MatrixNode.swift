@@ -3,7 +3,7 @@ import Foundation
 import Images
 import Linux
 import Logging
-import Machines
+import MachineFakes
 import PodNetwork
 import State
 import Synchronization
@@ -61,7 +61,8 @@ final class MatrixNode: Sendable {
 
     let directory: String
     let network: FakeNetwork
-    let hypervisor = FakeHypervisor()
+    let hypervisor: RecordingHypervisor
+    private let guests = InProcessGuests()
     private let ground: MatrixGround
 
     init(_ ground: MatrixGround, number: Int) throws {
@@ -72,6 +73,8 @@ final class MatrixNode: Sendable {
             throw SwiftletError.system("link the scratch disk's template")
         }
         network = FakeNetwork(directory: directory + "/r")
+        let guests = guests
+        hypervisor = RecordingHypervisor(onStart: { try guests.start($0) }, onEnd: { guests.end($0) })
     }
 
     /// Starts a daemon on what is there.
@@ -87,7 +90,7 @@ final class MatrixNode: Sendable {
         logger.logLevel = .critical
         let taps = PodNetworks(
             configuration: CNIConfiguration(cacheDirectory: directory + "/cni", hostNamespace: ground.namespace), logger: logger)
-        let resources = MicroVMResources(configuration: configuration, hypervisor: hypervisor, networks: taps)
+        let resources = MicroVMResources(configuration: configuration, hypervisor: hypervisor, networks: taps, logger: logger)
         let handler = try await MicroVMHandler(resources: resources, logger: logger)
         let database = try StateDatabase(path: directory + "/state.sqlite")
         let images = try await ImageStore(
