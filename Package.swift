@@ -135,7 +135,7 @@ let package = Package(
         .target(
             name: "GuestAgent",
             dependencies: [
-                "AgentProtocol", "CContainer", "CSeccomp", "CLinux", "Linux", "Concurrency", "Errors", "SwiftletVersion", protobuf,
+                "AgentProtocol", "TTRPC", "CContainer", "CSeccomp", "CLinux", "Linux", "Concurrency", "Errors", "SwiftletVersion", protobuf,
             ],
             path: "agent/GuestAgent"),
         .target(name: "CContainer", path: "agent/CContainer"),
