@@ -176,7 +176,8 @@ let package = Package(
         .testTarget(
             name: "PodsTests",
             dependencies: [
-                "Pods", "MicroVMRuntime", "Runtime", "Images", "PodNetwork", "Volumes", "Machines", "MachineFakes", "AgentProtocol", "TTRPC",
+                "Pods", "MicroVMRuntime", "Runtime", "Images", "PodNetwork", "Volumes", "Machines", "MachineFakes", "AgentProtocol",
+                "TTRPC",
                 "State",
                 "Support", "Linux", "Concurrency", "Errors", logging,
                 .product(name: "GRDB", package: "GRDB.swift"),

@@ -105,7 +105,8 @@ extension MicroVMSandbox {
             return try await Self.collect(client, id, processID, token, outputLimit)
         }
         do {
-            return try await withDeadline(timeout, "exec \(quoted(command[0]))") {
+            // A client that goes away ends the wait, and with it the process.
+            return try await withTimeout(timeout, "exec \(quoted(command[0]))") {
                 try await Self.collect(client, id, processID, token, outputLimit)
             }
         } catch let error as SwiftletError where error.code == .deadlineExceeded {

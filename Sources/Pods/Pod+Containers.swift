@@ -183,21 +183,31 @@ extension Pod {
     func watchExit(_ container: Container, _ machine: any SandboxMachine) {
         let (id, drain) = (container.id, context.deadlines.logDrain)
         let pump = container.pump
-        container.exitWatch = Task { [weak self] in
-            let exit: ContainerExit
-            do {
-                exit = Self.containerExit(try await machine.waitForExit(id))
-            } catch let error as SwiftletError where error.code == .notFound {
-                exit = ContainerExit(
-                    code: 255, finishedAt: Clock.now(), reason: "ContainerStatusUnknown", message: "the guest does not know the container")
-            } catch {
-                // The machine is gone; its own watch ends the containers.
-                return
-            }
+        container.exitWatch = Task { [weak self, logger] in
+            guard let exit = await Self.exit(of: id, machine, logger) else { return }
             await self?.arrived(id, exit)
             if let pump { try? await withDeadline(drain, "drain the log") { await pump.value } }
             await self?.recordArrived(id)
         }
+    }
+
+    /// The container's end, asked for again whatever fails but the machine, whose own watch ends the containers; nil when cancelled.
+    private static func exit(of id: String, _ machine: any SandboxMachine, _ logger: Logger) async -> ContainerExit? {
+        var pause = Duration.milliseconds(50)
+        while !Task.isCancelled {
+            do {
+                return containerExit(try await machine.waitForExit(id))
+            } catch let error as SwiftletError where error.code == .notFound {
+                return ContainerExit(
+                    code: 255, finishedAt: Clock.now(), reason: "ContainerStatusUnknown", message: "the guest does not know the container")
+            } catch {
+                guard !Task.isCancelled else { return nil }
+                logger.warning("the wait for a container's end failed", metadata: ["container": "\(id)", "error": "\(error)"])
+                try? await Task.sleep(for: pause)
+                pause = min(pause * 2, .seconds(5))
+            }
+        }
+        return nil
     }
 
     private static func containerExit(_ exit: ProcessExit) -> ContainerExit {

@@ -49,27 +49,30 @@ extension Pod {
         let files = newFiles.filter { oldFiles[$0.key] != $0.value }
         // From here on the machine has to have room for it.
         container.spec.resources = new
+        // A call that ends in its deadline may have changed the guest all the same.
+        var mayBeChanged = false
         do {
             try await fit(machine)
             try requireLimits(of: container)
             if !files.isEmpty {
+                mayBeChanged = true
                 try await withDeadline(context.deadlines.guestAnswer, "update container \(id)") {
                     try await machine.updateContainer(id, files: files)
                 }
             }
+            do {
+                try await context.store.save(container.snapshot)
+            } catch {
+                throw SwiftletError.wrap(error, "save the limits of container \(id)")
+            }
         } catch {
             container.spec.resources = old
+            if mayBeChanged {
+                let undo = files.reduce(into: [String: String]()) { $0[$1.key] = oldFiles[$1.key] ?? Self.unlimited($1.key) }
+                try? await withDeadline(context.deadlines.guestAnswer, "undo") { try await machine.updateContainer(id, files: undo) }
+            }
             try? await fit(machine)
             throw SwiftletError.wrap(error, "pod sandbox \(self.id): container \(container.spec.metadata.name)")
-        }
-        do {
-            try await context.store.save(container.snapshot)
-        } catch {
-            container.spec.resources = old
-            let undo = files.reduce(into: [String: String]()) { $0[$1.key] = oldFiles[$1.key] ?? Self.unlimited($1.key) }
-            try? await withDeadline(context.deadlines.guestAnswer, "undo") { try await machine.updateContainer(id, files: undo) }
-            try? await fit(machine)
-            throw SwiftletError.wrap(error, "save the limits of container \(id)")
         }
         context.snapshots.publish(container.snapshot)
     }

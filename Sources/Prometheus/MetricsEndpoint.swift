@@ -61,21 +61,33 @@ public final class MetricsEndpoint: Sendable {
     private static func boundSocket(_ path: String) throws -> CInt {
         let descriptor = clinux_unix_socket()
         guard descriptor >= 0 else { throw IOError(errnoCode: errno, reason: "socket") }
-        if clinux_unix_bind(descriptor, path, 0o660) == 0 { return descriptor }
+        if bind(descriptor, to: path) { return descriptor }
         var failure = errno
         if failure == EADDRINUSE {
-            let probe = clinux_unix_socket()
-            defer { close(probe) }
-            guard clinux_unix_connect(probe, path) != 0, errno == ECONNREFUSED else {
+            guard isStale(path) else {
                 close(descriptor)
                 throw SwiftletError(.alreadyExists, "another process listens there, or a file is in the way")
             }
             unlink(path)
-            if clinux_unix_bind(descriptor, path, 0o660) == 0 { return descriptor }
+            if bind(descriptor, to: path) { return descriptor }
             failure = errno
         }
         close(descriptor)
         throw IOError(errnoCode: failure, reason: "bind")
+    }
+
+    private static func bind(_ descriptor: CInt, to path: String) -> Bool {
+        // bind(2) takes the umask's bits away.
+        clinux_unix_bind(descriptor, path, 0o600) == 0 && chmod(path, 0o660) == 0
+    }
+
+    /// Whether it is a socket that nobody listens at. Connecting to a file of another kind is refused as well.
+    private static func isStale(_ path: String) -> Bool {
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return false }
+        let probe = clinux_unix_socket()
+        defer { close(probe) }
+        return clinux_unix_connect(probe, path) != 0 && errno == ECONNREFUSED
     }
 }
 

@@ -4,8 +4,8 @@ import GRDB
 
 /// The daemon's durable state: one SQLite file in WAL mode.
 ///
-/// A write that returned is on its way to disk with `synchronous = NORMAL`: it survives a kill of the
-/// daemon at any moment. Reads never wait for writes.
+/// A write that returned is on disk (`synchronous = FULL`): it survives a kill of the daemon and a power loss, after which a ledger line
+/// that was lost would be an address or a disk that nobody releases. Reads never wait for writes.
 public final class StateDatabase: Sendable {
     private let pool: DatabasePool
 
@@ -18,7 +18,7 @@ public final class StateDatabase: Sendable {
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
         configuration.prepareDatabase { database in
-            try database.execute(sql: "PRAGMA synchronous = NORMAL")
+            try database.execute(sql: "PRAGMA synchronous = FULL")
         }
         do {
             pool = try DatabasePool(path: path, configuration: configuration)

@@ -78,7 +78,8 @@ public final class RecordingHypervisor: Hypervisor {
     ///   - onStart: runs in each start, before the machine counts as running: brings up what stands for its guest.
     ///   - onEnd: runs when a machine has ended.
     public init(
-        onStart: @escaping @Sendable (MachineSpec) async throws -> Void = { _ in }, onEnd: @escaping @Sendable (MachineID) -> Void = { _ in }
+        onStart: @escaping @Sendable (MachineSpec) async throws -> Void = { _ in },
+        onEnd: @escaping @Sendable (MachineID) -> Void = { _ in }
     ) {
         self.onStart = onStart
         self.onEnd = onEnd

@@ -2,6 +2,7 @@ import Errors
 import Foundation
 import GRDB
 import State
+import Support
 import Testing
 
 @testable import Pods
@@ -39,6 +40,28 @@ import Testing
             machine.life.failStarts(SwiftletError(.notFound, "container"))
             await #expect(throws: SwiftletError.self) { try await node.registry.startContainer(id) }
             #expect(try node.registry.container(id).state.exit?.reason == "StartError")
+        }
+    }
+
+    @Test func anEndIsAskedForAgainWhateverFails() async throws {
+        try await FakeNode.withPod { node, pod, machine in
+            machine.life.failWaits(2)
+            let id = try await node.registry.createContainer(in: pod, Self.container("c"))
+            try await node.registry.startContainer(id)
+            try await eventually("both waits have failed") { machine.life.failuresLeft == 0 }
+            machine.life.end(ProcessExit(code: 7, outOfMemory: false, exitedAt: 0))
+            try await eventually("the end is recorded") { try node.registry.container(id).state.exit?.code == 7 }
+        }
+    }
+
+    @Test func aContainerThatHasEndedKeepsItsCodeWhenItsPodIsStopped() async throws {
+        try await FakeNode.withPod { node, pod, machine in
+            machine.life.failWaits(1)
+            let id = try await node.registry.createContainer(in: pod, Self.container("c"))
+            try await node.registry.startContainer(id)
+            machine.life.end(ProcessExit(code: 3, outOfMemory: false, exitedAt: 0))
+            try await node.registry.stopSandbox(pod)
+            #expect(try node.registry.container(id).state.exit?.code == 3)
         }
     }
 
@@ -106,6 +129,21 @@ import Testing
             let old = ["cpu.weight": "39", "memory.max": "max"]
             #expect(machine.updates.files(of: id) == [["cpu.weight": "1", "memory.max": "67108864"], old])
             #expect(machine.updates.demands.last?.containers == [spec.resources], "the machine is fitted to what holds again")
+            #expect(try node.registry.container(id).spec.resources == spec.resources)
+        }
+    }
+
+    @Test func aChangeOfLimitsThatIsNotConfirmedInTimeIsTakenBack() async throws {
+        try await FakeNode.withPod { node, pod, machine in
+            var spec = Self.container("c")
+            spec.resources.cpuShares = 1024
+            let id = try await node.registry.createContainer(in: pod, spec)
+            machine.updates.answerNextFilesLate()
+            var change = LinuxResources()
+            change.cpuShares = 2
+            let error = await #expect(throws: SwiftletError.self) { try await node.registry.updateContainer(id, change) }
+            #expect(error?.code == .deadlineExceeded)
+            #expect(machine.updates.files(of: id) == [["cpu.weight": "1"], ["cpu.weight": "39"]])
             #expect(try node.registry.container(id).spec.resources == spec.resources)
         }
     }

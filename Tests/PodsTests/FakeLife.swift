@@ -11,6 +11,7 @@ final class FakeLife: Sendable {
         var present: Set<String> = []
         var startFailure: SwiftletError?
         var exit: ProcessExit?
+        var exitFailures = 0
         var deleted: [String] = []
         var acquires: (@Sendable (String, Ledger) async throws -> Void)?
     }
@@ -20,6 +21,9 @@ final class FakeLife: Sendable {
     var creations: Int { state.withLock { $0.creations } }
     func holdCreations(_ hold: Bool) { state.withLock { $0.holdsCreations = hold } }
     func failStarts(_ failure: SwiftletError?) { state.withLock { $0.startFailure = failure } }
+    /// The next waits for an end fail, whatever has ended.
+    func failWaits(_ count: Int) { state.withLock { $0.exitFailures = count } }
+    var failuresLeft: Int { state.withLock { $0.exitFailures } }
     /// Ends all containers, also those that are started later.
     func end(_ exit: ProcessExit) { state.withLock { $0.exit = exit } }
 
@@ -58,6 +62,12 @@ final class FakeLife: Sendable {
 
     func exit() async throws -> ProcessExit {
         while true {
+            let fails = state.withLock { state in
+                guard state.exitFailures > 0 else { return false }
+                state.exitFailures -= 1
+                return true
+            }
+            if fails { throw SwiftletError(.dataLoss, "the answer cannot be read: injected") }
             if let exit = state.withLock({ $0.exit }) { return exit }
             try await Task.sleep(for: .milliseconds(5))
         }

@@ -12,6 +12,7 @@ final class FakeUpdates: Sendable {
 
     private struct State {
         var files: [String: [[String: String]]] = [:]
+        var filesThatComeLate = 0
         var demands: [PodDemand] = []
         var refusesFiles = false
         var refusesGrowth = false
@@ -29,6 +30,8 @@ final class FakeUpdates: Sendable {
     func refuse(files: Bool = false, growth: Bool = false) {
         state.withLock { ($0.refusesFiles, $0.refusesGrowth) = (files, growth) }
     }
+    /// The next change of files happens, and its caller is told that it has not ended in time.
+    func answerNextFilesLate() { state.withLock { $0.filesThatComeLate = 1 } }
     func refuseNextGrowth() { state.withLock { $0.refusalsToCome += 1 } }
     /// Calls of this kind do not end from now on; nil: all do.
     func hold(_ step: Step?) { state.withLock { $0.held = step } }
@@ -40,6 +43,10 @@ final class FakeUpdates: Sendable {
         try await perform(.files) { state in
             guard !state.refusesFiles else { throw SwiftletError(.failedPrecondition, "injected") }
             state.files[id, default: []].append(files)
+            guard state.filesThatComeLate == 0 else {
+                state.filesThatComeLate -= 1
+                throw SwiftletError(.deadlineExceeded, "injected after the change")
+            }
         }
     }
 

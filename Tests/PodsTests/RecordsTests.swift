@@ -263,6 +263,15 @@ import Volumes
         return error
     }
 
+    @Test func whatIsWrittenIsOnDiskBeforeTheWriteReturns() async throws {
+        let directory = NSTemporaryDirectory() + "swiftlet-state-" + UUID().uuidString
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let database = try StateDatabase(path: directory + "/state.sqlite")
+        // 2 is FULL (sqlite.org/pragma.html).
+        #expect(try await database.write { try Int.fetchOne($0, sql: "PRAGMA synchronous") } == 2)
+    }
+
     @Test func aDatabaseOfAnotherProgramIsRefused() throws {
         try withFile { path in
             try DatabaseQueue(path: path).write { try $0.execute(sql: "CREATE TABLE songs (title TEXT)") }

@@ -1,5 +1,6 @@
 import AgentProtocol
 import CContainer
+import CLinux
 import Errors
 import Glibc
 import Linux

@@ -1,0 +1,24 @@
+import Errors
+
+/// Runs `operation` no longer than `limit`, as a part of the caller's work: when the caller is cancelled, it is too. Unlike
+/// ``withDeadline(_:_:_:)`` it waits for an operation that reacts late to its cancellation.
+///
+/// - Throws: `.deadlineExceeded` naming `step`, or what the operation throws.
+public func withTimeout<Value: Sendable>(
+    _ limit: Duration, _ step: String, _ operation: @escaping @Sendable () async throws -> Value
+) async throws -> Value {
+    // A clock that counts further overflows.
+    let limit = min(limit, .seconds(100 * 365 * 86400))
+    return try await withThrowingTaskGroup(of: Value?.self) { group in
+        group.addTask { try await operation() }
+        group.addTask {
+            try await Task.sleep(for: limit)
+            return nil
+        }
+        defer { group.cancelAll() }
+        guard let first = try await group.next(), let value = first else {
+            throw SwiftletError(.deadlineExceeded, "\(step): no answer within \(limit.components.seconds) s")
+        }
+        return value
+    }
+}
