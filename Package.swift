@@ -76,7 +76,10 @@ let package = Package(
         // Heart
         .target(
             name: "Pods",
-            dependencies: ["Images", "Logs", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors", logging]),
+            dependencies: [
+                .product(name: "GRDB", package: "GRDB.swift"), "Images", "Logs", "Runtime", "State", "Linux", "CLinux", "Concurrency",
+                "Errors", logging,
+            ]),
 
         // Hands
         .target(
@@ -162,7 +165,8 @@ let package = Package(
         .testTarget(name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors"]),
         .testTarget(name: "LogsTests", dependencies: ["Logs", "Errors"]),
         .testTarget(
-            name: "MachinesTests", dependencies: ["Machines", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],
+            name: "MachinesTests",
+            dependencies: ["CLinux", "Machines", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],
             exclude: ["SubreaperFixture"], resources: [.copy("Golden")]),
         .executableTarget(name: "subreaper-fixture", dependencies: ["Linux"], path: "Tests/MachinesTests/SubreaperFixture"),
         .testTarget(
@@ -172,7 +176,7 @@ let package = Package(
             name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Linux", "Errors", "container-probe", protobuf]),
         .executableTarget(
             name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
-        .testTarget(name: "PodNetworkTests", dependencies: ["PodNetwork", "Linux", "Concurrency", "Errors", logging]),
+        .testTarget(name: "PodNetworkTests", dependencies: ["Runtime", "PodNetwork", "Linux", "Concurrency", "Errors", logging]),
         .testTarget(
             name: "PodsTests",
             dependencies: [
@@ -192,7 +196,7 @@ let package = Package(
             dependencies: ["swiftletd", "Support", "CRIClient", "CRI", "GRPC", "CLinux", "Errors", lifecycle, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "TTRPCTests", dependencies: ["TTRPC", "Linux", "Support", "Errors"]),
-        .testTarget(name: "VolumesTests", dependencies: ["Volumes", "Linux", "CLinux", "Errors"]),
+        .testTarget(name: "VolumesTests", dependencies: ["Runtime", "Volumes", "Linux", "CLinux", "Errors"]),
         .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),
         .testTarget(
             name: "SystemTests", dependencies: ["Support", "CRIClient", "CRI", "GRPC", "Linux", "Concurrency", "Errors", protobuf]),
