@@ -17,11 +17,10 @@ public final class StateDatabase: Sendable {
         try Self.check(path)
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
-        configuration.prepareDatabase { database in
-            try database.execute(sql: "PRAGMA synchronous = FULL")
-        }
         do {
             pool = try DatabasePool(path: path, configuration: configuration)
+            // The pool sets NORMAL when it has opened its one connection that writes.
+            try pool.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
             try Self.migrator.migrate(pool)
         } catch {
             throw SwiftletError(.internal, "open state database \(path)", cause: error)
