@@ -14,6 +14,8 @@ struct LayerDisksDocument: StoredDocument {
     var serials: [String]
     /// QEMU: once it is gone there is nothing to unplug.
     var process: ProcessIdentity?
+    /// Those of them that containers use whom no ledger lists.
+    var kept: [String]?
 }
 
 /// The layer disks of one machine, and the containers that use each. A disk is plugged in with its first user and unplugged with its
@@ -25,6 +27,8 @@ final class LayerDisks: Sendable {
         /// Were there before anybody of whom is known: used by containers that an earlier release of the daemon made. They stay until
         /// the machine ends.
         var kept: Set<String> = []
+        /// Whether the machine is an earlier daemon's.
+        var isRestored = false
     }
 
     let machine: MachineID
@@ -42,11 +46,13 @@ final class LayerDisks: Sendable {
 
     /// Takes in what the ledger lists of an earlier daemon.
     func restore(_ entries: [LedgerEntry]) throws {
+        state.withLock { $0.isRestored = true }
         for entry in entries {
             guard let (machine, container) = Self.parse(entry.name), machine == self.machine else { continue }
-            let serials = try entry.decoded(LayerDisksDocument.self).serials
+            let document = try entry.decoded(LayerDisksDocument.self)
             state.withLock { state in
-                for serial in serials { state.users[serial, default: []].insert(container) }
+                for serial in document.serials { state.users[serial, default: []].insert(container) }
+                state.kept.formUnion(document.kept ?? [])
             }
         }
     }
@@ -67,9 +73,22 @@ final class LayerDisks: Sendable {
                 for serial in names { state.users[serial, default: []].insert(container) }
                 return unknown
             }
-            let added = try await hypervisor.attach(disks.map { .disk($0) }, to: machine)
-            let found = unknown.filter { !added.contains(.disk(serial: $0)) }
-            state.withLock { $0.kept.formUnion(found) }
+            let added: [DeviceID]
+            do {
+                added = try await hypervisor.attach(disks.map { .disk($0) }, to: machine)
+            } catch {
+                // Which of them were there before is not known: of an earlier daemon's machine they stay.
+                state.withLock { if $0.isRestored { $0.kept.formUnion(unknown) } }
+                throw error
+            }
+            let kept = state.withLock { state in
+                state.kept.formUnion(unknown.filter { !added.contains(.disk(serial: $0)) })
+                return names.intersection(state.kept).sorted()
+            }
+            guard !kept.isEmpty else { return }
+            var document = document
+            document.kept = kept
+            try await ledger.note(.layerDisks, Self.name(machine, container), document)
         }
     }
 

@@ -86,6 +86,8 @@ final class MicroVMSandbox: SandboxMachine {
         async let layers: Void = disks.attach(plan.root + plan.volumeImages.values.flatMap { $0 }, for: id, ledger: ledger)
         let mounts = try await guestMounts(id, plan, ledger)
         try await layers
+        // A creation that was given up: the guest has been asked to forget the container, and must not make it after that.
+        try Task.checkCancellation()
         let request = try AgentCreateContainerRequest.with {
             $0.containerID = id
             $0.spec = try GuestSpec.container(plan)

@@ -25,6 +25,8 @@ final class Container {
     var removeAttempt: Task<Void, any Error>?
     /// The latest work that acquires something for it. It ends at its own pace, also after the creation was given up.
     var acquisition: Task<Void, any Error>?
+    /// Writes of its record: an older state never follows a newer one, and none follows its deletion.
+    let saves = SerialQueue()
     /// Changes of its limits.
     let updates = SerialQueue()
     /// The exit as it arrived; it is recorded when the log is complete.

@@ -31,9 +31,11 @@ extension Pod {
         let ledger = Ledger(owner: id, database: context.store.database)
         let container = Container(snapshot, ledger: ledger)
         let created = plan
-        try await context.store.save(snapshot)
+        // It may have been stopped since; a removal from now on sees the container.
+        _ = try await readyMachine()
         containers[id] = container
         do {
+            try await save(container)
             container.log = try await openLog(container)
             let images = context.images
             let leased = [image.id] + volumes.values.map(\.image.id)
@@ -47,7 +49,7 @@ extension Pod {
             container.user = try await withDeadline(context.deadlines.guestAnswer, "create container \(spec.metadata.name)") {
                 try await creation.value
             }
-            try await context.store.save(container.snapshot)
+            try await save(container)
             _ = try await readyMachine()
         } catch {
             await discard(container)
@@ -103,7 +105,7 @@ extension Pod {
         }
         removePosition(of: container)
         containers[id] = nil
-        try? await context.store.deleteContainer(id)
+        try? await deleteRecord(of: container)
         context.snapshots.withdraw(container: id)
     }
 
@@ -162,7 +164,7 @@ extension Pod {
         if container.pump == nil { startPump(container, machine) }
         watchExit(container, machine)
         context.snapshots.publish(container.snapshot)
-        try await context.store.save(container.snapshot)
+        try await save(container)
     }
 
     func startPump(_ container: Container, _ machine: any SandboxMachine) {
@@ -234,7 +236,7 @@ extension Pod {
         guard (try? container.lifecycle.handle(.exited(exit))) == true else { return }
         context.snapshots.publish(container.snapshot)
         do {
-            try await context.store.save(container.snapshot)
+            try await save(container)
         } catch {
             logger.error("exit not saved", metadata: ["container": "\(container.id)", "error": "\(error)"])
         }
@@ -264,6 +266,27 @@ extension Pod {
         try? await withDeadline(limit, "drain the logs") {
             for pump in pumps { await pump.value }
         }
+    }
+
+    // MARK: Records
+
+    /// Saves the container as it is when its turn comes; one that was removed meanwhile is not saved.
+    func save(_ container: Container) async throws {
+        let (id, store) = (container.id, context.store)
+        try await container.saves.run {
+            guard let snapshot = await self.snapshot(of: id) else { return }
+            try await store.save(snapshot)
+        }
+    }
+
+    func deleteRecord(of container: Container) async throws {
+        let (id, store) = (container.id, context.store)
+        try await container.saves.run { try await store.deleteContainer(id) }
+    }
+
+    private func snapshot(of id: String) -> ContainerSnapshot? {
+        guard let container = containers[id], container.state != .removed else { return nil }
+        return container.snapshot
     }
 
     // MARK: Lookup

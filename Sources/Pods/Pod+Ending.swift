@@ -103,9 +103,15 @@ extension Pod {
             throw SwiftletError(.internal, "container \(id) still holds \(left[0].entry.kind): \(left[0].reason)")
         }
         removePosition(of: container)
-        try await context.store.deleteContainer(id)
-        if container.state != .removed { _ = try container.lifecycle.handle(.removeRequested) }
+        // Before its record goes: a save that waits for its turn must not bring it back.
         containers[id] = nil
+        do {
+            try await deleteRecord(of: container)
+        } catch {
+            containers[id] = container
+            throw error
+        }
+        if container.state != .removed { _ = try container.lifecycle.handle(.removeRequested) }
         context.snapshots.withdraw(container: id)
     }
 

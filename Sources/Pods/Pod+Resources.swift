@@ -61,7 +61,7 @@ extension Pod {
                 }
             }
             do {
-                try await context.store.save(container.snapshot)
+                try await save(container)
             } catch {
                 throw SwiftletError.wrap(error, "save the limits of container \(id)")
             }

@@ -140,7 +140,8 @@ actor Pod {
         case .failed, .stopped, .removed: break
         default: try await stop()
         }
-        for container in containers.values { try await remove(container) }
+        // One that is being created is seen as soon as it has a record.
+        while let container = containers.values.first { try await remove(container) }
         // A change of limits in flight would save the sandbox again; one that begins now is refused.
         await updates.drained()
         try await context.store.deleteSandbox(id)

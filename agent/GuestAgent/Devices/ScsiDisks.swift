@@ -29,20 +29,21 @@ final class ScsiDisks: Sendable {
     /// Those of the serials whose disks can be opened.
     func present(_ serials: Set<String>) -> Set<String> {
         let known = seen.withLock { $0 }
-        var present = serials.filter { serial in known[serial].map { Self.serial(of: $0) == serial } ?? false }
+        // Opened each time: a disk that was unplugged and plugged in again may have its name back before it can be opened.
+        var present = serials.filter { serial in known[serial].map { Self.serial(of: $0) == serial && Self.isOpen("/dev/\($0)") } ?? false }
         if present.count < serials.count {
-            let current = Self.all(known: known)
+            let current = Self.all()
             seen.withLock { $0 = current }
             present = serials.intersection(current.keys)
         }
         return present
     }
 
-    private static func all(known: [String: String]) -> [String: String] {
+    private static func all() -> [String: String] {
         var disks: [String: String] = [:]
         for name in (try? KernelFile.names(in: "/sys/block")) ?? [] where name.hasPrefix("sd") {
             guard let serial = serial(of: name) else { continue }
-            if known[serial] == name || isOpen("/dev/\(name)") { disks[serial] = name }
+            if isOpen("/dev/\(name)") { disks[serial] = name }
         }
         return disks
     }
