@@ -147,6 +147,8 @@ struct ProbeSession {
 
     /// What the machine still holds for containers: mounts, directories, cgroups, and this process's open files.
     private func held() -> String {
+        // Read first: a removal that ends afterwards has closed its files only then.
+        let removals = ScratchTrash.removalsInProgress
         let mounts = Self.read("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains(scratch) }.count
         let files = Self.entries("/proc/self/fd").count
         let names = ["\(scratch)/containers", "\(scratch)/trash", "\(cgroup)/swiftlet"].map { directory in
@@ -154,6 +156,7 @@ struct ProbeSession {
         }
         return
             "mounts=\(mounts) containers=[\(names[0])] trash=[\(names[1])] cgroups=[\(names[2])] files=\(files)"
+            + " removals=\(removals)"
     }
 
     private func container(_ id: String) throws -> GuestContainer {

@@ -142,9 +142,8 @@ final class ProbeClient: Sendable {
     func held() async throws -> String {
         var held = ""
         for _ in 0..<3000 {
-            let before = held
             held = try await send("held").joined(separator: " ")
-            if held.contains("trash=[]") && held == before { break }
+            if held.contains("trash=[]") && held.hasSuffix("removals=0") { break }
             try await Task.sleep(for: .milliseconds(10))
         }
         return held

@@ -4,8 +4,12 @@ import Glibc
 import Synchronization
 
 /// Removal of a container's files on the scratch disk: out of the way at once, deleted on a thread of its own.
-enum ScratchTrash {
+public enum ScratchTrash {
     private static let counter = Atomic<UInt64>(0)
+    private static let removals = Atomic<Int>(0)
+
+    /// Threads that delete: each holds descriptors until it ends, also when the trash is empty already.
+    public static var removalsInProgress: Int { removals.load(ordering: .acquiring) }
 
     /// Moves `directory` into `trash` (on the same filesystem) and has it deleted there. - Returns: false when it cannot be moved.
     static func discard(_ directory: String, trash: String) -> Bool {
@@ -14,6 +18,7 @@ enum ScratchTrash {
         let name = uniqueName()
         guard rename(directory, "\(trash)/\(name)") == 0 else { return false }
         let path = Unmanaged.passRetained(Box("\(trash)"))
+        removals.add(1, ordering: .relaxed)
         var thread = pthread_t()
         let started = pthread_create(
             &thread, nil,
@@ -21,9 +26,15 @@ enum ScratchTrash {
                 guard let argument else { return nil }
                 Priority.behindContainers.apply()
                 ScratchTrash.empty(Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().path)
+                ScratchTrash.removals.subtract(1, ordering: .releasing)
                 return nil
             }, path.toOpaque())
-        if started == 0 { pthread_detach(thread) } else { path.release() }
+        guard started == 0 else {
+            path.release()
+            removals.subtract(1, ordering: .relaxed)
+            return true
+        }
+        pthread_detach(thread)
         return true
     }
 
