@@ -1,6 +1,7 @@
 import AgentProtocol
 import Concurrency
 import Foundation
+import Linux
 import PodNetwork
 import Runtime
 
@@ -34,7 +35,7 @@ extension MicroVMHandler {
                 }
             }
             $0.scratchSerial = names.scratchSerial
-            $0.timeNs = Clock.now()
+            $0.timeNs = WallClock.now()
             $0.entropy = Data(MicroVMSandbox.token())
             $0.sharePidNamespace = spec.sharesPidNamespace
         }

@@ -1,6 +1,7 @@
 import Concurrency
 import Errors
 import Images
+import Linux
 import Logging
 import Logs
 import Runtime
@@ -27,7 +28,7 @@ extension Pod {
         let id = Identifier.make()
         let snapshot = ContainerSnapshot(
             id: id, sandboxID: self.id, spec: spec, imageID: image.id, state: .created,
-            createdAt: Clock.now(), logPath: logPath(of: spec), stopSignal: plan.stopSignal)
+            createdAt: WallClock.now(), logPath: logPath(of: spec), stopSignal: plan.stopSignal)
         let ledger = Ledger(owner: id, database: context.store.database)
         let container = Container(snapshot, ledger: ledger)
         let created = plan
@@ -100,7 +101,7 @@ extension Pod {
         let left = await release(container)
         guard left.isEmpty else {
             await record(
-                container, exit: ContainerExit(code: 128, finishedAt: Clock.now(), reason: "CreateError", message: left[0].reason))
+                container, exit: ContainerExit(code: 128, finishedAt: WallClock.now(), reason: "CreateError", message: left[0].reason))
             return
         }
         removePosition(of: container)
@@ -140,7 +141,7 @@ extension Pod {
             try? await withDeadline(context.deadlines.kill, "undo") { try await machine.deleteContainer(id) }
             await record(
                 container,
-                exit: ContainerExit(code: 128, finishedAt: Clock.now(), reason: reason, message: failure.description))
+                exit: ContainerExit(code: 128, finishedAt: WallClock.now(), reason: reason, message: failure.description))
             throw failure
         }
         try await started(container, machine)
@@ -160,7 +161,7 @@ extension Pod {
 
     /// Notes that the first process runs, and waits for its output and its end from now on.
     func started(_ container: Container, _ machine: any SandboxMachine) async throws {
-        _ = try container.lifecycle.handle(.started(at: Clock.now()))
+        _ = try container.lifecycle.handle(.started(at: WallClock.now()))
         if container.pump == nil { startPump(container, machine) }
         watchExit(container, machine)
         context.snapshots.publish(container.snapshot)
@@ -201,7 +202,8 @@ extension Pod {
                 return containerExit(try await machine.waitForExit(id))
             } catch let error as SwiftletError where error.code == .notFound {
                 return ContainerExit(
-                    code: 255, finishedAt: Clock.now(), reason: "ContainerStatusUnknown", message: "the guest does not know the container")
+                    code: 255, finishedAt: WallClock.now(), reason: "ContainerStatusUnknown",
+                    message: "the guest does not know the container")
             } catch {
                 guard !Task.isCancelled else { return nil }
                 logger.warning("the wait for a container's end failed", metadata: ["container": "\(id)", "error": "\(error)"])
@@ -213,7 +215,7 @@ extension Pod {
     }
 
     private static func containerExit(_ exit: ProcessExit) -> ContainerExit {
-        let now = Clock.now()
+        let now = WallClock.now()
         // The guest's clock counts as far as it makes sense: an exit that waited for a restarted daemon is older than now.
         let finishedAt = exit.exitedAt > 0 && exit.exitedAt < now ? exit.exitedAt : now
         let reason = exit.outOfMemory ? "OOMKilled" : exit.code == 0 ? "Completed" : "Error"
@@ -253,7 +255,7 @@ extension Pod {
         container.exitWatch?.cancel()
         switch container.state {
         case .created, .running:
-            let lost = ContainerExit(code: 137, finishedAt: Clock.now(), reason: "Error", message: message)
+            let lost = ContainerExit(code: 137, finishedAt: WallClock.now(), reason: "Error", message: message)
             await record(container, exit: container.arrivedExit ?? lost)
         case .exited, .removed: break
         }

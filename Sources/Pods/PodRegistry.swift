@@ -1,5 +1,6 @@
 import Errors
 import Images
+import Linux
 import Logging
 import Runtime
 import State
@@ -56,7 +57,7 @@ public final class PodRegistry: Sendable {
         let snapshots = context.snapshots
         return try await sandboxCreations.run(key, what: what, existing: { Self.holder(of: metadata, in: snapshots) }) {
             let pod = Pod(
-                id: Identifier.make(), spec: spec, createdAt: Clock.now(), state: .reserved, handler: handler, context: self.context)
+                id: Identifier.make(), spec: spec, createdAt: WallClock.now(), state: .reserved, handler: handler, context: self.context)
             self.pods.withLock { $0[pod.id] = pod }
             do {
                 try await pod.start()

@@ -1,4 +1,5 @@
 import Errors
+import Linux
 import Runtime
 import Synchronization
 
@@ -95,7 +96,7 @@ final class Snapshots: Sendable {
     private func send(_ kind: PodEvent.Kind, of id: String, _ sandbox: SandboxSnapshot?, _ tables: Tables) {
         guard events.watchers > 0 else { return }
         let containers = Self.containers(of: sandbox?.id ?? "", tables)
-        events.send(PodEvent(id: id, kind: kind, time: Clock.now(), sandbox: sandbox, containers: containers))
+        events.send(PodEvent(id: id, kind: kind, time: WallClock.now(), sandbox: sandbox, containers: containers))
     }
 
     /// The oldest first.

@@ -1,5 +1,6 @@
 import Concurrency
 import Errors
+import Linux
 import Logging
 import Runtime
 import Synchronization
@@ -91,7 +92,7 @@ extension Statistics.Entry {
     fileprivate mutating func take(_ answer: SandboxFigures, _ sandbox: SandboxSnapshot, _ containers: [ContainerSnapshot]) {
         question = nil
         isSilent = false
-        let (time, now) = (Clock.now(), ContinuousClock.now)
+        let (time, now) = (WallClock.now(), ContinuousClock.now)
         let told = Dictionary(answer.containers.map { ($0.containerID, $0) }) { first, _ in first }
         var usages: [String: ContainerUsage] = [:]
         for container in containers {
