@@ -56,8 +56,8 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [
-                "CRIClient", "Pods", "Machines", "AgentClient", "AgentProtocol", "State", "CRI", "GRPC", "Linux", "Concurrency", "Errors",
-                "SwiftletVersion", arguments, crypto, logging,
+                "CRIClient", "Pods", "Machines", "AgentClient", "AgentProtocol", "Runtime", "State", "CRI", "GRPC", "Linux", "Concurrency",
+                "Errors", "SwiftletVersion", arguments, crypto, logging,
             ]),
 
         // Doors
@@ -77,8 +77,8 @@ let package = Package(
         .target(
             name: "Pods",
             dependencies: [
-                .product(name: "GRDB", package: "GRDB.swift"), "Images", "Logs", "Runtime", "State", "Linux", "CLinux", "Concurrency",
-                "Errors", logging,
+                .product(name: "GRDB", package: "GRDB.swift"), "Images", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors",
+                logging,
             ]),
 
         // Hands
@@ -92,7 +92,7 @@ let package = Package(
         // Links no libvirt: programs without machines of their own use it.
         .target(
             name: "AgentClient",
-            dependencies: ["AgentProtocol", "TTRPC", "Linux", "CLinux", "Concurrency", "Errors", deque, protobuf]),
+            dependencies: ["AgentProtocol", "TTRPC", "Runtime", "Linux", "CLinux", "Concurrency", "Errors", deque, logging, protobuf]),
         .target(
             name: "Images",
             dependencies: [
@@ -103,7 +103,7 @@ let package = Package(
             ]),
         // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
         .target(name: "PodNetwork", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
-        .target(name: "Logs", dependencies: ["CLinux", "Concurrency", "Errors"]),
+        .target(name: "Logs", dependencies: ["Runtime", "CLinux", "Concurrency", "Errors", logging]),
         .target(name: "Volumes", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors"]),
 
         // Contract: what heart and hands have in common
@@ -163,7 +163,7 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ]),
         .testTarget(name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors"]),
-        .testTarget(name: "LogsTests", dependencies: ["Logs", "Errors"]),
+        .testTarget(name: "LogsTests", dependencies: ["Logs", "Runtime", "Concurrency", "Errors", logging]),
         .testTarget(
             name: "MachinesTests",
             dependencies: ["CLinux", "Machines", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],
@@ -171,7 +171,9 @@ let package = Package(
         .executableTarget(name: "subreaper-fixture", dependencies: ["Linux"], path: "Tests/MachinesTests/SubreaperFixture"),
         .testTarget(
             name: "GuestAgentTests",
-            dependencies: ["GuestAgent", "AgentProtocol", "TTRPC", "AgentClient", "Linux", "CLinux", "Concurrency", "Support", "Errors"]),
+            dependencies: [
+                "GuestAgent", "AgentProtocol", "TTRPC", "AgentClient", "Runtime", "Linux", "CLinux", "Concurrency", "Support", "Errors",
+            ]),
         .testTarget(
             name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Linux", "Errors", "container-probe", protobuf]),
         .executableTarget(
@@ -180,7 +182,7 @@ let package = Package(
         .testTarget(
             name: "PodsTests",
             dependencies: [
-                "Pods", "MicroVMRuntime", "Runtime", "Images", "PodNetwork", "Volumes", "Machines", "MachineFakes", "AgentProtocol",
+                "Pods", "MicroVMRuntime", "Runtime", "Images", "Logs", "PodNetwork", "Volumes", "Machines", "MachineFakes", "AgentProtocol",
                 "TTRPC",
                 "State",
                 "Support", "Linux", "Concurrency", "Errors", logging,

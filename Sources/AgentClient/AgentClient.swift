@@ -1,6 +1,7 @@
 import AgentProtocol
 import Errors
 import Linux
+import Runtime
 import SwiftProtobuf
 import Synchronization
 import TTRPC

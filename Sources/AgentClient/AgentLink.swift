@@ -1,6 +1,7 @@
 import Concurrency
 import Errors
 import Linux
+import Runtime
 import Synchronization
 
 /// The connection to one machine's agent, made anew when it breaks.
@@ -14,7 +15,7 @@ public final class AgentLink: Sendable {
     /// How long a lost agent may take to answer again before the machine is given up.
     public static let patience: Duration = .seconds(20)
 
-    private let address: VsockAddress
+    public let address: VsockAddress
     private let state: Mutex<State>
     private let reconnections = SingleFlight<NoKey, AgentClient>(whenAbandoned: .finish)
     private let clock = Mutex<Task<Void, Never>?>(nil)

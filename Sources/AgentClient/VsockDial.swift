@@ -2,6 +2,7 @@ import AgentProtocol
 import Errors
 import Glibc
 import Linux
+import Runtime
 import Synchronization
 
 /// The way to one connected guest port: connect, the proxy's greeting, and for a stream its token. Bounded by a deadline.

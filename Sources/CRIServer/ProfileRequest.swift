@@ -6,13 +6,21 @@ import Runtime
 /// Validates the seccomp, AppArmor and SELinux fields of a security context.
 enum ProfileRequest {
     /// A sandbox has no process of its own that its profiles could confine; they must make sense all the same.
-    static func check(_ context: CRILinuxSandboxSecurityContext, _ field: String) throws {
+    static func policies(_ context: CRILinuxSandboxSecurityContext, _ field: String) throws -> SecurityPolicies? {
         _ = try seccomp(context.hasSeccomp ? context.seccomp : nil, path: context.seccompProfilePath, field)
-        try appArmor(context.hasApparmor ? context.apparmor : nil, name: "", field)
-        try selinux(context.selinuxOptions, field)
         guard context.hasRunAsUser || !context.hasRunAsGroup else {
             throw SwiftletError(.invalidArgument, "\(field).run_as_group needs run_as_user")
         }
+        return try policies(context.hasApparmor ? context.apparmor : nil, appArmorName: "", context.selinuxOptions, field)
+    }
+
+    /// - Parameter appArmorName: the deprecated form: "unconfined", "runtime/default" or "localhost/NAME".
+    static func policies(
+        _ profile: CRISecurityProfile?, appArmorName: String, _ selinux: CRISELinuxOption, _ field: String
+    ) throws -> SecurityPolicies? {
+        let policies = SecurityPolicies(
+            appArmorProfile: try appArmor(profile, name: appArmorName, field), selinuxType: try self.selinux(selinux, field))
+        return policies == SecurityPolicies() ? nil : policies
     }
 
     /// - Parameter path: the deprecated form: "unconfined", "runtime/default", "docker/default" or "localhost/PATH".
@@ -54,14 +62,13 @@ enum ProfileRequest {
         }
     }
 
-    /// The guest's kernel has no AppArmor. The runtime's default profile is empty then; a profile that somebody has written must
-    /// not be left out unnoticed.
-    static func appArmor(_ profile: CRISecurityProfile?, name: String, _ field: String) throws {
-        let refusal = SwiftletError(.unimplemented, "\(field).apparmor: the guest has no AppArmor to load a profile of the node into")
+    /// The profile that somebody has written; nil for the runtime's own, and for none.
+    private static func appArmor(_ profile: CRISecurityProfile?, name: String, _ field: String) throws -> String? {
         guard let profile else {
+            let prefix = "localhost/"
             switch name {
-            case "", "unconfined", "runtime/default": return
-            case _ where name.hasPrefix("localhost/"): throw refusal
+            case "", "unconfined", "runtime/default": return nil
+            case _ where name.hasPrefix(prefix): return String(name.dropFirst(prefix.count))
             default:
                 throw SwiftletError(
                     .invalidArgument,
@@ -69,8 +76,10 @@ enum ProfileRequest {
             }
         }
         switch profile.profileType {
-        case .runtimeDefault, .unconfined: try requireNoReference(profile, "\(field).apparmor")
-        case .localhost: throw refusal
+        case .runtimeDefault, .unconfined:
+            try requireNoReference(profile, "\(field).apparmor")
+            return nil
+        case .localhost: return profile.localhostRef
         case .UNRECOGNIZED(let type): throw SwiftletError(.invalidArgument, "\(field).apparmor.profile_type \(type) is unknown")
         }
     }
@@ -78,16 +87,11 @@ enum ProfileRequest {
     /// The types that container runtimes give by themselves (container-selinux), which a machine's boundary stands for.
     private static let standardTypes: Set<String> = ["", "container_t", "container_kvm_t", "container_init_t", "spc_t", "svirt_lxc_net_t"]
 
-    /// A level keeps pods apart from each other and from the node, which machines do; a type of one's own is a policy that the
-    /// guest cannot enforce.
-    static func selinux(_ options: CRISELinuxOption, _ field: String) throws {
+    /// A type of one's own is a policy; a level only keeps pods apart from each other and from the node, which machines do.
+    private static func selinux(_ options: CRISELinuxOption, _ field: String) throws -> String? {
         for (value, name) in [
             (options.user, "user"), (options.role, "role"), (options.type, "type"), (options.level, "level"),
         ] { try Validation.word(value, "\(field).selinux_options.\(name)") }
-        guard standardTypes.contains(options.type) else {
-            throw SwiftletError(
-                .unimplemented,
-                "\(field).selinux_options.type \(quoted(options.type)): the guest has no SELinux to enforce it")
-        }
+        return standardTypes.contains(options.type) ? nil : options.type
     }
 }

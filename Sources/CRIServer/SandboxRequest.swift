@@ -61,7 +61,7 @@ enum SandboxRequest {
         try Validation.absolutePath(linux.cgroupParent, "config.linux.cgroup_parent", mayBeEmpty: true, mayBeSlice: true)
         spec.cgroupParent = linux.cgroupParent
         let securityField = "config.linux.security_context"
-        try ProfileRequest.check(linux.securityContext, securityField)
+        spec.policies = try ProfileRequest.policies(linux.securityContext, securityField)
         try NamespaceRequest.add(linux.securityContext.namespaceOptions, to: &spec, "\(securityField).namespace_options")
         if linux.hasResources { spec.resources = try ResourcesRequest.decoded(linux.resources, "config.linux.resources") }
         if linux.hasOverhead { spec.overhead = try ResourcesRequest.decoded(linux.overhead, "config.linux.overhead") }

@@ -25,8 +25,8 @@ enum SecurityRequest {
         (spec.maskedPaths, spec.readonlyPaths) = (context.maskedPaths, context.readonlyPaths)
         spec.security.seccomp = try ProfileRequest.seccomp(
             context.hasSeccomp ? context.seccomp : nil, path: context.seccompProfilePath, field)
-        try ProfileRequest.appArmor(context.hasApparmor ? context.apparmor : nil, name: context.apparmorProfile, field)
-        try ProfileRequest.selinux(context.selinuxOptions, field)
+        spec.security.policies = try ProfileRequest.policies(
+            context.hasApparmor ? context.apparmor : nil, appArmorName: context.apparmorProfile, context.selinuxOptions, field)
     }
 
     private static func addUser(_ context: CRILinuxContainerSecurityContext, to spec: inout ContainerSpec) throws {

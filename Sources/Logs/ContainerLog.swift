@@ -1,10 +1,11 @@
 import Concurrency
 import Errors
+import Runtime
 
 /// One container's log file in the CRI format.
 ///
 /// File I/O runs on threads of its own, so that a slow disk holds up this log alone.
-public actor ContainerLog {
+public actor ContainerLog: OutputSink {
     /// Threads of all logs. A log takes one only while it writes.
     private static let pool = BlockingPool("container logs", threads: 256)
     /// How long opening may take: a disk that hangs must not hold up whoever opens the log.
@@ -38,28 +39,28 @@ public actor ContainerLog {
     }
 
     /// Bytes of each source taken so far: what the file holds and the unfinished line in memory.
-    public func received() -> (stdout: UInt64, stderr: UInt64) { file.taken }
+    public func received() -> OutputOffsets { file.taken }
 
     /// Writes what could not be written when it was appended.
-    public func flush() throws -> (stdout: UInt64, stderr: UInt64) {
+    public func flush() throws -> OutputOffsets {
         try file.flush()
-        return (file.position.stdout, file.position.stderr)
+        return file.position.offsets
     }
 
     /// Appends output; lines are written as they complete.
     ///
     /// - Returns: bytes of each source that the log file holds now. What an unfinished line holds is not in it.
-    public func append(_ bytes: [UInt8], from source: LogSource) throws -> (stdout: UInt64, stderr: UInt64) {
+    public func take(_ bytes: [UInt8], from source: StandardStream) throws -> OutputOffsets {
         try file.append(bytes, from: source)
         reopenBetweenLines()
-        return (file.position.stdout, file.position.stderr)
+        return file.position.offsets
     }
 
     /// Ends a source: an unfinished last line is written as a P piece.
-    public func finish(_ source: LogSource) throws -> (stdout: UInt64, stderr: UInt64) {
+    public func finish(_ source: StandardStream) throws -> OutputOffsets {
         try file.finish(source)
         reopenBetweenLines()
-        return (file.position.stdout, file.position.stderr)
+        return file.position.offsets
     }
 
     /// Goes on in the file that the log's path names now, after the old one was renamed.

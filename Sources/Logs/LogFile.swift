@@ -1,11 +1,12 @@
 import Errors
 import Glibc
+import Runtime
 
 /// The open files behind a `ContainerLog`, used from one queue.
 struct LogFile {
     private(set) var position: LogPosition
     /// Bytes of each source taken in, with those that wait for the end of their line.
-    private(set) var taken: (stdout: UInt64, stderr: UInt64) = (0, 0)
+    private(set) var taken = OutputOffsets()
     private let location: LogLocation?
     private var descriptor: Int32
     private var positionDescriptor: Int32
@@ -34,7 +35,7 @@ struct LogFile {
         catchUp()
     }
 
-    mutating func append(_ bytes: [UInt8], from source: LogSource) throws {
+    mutating func append(_ bytes: [UInt8], from source: StandardStream) throws {
         try requireOpen()
         let time = timestamp.now()
         bytes.withUnsafeBytes { raw in
@@ -50,7 +51,7 @@ struct LogFile {
         try flush()
     }
 
-    mutating func finish(_ source: LogSource) throws {
+    mutating func finish(_ source: StandardStream) throws {
         try requireOpen()
         let time = timestamp.now()
         switch source {
@@ -126,7 +127,7 @@ struct LogFile {
 
     /// Brings the position up to the lines that the log really holds, and cuts off half a line.
     private mutating func catchUp() {
-        defer { taken = (position.stdout, position.stderr) }
+        defer { taken = position.offsets }
         guard descriptor >= 0 else { return }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { return }

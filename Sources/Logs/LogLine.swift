@@ -1,8 +1,4 @@
-/// Where a byte of a container's output came from, as the CRI log format names it.
-public enum LogSource: String, Sendable, CaseIterable {
-    case stdout
-    case stderr
-}
+import Runtime
 
 /// Turns a byte stream into lines of the CRI log format, without I/O.
 ///
@@ -17,7 +13,7 @@ struct LogLineEncoder {
     /// Whether the last piece written was a P: the line goes on.
     private(set) var isWithinLine = false
 
-    init(source: LogSource) {
+    init(source: StandardStream) {
         prefix = Array(" \(source.rawValue) ".utf8)
     }
 

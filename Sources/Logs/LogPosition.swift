@@ -1,4 +1,5 @@
 import Glibc
+import Runtime
 
 /// How far a container's output has been written to its log, kept in a small file beside the pod's state.
 ///
@@ -18,6 +19,8 @@ struct LogPosition: Equatable {
     private static let words = 5
 
     init() {}
+
+    var offsets: OutputOffsets { OutputOffsets(stdout: stdout, stderr: stderr) }
 
     /// The position noted in `descriptor`, or nil when none was ever noted whole, or by a newer version that counts otherwise.
     init?(readingFrom descriptor: Int32) {

@@ -24,7 +24,7 @@ enum GuestSpec {
             $0.readonlyPaths = spec.privileged ? [] : spec.readonlyPaths
             $0.pidMode = pidMode(spec.pidMode)
             $0.pidTarget = spec.pidTarget
-            $0.resources.unified = spec.resources.guestFiles
+            $0.resources.unified = spec.resources.cgroupFiles
             $0.privileged = spec.privileged
             addSecurity(spec.security, to: &$0)
         }

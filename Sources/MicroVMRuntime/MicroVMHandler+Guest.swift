@@ -1,3 +1,4 @@
+import AgentClient
 import AgentProtocol
 import Concurrency
 import Foundation
@@ -36,7 +37,7 @@ extension MicroVMHandler {
             }
             $0.scratchSerial = names.scratchSerial
             $0.timeNs = WallClock.now()
-            $0.entropy = Data(MicroVMSandbox.token())
+            $0.entropy = Data(AgentClient.token())
             $0.sharePidNamespace = spec.sharesPidNamespace
         }
     }

@@ -24,6 +24,7 @@ public final class MicroVMHandler: RuntimeHandler {
     let scratch: ScratchDisk
     let layers: LayerDiskTable
     private let consoles: ConsoleLogs
+    let links: AgentLinks
     private let eventWatch: Task<Void, Never>
 
     /// Prepares the handler's directories and the scratch disk's template.
@@ -37,6 +38,7 @@ public final class MicroVMHandler: RuntimeHandler {
         scratch = resources.scratch
         layers = resources.layers
         consoles = resources.consoles
+        links = resources.links
         self.logger = logger
         boots = AsyncSemaphore(permits: configuration.bootsAtOnce)
         // QEMU's user must reach its sockets and disks, and nobody may list them.
@@ -102,7 +104,7 @@ public final class MicroVMHandler: RuntimeHandler {
 
     // MARK: Start
 
-    public func start(_ context: SandboxContext) async throws -> any SandboxMachine {
+    public func start(_ context: SandboxContext) async throws -> any Sandbox {
         let (spec, ledger) = (context.spec, context.ledger)
         let names = MachineNames(id: context.id, configuration: configuration)
         try checkSocketPaths(names)
@@ -315,7 +317,7 @@ public final class MicroVMHandler: RuntimeHandler {
 
     // MARK: Reattach
 
-    public func reattach(_ context: SandboxContext) async throws -> any SandboxMachine {
+    public func reattach(_ context: SandboxContext) async throws -> any Sandbox {
         let entry = context.ledger.entry(.machine)
         var names = MachineNames(id: context.id, machine: entry.flatMap { MachineID($0.name) }, configuration: configuration)
         if let contextID = try entry?.decoded(MachineDocument.self).contextID { names.contextID = contextID }

@@ -1,3 +1,4 @@
+import AgentClient
 import Concurrency
 import Errors
 import Foundation
@@ -56,6 +57,9 @@ public struct MicroVMResources: Sendable {
     let scratch: ScratchDisk
     let layers: LayerDiskTable
     let consoles: ConsoleLogs
+    let links = AgentLinks()
+    /// Reads the output of the machines' containers.
+    public let outputReader: any OutputReader
 
     public init(configuration: MicroVMConfiguration, hypervisor: any Hypervisor, networks: PodNetworks, logger: Logger) {
         self.configuration = configuration
@@ -63,6 +67,7 @@ public struct MicroVMResources: Sendable {
         self.networks = networks
         layers = LayerDiskTable(hypervisor: hypervisor)
         consoles = ConsoleLogs(logger: logger)
+        outputReader = AgentOutput(links: links, logger: logger)
         scratch = ScratchDisk(
             directory: configuration.stateDirectory + "/scratch", size: configuration.scratchSize, uid: configuration.qemuUID,
             gid: configuration.qemuGID)

@@ -5,7 +5,9 @@ import Machines
 import Runtime
 
 extension MicroVMSandbox {
-    func updateContainer(_ id: String, files: [String: String]) async throws {
+    func updateContainer(_ id: String, from old: LinuxResources, to new: LinuxResources) async throws {
+        let files = new.cgroupFiles(replacing: old)
+        guard !files.isEmpty else { return }
         let request = AgentUpdateContainerRequest.with {
             $0.containerID = id
             $0.resources.unified = files

@@ -10,7 +10,7 @@ import Runtime
 import Synchronization
 
 /// A pod's running machine, spoken to through its agent.
-final class MicroVMSandbox: SandboxMachine {
+final class MicroVMSandbox: Sandbox {
     let names: MachineNames
     /// QEMU; nil under a hypervisor that has no process per machine.
     let process: ProcessIdentity?
@@ -39,6 +39,7 @@ final class MicroVMSandbox: SandboxMachine {
         disks = handler.layers.disks(of: names.machine, process: process)
         share = SandboxShare(names: names, ledger: ledger, handler: handler)
         link = AgentLink(address: handler.address(names), client: client, clockIsRight: isNew)
+        handler.links.add(link)
     }
 
     var logger: Logger { handler.logger }
@@ -52,6 +53,7 @@ final class MicroVMSandbox: SandboxMachine {
     }
 
     func close() {
+        handler.links.remove(link)
         link.close()
     }
 
@@ -112,6 +114,8 @@ final class MicroVMSandbox: SandboxMachine {
         let exit = try await repeating { try await $0.wait(containerID: id, processID: "") }
         return ProcessExit(code: Int32(clamping: exit.exitCode), outOfMemory: exit.oomKilled, exitedAt: exit.exitedAtNs)
     }
+
+    func output(of id: String) -> OutputEndpoint { .agent(link.address, container: id) }
 
     func signal(_ id: String, _ signal: Int32, all: Bool) async throws {
         let request = AgentSignalRequest.with {

@@ -9,8 +9,8 @@ struct AbsentHandler: RuntimeHandler {
         SwiftletError(.failedPrecondition, "runtime handler \(name) is not configured on this node any more")
     }
 
-    func start(_ context: SandboxContext) async throws -> any SandboxMachine { throw refusal }
-    func reattach(_ context: SandboxContext) async throws -> any SandboxMachine { throw refusal }
+    func start(_ context: SandboxContext) async throws -> any Sandbox { throw refusal }
+    func reattach(_ context: SandboxContext) async throws -> any Sandbox { throw refusal }
     var capabilities: HandlerCapabilities { HandlerCapabilities() }
     func obstacle() async -> String? { refusal.message }
 }

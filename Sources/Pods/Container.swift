@@ -1,5 +1,4 @@
 import Concurrency
-import Logs
 import Runtime
 import State
 
@@ -16,9 +15,6 @@ final class Container {
     var lifecycle: ContainerStateMachine
     /// Nil until the guest has made the container.
     var user: ContainerUser?
-    var log: ContainerLog?
-    /// Copies the output until both sources end.
-    var pump: Task<Void, Never>?
     /// Waits for the exit and records it.
     var exitWatch: Task<Void, Never>?
     var startAttempt: Task<Void, any Error>?

@@ -3,7 +3,6 @@ import Errors
 import Images
 import Linux
 import Logging
-import Logs
 import Runtime
 import State
 
@@ -37,7 +36,7 @@ extension Pod {
         containers[id] = container
         do {
             try await save(container)
-            container.log = try await openLog(container)
+            try await openLog(of: container)
             let images = context.images
             let leased = [image.id] + volumes.values.map(\.image.id)
             try await acquisition(for: container) {
@@ -92,9 +91,8 @@ extension Pod {
     func discard(_ container: Container) async {
         container.ledger.close()
         container.acquisition?.cancel()
-        container.pump?.cancel()
-        await container.log?.close()
         let id = container.id
+        await context.output.close(id)
         if let machine {
             try? await withDeadline(context.deadlines.guestAnswer, "undo") { try await machine.deleteContainer(id) }
         }
@@ -104,7 +102,7 @@ extension Pod {
                 container, exit: ContainerExit(code: 128, finishedAt: WallClock.now(), reason: "CreateError", message: left[0].reason))
             return
         }
-        removePosition(of: container)
+        await context.output.remove(id)
         containers[id] = nil
         try? await deleteRecord(of: container)
         context.snapshots.withdraw(container: id)
@@ -128,7 +126,7 @@ extension Pod {
         try await attempt.value
     }
 
-    private func performStart(_ container: Container, _ machine: any SandboxMachine) async throws {
+    private func performStart(_ container: Container, _ machine: any Sandbox) async throws {
         let id = container.id
         do {
             try await withDeadline(context.deadlines.guestAnswer, "start container \(container.spec.metadata.name)") {
@@ -142,13 +140,14 @@ extension Pod {
             await record(
                 container,
                 exit: ContainerExit(code: 128, finishedAt: WallClock.now(), reason: reason, message: failure.description))
+            await context.output.close(id)
             throw failure
         }
         try await started(container, machine)
     }
 
     /// Whether it is the container that can never run, as one without its command, or the start that went wrong.
-    private func reason(ofFailedStart failure: SwiftletError, of id: String, _ machine: any SandboxMachine) async -> String {
+    private func reason(ofFailedStart failure: SwiftletError, of id: String, _ machine: any Sandbox) async -> String {
         switch failure.code {
         case .invalidArgument: return "ContainerCannotRun"
         case .notFound:
@@ -160,42 +159,28 @@ extension Pod {
     }
 
     /// Notes that the first process runs, and waits for its output and its end from now on.
-    func started(_ container: Container, _ machine: any SandboxMachine) async throws {
+    func started(_ container: Container, _ machine: any Sandbox) async throws {
         _ = try container.lifecycle.handle(.started(at: WallClock.now()))
-        if container.pump == nil { startPump(container, machine) }
+        context.output.follow(container.id, from: machine.output(of: container.id))
         watchExit(container, machine)
         context.snapshots.publish(container.snapshot)
         try await save(container)
     }
 
-    func startPump(_ container: Container, _ machine: any SandboxMachine) {
-        guard let log = container.log else { return }
-        let (id, logger) = (container.id, logger)
-        container.pump = Task {
-            do {
-                try await machine.pumpOutput(id, into: ContainerLogSink(log: log))
-            } catch {
-                if !Task.isCancelled { logger.warning("output ended early", metadata: ["container": "\(id)", "error": "\(error)"]) }
-            }
-            await log.close()
-        }
-    }
-
     // MARK: Exit
 
-    func watchExit(_ container: Container, _ machine: any SandboxMachine) {
-        let (id, drain) = (container.id, context.deadlines.logDrain)
-        let pump = container.pump
+    func watchExit(_ container: Container, _ machine: any Sandbox) {
+        let (id, drain, output) = (container.id, context.deadlines.logDrain, context.output)
         container.exitWatch = Task { [weak self, logger] in
             guard let exit = await Self.exit(of: id, machine, logger) else { return }
             await self?.arrived(id, exit)
-            if let pump { try? await withDeadline(drain, "drain the log") { await pump.value } }
+            try? await withDeadline(drain, "drain the log") { await output.drained(id) }
             await self?.recordArrived(id)
         }
     }
 
     /// The container's end, asked for again whatever fails but the machine, whose own watch ends the containers; nil when cancelled.
-    private static func exit(of id: String, _ machine: any SandboxMachine, _ logger: Logger) async -> ContainerExit? {
+    private static func exit(of id: String, _ machine: any Sandbox, _ logger: Logger) async -> ContainerExit? {
         var pause = Duration.milliseconds(50)
         while !Task.isCancelled {
             do {
@@ -242,8 +227,6 @@ extension Pod {
         } catch {
             logger.error("exit not saved", metadata: ["container": "\(container.id)", "error": "\(error)"])
         }
-        // One that never ran has nobody who closes it at the end of the output.
-        if container.pump == nil { await container.log?.close() }
         let waiters = container.exitWaiters
         container.exitWaiters = []
         for waiter in waiters { waiter.resume() }
@@ -251,7 +234,7 @@ extension Pod {
 
     /// Records the end of a container whose machine is gone: as it was heard, or as a kill.
     func markLost(_ container: Container, _ message: String) async {
-        container.pump?.cancel()
+        await context.output.close(container.id)
         container.exitWatch?.cancel()
         switch container.state {
         case .created, .running:
@@ -262,11 +245,11 @@ extension Pod {
     }
 
     /// Waits for the containers' output to end, no longer than `limit`.
-    func drainPumps(within limit: Duration) async {
-        let pumps = containers.values.compactMap(\.pump)
-        guard !pumps.isEmpty else { return }
+    func drainLogs(within limit: Duration) async {
+        let (ids, output) = (Array(containers.keys), context.output)
+        guard !ids.isEmpty else { return }
         try? await withDeadline(limit, "drain the logs") {
-            for pump in pumps { await pump.value }
+            for id in ids { await output.drained(id) }
         }
     }
 
@@ -299,7 +282,7 @@ extension Pod {
     }
 
     /// The machine; right after a restart of the daemon, as soon as it is found again.
-    func readyMachine() async throws -> any SandboxMachine {
+    func readyMachine() async throws -> any Sandbox {
         if case .ready = state, machine == nil, let reattachAttempt {
             try await withDeadline(context.deadlines.guestAnswer, "pod sandbox \(id): find its machine again") {
                 await reattachAttempt.value
@@ -316,16 +299,8 @@ extension Pod {
         return self.spec.logDirectory + "/" + spec.logPath
     }
 
-    func openLog(_ container: Container) async throws -> ContainerLog {
-        let file = container.logPath.isEmpty ? nil : LogLocation(directory: spec.logDirectory, path: container.spec.logPath)
-        return try await ContainerLog.open(location: file, positionPath: positionPath(of: container))
-    }
-
-    private func positionPath(of container: Container) -> String {
-        "\(context.stateDirectory)/\(container.id).position"
-    }
-
-    func removePosition(of container: Container) {
-        LogPositionFile.remove(positionPath(of: container))
+    func openLog(of container: Container) async throws {
+        let path = container.logPath.isEmpty ? "" : container.spec.logPath
+        try await context.output.open(LogTarget(container: container.id, directory: spec.logDirectory, path: path))
     }
 }

@@ -94,15 +94,13 @@ extension Pod {
             let machine = try await readyMachine()
             try await withDeadline(context.deadlines.guestAnswer, "remove container \(id)") { try await machine.deleteContainer(id) }
         }
-        container.pump?.cancel()
         container.exitWatch?.cancel()
-        // One that never ran has no output at whose end it is closed.
-        if container.pump == nil { await container.log?.close() }
+        await context.output.close(id)
         let left = await release(container)
         guard left.isEmpty else {
             throw SwiftletError(.internal, "container \(id) still holds \(left[0].entry.kind): \(left[0].reason)")
         }
-        removePosition(of: container)
+        await context.output.remove(id)
         // Before its record goes: a save that waits for its turn must not bring it back.
         containers[id] = nil
         do {

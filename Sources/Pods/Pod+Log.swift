@@ -11,11 +11,8 @@ extension Pod {
             throw SwiftletError(.failedPrecondition, "container \(id) is \(container.state.name); only a running one's log can be reopened")
         }
         // Right after a restart of the daemon it is opened together with the machine's return.
-        if container.log == nil { _ = try await readyMachine() }
-        guard let log = container.log else {
-            throw SwiftletError(.failedPrecondition, "container \(id): its log is not open yet; try again")
-        }
-        try await log.reopen()
+        _ = try await readyMachine()
+        try await context.output.reopen(id)
     }
 }
 

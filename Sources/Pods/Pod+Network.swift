@@ -3,7 +3,7 @@ import Runtime
 
 extension Pod {
     /// The handler's start, with the network attached beside it. Nothing of either goes on when this returns.
-    func startWithNetwork() async throws -> any SandboxMachine {
+    func startWithNetwork() async throws -> any Sandbox {
         let attachment = AttachmentInFlight(namespacePath: namespacePath, network: context.network) { try await self.attachNetwork() }
         do {
             let context = SandboxContext(id: id, spec: spec, ledger: ledger, network: attachment) { try await self.enter(.phase($0)) }

@@ -71,14 +71,14 @@ extension Pod {
     }
 
     /// Brings a container's record and what the guest says of it together.
-    private func resume(_ container: Container, _ guest: GuestContainerState?, _ machine: any SandboxMachine) async {
+    private func resume(_ container: Container, _ guest: GuestContainerState?, _ machine: any Sandbox) async {
         switch (container.state, guest) {
         case (.exited, _), (.removed, _): return
         case (.created, nil):
             // Its CreateContainer never answered.
             return await discard(container)
         case (.created, _), (.running, _):
-            await pumpFromLog(container.id, machine)
+            await followFromLog(container.id, machine)
         }
         if container.isRunning {
             watchExit(container, machine)
@@ -88,19 +88,16 @@ extension Pod {
     }
 
     /// Goes on with a log. Until it can be opened again the guest keeps the output, and the container waits when it is full.
-    private func pumpFromLog(_ id: String, _ machine: any SandboxMachine) async {
-        guard let container = containers[id], container.pump == nil, container.removeAttempt == nil else { return }
+    private func followFromLog(_ id: String, _ machine: any Sandbox) async {
+        guard state.isUp, let container = containers[id], container.removeAttempt == nil else { return }
         do {
-            let log = try await openLog(container)
-            // It may have been removed while its log was opened.
-            guard container.pump == nil, container.removeAttempt == nil else { return await log.close() }
-            container.log = log
-            startPump(container, machine)
+            try await openLog(of: container)
+            context.output.follow(id, from: machine.output(of: id))
         } catch {
             logger.error("log not reopened yet", metadata: ["container": "\(id)", "error": "\(error)"])
             Task {
                 try await Task.sleep(for: .seconds(2))
-                await self.pumpFromLog(id, machine)
+                await self.followFromLog(id, machine)
             }
         }
     }

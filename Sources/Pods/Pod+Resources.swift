@@ -17,11 +17,11 @@ extension Pod {
 
     /// Lets the machine grow when it is too small for its containers' limits. One at a time: what is demanded counts when the turn
     /// comes, so that an earlier demand never overrides a later one.
-    func fit(_ machine: any SandboxMachine) async throws {
+    func fit(_ machine: any Sandbox) async throws {
         try await fits.run { try await self.fitNow(machine) }
     }
 
-    private func fitNow(_ machine: any SandboxMachine) async throws {
+    private func fitNow(_ machine: any Sandbox) async throws {
         let demand = demand
         try await withDeadline(context.deadlines.guestAnswer, "fit the machine to its pod") { try await machine.fit(demand) }
     }
@@ -43,10 +43,9 @@ extension Pod {
         let old = container.spec.resources
         let new = old.updated(by: change)
         try new.check("linux")
+        try handler.capabilities.check(new, "linux", handler: handler.name)
         guard new != old else { return }
         let machine = try await readyMachine()
-        let (oldFiles, newFiles) = (old.guestFiles, new.guestFiles)
-        let files = newFiles.filter { oldFiles[$0.key] != $0.value }
         // From here on the machine has to have room for it.
         container.spec.resources = new
         // A call that ends in its deadline may have changed the guest all the same.
@@ -54,11 +53,9 @@ extension Pod {
         do {
             try await fit(machine)
             try requireLimits(of: container)
-            if !files.isEmpty {
-                mayBeChanged = true
-                try await withDeadline(context.deadlines.guestAnswer, "update container \(id)") {
-                    try await machine.updateContainer(id, files: files)
-                }
+            mayBeChanged = true
+            try await withDeadline(context.deadlines.guestAnswer, "update container \(id)") {
+                try await machine.updateContainer(id, from: old, to: new)
             }
             do {
                 try await save(container)
@@ -68,8 +65,7 @@ extension Pod {
         } catch {
             container.spec.resources = old
             if mayBeChanged {
-                let undo = files.reduce(into: [String: String]()) { $0[$1.key] = oldFiles[$1.key] ?? Self.unlimited($1.key) }
-                try? await withDeadline(context.deadlines.guestAnswer, "undo") { try await machine.updateContainer(id, files: undo) }
+                try? await withDeadline(context.deadlines.guestAnswer, "undo") { try await machine.updateContainer(id, from: new, to: old) }
             }
             try? await fit(machine)
             throw SwiftletError.wrap(error, "pod sandbox \(self.id): container \(container.spec.metadata.name)")
@@ -89,17 +85,6 @@ extension Pod {
         }
     }
 
-    /// What the kernel has in a file that was never written.
-    private static func unlimited(_ file: String) -> String {
-        switch file {
-        case "cpu.weight": "100"
-        case "cpu.max": "max \(LinuxResources.defaultPeriod)"
-        case "memory.min", "memory.low", "memory.oom.group", "cpu.idle", "cpu.max.burst": "0"
-        case "cpuset.cpus", "cpuset.mems": "\n"
-        default: "max"
-        }
-    }
-
     // MARK: The pod
 
     /// Changes the limits of the pod as a whole: its machine grows, and the node's control group gets them.
@@ -115,8 +100,10 @@ extension Pod {
         var new = old
         if let change { new.pod = (old.pod ?? LinuxResources()).updated(by: change) }
         if let overhead { new.overhead = (old.overhead ?? LinuxResources()).updated(by: overhead) }
-        try new.pod?.check("resources")
-        try new.overhead?.check("overhead")
+        for (limits, field) in [(new.pod, "resources"), (new.overhead, "overhead")] {
+            try limits?.check(field)
+            try limits.map { try handler.capabilities.check($0, field, handler: handler.name) }
+        }
         guard new != old else { return }
         resources = new
         do {

@@ -11,7 +11,7 @@ actor Pod {
     nonisolated let spec: SandboxSpec
     let context: PodContext
     let ledger: Ledger
-    var machine: (any SandboxMachine)?
+    var machine: (any Sandbox)?
     var containers: [String: Container] = [:]
     /// Looks for the machine of an earlier daemon.
     var reattachAttempt: Task<Void, Never>?
@@ -33,7 +33,7 @@ actor Pod {
     private var pending: [PendingRelease] = []
     private var isRetrying = false
     /// The handler's work on a start; it ends at its own pace, also after the start was given up.
-    private var startWork: Task<any SandboxMachine, any Error>?
+    private var startWork: Task<any Sandbox, any Error>?
     private var stopAttempt: Task<Void, any Error>?
     private var removeAttempt: Task<Void, any Error>?
     private var machineWatch: Task<Void, Never>?
@@ -81,7 +81,7 @@ actor Pod {
         }
     }
 
-    func adopt(_ found: any SandboxMachine) {
+    func adopt(_ found: any Sandbox) {
         machine = found
         publish()
         machineWatch = Task { [weak self] in
@@ -169,7 +169,7 @@ actor Pod {
         await saveIfPossible()
         let lost = machine
         machine = nil
-        await drainPumps(within: .seconds(1))
+        await drainLogs(within: .seconds(1))
         for container in containers.values { await markLost(container, step) }
         lost?.close()
         await releaseResources()

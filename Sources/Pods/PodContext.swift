@@ -10,8 +10,7 @@ struct PodContext: Sendable {
     var snapshots: Snapshots
     var statistics: Statistics
     var settings: NodeSettings
-    /// Absolute; each container keeps its log position here.
-    var stateDirectory: String
+    var output: any ContainerOutput
     var releasers: Releasers
     var deadlines: PodDeadlines
     var logger: Logger

@@ -24,10 +24,10 @@ public final class PodRegistry: Sendable {
     /// - Parameters:
     ///   - handlers: the first is the default.
     ///   - releasers: of all kinds of resources that any handler has ever acquired; the network's are known.
-    ///   - stateDirectory: absolute; holds the containers' log positions.
+    ///   - output: writes the containers' logs.
     public init(
         handlers: [any RuntimeHandler], network: any NodeNetwork, releasers: [ResourceReleaser], images: ImageStore,
-        database: StateDatabase, stateDirectory: String,
+        database: StateDatabase, output: any ContainerOutput,
         deadlines: PodDeadlines = PodDeadlines(), logger: Logger
     ) {
         self.handlers = Dictionary(handlers.map { ($0.name, $0) }) { first, _ in first }
@@ -36,7 +36,7 @@ public final class PodRegistry: Sendable {
         context = PodContext(
             network: network, images: images, store: PodStore(database: database), snapshots: Snapshots(),
             statistics: Statistics(patience: deadlines.statistics, logger: logger),
-            settings: NodeSettings(database: database), stateDirectory: stateDirectory,
+            settings: NodeSettings(database: database), output: output,
             releasers: Releasers(releasers + network.releasers + [leases]), deadlines: deadlines, logger: logger)
         orphans = Orphans(releasers: context.releasers, within: deadlines.release, logger: logger)
     }

@@ -6,6 +6,7 @@ import Foundation
 import Glibc
 import Linux
 import Machines
+import Runtime
 
 /// What all machines of the benchmark have in common.
 struct MachineShape: Sendable {

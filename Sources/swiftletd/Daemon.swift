@@ -5,6 +5,7 @@ import Foundation
 import GRPC
 import Images
 import Logging
+import Logs
 import Machines
 import MicroVMRuntime
 import PodNetwork
@@ -64,9 +65,10 @@ struct Daemon: Sendable {
             logger: logger)
         let handler = try await MicroVMHandler(resources: machines, logger: logger)
         try Task.checkCancellation()
+        let output = LocalOutput(directory: configuration.root + "/containers", reader: machines.outputReader, logger: logger)
         let pods = PodRegistry(
-            handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database,
-            stateDirectory: configuration.root + "/containers", logger: logger)
+            handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database, output: output,
+            logger: logger)
         opened.add { pods.close() }
         try await pods.recover()
         try Task.checkCancellation()

@@ -97,7 +97,7 @@ import Testing
     @Test func mutatedContainersNeverCrash() throws {
         let counts = mutate(try Self.container.serializedBytes()) {
             let spec = try ContainerRequest.spec(CRIContainerConfig(serializedBytes: $0))
-            _ = spec.resources.guestFiles
+            _ = spec.resources.cgroupFiles
             _ = PodDemand(pod: nil, overhead: nil, containers: [spec.resources]).cpus
             let snapshot = ContainerSnapshot(
                 id: "c", sandboxID: "p", spec: spec, imageID: "i", state: .created, createdAt: 1, logPath: "", stopSignal: 15)

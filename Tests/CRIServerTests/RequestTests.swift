@@ -155,7 +155,7 @@ import Testing
                     $0.unified = ["pids.max": "50"]
                 }
             })
-        #expect(spec.resources.guestFiles == ["cpu.weight": "39", "cpu.max": "50000 100000", "memory.max": "67108864", "pids.max": "50"])
+        #expect(spec.resources.cgroupFiles == ["cpu.weight": "39", "cpu.max": "50000 100000", "memory.max": "67108864", "pids.max": "50"])
     }
 
     @Test func everySignalOfTheInterfaceHasANumber() throws {

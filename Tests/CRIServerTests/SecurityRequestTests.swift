@@ -54,20 +54,26 @@ import Testing
         refuses("profile_type") { $0.seccomp.profileType = .UNRECOGNIZED(9) }
     }
 
-    @Test func whatTheGuestCannotEnforceIsRefused() throws {
-        refuses("apparmor", .unimplemented) {
+    @Test func policiesThatSomebodyHasWrittenAreTheHandlersToRefuse() throws {
+        let profile = try context {
             $0.apparmor.profileType = .localhost
             $0.apparmor.localhostRef = "mine"
         }
-        refuses("apparmor", .unimplemented) { $0.apparmorProfile = "localhost/mine" }
+        #expect(profile.security.policies == SecurityPolicies(appArmorProfile: "mine"))
+        let deprecated = try context { $0.apparmorProfile = "localhost/mine" }
+        #expect(deprecated.security.policies == SecurityPolicies(appArmorProfile: "mine"))
+        let type = try context { $0.selinuxOptions.type = "my_policy_t" }
+        #expect(type.security.policies == SecurityPolicies(selinuxType: "my_policy_t"))
         refuses("apparmor_profile") { $0.apparmorProfile = "mine" }
-        refuses("selinux_options.type", .unimplemented) { $0.selinuxOptions.type = "my_policy_t" }
-        for name in ["", "runtime/default", "unconfined"] { _ = try context { $0.apparmorProfile = name } }
-        _ = try context { $0.apparmor.profileType = .runtimeDefault }
-        _ = try context {
+        for name in ["", "runtime/default", "unconfined"] {
+            #expect(try context { $0.apparmorProfile = name }.security.policies == nil)
+        }
+        #expect(try context { $0.apparmor.profileType = .runtimeDefault }.security.policies == nil)
+        let standard = try context {
             $0.selinuxOptions.type = "container_t"
             $0.selinuxOptions.level = "s0:c1,c2"
         }
+        #expect(standard.security.policies == nil)
     }
 
     @Test func namespacesAreThePodsTheContainersOrAnothers() throws {

@@ -4,6 +4,7 @@ import Concurrency
 import Errors
 import Glibc
 import Linux
+import Runtime
 import TTRPC
 import Testing
 

@@ -4,6 +4,7 @@ import CLinux
 import Errors
 import Glibc
 import Linux
+import Runtime
 import Synchronization
 import Testing
 

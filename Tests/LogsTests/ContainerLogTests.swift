@@ -24,10 +24,10 @@ private final class Scratch {
     @Test func linesCarryTimeSourceAndTag() async throws {
         let scratch = try Scratch()
         let log = try await scratch.open()
-        _ = try await log.append(Array("hello\nwor".utf8), from: .stdout)
-        let written = try await log.append(Array("oops\n".utf8), from: .stderr)
+        _ = try await log.take(Array("hello\nwor".utf8), from: .stdout)
+        let written = try await log.take(Array("oops\n".utf8), from: .stderr)
         #expect(written.stdout == 6 && written.stderr == 5)
-        _ = try await log.append(Array("ld\n\n".utf8), from: .stdout)
+        _ = try await log.take(Array("ld\n\n".utf8), from: .stdout)
         let lines = try scratch.lines()
         #expect(lines.map { $0[1] } == ["stdout", "stderr", "stdout", "stdout"])
         #expect(lines.map { $0[2] } == ["F", "F", "F", "F"])
@@ -40,9 +40,9 @@ private final class Scratch {
         let log = try await scratch.open()
         let line = [UInt8](repeating: 0x61, count: 40000)
         for chunk in stride(from: 0, to: line.count, by: 7000) {
-            _ = try await log.append(Array(line[chunk..<min(chunk + 7000, line.count)]), from: .stdout)
+            _ = try await log.take(Array(line[chunk..<min(chunk + 7000, line.count)]), from: .stdout)
         }
-        _ = try await log.append([0x0A], from: .stdout)
+        _ = try await log.take([0x0A], from: .stdout)
         let lines = try scratch.lines()
         #expect(lines.map { $0[2] } == ["P", "P", "F"])
         #expect(lines.map { $0[3].count } == [16384, 16384, 7232])
@@ -51,14 +51,14 @@ private final class Scratch {
     @Test func aLineOfExactly16KiBIsOnePiece() async throws {
         let scratch = try Scratch()
         let log = try await scratch.open()
-        _ = try await log.append([UInt8](repeating: 0x61, count: 16384) + [0x0A], from: .stdout)
+        _ = try await log.take([UInt8](repeating: 0x61, count: 16384) + [0x0A], from: .stdout)
         #expect(try scratch.lines().map { $0[2] } == ["F"])
     }
 
     @Test func anUnfinishedLastLineIsWrittenAtTheEnd() async throws {
         let scratch = try Scratch()
         let log = try await scratch.open()
-        let before = try await log.append(Array("no newline".utf8), from: .stdout)
+        let before = try await log.take(Array("no newline".utf8), from: .stdout)
         #expect(before.stdout == 0)
         let after = try await log.finish(.stdout)
         #expect(after.stdout == 10)
@@ -68,10 +68,10 @@ private final class Scratch {
     @Test func aReopenedLogGoesOnInANewFileBetweenLines() async throws {
         let scratch = try Scratch()
         let log = try await scratch.open()
-        _ = try await log.append(Array("one\ntw".utf8), from: .stdout)
+        _ = try await log.take(Array("one\ntw".utf8), from: .stdout)
         try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
         try await log.reopen()
-        _ = try await log.append(Array("o\nthree\n".utf8), from: .stdout)
+        _ = try await log.take(Array("o\nthree\n".utf8), from: .stdout)
         #expect(try String(contentsOfFile: scratch.log + ".1", encoding: .utf8).hasSuffix(" one\n"))
         #expect(try scratch.lines().map { $0[3] } == ["two", "three"])
         await log.close()
@@ -82,14 +82,14 @@ private final class Scratch {
     @Test func aLineOfSeveralPiecesStaysInOneFile() async throws {
         let scratch = try Scratch()
         let log = try await scratch.open()
-        _ = try await log.append([UInt8](repeating: 0x61, count: 20000), from: .stdout)
+        _ = try await log.take([UInt8](repeating: 0x61, count: 20000), from: .stdout)
         try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
         async let reopened: Void = log.reopen()
         // Not there before the line ends; the reopening waits two seconds for that.
-        _ = try await log.append([UInt8](repeating: 0x62, count: 100), from: .stdout)
-        _ = try await log.append([0x0A], from: .stdout)
+        _ = try await log.take([UInt8](repeating: 0x62, count: 100), from: .stdout)
+        _ = try await log.take([0x0A], from: .stdout)
         try await reopened
-        _ = try await log.append(Array("next\n".utf8), from: .stdout)
+        _ = try await log.take(Array("next\n".utf8), from: .stdout)
         #expect(try scratch.lines().map { $0[3] } == ["next"])
         let old = try String(contentsOfFile: scratch.log + ".1", encoding: .utf8).split(separator: "\n")
         #expect(old.map { $0.split(separator: " ")[2] } == ["P", "F"])
@@ -98,7 +98,7 @@ private final class Scratch {
     @Test func aLineWithoutEndDoesNotHoldUpARotation() async throws {
         let scratch = try Scratch()
         let log = try await scratch.open()
-        _ = try await log.append([UInt8](repeating: 0x61, count: 20000), from: .stderr)
+        _ = try await log.take([UInt8](repeating: 0x61, count: 20000), from: .stderr)
         try FileManager.default.moveItem(atPath: scratch.log, toPath: scratch.log + ".1")
         try await log.reopen()
         #expect(FileManager.default.fileExists(atPath: scratch.log))
@@ -111,25 +111,25 @@ private final class Scratch {
         try FileManager.default.createSymbolicLink(atPath: scratch.log, withDestinationPath: "/etc/passwd")
         let error = await #expect(throws: SwiftletError.self) { try await log.reopen() }
         #expect(error?.code == .failedPrecondition)
-        _ = try await log.append(Array("kept\n".utf8), from: .stdout)
+        _ = try await log.take(Array("kept\n".utf8), from: .stdout)
         #expect(try String(contentsOfFile: scratch.log + ".1", encoding: .utf8).hasSuffix(" kept\n"))
     }
 
     @Test func aRestartContinuesWhereTheLogEnds() async throws {
         let scratch = try Scratch()
         let first = try await scratch.open()
-        _ = try await first.append(Array("one\ntwo\nthr".utf8), from: .stdout)
+        _ = try await first.take(Array("one\ntwo\nthr".utf8), from: .stdout)
         await first.close()
         let second = try await scratch.open()
         #expect(await second.received().stdout == 8)
-        _ = try await second.append(Array("three\n".utf8), from: .stdout)
+        _ = try await second.take(Array("three\n".utf8), from: .stdout)
         #expect(try scratch.lines().map { $0[3] } == ["one", "two", "three"])
     }
 
     @Test func linesWrittenBeforeAKillButNotNotedAreCounted() async throws {
         let scratch = try Scratch()
         let first = try await scratch.open()
-        _ = try await first.append(Array("one\n".utf8), from: .stdout)
+        _ = try await first.take(Array("one\n".utf8), from: .stdout)
         await first.close()
         let handle = try #require(FileHandle(forUpdatingAtPath: scratch.log))
         try handle.seekToEnd()
@@ -139,14 +139,14 @@ private final class Scratch {
         let second = try await scratch.open()
         let written = await second.received()
         #expect(written.stdout == 8 && written.stderr == 2)
-        _ = try await second.append(Array("three\n".utf8), from: .stdout)
+        _ = try await second.take(Array("three\n".utf8), from: .stdout)
         #expect(try scratch.lines().map { $0[3] } == ["one", "two", "ab", "three"])
     }
 
     @Test func aContainerWithoutALogStillCounts() async throws {
         let scratch = try Scratch()
         let log = try await ContainerLog.open(location: nil, positionPath: scratch.path + "/p")
-        let written = try await log.append(Array("gone\n".utf8), from: .stdout)
+        let written = try await log.take(Array("gone\n".utf8), from: .stdout)
         #expect(written.stdout == 5)
     }
 

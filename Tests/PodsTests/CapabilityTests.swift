@@ -50,4 +50,39 @@ import Testing
         capabilities.nodeNamespaces = [.pid]
         try capabilities.check(spec, handler: "host")
     }
+
+    @Test func policiesAndHugePagesAreRefusedAsUnimplemented() throws {
+        let cases: [(String, (inout ContainerSpec) -> Void)] = [
+            ("security_context.apparmor \"mine\"", { $0.security.policies = SecurityPolicies(appArmorProfile: "mine") }),
+            ("security_context.selinux_options.type \"my_t\"", { $0.security.policies = SecurityPolicies(selinuxType: "my_t") }),
+            ("resources.hugepage_limits \"2MB\"", { $0.resources.hugepageLimits = [.init(pageSize: "2MB", limit: 1 << 21)] }),
+        ]
+        var all = HandlerCapabilities()
+        (all.securityPolicies, all.hugePages) = ([.appArmor, .selinux], true)
+        for (field, change) in cases {
+            var spec = ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "i")
+            change(&spec)
+            let error = #expect(throws: SwiftletError.self, "\(field)") { try HandlerCapabilities().check(spec, handler: "microvm") }
+            #expect(error?.code == .unimplemented && error?.message.contains(field) == true, "\(String(describing: error))")
+            try all.check(spec, handler: "host")
+        }
+        for change: (inout SandboxSpec) -> Void in [
+            { $0.policies = SecurityPolicies(appArmorProfile: "mine") },
+            { $0.resources = LinuxResources.hugePage }, { $0.overhead = LinuxResources.hugePage },
+        ] {
+            #expect(refusal(change)?.code == .unimplemented)
+            #expect(refusal(with: all, change) == nil)
+        }
+        var none = LinuxResources.hugePage
+        none.hugepageLimits[0].limit = 0
+        try HandlerCapabilities().check(none, "linux", handler: "microvm")
+    }
+}
+
+extension LinuxResources {
+    fileprivate static var hugePage: LinuxResources {
+        var resources = LinuxResources()
+        resources.hugepageLimits = [.init(pageSize: "2MB", limit: 1 << 21)]
+        return resources
+    }
 }

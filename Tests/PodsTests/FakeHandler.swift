@@ -4,6 +4,7 @@ import GRDB
 import Images
 import Linux
 import Logging
+import Logs
 import PodNetwork
 import State
 import Support
@@ -57,7 +58,7 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
     func inject(_ injection: Injection) { state.withLock { $0.injection = injection } }
     func machine(of id: String) -> FakeMachine? { state.withLock { $0.machines[id] } }
 
-    func start(_ context: SandboxContext) async throws -> any SandboxMachine {
+    func start(_ context: SandboxContext) async throws -> any Sandbox {
         let (id, ledger) = (context.id, context.ledger)
         let injection = state.withLock { state in
             state.starts += 1
@@ -106,7 +107,7 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
         try await ledger.acquire(kind, name) { _ = state.withLock { $0.existing.insert(name) } }
     }
 
-    func reattach(_ context: SandboxContext) async throws -> any SandboxMachine {
+    func reattach(_ context: SandboxContext) async throws -> any Sandbox {
         guard let machine = machine(of: context.id) else { throw SwiftletError(.notFound, "machine is gone") }
         return machine
     }
@@ -143,8 +144,13 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
     func obstacle() async -> String? { nil }
 }
 
+/// Output of containers that write nothing.
+struct SilentOutput: OutputReader {
+    func copy(from endpoint: OutputEndpoint, to sink: any OutputSink) async throws {}
+}
+
 /// A machine that never answers about containers; only its end can be injected.
-final class FakeMachine: SandboxMachine {
+final class FakeMachine: Sandbox {
     let details: [String: String] = [:]
     private let end = Mutex<String?>(nil)
     let updates = FakeUpdates()
@@ -177,12 +183,14 @@ final class FakeMachine: SandboxMachine {
     }
     func signal(_ id: String, _ signal: Int32, all: Bool) async throws {}
     func deleteContainer(_ id: String) async throws { life.deleted(id) }
-    func pumpOutput(_ id: String, into sink: any OutputSink) async throws {}
+    func output(of id: String) -> OutputEndpoint { .agent(.unixProxy(path: "/none"), container: id) }
     func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
         ExecResult(stdout: [], stderr: [], exitCode: 0)
     }
     func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures { try await answer.value() }
-    func updateContainer(_ id: String, files: [String: String]) async throws { try await updates.take(id, files) }
+    func updateContainer(_ id: String, from old: LinuxResources, to new: LinuxResources) async throws {
+        try await updates.take(id, new.cgroupFiles(replacing: old))
+    }
     func fit(_ demand: PodDemand) async throws { try await updates.fit(demand) }
     func requestShutdown() async {}
     func close() {}
@@ -228,8 +236,8 @@ struct FakeNode {
         deadlines.sandboxStart = .seconds(20)
         deadlines.statistics = .seconds(1)
         registry = PodRegistry(
-            handlers: [handler], network: handler, releasers: [], images: images, database: database, stateDirectory: directory,
-            deadlines: deadlines, logger: logger)
+            handlers: [handler], network: handler, releasers: [], images: images, database: database,
+            output: LocalOutput(directory: directory, reader: SilentOutput(), logger: logger), deadlines: deadlines, logger: logger)
     }
 
     static let image = "localhost/test/image:1"

@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Logs
 import State
 import Synchronization
 import Testing
@@ -136,8 +137,7 @@ import Testing
         node.handler.state.withLock { $0.failReleases = [.tap] }
         let next = PodRegistry(
             handlers: [], network: FakeHandler(), releasers: [tap], images: node.images, database: node.database,
-            stateDirectory: node.directory,
-            logger: node.logger)
+            output: LocalOutput(directory: node.directory, reader: SilentOutput(), logger: node.logger), logger: node.logger)
         try await next.recover()
         await next.recovered()
         #expect(try await node.ledger() == ["tap tap-a"])

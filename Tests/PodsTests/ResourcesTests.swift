@@ -30,7 +30,6 @@ import Testing
             refuses("cpuset_cpus") { $0.cpusetCPUs = list }
             refuses("cpuset_mems") { $0.cpusetMemoryNodes = list }
         }
-        refuses("hugepage_limits", .unimplemented) { $0.hugepageLimits = [.init(pageSize: "2MB", limit: 1 << 21)] }
         for name in [
             "", "../memory.max", "memory", "cgroup.kill", "cgroup.procs", "memory.max/x", ".max", String(repeating: "a.", count: 99),
         ] {
@@ -77,10 +76,10 @@ import Testing
         refuses("memory_swap_limit_in_bytes") { $0.memorySwapLimit = 1 << 30 }
         refuses("memory_swap_limit_in_bytes") { ($0.memoryLimit, $0.memorySwapLimit) = (2 << 30, 1 << 30) }
         refuses("memory_swap_limit_in_bytes") { ($0.memoryLimit, $0.memorySwapLimit) = (1 << 30, -2) }
-        let files = resources { ($0.memoryLimit, $0.memorySwapLimit) = (1 << 30, 3 << 30) }.guestFiles
+        let files = resources { ($0.memoryLimit, $0.memorySwapLimit) = (1 << 30, 3 << 30) }.cgroupFiles
         #expect(files["memory.swap.max"] == "\(2 << 30)")
-        #expect(resources { ($0.memoryLimit, $0.memorySwapLimit) = (1 << 30, 1 << 30) }.guestFiles["memory.swap.max"] == "0")
-        #expect(resources { $0.memorySwapLimit = -1 }.guestFiles["memory.swap.max"] == "max")
+        #expect(resources { ($0.memoryLimit, $0.memorySwapLimit) = (1 << 30, 1 << 30) }.cgroupFiles["memory.swap.max"] == "0")
+        #expect(resources { $0.memorySwapLimit = -1 }.cgroupFiles["memory.swap.max"] == "max")
     }
 
     @Test func whatTheKubeletSendsIsTaken() throws {
@@ -94,9 +93,9 @@ import Testing
         try pod.check("linux")
         try LinuxResources().check("linux")
         try resources { ($0.cpuQuota, $0.cpuPeriod) = (-1, 100_000) }.check("linux")
-        #expect(LinuxResources().guestFiles.isEmpty)
+        #expect(LinuxResources().cgroupFiles.isEmpty)
         #expect(
-            pod.guestFiles == [
+            pod.cgroupFiles == [
                 "cpu.max": "1000 100000", "cpu.weight": "1", "memory.max": "67108864", "memory.oom.group": "1", "memory.high": "50000000",
                 "cgroup.max.depth": "3",
             ])
@@ -120,7 +119,7 @@ import Testing
             })
         #expect((new.cpuShares, new.memoryLimit, new.cpuQuota, new.oomScoreAdjustment) == (100, 2 << 30, -1, 5))
         #expect(new.unified == ["pids.max": "20", "memory.high": "5"])
-        #expect(new.guestFiles["cpu.max"] == "max 100000")
+        #expect(new.cgroupFiles["cpu.max"] == "max 100000")
         #expect(old.updated(by: LinuxResources()) == old)
     }
 }

@@ -27,10 +27,20 @@ public struct HandlerCapabilities: Sendable, Equatable {
     public var userNamespaces = false
     /// Paths of the node's devices that a container may be given; nil for all.
     public var devices: Set<String>? = []
+    /// Policies of the node's security modules confine its containers.
+    public var securityPolicies: Set<SecurityModule> = []
+    /// Containers may be given huge pages.
+    public var hugePages = false
     public var operations: Set<Operation> = [.exec]
     public var images: Set<ImageContent> = [.layers]
 
     public init() {}
+}
+
+/// What the node's kernel may enforce policies with.
+public enum SecurityModule: String, Sendable {
+    case appArmor = "AppArmor"
+    case selinux = "SELinux"
 }
 
 /// A namespace of the node, beside its network, that a pod may ask to share.
@@ -51,6 +61,9 @@ extension HandlerCapabilities {
         if spec.userNamespace != nil, !userNamespaces {
             throw SwiftletError(.invalidArgument, "\(Self.namespaces).userns_options: runtime handler \(handler) has no user namespaces")
         }
+        try check(spec.policies, handler: handler)
+        try spec.resources.map { try check($0, "config.linux.resources", handler: handler) }
+        try spec.overhead.map { try check($0, "config.linux.overhead", handler: handler) }
     }
 
     /// - Throws: `.invalidArgument` or `.unimplemented` naming the field that asks for what `handler` does not have.
@@ -64,6 +77,31 @@ extension HandlerCapabilities {
                 .unimplemented,
                 "config.devices: \(quoted(device.hostPath)): runtime handler \(handler) cannot give a container this device of the node; "
                     + "it has \(devices.sorted().joined(separator: ", "))")
+        }
+        try check(spec.security.policies, handler: handler)
+        try check(spec.resources, "config.linux.resources", handler: handler)
+    }
+
+    /// - Parameter field: where the client wrote them, for the message.
+    /// - Throws: `.unimplemented` naming the field that asks for what `handler` does not have.
+    public func check(_ resources: LinuxResources, _ field: String, handler: String) throws {
+        for limit in resources.hugepageLimits where limit.limit > 0 && !hugePages {
+            throw SwiftletError(
+                .unimplemented,
+                "\(field).hugepage_limits \(quoted(limit.pageSize)): runtime handler \(handler) gives its containers no huge pages; ask for "
+                    + "0 bytes")
+        }
+    }
+
+    private func check(_ policies: SecurityPolicies?, handler: String) throws {
+        let fields: [(SecurityModule, String?, String)] = [
+            (.appArmor, policies?.appArmorProfile, "apparmor"), (.selinux, policies?.selinuxType, "selinux_options.type"),
+        ]
+        for case (let module, let policy?, let field) in fields where !securityPolicies.contains(module) {
+            throw SwiftletError(
+                .unimplemented,
+                "config.linux.security_context.\(field) \(quoted(policy)): runtime handler \(handler) has no \(module.rawValue) to enforce "
+                    + "it")
         }
     }
 

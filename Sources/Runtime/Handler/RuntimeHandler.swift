@@ -8,12 +8,12 @@ public protocol RuntimeHandler: Sendable {
     /// Brings a sandbox up, step by step, noting every resource in the ledger first.
     ///
     /// - Throws: what failed, naming the step. Undoing is the caller's: it releases the ledger.
-    func start(_ context: SandboxContext) async throws -> any SandboxMachine
+    func start(_ context: SandboxContext) async throws -> any Sandbox
 
     /// Finds the sandbox of an earlier daemon again.
     ///
     /// - Throws: `.notFound` when its machine is certainly gone; any other code when that cannot be told now.
-    func reattach(_ context: SandboxContext) async throws -> any SandboxMachine
+    func reattach(_ context: SandboxContext) async throws -> any Sandbox
 
     /// What pods may ask of the handler.
     var capabilities: HandlerCapabilities { get }
@@ -46,7 +46,7 @@ public struct SandboxContext: Sendable {
 }
 
 /// A sandbox that is up: where its containers live.
-public protocol SandboxMachine: Sendable {
+public protocol Sandbox: Sendable {
     /// For verbose status: the machine's name, pid, console, ...
     var details: [String: String] { get }
 
@@ -73,8 +73,8 @@ public protocol SandboxMachine: Sendable {
     /// Kills what is left in the guest and forgets the container there. Idempotent.
     func deleteContainer(_ id: String) async throws
 
-    /// Copies the first process's output to `sink` until both ends; survives lost connections.
-    func pumpOutput(_ id: String, into sink: any OutputSink) async throws
+    /// Where the first process's output is read.
+    func output(of id: String) -> OutputEndpoint
 
     /// Runs a process and collects its output.
     ///
@@ -85,8 +85,8 @@ public protocol SandboxMachine: Sendable {
     /// containers.
     func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures
 
-    /// Changes a container's limits, all of `files` or none: interface files of the guest's cgroup v2.
-    func updateContainer(_ id: String, files: [String: String]) async throws
+    /// Puts a container's limits in force, all that differ from `old` or none.
+    func updateContainer(_ id: String, from old: LinuxResources, to new: LinuxResources) async throws
 
     /// Lets the machine, and what limits it on the node, grow to what its pod demands; does nothing when it is large enough.
     ///

@@ -1,5 +1,5 @@
 /// Which of a process's two outputs.
-public enum StandardStream: Sendable, Hashable {
+public enum StandardStream: String, Sendable, CaseIterable {
     case stdout
     case stderr
 }

@@ -25,8 +25,23 @@ public struct ContainerSecurity: Codable, Sendable, Equatable {
     /// Nil: the guest's own users.
     public var userNamespace: IDMappings?
     public var devices: [ContainerDevice] = []
+    /// Nil: nothing but what every container gets.
+    public var policies: SecurityPolicies?
 
     public init() {}
+}
+
+/// Policies of the node's security modules that somebody has written for a pod or a container.
+public struct SecurityPolicies: Codable, Sendable, Equatable {
+    /// The name of a loaded AppArmor profile; nil: the runtime's own, or none.
+    public var appArmorProfile: String?
+    /// An SELinux type; nil: the runtime's own.
+    public var selinuxType: String?
+
+    public init(appArmorProfile: String? = nil, selinuxType: String? = nil) {
+        self.appArmorProfile = appArmorProfile
+        self.selinuxType = selinuxType
+    }
 }
 
 /// A device that a container asks for.

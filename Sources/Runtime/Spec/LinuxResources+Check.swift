@@ -7,7 +7,7 @@ extension LinuxResources {
     /// Checks every value, and what they mean together.
     ///
     /// - Parameter field: where the client wrote them, for the message: "config.linux.resources".
-    /// - Throws: `.invalidArgument` naming the field, what is wrong and what is allowed; `.unimplemented` for huge pages.
+    /// - Throws: `.invalidArgument` naming the field, what is wrong and what is allowed.
     public func check(_ field: String) throws {
         try checkCPU(field)
         try checkMemory(field)
@@ -15,12 +15,6 @@ extension LinuxResources {
             (-1000...1000).contains(oomScoreAdjustment), "\(field).oom_score_adj \(oomScoreAdjustment) is not from -1000 to 1000")
         for (list, name) in [(cpusetCPUs, "cpuset_cpus"), (cpusetMemoryNodes, "cpuset_mems")] where !list.isEmpty {
             try Self.require(Self.isNumberList(list), "\(field).\(name) \(quoted(list)) is not a list as \"0-3,8\"")
-        }
-        for limit in hugepageLimits where limit.limit > 0 {
-            throw SwiftletError(
-                .unimplemented,
-                "\(field).hugepage_limits \(quoted(limit.pageSize)): a pod's machine has no huge pages of its own; ask for 0 bytes"
-            )
         }
         for (file, value) in unified { try Self.checkUnified(file, value, field) }
     }

@@ -53,8 +53,8 @@ public struct LinuxResources: Codable, Sendable, Equatable {
     /// The default of the kernel and of OCI runtimes.
     package static let defaultPeriod: Int64 = 100_000
 
-    /// Interface files of the guest's cgroup v2 that put the limits in force.
-    public var guestFiles: [String: String] {
+    /// Interface files of cgroup v2 that put the limits in force.
+    public var cgroupFiles: [String: String] {
         var files: [String: String] = [:]
         if cpuShares > 0 { files["cpu.weight"] = "\(Self.weight(ofShares: cpuShares))" }
         if cpuQuota != 0 || cpuPeriod > 0 {
@@ -65,6 +65,24 @@ public struct LinuxResources: Codable, Sendable, Equatable {
         if memorySwapLimit > 0 { files["memory.swap.max"] = "\(memorySwapLimit - memoryLimit)" }
         if memorySwapLimit == -1 { files["memory.swap.max"] = "max" }
         return files.merging(unified) { _, unified in unified }
+    }
+
+    /// The files to write where `old` is in force: what differs, and the kernel's default for what is said no more.
+    public func cgroupFiles(replacing old: LinuxResources) -> [String: String] {
+        let (oldFiles, newFiles) = (old.cgroupFiles, cgroupFiles)
+        let changed = newFiles.filter { oldFiles[$0.key] != $0.value }
+        return oldFiles.keys.filter { newFiles[$0] == nil }.reduce(into: changed) { $0[$1] = Self.unlimited($1) }
+    }
+
+    /// What the kernel has in a file that was never written.
+    private static func unlimited(_ file: String) -> String {
+        switch file {
+        case "cpu.weight": "100"
+        case "cpu.max": "max \(defaultPeriod)"
+        case "memory.min", "memory.low", "memory.oom.group", "cpu.idle", "cpu.max.burst": "0"
+        case "cpuset.cpus", "cpuset.mems": "\n"
+        default: "max"
+        }
     }
 
     /// The conversion of cgroup v1 shares (2 to 262144) to v2 weights (1 to 10000) that OCI runtimes have in common.

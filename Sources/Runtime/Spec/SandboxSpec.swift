@@ -48,6 +48,8 @@ public struct SandboxSpec: Codable, Sendable, Equatable {
     public var separatesIPC: Bool?
     /// Nil: the guest's own users.
     public var userNamespace: IDMappings?
+    /// Nil: nothing but what every pod gets.
+    public var policies: SecurityPolicies?
     /// What the pod's containers may use together.
     public var resources: LinuxResources?
     /// What the RuntimeClass says that the machine costs beside its containers.

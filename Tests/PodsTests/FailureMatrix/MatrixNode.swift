@@ -3,6 +3,7 @@ import Foundation
 import Images
 import Linux
 import Logging
+import Logs
 import MachineFakes
 import PodNetwork
 import State
@@ -100,7 +101,7 @@ final class MatrixNode: Sendable {
         deadlines.release = fault == .hang ? .seconds(1) : .seconds(30)
         let registry = PodRegistry(
             handlers: [handler], network: network, releasers: resources.releasers, images: images, database: database,
-            stateDirectory: directory, deadlines: deadlines, logger: logger)
+            output: LocalOutput(directory: directory, reader: resources.outputReader, logger: logger), deadlines: deadlines, logger: logger)
         return Daemon(registry: registry, images: images, database: database)
     }
 

@@ -2,14 +2,9 @@ import CLinux
 import Errors
 import Glibc
 import Linux
+import Runtime
 
-/// Where a guest's vsock ports are reached from the host.
-public enum VsockAddress: Sendable, Codable, Hashable {
-    /// A unix socket that takes `CONNECT <port>\n`, answers `OK <port>\n`, and then carries the bytes (swiftlet-vsockd).
-    case unixProxy(path: String)
-    /// The kernel's vhost-vsock device with this context id.
-    case kernel(cid: UInt32)
-
+extension VsockAddress {
     /// A non-blocking socket whose connection to the guest, or to its proxy, has begun.
     func beginConnection(port: UInt32) throws(SwiftletError) -> Int32 {
         switch self {

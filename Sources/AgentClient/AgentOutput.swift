@@ -1,0 +1,118 @@
+import AgentProtocol
+import Errors
+import Foundation
+import Logging
+import Runtime
+
+/// Reads the output of containers' first processes from the agents of their guests.
+public struct AgentOutput: OutputReader {
+    private let links: AgentLinks
+    private let logger: Logger
+
+    public init(links: AgentLinks, logger: Logger) {
+        self.links = links
+        self.logger = logger
+    }
+
+    public func copy(from endpoint: OutputEndpoint, to sink: any OutputSink) async throws {
+        let (link, id) = try source(endpoint)
+        var ended: Set<StandardStream> = []
+        var pause = Duration.milliseconds(50)
+        while ended.count < 2 {
+            do {
+                let safe = try await sink.flush()
+                try await copyOnce(link, id, to: sink, safe, &ended)
+                pause = .milliseconds(50)
+            } catch let error as SwiftletError where error.code == .notFound || error.code == .cancelled || link.isLost {
+                throw error
+            } catch {
+                // A full disk, a stalled guest, a lost connection: the guest keeps the output meanwhile.
+                try Task.checkCancellation()
+                logger.debug("output interrupted", metadata: ["container": "\(id)", "error": "\(error)"])
+                try await Task.sleep(for: pause)
+                pause = min(pause * 2, .seconds(2))
+            }
+        }
+    }
+
+    private func copyOnce(
+        _ link: AgentLink, _ id: String, to sink: any OutputSink, _ safe: OutputOffsets, _ ended: inout Set<StandardStream>
+    ) async throws {
+        let client = try await link.client()
+        let token = AgentClient.token()
+        var offsets = await sink.received()
+        do {
+            try await openOutput(client, id, token, offsets)
+        } catch let error as SwiftletError where error.code == .outOfRange {
+            // The log counts other bytes than the guest: two containers wrote to one file. Go on where the guest is.
+            offsets = try await acknowledged(client, id)
+            try await openOutput(client, id, token, offsets)
+        }
+        let stream = try await client.openOutput(token: token, stdoutOffset: offsets.stdout, stderrOffset: offsets.stderr)
+        defer { stream.close() }
+        stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
+        try await copy(stream, to: sink, &ended)
+    }
+
+    private func openOutput(_ client: AgentClient, _ id: String, _ token: [UInt8], _ offsets: OutputOffsets) async throws {
+        let request = AgentOpenStreamRequest.with {
+            $0.containerID = id
+            $0.kind = .output
+            $0.token = Data(token)
+            $0.stdoutOffset = offsets.stdout
+            $0.stderrOffset = offsets.stderr
+        }
+        _ = try await client.call(.openStream, request, timeout: .seconds(10))
+    }
+
+    private func acknowledged(_ client: AgentClient, _ id: String) async throws -> OutputOffsets {
+        let containers = try await client.call(.list, AgentListRequest(), timeout: .seconds(10)).containers
+        guard let process = containers.first(where: { $0.containerID == id })?.process else {
+            throw SwiftletError(.notFound, "container \(id): the guest does not know it")
+        }
+        return OutputOffsets(stdout: process.stdoutAcknowledged, stderr: process.stderrAcknowledged)
+    }
+
+    private func copy(_ stream: AgentOutputStream, to sink: any OutputSink, _ ended: inout Set<StandardStream>) async throws {
+        for try await chunk in stream {
+            let source = chunk.source.stream
+            if !chunk.bytes.isEmpty {
+                let safe = try await sink.take(chunk.bytes, from: source)
+                stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
+            }
+            if chunk.end {
+                ended.insert(source)
+                let safe = try await sink.finish(source)
+                stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
+            }
+        }
+        guard ended.count == 2 else { throw SwiftletError(.unavailable, "output stream ended early") }
+    }
+
+    private func source(_ endpoint: OutputEndpoint) throws -> (AgentLink, String) {
+        switch endpoint {
+        case .agent(let address, let container):
+            guard let link = links.link(to: address) else {
+                throw SwiftletError(.unavailable, "container \(container): its machine's agent is not connected any more")
+            }
+            return (link, container)
+        }
+    }
+}
+
+extension AgentClient {
+    /// 32 random bytes.
+    public static func token() -> [UInt8] {
+        var generator = SystemRandomNumberGenerator()
+        return (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+    }
+}
+
+extension OutputSource {
+    fileprivate var stream: StandardStream {
+        switch self {
+        case .stdout: .stdout
+        case .stderr: .stderr
+        }
+    }
+}

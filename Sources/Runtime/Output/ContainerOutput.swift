@@ -1,0 +1,53 @@
+/// Where a container's output is read: data, so that another process can open it.
+public enum OutputEndpoint: Codable, Sendable, Hashable {
+    /// The first process of a container whose guest's agent serves at this address.
+    case agent(VsockAddress, container: String)
+}
+
+/// The log of one container.
+public struct LogTarget: Codable, Sendable, Equatable {
+    public var container: String
+    /// Absolute; it must exist. Empty: the container has no log, and its output is read and dropped.
+    public var directory: String
+    /// Relative to `directory`.
+    public var path: String
+
+    public init(container: String, directory: String, path: String) {
+        self.container = container
+        self.directory = directory
+        self.path = path
+    }
+}
+
+/// Writes the containers' output to their logs. No byte of it passes through a pod.
+public protocol ContainerOutput: Sendable {
+    /// Opens the container's log, before there is anything to write. Does nothing for one that is open.
+    ///
+    /// - Throws: `.failedPrecondition` naming the file that cannot be opened; `.deadlineExceeded` when its disk does not answer.
+    func open(_ log: LogTarget) async throws
+
+    /// Copies the output to the open log from now on, until both of its sources end. Does nothing for one that is copied already.
+    func follow(_ container: String, from endpoint: OutputEndpoint)
+
+    /// Goes on in the file that the log's path names now.
+    ///
+    /// - Throws: `.failedPrecondition` when the log is not open, or the new file cannot be opened: the old one stays in use.
+    func reopen(_ container: String) async throws
+
+    /// Returns when both sources have ended and are written; at once for a container that is not followed.
+    func drained(_ container: String) async
+
+    /// Ends the copying and closes the log. The position stays.
+    func close(_ container: String) async
+
+    /// Closes, and forgets what is kept of the container. Idempotent.
+    func remove(_ container: String) async
+}
+
+/// Reads what an endpoint gives.
+public protocol OutputReader: Sendable {
+    /// Copies output to `sink` until both sources end; survives lost connections.
+    ///
+    /// - Throws: what ends the output for good.
+    func copy(from endpoint: OutputEndpoint, to sink: any OutputSink) async throws
+}
