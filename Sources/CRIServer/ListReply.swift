@@ -10,7 +10,7 @@ import SwiftProtobuf
 /// forms carry their items in field 1 (api.proto), so that one encoding of an item serves both.
 enum ListReply {
     /// - Parameter reply: holds the snapshot's message alone.
-    static func bytes<Snapshot>(_ items: [Listed<Snapshot>], _ reply: (Snapshot) -> some Message) throws -> [UInt8] {
+    static func bytes<Snapshot>(_ items: [ListEntry<Snapshot>], _ reply: (Snapshot) -> some Message) throws -> [UInt8] {
         let entries = try items.map { item in try item.encoded { try reply($0).serializedBytes() } }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(entries.reduce(0) { $0 + $1.count })
@@ -23,7 +23,7 @@ enum ListReply {
 
     /// Sends a list piece by piece, so that it may be longer than a message.
     static func stream<Snapshot>(
-        _ items: [Listed<Snapshot>], _ reply: (Snapshot) -> some Message, to writer: ResponseWriter
+        _ items: [ListEntry<Snapshot>], _ reply: (Snapshot) -> some Message, to writer: ResponseWriter
     ) async throws {
         try await send(items.map { item in try item.encoded { try reply($0).serializedBytes() } }, to: writer)
     }

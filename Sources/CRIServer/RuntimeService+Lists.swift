@@ -26,7 +26,7 @@ extension CRIService {
     /// All conditions hold for each; ids may be cut short, as crictl does.
     ///
     /// - Throws: `.invalidArgument` for a state that the CRI does not know.
-    private func sandboxes(_ filter: CRIPodSandboxFilter) throws -> [Listed<SandboxSnapshot>] {
+    private func sandboxes(_ filter: CRIPodSandboxFilter) throws -> [ListEntry<SandboxSnapshot>] {
         if case .UNRECOGNIZED(let value) = filter.state.state {
             throw SwiftletError(.invalidArgument, "filter.state \(value) is no state of a pod sandbox")
         }
@@ -38,7 +38,7 @@ extension CRIService {
         }
     }
 
-    private func containers(_ filter: CRIContainerFilter) throws -> [Listed<ContainerSnapshot>] {
+    private func containers(_ filter: CRIContainerFilter) throws -> [ListEntry<ContainerSnapshot>] {
         if case .UNRECOGNIZED(let value) = filter.state.state {
             throw SwiftletError(.invalidArgument, "filter.state \(value) is no state of a container")
         }

@@ -2,7 +2,7 @@ import Errors
 import Glibc
 import Synchronization
 
-/// What a ``ByteChannel`` tells its owner. All of it comes on the event loop's thread, never with the channel locked.
+/// What a ``ByteChannel`` reports to its owner. All of it comes on the event loop's thread, never with the channel locked.
 package protocol ByteChannelOwner: AnyObject, Sendable {
     /// Bytes came; they are only valid during the call.
     func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer)

@@ -22,11 +22,8 @@ public struct Platform: Sendable, Hashable {
         public static let current = Platform(
             os: "linux", architecture: "amd64", machine: "x86_64", seccompArchitecture: "SCMP_ARCH_X86_64",
             otherSeccompArchitectures: ["SCMP_ARCH_X86", "SCMP_ARCH_X32"])
-    #elseif arch(arm64)
-        public static let current = Platform(
-            os: "linux", architecture: "arm64", machine: "aarch64", seccompArchitecture: "SCMP_ARCH_AARCH64",
-            otherSeccompArchitectures: ["SCMP_ARCH_ARM"])
     #else
-        #error("Swiftlet knows no guests of this architecture")
+        // Machines boot by PVH, the guest is Debian's amd64 kernel, and the agent's clone is written for this machine.
+        #error("Swiftlet runs on x86-64")
     #endif
 }

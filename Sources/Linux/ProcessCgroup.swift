@@ -77,7 +77,7 @@ public struct ProcessCgroup: Sendable, Codable, Equatable {
         for directory in parents { try Self.make(directory) }
         for directory in directories {
             try Self.make(directory)
-            // Memory that a process has touched before it joins stays with the group it came from, unless v1 is told to move it.
+            // Memory that a process has touched before it joins stays with the group it came from, unless v1 is configured to move it.
             if !directory.isUnified { _ = try? KernelFile.write("3", to: "\(directory.path)/memory.move_charge_at_immigrate") }
         }
     }

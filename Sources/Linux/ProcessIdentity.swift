@@ -2,7 +2,7 @@ import CLinux
 import Errors
 import Glibc
 
-/// A process told apart from every later one that gets the same number.
+/// A process, distinguished from every later one that gets the same number.
 public struct ProcessIdentity: Sendable, Codable, Hashable {
     public var pid: Int32
     /// Clock ticks since boot at which the process started: field 22 of /proc/PID/stat, proc(5).

@@ -3,7 +3,7 @@ import Runtime
 
 /// How far a container's output has been written to its log, kept in a small file beside the pod's state.
 ///
-/// The daemon may be killed between writing a line and telling the guest so. The position together with
+/// The daemon may be killed between writing a line and acknowledging it to the guest. The position together with
 /// the lines found behind it gives the exact number of bytes to ask the guest for again: none is lost and
 /// none is written twice.
 struct LogPosition: Equatable {

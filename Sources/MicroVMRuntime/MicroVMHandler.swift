@@ -122,6 +122,7 @@ public final class MicroVMHandler: RuntimeHandler {
         guard let network = try await context.network.attached().attached else {
             throw SwiftletError(.invalidArgument, "a machine cannot have the node's network")
         }
+        try Self.requireOneInterface(network)
         steps.passed("network attached")
         // Once, as soon as the machine has its tap; never when it does not start: then the guest's error says why.
         for await _ in running {
@@ -140,7 +141,7 @@ public final class MicroVMHandler: RuntimeHandler {
             names: started, networkNamespace: context.network.namespacePath, process: process, client: client, handler: self,
             ledger: ledger, isNew: true)
         let extent = configuration.extent(for: spec.demand)
-        sandbox.size.withLock { $0 = KnownSize(MachineSize(asked: extent, actual: extent)) }
+        sandbox.size.withLock { $0 = MachineSizeCache(MachineSize(asked: extent, actual: extent)) }
         do {
             try await Failpoint.pass("configure the guest")
             _ = try await client.call(.startSandbox, await sandboxRequest(names, spec, network), timeout: .seconds(20))
@@ -151,6 +152,14 @@ public final class MicroVMHandler: RuntimeHandler {
         }
         steps.passed("guest configured")
         return sandbox
+    }
+
+    /// The machine boots beside the plug-ins' work, with one interface; what else they made would be missing in the guest.
+    static func requireOneInterface(_ network: AttachedNetwork) throws {
+        guard let other = network.additional.first else { return }
+        throw SwiftletError(
+            .unimplemented,
+            "the CNI plug-ins made \(network.interfaceName) and \(quoted(other.name)); a machine has one interface only")
     }
 
     private func checkSocketPaths(_ names: MachineNames) throws {
@@ -311,8 +320,8 @@ public final class MicroVMHandler: RuntimeHandler {
         try? file.seek(toOffset: size > 4096 ? size - 4096 : 0)
         let text = String(decoding: (try? file.read(upToCount: 4096)) ?? Data(), as: UTF8.self)
         let lines = text.split(whereSeparator: \.isNewline).filter { !$0.allSatisfy(\.isWhitespace) }
-        let telling = lines.last { $0.contains("panic") || $0.contains("Failed") } ?? lines.last
-        return telling.map { String($0) }
+        let line = lines.last { $0.contains("panic") || $0.contains("Failed") } ?? lines.last
+        return line.map { String($0) }
     }
 
     // MARK: Reattach

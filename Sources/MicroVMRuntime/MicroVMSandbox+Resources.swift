@@ -64,7 +64,7 @@ struct MachineSize: Sendable, Equatable {
 }
 
 /// What is known of a machine's size. A growth that ran into its deadline may end during a later one.
-struct KnownSize: Sendable {
+struct MachineSizeCache: Sendable {
     /// Nil when libvirt has to be asked.
     private(set) var size: MachineSize?
     private var failures = 0

@@ -21,7 +21,7 @@ final class MicroVMSandbox: Sandbox {
     let ledger: Ledger
     let disks: LayerDisks
     /// Unknown after a restart of the daemon, until the machine has to grow.
-    let size = Mutex(KnownSize())
+    let size = Mutex(MachineSizeCache())
 
     /// Where the pod's network namespace is bound.
     private let networkNamespace: String?

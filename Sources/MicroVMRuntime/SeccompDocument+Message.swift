@@ -1,5 +1,6 @@
 import AgentProtocol
 import Errors
+import Linux
 import Runtime
 
 extension SeccompDocument {
@@ -10,13 +11,8 @@ extension SeccompDocument {
     ]
 
     /// The machines whose system calls a guest of this node can make.
-    #if arch(x86_64)
-        private static let native = "SCMP_ARCH_X86_64"
-        private static let runnable: Set<String> = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
-    #elseif arch(arm64)
-        private static let native = "SCMP_ARCH_AARCH64"
-        private static let runnable: Set<String> = ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
-    #endif
+    private static let native = Platform.current.seccompArchitecture
+    private static let runnable = Set([native] + Platform.current.otherSeccompArchitectures)
 
     private static let actions: [String: AgentSeccompAction.Kind] = [
         "SCMP_ACT_KILL": .killThread, "SCMP_ACT_KILL_THREAD": .killThread, "SCMP_ACT_KILL_PROCESS": .killProcess, "SCMP_ACT_TRAP": .trap,

@@ -2,7 +2,7 @@
 public struct CNIConfiguration: Sendable, Equatable {
     /// The first .conf, .conflist or .json file in lexical order counts.
     public var configDirectory: String
-    /// A network list that is put there, with the node's own ranges in it, when they are told; nil for none.
+    /// A network list that is put there, with the node's own ranges in it, once they are known; nil for none.
     public var template: String?
     /// Searched in this order.
     public var pluginDirectories: [String]

@@ -2,7 +2,7 @@ import Errors
 import FoundationEssentials
 import Linux
 
-/// A network list with places for what the kubelet tells of the node's addresses. It is JSON itself: a place is a string that
+/// A network list with places for what the kubelet reports of the node's addresses. It is JSON itself: a place is a string that
 /// nothing else stands in.
 ///
 /// | place | becomes |

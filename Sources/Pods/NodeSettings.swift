@@ -29,7 +29,7 @@ private struct PodRanges: StoredDocument {
     }
 }
 
-/// What the kubelet tells of the node. It tells once and not again after a restart of the daemon, so it is kept in the state
+/// What the kubelet says of the node. It says so once and not again after a restart of the daemon, so it is kept in the state
 /// database.
 final class NodeSettings: Sendable {
     /// The record's name.
@@ -43,7 +43,7 @@ final class NodeSettings: Sendable {
         self.database = database
     }
 
-    /// Takes in what an earlier daemon was told, and hands it to the network: its template may be another one by now. What cannot be
+    /// Takes in what an earlier daemon received, and hands it to the network: its template may be another one by now. What cannot be
     /// read, or the network does not take, keeps nothing else from its recovery. Called once, before anything is set.
     func load(_ logger: Logger, apply: @Sendable ([IPPrefix]) async throws -> Void) async throws {
         guard let record = try await database.read({ try NodeSettingRecord.fetchOne($0, key: Self.podCIDR) }) else { return }
@@ -57,7 +57,7 @@ final class NodeSettings: Sendable {
         }
     }
 
-    /// Ranges that pods get addresses from, as the kubelet was told; empty when it has not said.
+    /// Ranges that pods get addresses from, as the kubelet said; empty when it has not said.
     var podCIDRs: [String] { ranges.withLock { $0 } }
 
     /// Keeps the ranges when `apply` has made them the network's. One change at a time.
@@ -88,7 +88,7 @@ final class NodeSettings: Sendable {
 }
 
 extension PodRegistry {
-    /// Ranges that pods get addresses from, as the kubelet was told; empty when it has not said.
+    /// Ranges that pods get addresses from, as the kubelet said; empty when it has not said.
     public var podCIDRs: [String] { context.settings.podCIDRs }
 
     /// Hands the ranges to the network and keeps them, across restarts too. Where the network's configuration is not made from a

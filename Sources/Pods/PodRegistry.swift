@@ -94,7 +94,7 @@ public final class PodRegistry: Sendable {
     }
 
     /// All sandboxes, in no order.
-    public func sandboxes() -> [Listed<SandboxSnapshot>] {
+    public func sandboxes() -> [ListEntry<SandboxSnapshot>] {
         context.snapshots.sandboxes()
     }
 
@@ -159,7 +159,7 @@ public final class PodRegistry: Sendable {
     }
 
     /// All containers, in no order.
-    public func containers() -> [Listed<ContainerSnapshot>] {
+    public func containers() -> [ListEntry<ContainerSnapshot>] {
         context.snapshots.containers()
     }
 

@@ -46,10 +46,10 @@ public struct ContainerSnapshot: Sendable, Equatable {
 /// Events are sent from here, so that each follows what lists show and none overtakes another.
 final class Snapshots: Sendable {
     private struct Tables {
-        var sandboxes: [String: Listed<SandboxSnapshot>] = [:]
-        var containers: [String: Listed<ContainerSnapshot>] = [:]
-        /// What events have told of each sandbox and container last.
-        var told: [String: PodEvent.Kind] = [:]
+        var sandboxes: [String: ListEntry<SandboxSnapshot>] = [:]
+        var containers: [String: ListEntry<ContainerSnapshot>] = [:]
+        /// The last event sent for each sandbox and container.
+        var announced: [String: PodEvent.Kind] = [:]
     }
 
     let events = PodEvents()
@@ -57,22 +57,22 @@ final class Snapshots: Sendable {
 
     func publish(_ sandbox: SandboxSnapshot) {
         tables.withLock { tables in
-            tables.sandboxes[sandbox.id] = Listed(sandbox)
-            tell(sandbox.lastEvent, of: sandbox.id, in: sandbox.id, &tables)
+            tables.sandboxes[sandbox.id] = ListEntry(sandbox)
+            announce(sandbox.lastEvent, of: sandbox.id, in: sandbox.id, &tables)
         }
     }
 
     func publish(_ container: ContainerSnapshot) {
         tables.withLock { tables in
-            tables.containers[container.id] = Listed(container)
-            tell(container.lastEvent, of: container.id, in: container.sandboxID, &tables)
+            tables.containers[container.id] = ListEntry(container)
+            announce(container.lastEvent, of: container.id, in: container.sandboxID, &tables)
         }
     }
 
     func withdraw(sandbox id: String) {
         tables.withLock { tables in
             guard let last = tables.sandboxes.removeValue(forKey: id) else { return }
-            tables.told[id] = nil
+            tables.announced[id] = nil
             send(.deleted, of: id, last.snapshot, tables)
         }
     }
@@ -80,16 +80,16 @@ final class Snapshots: Sendable {
     func withdraw(container id: String) {
         tables.withLock { tables in
             guard let last = tables.containers.removeValue(forKey: id) else { return }
-            tables.told[id] = nil
+            tables.announced[id] = nil
             send(.deleted, of: id, tables.sandboxes[last.snapshot.sandboxID]?.snapshot, tables)
         }
     }
 
     /// Sends what is news. What an earlier daemon has left is none.
-    private func tell(_ kind: PodEvent.Kind?, of id: String, in sandboxID: String, _ tables: inout Tables) {
-        guard let kind, tables.told[id] != kind else { return }
-        let isNews = kind == .created || tables.told[id] != nil
-        tables.told[id] = kind
+    private func announce(_ kind: PodEvent.Kind?, of id: String, in sandboxID: String, _ tables: inout Tables) {
+        guard let kind, tables.announced[id] != kind else { return }
+        let isNews = kind == .created || tables.announced[id] != nil
+        tables.announced[id] = kind
         if isNews { send(kind, of: id, tables.sandboxes[sandboxID]?.snapshot, tables) }
     }
 
@@ -100,21 +100,21 @@ final class Snapshots: Sendable {
     }
 
     /// The oldest first.
-    private static func containers(of sandboxID: String, _ tables: Tables) -> [Listed<ContainerSnapshot>] {
+    private static func containers(of sandboxID: String, _ tables: Tables) -> [ListEntry<ContainerSnapshot>] {
         tables.containers.values.filter { $0.snapshot.sandboxID == sandboxID }.sorted { $0.snapshot.createdAt < $1.snapshot.createdAt }
     }
 
-    func pod(_ id: String) -> (sandbox: SandboxSnapshot, containers: [Listed<ContainerSnapshot>])? {
+    func pod(_ id: String) -> (sandbox: SandboxSnapshot, containers: [ListEntry<ContainerSnapshot>])? {
         tables.withLock { tables in
             tables.sandboxes[id].map { ($0.snapshot, Self.containers(of: id, tables)) }
         }
     }
 
-    func sandboxes() -> [Listed<SandboxSnapshot>] {
+    func sandboxes() -> [ListEntry<SandboxSnapshot>] {
         tables.withLock { Array($0.sandboxes.values) }
     }
 
-    func containers() -> [Listed<ContainerSnapshot>] {
+    func containers() -> [ListEntry<ContainerSnapshot>] {
         tables.withLock { Array($0.containers.values) }
     }
 

@@ -1,7 +1,7 @@
 import Foundation
 import GRDB
 
-/// Something that the node was told and has to know after a restart as well. `document` is the heart's own JSON.
+/// A setting that the node received and keeps across restarts. `document` is the heart's own JSON.
 public struct NodeSettingRecord: Codable, Sendable, Equatable, FetchableRecord, PersistableRecord {
     public static let databaseTableName = "nodeSetting"
 
@@ -14,7 +14,7 @@ public struct NodeSettingRecord: Codable, Sendable, Equatable, FetchableRecord, 
     }
 }
 
-/// The table of what the node was told.
+/// The table of the settings that the node received.
 enum NodeSchema {
     static func create(_ database: Database) throws {
         try database.create(table: NodeSettingRecord.databaseTableName) { table in

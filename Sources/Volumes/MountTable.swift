@@ -62,7 +62,7 @@ struct MountTable {
         return String(decoding: output, as: UTF8.self)
     }
 
-    /// The mount that an open file lies on, by the id that /proc/self/fdinfo tells.
+    /// The mount that an open file lies on, by the id that /proc/self/fdinfo shows.
     func mount(of descriptor: Int32) -> Entry? {
         guard let text = KernelFile.text("/proc/self/fdinfo/\(descriptor)", limit: 4096) else { return nil }
         for line in text.split(separator: "\n") where line.hasPrefix("mnt_id:") {

@@ -10,7 +10,7 @@ struct Credit: Equatable {
     private(set) var received: UInt32 = 0
     /// Bytes passed on to the host's socket so far: our forward count.
     private(set) var forwarded: UInt32 = 0
-    /// The forward count the guest was last told.
+    /// The forward count the guest last received.
     private var announced: UInt32 = 0
     /// Bytes sent to the guest so far.
     private(set) var sent: UInt32 = 0

@@ -9,7 +9,7 @@ enum PollSource: Equatable {
     case vhostChannel
     case hostListener
     case kick(queue: Int)
-    /// `generation` tells a closed connection's late event from one of its successor in the same slot.
+    /// `generation` distinguishes a closed connection's late event from its successor's in the same slot.
     case connection(slot: Int, generation: UInt32)
 
     var token: UInt64 {

@@ -1,6 +1,6 @@
 import Glibc
 
-/// What QEMU has told about one queue, and the descriptors it passed for it.
+/// What QEMU has set for one queue, and the descriptors it passed for it.
 struct RingConfiguration {
     /// Queue numbers of the device (virtio 1.2, section 5.10.2); the event queue stays in QEMU.
     static let receive = 0

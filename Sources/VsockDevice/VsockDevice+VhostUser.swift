@@ -2,7 +2,7 @@ import CLinux
 import Errors
 import Glibc
 
-// What QEMU tells the device, and when its queues run.
+// What QEMU asks of the device, and when its queues run.
 extension VsockDevice {
     /// Error lines about one guest that the log will ever hold: a hostile one could restart its driver for ever.
     private static let maximumBrokenReports = 16
@@ -156,7 +156,7 @@ extension VsockDevice {
         if rings[index].kick >= 0 { poller.remove(rings[index].kick) }
     }
 
-    /// GET_VRING_BASE stops a queue: the guest is paused, or its driver was reset. Which, the next start tells.
+    /// GET_VRING_BASE stops a queue: the guest is paused, or its driver was reset. The next start shows which.
     private func stopRing(_ message: VhostUserMessage) throws(SwiftletError) -> [UInt8] {
         let index = try ringIndex(try field(message, 0) as UInt32)
         pumpFromGuest(whole: true)

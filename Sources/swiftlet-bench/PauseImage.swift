@@ -19,7 +19,7 @@ struct PauseImage {
         let config = try image.blob(
             Data(
                 """
-                {"architecture": "\(architecture)", "os": "linux", "config": {"Cmd": ["/bin/busybox", "sleep", "2147483647"]},
+                {"architecture": "\(Platform.current.architecture)", "os": "linux", "config": {"Cmd": ["/bin/busybox", "sleep", "2147483647"]},
                  "rootfs": {"type": "layers", "diff_ids": ["\(layer.digest)"]}}
                 """.utf8), "application/vnd.oci.image.config.v1+json")
         let manifest = try image.blob(
@@ -38,14 +38,6 @@ struct PauseImage {
 
     private let layout: String
     private var blobs: String { layout + "/blobs/sha256" }
-
-    private static let architecture: String = {
-        #if arch(arm64)
-            "arm64"
-        #else
-            "amd64"
-        #endif
-    }()
 
     private func blob(_ bytes: Data, _ type: String) throws -> Descriptor {
         let hash = SHA256.hash(data: bytes).map { String(format: "%02x", $0) }.joined()

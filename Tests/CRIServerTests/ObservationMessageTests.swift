@@ -111,11 +111,11 @@ import Testing
 
     /// The kubelet's lists and the streamed ones share each item's encoding.
     @Test func anItemsOneEncodingServesListAndStream() async throws {
-        let sandboxes = ["a", "b"].map { Listed(Self.sandbox($0)) }
+        let sandboxes = ["a", "b"].map { ListEntry(Self.sandbox($0)) }
         let bytes = try ListReply.bytes(sandboxes, SandboxMessage.list)
         #expect(try CRIListPodSandboxResponse(serializedBytes: bytes).items.map(\.metadata.name) == ["a", "b"])
         #expect(try CRIStreamPodSandboxesResponse(serializedBytes: bytes).podSandboxes.map(\.metadata.name) == ["a", "b"])
-        let containers = try ListReply.bytes([Listed(Self.container)], ContainerMessage.list)
+        let containers = try ListReply.bytes([ListEntry(Self.container)], ContainerMessage.list)
         #expect(try CRIListContainersResponse(serializedBytes: containers).containers == [ContainerMessage.item(Self.container)])
         #expect(try CRIStreamContainersResponse(serializedBytes: containers).containers == [ContainerMessage.item(Self.container)])
     }

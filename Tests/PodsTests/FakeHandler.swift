@@ -35,6 +35,9 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
         var injection = Injection.none
         var failReleases: Set<ResourceKind> = []
         var hangReleases: Set<ResourceKind> = []
+        /// Of these resources.
+        var hangNames: Set<String> = []
+        var hanging: Set<String> = []
         var released: [String] = []
         /// Releases that run now, by name, and names that were ever released by two at once.
         var releasing: Set<String> = []
@@ -122,7 +125,11 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
     }
 
     private func release(_ entry: LedgerEntry) async throws {
-        let (fails, hangs) = state.withLock { ($0.failReleases.contains(entry.kind), $0.hangReleases.contains(entry.kind)) }
+        let (fails, hangs) = state.withLock { state in
+            let hangs = state.hangReleases.contains(entry.kind) || state.hangNames.contains(entry.name)
+            if hangs { state.hanging.insert(entry.name) }
+            return (state.failReleases.contains(entry.kind), hangs)
+        }
         if hangs { try await Task.sleep(for: .seconds(3600)) }
         if fails { throw SwiftletError(.internal, "injected") }
         state.withLock { if !$0.releasing.insert(entry.name).inserted { $0.releasedTwiceAtOnce.insert(entry.name) } }
@@ -193,7 +200,9 @@ final class FakeMachine: Sandbox {
     }
     func fit(_ demand: PodDemand) async throws { try await updates.fit(demand) }
     func requestShutdown() async {}
-    func close() {}
+    private let closings = Mutex(0)
+    var isClosed: Bool { closings.withLock { $0 > 0 } }
+    func close() { closings.withLock { $0 += 1 } }
 }
 
 /// A guest's statistics, which can be held back.

@@ -67,6 +67,14 @@ struct MicroVMHandlerTests {
         }
     }
 
+    @Test func aSecondInterfaceIsRefusedByName() throws {
+        var network = AttachedNetwork(interfaceName: "eth0", mac: "02:00:00:00:00:01", mtu: 1500, addresses: ["10.0.0.2/24"], routes: [])
+        try MicroVMHandler.requireOneInterface(network)
+        network.additional = [AttachedInterface(name: "net1", mac: "02:00:00:00:00:02", mtu: 1500, addresses: [])]
+        let error = #expect(throws: SwiftletError.self) { try MicroVMHandler.requireOneInterface(network) }
+        #expect(error?.code == .unimplemented && error?.message.contains("\"net1\"") == true)
+    }
+
     private static func names(_ handler: MicroVMHandler) -> MachineNames {
         MachineNames(id: "0123456789abcdef", configuration: handler.configuration)
     }

@@ -1,4 +1,7 @@
 import Errors
+import GRDB
+import Support
+import Synchronization
 import Testing
 
 @testable import MicroVMRuntime
@@ -52,6 +55,42 @@ import Testing
         try await node.registry.stopSandbox(id)
         #expect(node.handler.existing.isEmpty)
         #expect(try await node.ledger().isEmpty)
+        await node.close()
+    }
+
+    @Test func aReleaseThatHangsKeepsNoOtherFromItsRetry() async throws {
+        let node = try await FakeNode(release: .seconds(30))
+        let hung = try await node.registry.runSandbox(FakeNode.spec("hung"))
+        let other = try await node.registry.runSandbox(FakeNode.spec("other"))
+        node.handler.state.withLock { $0.failReleases = [.tap] }
+        for id in [hung, other] { await #expect(throws: SwiftletError.self) { try await node.registry.stopSandbox(id) } }
+        node.handler.state.withLock { $0.hangNames = ["tap-\(hung)"] }
+        node.registry.startCollector(every: .milliseconds(5))
+        try await eventually("the retry hangs") { node.handler.state.withLock { $0.hanging } == ["tap-\(hung)"] }
+        node.handler.state.withLock { $0.failReleases = [] }
+        try await eventually("the other is released", within: .seconds(20)) { try await node.ledger() == ["tap tap-\(hung)"] }
+        await node.close()
+    }
+
+    /// As on a disk that has just become full.
+    @Test func aMachineWhoseReadinessCannotBeSavedIsClosedAndReleased() async throws {
+        let node = try await FakeNode()
+        for event in ["INSERT", "UPDATE"] {
+            try await node.database.write {
+                try $0.execute(
+                    sql: """
+                        CREATE TRIGGER refuse\(event) BEFORE \(event) ON sandbox WHEN NEW.state = 'ready'
+                        BEGIN SELECT RAISE(ABORT, 'injected'); END
+                        """)
+            }
+        }
+        let error = await #expect(throws: SwiftletError.self) { try await node.registry.runSandbox(FakeNode.spec()) }
+        #expect(error?.description.contains("injected") == true, "\(String(describing: error))")
+        let machines = node.handler.state.withLock { Array($0.machines.values) }
+        #expect(machines.count == 1 && machines[0].isClosed)
+        #expect(node.handler.existing.isEmpty)
+        #expect(try await node.ledger().isEmpty)
+        #expect(node.registry.sandboxes().isEmpty)
         await node.close()
     }
 

@@ -45,11 +45,7 @@ public struct OCIImageBuilder: Sendable {
     /// Uncompressed tars, lowest first.
     public var layers: [Data] = []
 
-    #if arch(x86_64)
-        public static let machine = "amd64"
-    #else
-        public static let machine = "arm64"
-    #endif
+    public static let machine = "amd64"
 
     public init(layers: [Data] = []) {
         self.layers = layers

@@ -22,7 +22,7 @@ private struct MadeUpNode: Node {
     ]
     var sockets: Set<String> = ["/run/libvirt/libvirt-sock"]
     var free: UInt64 = 50_000_000_000
-    var programs: Set<String> = ["qemu-system-x86_64", "qemu-system-aarch64", "mke2fs"]
+    var programs: Set<String> = ["qemu-system-x86_64", "mke2fs"]
     var qemuVersion: String? = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright"
     var layout: Cgroups.Layout? = .v2
 

@@ -235,24 +235,6 @@ static pid_t clone_sharing(struct clone_args *arguments, void (*body)(void *), v
         : "=a"(result)
         : "0"((long)SYS_clone3), "D"(arguments), "S"(sizeof *arguments), "r"(body_register), "r"(argument_register)
         : "rcx", "r11", "memory");
-#elif defined(__aarch64__)
-    register long x0 __asm__("x0") = (long)arguments;
-    register long x1 __asm__("x1") = sizeof *arguments;
-    register long x8 __asm__("x8") = SYS_clone3;
-    register void (*x9)(void *) __asm__("x9") = body;
-    register void *x10 __asm__("x10") = argument;
-    __asm__ volatile(
-        "svc #0\n\t"
-        "cbnz x0, 1f\n\t"
-        "mov x29, #0\n\t"
-        "mov x0, x10\n\t"
-        "blr x9\n\t"
-        "brk #0\n"
-        "1:"
-        : "+r"(x0)
-        : "r"(x1), "r"(x8), "r"(x9), "r"(x10)
-        : "memory");
-    result = x0;
 #else
 #error "cc_spawn needs clone3 with a stack of its own for this machine"
 #endif

@@ -20,7 +20,7 @@ struct RegistryEndpoint: Sendable, Equatable {
         return RegistryEndpoint(origin: "\(isPlain ? "http" : "https")://\(server)", host: host, isMirror: isMirror)
     }
 
-    /// localhost, 127.0.0.0/8 and [::1], with any port: Docker speaks plain http to them without being told.
+    /// localhost, 127.0.0.0/8 and [::1], with any port: Docker speaks plain http to them without being configured so.
     static func isLoopback(_ host: String) -> Bool {
         let name = ImageReference.splitPort(host).host
         if name == "localhost" || name == "[::1]" { return true }

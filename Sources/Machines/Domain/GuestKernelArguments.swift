@@ -26,6 +26,6 @@ public enum GuestKernelArguments {
     /// the 4.2 seconds of CPU that Debian's 6.1 cloud kernel needs to reach init under emulation).
     static let startup = ["tsc=reliable", "no_timer_check", "noreplace-smp", "cryptomgr.notests", "rcupdate.rcu_expedited=1"]
 
-    /// Debian's kernels count what tasks wait for (pressure stall information) only when told to.
+    /// Debian's kernels count what tasks wait for (pressure stall information) only when asked to.
     static let accounting = ["psi=1"]
 }

@@ -10,7 +10,7 @@ public protocol Hypervisor: Sendable {
 
     /// The machine with this id; nil when none runs.
     ///
-    /// - Throws: `unavailable`, `deadlineExceeded` when that cannot be told.
+    /// - Throws: `unavailable`, `deadlineExceeded` when the hypervisor cannot say.
     func machine(_ id: MachineID) async throws -> Machine?
 
     /// Every running machine that libvirt knows, others' too.

@@ -37,7 +37,7 @@ public enum DeviceID: Sendable, Codable, Hashable {
 
 /// The guest's vsock device, for host and guest to talk without a network.
 public enum VsockDeviceSpec: Sendable, Codable, Equatable {
-    /// A vhost-user backend listens on `socket` before the machine starts. `cid` is what the backend tells the guest.
+    /// A vhost-user backend listens on `socket` before the machine starts. `cid` is what the backend announces to the guest.
     case vhostUser(socket: String, cid: UInt32)
     /// The host kernel's vhost-vsock.
     case kernel(cid: UInt32)

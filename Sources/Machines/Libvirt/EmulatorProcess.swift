@@ -8,7 +8,7 @@ struct EmulatorProcess {
 
     /// The QEMU process that runs this machine.
     ///
-    /// libvirt has no call that tells the process. Its pid file does; where that is out of reach (another mount
+    /// libvirt has no call that returns the process. Its pid file does; where that is out of reach (another mount
     /// namespace, a daemon's other directory), the command lines do.
     func find(_ id: MachineID, name: String?) -> ProcessIdentity? {
         if let name, MachineSpec.isName(name, longest: 255) {

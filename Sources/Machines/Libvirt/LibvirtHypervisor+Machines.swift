@@ -29,7 +29,7 @@ extension LibvirtHypervisor {
     func started(_ domain: DomainPointer, _ id: MachineID, _ call: BlockingCall, _ step: String) throws -> Machine {
         defer { virDomainFree(domain.pointer) }
         guard !call.isAbandoned else {
-            // The caller was told that it failed, and releases what the machine stands on.
+            // The caller gets an error, and releases what the machine stands on.
             virDomainDestroy(domain.pointer)
             throw SwiftletError(.deadlineExceeded, step)
         }
@@ -125,7 +125,7 @@ extension LibvirtHypervisor {
         }
         // Without libvirt and without a process in sight there is no machine, unless a start is still under way.
         if let failure, failure.code != .unavailable { throw failure }
-        // libvirtd tells nobody of a machine that ends while it is still finding its machines again after a restart.
+        // libvirtd sends no event for a machine that ends while it is still finding its machines again after a restart.
         if ran { report(.stopped(id, reason: "destroyed")) }
     }
 

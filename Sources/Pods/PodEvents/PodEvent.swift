@@ -17,11 +17,11 @@ public struct PodEvent: Sendable {
     /// The pod's sandbox; of a deleted one what was known last, because the client needs the pod's name and uid.
     public var sandbox: SandboxSnapshot?
     /// The pod's containers, a deleted one no more.
-    public var containers: [Listed<ContainerSnapshot>]
+    public var containers: [ListEntry<ContainerSnapshot>]
 }
 
 extension SandboxSnapshot {
-    /// What has happened to the sandbox last as far as events tell; nil while it is being stopped.
+    /// What has happened to the sandbox last as far as events were sent; nil while it is being stopped.
     var lastEvent: PodEvent.Kind? {
         switch state {
         case .reserved, .starting: .created
@@ -33,7 +33,7 @@ extension SandboxSnapshot {
 }
 
 extension ContainerSnapshot {
-    /// What has happened to the container last as far as events tell.
+    /// What has happened to the container last as far as events were sent.
     var lastEvent: PodEvent.Kind? {
         switch state {
         case .created: .created

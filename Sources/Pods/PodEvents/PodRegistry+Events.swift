@@ -19,7 +19,7 @@ extension PodRegistry {
     /// A sandbox and its containers as of one moment, the oldest container first.
     ///
     /// - Throws: `.notFound`.
-    public func pod(_ id: String) throws -> (sandbox: SandboxSnapshot, containers: [Listed<ContainerSnapshot>]) {
+    public func pod(_ id: String) throws -> (sandbox: SandboxSnapshot, containers: [ListEntry<ContainerSnapshot>]) {
         let sandbox = try sandbox(id)
         return context.snapshots.pod(sandbox.id) ?? (sandbox, [])
     }

@@ -3,7 +3,7 @@ import Foundation
 import Glibc
 import Runtime
 
-/// What can be told of a record that cannot be read: enough to list it, and to release what it holds by StopPodSandbox and
+/// What is known of a record that cannot be read: enough to list it, and to release what it holds by StopPodSandbox and
 /// RemovePodSandbox.
 enum Salvage {
     /// The kubelet's name of the sandbox where that part of the record is whole; else the id stands for the name.

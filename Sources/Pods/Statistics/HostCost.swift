@@ -12,7 +12,7 @@ public struct HostCost: Sendable, Codable, Equatable {
     public var cpuNanoseconds: UInt64
     /// Resident memory, shared pages counted whole.
     public var rssBytes: UInt64
-    /// Shared pages counted by their share; nil where the kernel does not tell.
+    /// Shared pages counted by their share; nil where the kernel does not report them.
     public var pssBytes: UInt64?
 
     static func measure(_ entries: [LedgerEntry]) async -> [HostCost] {

@@ -30,7 +30,7 @@ extension PodRegistry {
         }
     }
 
-    /// What the guest told last, without asking it; nil when nobody has asked yet.
+    /// What the guest reported last, without asking it; nil when nobody has asked yet.
     public func lastUsage(of sandboxID: String) -> PodUsage? {
         context.statistics.last(sandboxID)
     }

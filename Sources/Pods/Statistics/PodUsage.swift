@@ -1,6 +1,6 @@
 import Runtime
 
-/// What a pod used at one moment, as its guest told it. The guest may lie; it cannot tell of other pods.
+/// What a pod used at one moment, as its guest reported it. The guest may lie, about its own containers only.
 public struct PodUsage: Sendable {
     /// When the answer came: Unix time in nanoseconds by the node's clock.
     public var time: Int64
@@ -28,7 +28,7 @@ public struct ContainerUsage: Sendable {
     public var processes: ProcessUsage
 }
 
-/// What a guest told, brought within bounds.
+/// What a guest reported, brought within bounds.
 enum GuestAccount {
     private static let mostInterfaces = 64
     private static let mostDevices = 64

@@ -41,7 +41,7 @@ final class Statistics: Sendable {
     ///   - containers: those that the host knows of; what the guest says of others is dropped.
     ///   - ask: the question itself; it ends by itself.
     func usage(
-        _ key: Key, sandbox: SandboxSnapshot, containers: [Listed<ContainerSnapshot>],
+        _ key: Key, sandbox: SandboxSnapshot, containers: [ListEntry<ContainerSnapshot>],
         _ ask: @escaping @Sendable () async throws -> SandboxFigures
     ) async -> PodUsage? {
         let (question, limit) = entries.withLock { entries in
@@ -71,7 +71,7 @@ final class Statistics: Sendable {
     }
 
     private func ask(
-        _ key: Key, _ sandbox: SandboxSnapshot, _ containers: [Listed<ContainerSnapshot>],
+        _ key: Key, _ sandbox: SandboxSnapshot, _ containers: [ListEntry<ContainerSnapshot>],
         _ ask: @Sendable () async throws -> SandboxFigures
     ) async {
         do {
@@ -93,10 +93,10 @@ extension Statistics.Entry {
         question = nil
         isSilent = false
         let (time, now) = (WallClock.now(), ContinuousClock.now)
-        let told = Dictionary(answer.containers.map { ($0.containerID, $0) }) { first, _ in first }
+        let reported = Dictionary(answer.containers.map { ($0.containerID, $0) }) { first, _ in first }
         var usages: [String: ContainerUsage] = [:]
         for container in containers {
-            guard let stats = told[container.id] else { continue }
+            guard let stats = reported[container.id] else { continue }
             let usage = stats.cgroup.cpu.usageUs
             var rate = containerRates[container.id] ?? CPURate(usage, at: now, age: .nanoseconds(time - container.state.startedAt))
             rate.update(usage, at: now)

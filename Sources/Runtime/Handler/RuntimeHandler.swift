@@ -12,7 +12,7 @@ public protocol RuntimeHandler: Sendable {
 
     /// Finds the sandbox of an earlier daemon again.
     ///
-    /// - Throws: `.notFound` when its machine is certainly gone; any other code when that cannot be told now.
+    /// - Throws: `.notFound` when its machine is certainly gone; any other code when the handler cannot say now.
     func reattach(_ context: SandboxContext) async throws -> any Sandbox
 
     /// What pods may ask of the handler.

@@ -1,3 +1,5 @@
+import Linux
+
 /// libvirt, QEMU, and what the guests are made of.
 enum HypervisorChecks {
     static func libvirt(_ node: some Node) -> Finding {
@@ -5,7 +7,7 @@ enum HypervisorChecks {
         let failures = sockets.map { ($0, node.connectFailure($0)) }
         if let (socket, _) = failures.first(where: { $0.1 == nil }) { return settings(node, "a daemon listens at \(socket)") }
         let driver = "libvirt/connection-driver/libvirt_driver_qemu.so"
-        let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"]
+        let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"]
         if let place = places.first(where: { node.status("\($0)/\(driver)") != nil }) {
             return .ok("libvirt", "no daemon runs; swiftletd uses the driver itself (qemu:///embed, \(place)/\(driver))")
         }
@@ -43,11 +45,7 @@ enum HypervisorChecks {
 
     /// 7.2, Debian 12's, is the oldest that Swiftlet is tested with.
     static func qemu(_ node: some Node) async -> Finding {
-        #if arch(arm64)
-            let name = "qemu-system-aarch64"
-        #else
-            let name = "qemu-system-x86_64"
-        #endif
+        let name = "qemu-system-\(Platform.current.machine)"
         let install = "apt-get install qemu-system"
         guard let path = node.program(name) else { return .fail("qemu", "no \(name) in $PATH", install) }
         guard let line = await node.output(path, ["--version"])?.split(whereSeparator: \.isNewline).first else {

@@ -27,11 +27,7 @@ enum DefaultSeccompProfile {
     static func profile(capabilities: UInt64) throws(SwiftletError) -> AgentSeccompProfile {
         var profile = AgentSeccompProfile()
         profile.defaultAction = denial(EPERM)
-        #if arch(x86_64)
-            profile.architectures = ["SCMP_ARCH_X86"]
-        #elseif arch(arm64)
-            profile.architectures = ["SCMP_ARCH_ARM"]
-        #endif
+        profile.architectures = ["SCMP_ARCH_X86"]
         profile.rules.append(allow(SystemCalls.always))
         profile.rules += conditional
         for (names, calls) in SystemCalls.byCapability {

@@ -1,6 +1,7 @@
 import AgentProtocol
 import Errors
 import Glibc
+import Linux
 
 /// Decides which rules of a profile count for a container on this kernel.
 struct SeccompConditions {
@@ -11,21 +12,14 @@ struct SeccompConditions {
     func hold(for rule: AgentSeccompRule) throws(SwiftletError) -> Bool {
         let included = rule.includes
         guard try CapabilityNames.mask(included.capabilities) & ~capabilities == 0 else { return false }
-        guard included.architectures.isEmpty || included.architectures.contains(Self.architecture) else { return false }
+        guard included.architectures.isEmpty || included.architectures.contains(Platform.current.architecture) else { return false }
         if !included.minimumKernel.isEmpty, try !Self.kernelIsAtLeast(included.minimumKernel) { return false }
         let excluded = rule.excludes
         guard try CapabilityNames.mask(excluded.capabilities) & capabilities == 0 else { return false }
-        guard !excluded.architectures.contains(Self.architecture) else { return false }
+        guard !excluded.architectures.contains(Platform.current.architecture) else { return false }
         if !excluded.minimumKernel.isEmpty, try Self.kernelIsAtLeast(excluded.minimumKernel) { return false }
         return true
     }
-
-    /// As Go names machines, and Docker's profiles with it.
-    #if arch(x86_64)
-        static let architecture = "amd64"
-    #elseif arch(arm64)
-        static let architecture = "arm64"
-    #endif
 
     private static func kernelIsAtLeast(_ version: String) throws(SwiftletError) -> Bool {
         let wanted = version.split(separator: ".", omittingEmptySubsequences: false).map { Int($0) }

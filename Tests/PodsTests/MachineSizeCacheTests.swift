@@ -5,13 +5,13 @@ import Testing
 @testable import Pods
 @testable import Runtime
 
-@Suite struct KnownSizeTests {
+@Suite struct MachineSizeCacheTests {
     private static func extent(_ gibibytes: UInt64, _ vcpus: Int = 1) -> MachineExtent {
         MachineExtent(memoryBytes: gibibytes << 30, vcpus: vcpus)
     }
 
     @Test func aGrowthThatFailedLeavesNothingKnown() {
-        var known = KnownSize(MachineSize(asked: Self.extent(1), actual: Self.extent(1)))
+        var known = MachineSizeCache(MachineSize(asked: Self.extent(1), actual: Self.extent(1)))
         known.failed()
         #expect(known.size == nil)
         // The way back asks for less, and libvirt says what the failed one left.
@@ -21,7 +21,7 @@ import Testing
     }
 
     @Test func aLateEndOfAnEarlierGrowthTakesNothingBack() {
-        var known = KnownSize(MachineSize(asked: Self.extent(1), actual: Self.extent(1)))
+        var known = MachineSizeCache(MachineSize(asked: Self.extent(1), actual: Self.extent(1)))
         let (early, later) = (known.begin(), known.begin())
         _ = known.ended(later, asked: Self.extent(3, 2), Self.extent(3))
         let late = known.ended(early, asked: Self.extent(2, 4), Self.extent(2))
@@ -30,7 +30,7 @@ import Testing
     }
 
     @Test func whatWasSaidBeforeAnotherFailedIsNotKept() {
-        var known = KnownSize()
+        var known = MachineSizeCache()
         let early = known.begin()
         known.failed()
         #expect(known.ended(early, asked: Self.extent(2), Self.extent(2)).actual == Self.extent(2))

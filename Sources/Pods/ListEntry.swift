@@ -4,7 +4,7 @@ import Synchronization
 /// One line of a list: a snapshot and, once somebody asked for it, its encoding.
 ///
 /// A kubelet lists everything every second, while little changes: each snapshot is encoded once.
-public final class Listed<Snapshot: Sendable>: Sendable {
+public final class ListEntry<Snapshot: Sendable>: Sendable {
     public let snapshot: Snapshot
     private let encoding = Mutex<[UInt8]?>(nil)
 
