@@ -162,7 +162,9 @@ let package = Package(
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ]),
-        .testTarget(name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors"]),
+        .testTarget(
+            name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors", "crash-fixture"], exclude: ["CrashFixture"]),
+        .executableTarget(name: "crash-fixture", dependencies: ["Linux"], path: "Tests/LinuxTests/CrashFixture"),
         .testTarget(name: "LogsTests", dependencies: ["Logs", "Runtime", "Concurrency", "Errors", logging]),
         .testTarget(
             name: "MachinesTests",
@@ -182,10 +184,10 @@ let package = Package(
         .testTarget(
             name: "PodsTests",
             dependencies: [
-                "Pods", "MicroVMRuntime", "Runtime", "Images", "Logs", "PodNetwork", "Volumes", "Machines", "MachineFakes", "AgentProtocol",
+                "Pods", "MicroVMRuntime", "AgentClient", "Runtime", "Images", "Logs", "PodNetwork", "Volumes", "Machines", "MachineFakes",
+                "AgentProtocol",
                 "TTRPC",
-                "State",
-                "Support", "Linux", "Concurrency", "Errors", logging,
+                "State", "Support", "Linux", "CLinux", "Concurrency", "Errors", logging,
                 .product(name: "GRDB", package: "GRDB.swift"),
             ], resources: [.copy("Golden")]),
         .testTarget(

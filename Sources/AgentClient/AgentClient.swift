@@ -31,15 +31,17 @@ public final class AgentClient: Sendable {
     private typealias WaitListeners = [UInt64: CheckedContinuation<AgentWaitResponse, any Error>]
 
     private let connection: TTRPCClient
+    private let mark: CrashMark
     private let loop: EventLoop
     /// Waits in flight. The guest answers each once; callers of the same one share it, so that cancelling and waiting
     /// again does not pile up calls in the guest.
     private let waits = Mutex<[WaitKey: WaitListeners]>([:])
     private let nextListener = Atomic<UInt64>(0)
 
-    private init(address: VsockAddress, connection: TTRPCClient, info: AgentGetInfoResponse, loop: EventLoop) {
+    private init(address: VsockAddress, connection: TTRPCClient, info: AgentGetInfoResponse, mark: CrashMark, loop: EventLoop) {
         self.address = address
         self.connection = connection
+        self.mark = mark
         self.info = info
         self.loop = loop
     }
@@ -48,12 +50,15 @@ public final class AgentClient: Sendable {
 
     /// Connects and asks GetInfo, again and again until the agent answers.
     ///
+    /// - Parameter mark: held while what the guest sends is worked on.
     /// - Throws: `.deadlineExceeded` with the last failure as its cause; `.cancelled`.
-    public static func connect(to address: VsockAddress, deadline: ContinuousClock.Instant) async throws -> AgentClient {
+    public static func connect(
+        to address: VsockAddress, deadline: ContinuousClock.Instant, mark: CrashMark = CrashMark()
+    ) async throws -> AgentClient {
         let loop = try loop.get()
         while true {
             do {
-                return try await attempt(address, deadline: deadline, loop: loop)
+                return try await attempt(address, deadline: deadline, mark: mark, loop: loop)
             } catch {
                 if Task.isCancelled { throw SwiftletError(.cancelled, "connecting to the guest's agent: cancelled") }
                 let next = ContinuousClock.now + pause
@@ -66,15 +71,15 @@ public final class AgentClient: Sendable {
     }
 
     private static func attempt(
-        _ address: VsockAddress, deadline: ContinuousClock.Instant, loop: EventLoop
+        _ address: VsockAddress, deadline: ContinuousClock.Instant, mark: CrashMark, loop: EventLoop
     ) async throws -> AgentClient {
         let descriptor = try await VsockDial.connect(
             address, port: AgentContract.controlPort, deadline: min(deadline, .now + attempt), loop: loop)
         let connection = try TTRPCClient(
-            descriptor: descriptor, service: AgentContract.service, server: "the guest's agent", loop: loop)
+            descriptor: descriptor, service: AgentContract.service, server: "the guest's agent", loop: loop, mark: mark)
         do {
-            let info = try await call(connection, .getInfo, .init(), timeout: min(firstAnswer, deadline - .now))
-            return AgentClient(address: address, connection: connection, info: info, loop: loop)
+            let info = try await call(connection, .getInfo, .init(), timeout: min(firstAnswer, deadline - .now), mark: mark)
+            return AgentClient(address: address, connection: connection, info: info, mark: mark, loop: loop)
         } catch {
             connection.close()
             throw error
@@ -90,12 +95,12 @@ public final class AgentClient: Sendable {
     public func call<Request: Message, Response: Message>(
         _ method: AgentMethod<Request, Response>, _ request: Request, timeout: Duration, limit: Int = 1 << 20
     ) async throws -> Response {
-        try await Self.call(connection, method, request, timeout: timeout, limit: limit)
+        try await Self.call(connection, method, request, timeout: timeout, limit: limit, mark: mark)
     }
 
     private static func call<Request: Message, Response: Message>(
         _ connection: TTRPCClient, _ method: AgentMethod<Request, Response>, _ request: Request, timeout: Duration,
-        limit: Int = 1 << 20
+        limit: Int = 1 << 20, mark: CrashMark
     ) async throws -> Response {
         let payload: [UInt8] = try request.serializedBytes()
         let call = CancellableCall(connection)
@@ -109,7 +114,7 @@ public final class AgentClient: Sendable {
         guard answer.count <= limit else {
             throw SwiftletError(.resourceExhausted, "the guest's answer to \(method.name) has \(answer.count) bytes, more than \(limit)")
         }
-        return try decode(answer, method)
+        return try mark.during { try decode(answer, method) }
     }
 
     /// Waits for a process to exit, for as long as it takes.
@@ -188,7 +193,7 @@ public final class AgentClient: Sendable {
         token: [UInt8], timeout: Duration = .seconds(10), stdoutOffset: UInt64 = 0, stderrOffset: UInt64 = 0
     ) async throws -> AgentOutputStream {
         let descriptor = try await openStream(token, timeout)
-        return try AgentOutputStream(descriptor: descriptor, stdout: stdoutOffset, stderr: stderrOffset, loop: loop)
+        return try AgentOutputStream(descriptor: descriptor, stdout: stdoutOffset, stderr: stderrOffset, mark: mark, loop: loop)
     }
 
     /// Connects to the standard input that an unused token stands for.

@@ -16,13 +16,16 @@ public final class AgentLink: Sendable {
     public static let patience: Duration = .seconds(20)
 
     public let address: VsockAddress
+    /// Held while what the guest sends is worked on.
+    public let mark: CrashMark
     private let state: Mutex<State>
     private let reconnections = SingleFlight<NoKey, AgentClient>(whenAbandoned: .finish)
     private let clock = Mutex<Task<Void, Never>?>(nil)
 
     /// - Parameter clockIsRight: the guest has just got the time, or gets it with StartSandbox; else it gets it at once.
-    public init(address: VsockAddress, client: AgentClient, clockIsRight: Bool) {
+    public init(address: VsockAddress, client: AgentClient, mark: CrashMark, clockIsRight: Bool) {
         self.address = address
+        self.mark = mark
         state = Mutex(.connected(client))
         let keeper = ClockKeeper(now: WallClock.now) { [weak self] in
             guard let self, !isLost else { return nil }
@@ -59,7 +62,7 @@ public final class AgentLink: Sendable {
         // The reconnection before this one may have ended since the caller looked.
         if let client = try live() { return client }
         do {
-            let client = try await AgentClient.connect(to: address, deadline: .now + Self.patience)
+            let client = try await AgentClient.connect(to: address, deadline: .now + Self.patience, mark: mark)
             let kept = state.withLock { state in
                 if case .lost = state { return false }
                 state = .connected(client)

@@ -1,6 +1,7 @@
 import AgentProtocol
 import Errors
 import Foundation
+import Linux
 import Logging
 import Runtime
 
@@ -51,7 +52,7 @@ public struct AgentOutput: OutputReader {
         let stream = try await client.openOutput(token: token, stdoutOffset: offsets.stdout, stderrOffset: offsets.stderr)
         defer { stream.close() }
         stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
-        try await copy(stream, to: sink, &ended)
+        try await copy(stream, to: sink, link.mark, &ended)
     }
 
     private func openOutput(_ client: AgentClient, _ id: String, _ token: [UInt8], _ offsets: OutputOffsets) async throws {
@@ -70,19 +71,26 @@ public struct AgentOutput: OutputReader {
         guard let process = containers.first(where: { $0.containerID == id })?.process else {
             throw SwiftletError(.notFound, "container \(id): the guest does not know it")
         }
-        return OutputOffsets(stdout: process.stdoutAcknowledged, stderr: process.stderrAcknowledged)
+        let offsets = OutputOffsets(stdout: process.stdoutAcknowledged, stderr: process.stderrAcknowledged)
+        let most = max(offsets.stdout, offsets.stderr)
+        guard most <= GuestCount.most else {
+            throw SwiftletError(.dataLoss, "container \(id): the guest says that \(most) bytes of its output were taken")
+        }
+        return offsets
     }
 
-    private func copy(_ stream: AgentOutputStream, to sink: any OutputSink, _ ended: inout Set<StandardStream>) async throws {
+    private func copy(
+        _ stream: AgentOutputStream, to sink: any OutputSink, _ mark: CrashMark, _ ended: inout Set<StandardStream>
+    ) async throws {
         for try await chunk in stream {
             let source = chunk.source.stream
             if !chunk.bytes.isEmpty {
-                let safe = try await sink.take(chunk.bytes, from: source)
+                let safe = try await mark.during { try await sink.take(chunk.bytes, from: source) }
                 stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
             }
             if chunk.end {
                 ended.insert(source)
-                let safe = try await sink.finish(source)
+                let safe = try await mark.during { try await sink.finish(source) }
                 stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
             }
         }

@@ -54,9 +54,9 @@ public final class AgentOutputStream: AsyncSequence, Sendable {
     private let channel: ByteChannel
     private let state: Mutex<State>
 
-    init(descriptor: Int32, stdout: UInt64, stderr: UInt64, loop: EventLoop) throws(SwiftletError) {
+    init(descriptor: Int32, stdout: UInt64, stderr: UInt64, mark: CrashMark, loop: EventLoop) throws(SwiftletError) {
         state = Mutex(State(received: [.stdout: stdout, .stderr: stderr]))
-        channel = ByteChannel(descriptor: descriptor, loop: loop)
+        channel = ByteChannel(descriptor: descriptor, loop: loop, mark: mark)
         try channel.open(owner: self)
     }
 

@@ -40,12 +40,16 @@ package final class ByteChannel: Sendable {
     private let descriptor: Int32
     private let isSocket: Bool
     private let loop: EventLoop
+    private let mark: CrashMark?
     private let state = Mutex(State())
 
     /// Takes over `descriptor` and makes it non-blocking. Nothing is read before ``open(owner:reading:)``.
-    package init(descriptor: Int32, loop: EventLoop) {
+    ///
+    /// - Parameter mark: of the tenant whose data is received.
+    package init(descriptor: Int32, loop: EventLoop, mark: CrashMark? = nil) {
         self.descriptor = descriptor
         self.loop = loop
+        self.mark = mark
         var info = stat()
         isSocket = fstat(descriptor, &info) == 0 && info.st_mode & S_IFMT == S_IFSOCK
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
@@ -174,6 +178,8 @@ package final class ByteChannel: Sendable {
             }
             return (count, number, state.owner)
         }
+        mark?.begin()
+        defer { mark?.end() }
         switch count {
         case 1...: owner?.channel(self, received: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
         case 0: owner?.channelReceivedEnd(self)

@@ -138,8 +138,8 @@ public final class MicroVMHandler: RuntimeHandler {
         let (started, process, client) = try await guest
         try Task.checkCancellation()
         let sandbox = MicroVMSandbox(
-            names: started, networkNamespace: context.network.namespacePath, process: process, client: client, handler: self,
-            ledger: ledger, isNew: true)
+            names: started, networkNamespace: context.network.namespacePath, process: process, client: client,
+            mark: context.mark, handler: self, ledger: ledger, isNew: true)
         let extent = configuration.extent(for: spec.demand)
         sandbox.size.withLock { $0 = MachineSizeCache(MachineSize(asked: extent, actual: extent)) }
         do {
@@ -251,7 +251,7 @@ public final class MicroVMHandler: RuntimeHandler {
             steps.passed("machine started")
             booted.yield()
             booted.finish()
-            let client = try await firstAnswer(started, end)
+            let client = try await firstAnswer(started, end, context.mark)
             steps.passed("agent answered")
             return (started, process, client)
         }
@@ -278,12 +278,12 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     /// The agent's first answer, or why the machine will never give one.
-    private func firstAnswer(_ names: MachineNames, _ end: Task<String?, Never>) async throws -> AgentClient {
+    private func firstAnswer(_ names: MachineNames, _ end: Task<String?, Never>, _ mark: CrashMark) async throws -> AgentClient {
         let (limit, address) = (configuration.bootTimeout, address(names))
         do {
             try await Failpoint.pass("wait for the guest")
             return try await withThrowingTaskGroup(of: AgentClient?.self) { group in
-                group.addTask { try await AgentClient.connect(to: address, deadline: .now + limit) }
+                group.addTask { try await AgentClient.connect(to: address, deadline: .now + limit, mark: mark) }
                 group.addTask {
                     let ended = await withTaskCancellationHandler {
                         await end.value
@@ -336,9 +336,9 @@ public final class MicroVMHandler: RuntimeHandler {
         consoles.watch(names.console, of: names.machine)
         try await layers.disks(of: names.machine, process: machine.process)
             .restore(context.ledger.all(.layerDisks, named: LayerDisks.name(names.machine, "")))
-        let client = try await AgentClient.connect(to: address(names), deadline: .now + .seconds(10))
+        let client = try await AgentClient.connect(to: address(names), deadline: .now + .seconds(10), mark: context.mark)
         return MicroVMSandbox(
-            names: names, networkNamespace: context.network.namespacePath, process: machine.process, client: client, handler: self,
-            ledger: context.ledger, isNew: false)
+            names: names, networkNamespace: context.network.namespacePath, process: machine.process, client: client,
+            mark: context.mark, handler: self, ledger: context.ledger, isNew: false)
     }
 }

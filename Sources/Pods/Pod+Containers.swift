@@ -288,8 +288,11 @@ extension Pod {
                 await reattachAttempt.value
             }
         }
-        guard case .ready = state, let machine else {
+        guard case .ready = state else {
             throw SwiftletError(.failedPrecondition, "pod sandbox \(id) is \(state.name), not ready")
+        }
+        guard let machine else {
+            throw SwiftletError(.unavailable, "pod sandbox \(id): its machine is still looked for after a restart; try again")
         }
         return machine
     }

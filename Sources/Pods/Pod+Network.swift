@@ -6,7 +6,9 @@ extension Pod {
     func startWithNetwork() async throws -> any Sandbox {
         let attachment = AttachmentInFlight(namespacePath: namespacePath, network: context.network) { try await self.attachNetwork() }
         do {
-            let context = SandboxContext(id: id, spec: spec, ledger: ledger, network: attachment) { try await self.enter(.phase($0)) }
+            let context = SandboxContext(id: id, spec: spec, ledger: ledger, network: attachment, mark: mark) {
+                try await self.enter(.phase($0))
+            }
             let machine = try await handler.start(context)
             do {
                 _ = try await attachment.attached()
@@ -24,7 +26,7 @@ extension Pod {
     /// What a handler needs to find a sandbox of an earlier daemon again.
     func context(of network: SandboxNetwork) -> SandboxContext {
         let attachment = AttachmentInFlight(namespacePath: namespacePath, network: context.network) { network }
-        return SandboxContext(id: id, spec: spec, ledger: ledger, network: attachment)
+        return SandboxContext(id: id, spec: spec, ledger: ledger, network: attachment, mark: mark)
     }
 
     private nonisolated var namespacePath: String? {

@@ -43,6 +43,14 @@ extension Pod {
         }
     }
 
+    /// Gives the pod up with its machine, which the daemon before did not survive.
+    func setApart(_ reason: String) async -> Bool {
+        guard state.isUp, !isUnreadable else { return await recover() }
+        logger.error("pod set apart", metadata: ["pod": "\(id)", "reason": "\(reason)"])
+        await fail(step: reason)
+        return false
+    }
+
     /// Looks for the machine until it is found, or certainly gone. A libvirt or an agent that does not answer proves nothing.
     private func reattachUntilDecided() async {
         while !Task.isCancelled, state.isUp, let network = state.network {

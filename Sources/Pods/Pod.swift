@@ -1,6 +1,7 @@
 import Concurrency
 import Errors
 import Images
+import Linux
 import Logging
 import Runtime
 import State
@@ -28,6 +29,8 @@ actor Pod {
     /// Writes of the sandbox's record: an older state never follows a newer one.
     private let saves = SerialQueue()
     let isUnreadable: Bool
+    /// Held while what the pod's guest sends is worked on.
+    nonisolated let mark: CrashMark
     private let createdAt: Int64
     private var lifecycle: SandboxStateMachine
     private var pending: [PendingRelease] = []
@@ -52,6 +55,7 @@ actor Pod {
         self.createdAt = createdAt
         self.handler = handler
         self.context = context
+        mark = context.crashes?.mark(for: id) ?? CrashMark()
         lifecycle = SandboxStateMachine(state: state)
         ledger = Ledger(owner: id, database: context.store.database, entries: resources)
     }

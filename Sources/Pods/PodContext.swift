@@ -1,4 +1,5 @@
 import Images
+import Linux
 import Logging
 import Runtime
 
@@ -11,6 +12,8 @@ struct PodContext: Sendable {
     var statistics: Statistics
     var settings: NodeSettings
     var output: any ContainerOutput
+    /// Nil: crashes are not noted.
+    var crashes: CrashRecord?
     var releasers: Releasers
     var deadlines: PodDeadlines
     var logger: Logger

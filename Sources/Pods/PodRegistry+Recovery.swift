@@ -1,4 +1,6 @@
+import Concurrency
 import Errors
+import Linux
 import Logging
 import Runtime
 import State
@@ -18,18 +20,44 @@ extension PodRegistry {
             pods.withLock { $0[pod.id] = pod }
         }
         orphans.adopt(resources, in: context.store.database)
-        let found = pods.withLock { Array($0.values) }
+        let found = pods.withLock { $0 }
+        let findings = CrashFindings(context.crashes?.last, pods: Set(found.keys))
         let recovery = Task {
             await withTaskGroup(of: Void.self) { group in
                 group.addTask { await self.orphans.release() }
-                for pod in found {
-                    group.addTask {
-                        if await pod.recover() { try? await self.forget(pod) }
-                    }
+                for (id, pod) in found where !findings.suspects.contains(id) {
+                    group.addTask { await self.recover(pod, isCulprit: id == findings.culprit) }
                 }
+                let suspects = findings.suspects.compactMap { found[$0] }
+                group.addTask { await self.recoverOneByOne(suspects) }
             }
         }
         recoveryWork.withLock { $0 = recovery }
+    }
+
+    private func recover(_ pod: Pod, isCulprit: Bool) async {
+        let signal = context.crashes?.last?.signal ?? 0
+        let isNobodys =
+            isCulprit
+            ? await pod.setApart("swiftletd crashed (signal \(signal)) on what its guest sent; its machine was destroyed")
+            : await pod.recover()
+        if isNobodys { try? await forget(pod) }
+    }
+
+    /// How long a suspect is watched alone after it was found again.
+    private static let watch = Duration.milliseconds(500)
+
+    /// One of them has crashed the daemon before: each is accused alone while it is looked for.
+    private func recoverOneByOne(_ suspects: [Pod]) async {
+        for pod in suspects {
+            guard !Task.isCancelled else { return }
+            await pod.mark.during {
+                try? await withDeadline(context.deadlines.guestAnswer, "recover pod sandbox \(pod.id)") {
+                    await self.recover(pod, isCulprit: false)
+                }
+                try? await Task.sleep(for: Self.watch)
+            }
+        }
     }
 
     /// Waits until every pod of an earlier daemon has been found again or given up.

@@ -25,10 +25,11 @@ public final class PodRegistry: Sendable {
     ///   - handlers: the first is the default.
     ///   - releasers: of all kinds of resources that any handler has ever acquired; the network's are known.
     ///   - output: writes the containers' logs.
+    ///   - crashes: says how the daemon before crashed; nil: nobody notes it.
     public init(
         handlers: [any RuntimeHandler], network: any NodeNetwork, releasers: [ResourceReleaser], images: ImageStore,
         database: StateDatabase, output: any ContainerOutput,
-        deadlines: PodDeadlines = PodDeadlines(), logger: Logger
+        crashes: CrashRecord? = nil, deadlines: PodDeadlines = PodDeadlines(), logger: Logger
     ) {
         self.handlers = Dictionary(handlers.map { ($0.name, $0) }) { first, _ in first }
         defaultHandler = handlers.first?.name ?? ""
@@ -36,7 +37,7 @@ public final class PodRegistry: Sendable {
         context = PodContext(
             network: network, images: images, store: PodStore(database: database), snapshots: Snapshots(),
             statistics: Statistics(patience: deadlines.statistics, logger: logger),
-            settings: NodeSettings(database: database), output: output,
+            settings: NodeSettings(database: database), output: output, crashes: crashes,
             releasers: Releasers(releasers + network.releasers + [leases]), deadlines: deadlines, logger: logger)
         orphans = Orphans(releasers: context.releasers, within: deadlines.release, logger: logger)
     }

@@ -35,11 +35,14 @@ public final class TTRPCClient: ByteChannelOwner {
     /// - Parameters:
     ///   - service: the full name of the proto file's service.
     ///   - server: what errors call the other side: "the guest's agent".
-    public init(descriptor: Int32, service: String, server: String, loop: EventLoop) throws(SwiftletError) {
+    ///   - mark: of the tenant that answers.
+    public init(
+        descriptor: Int32, service: String, server: String, loop: EventLoop, mark: CrashMark? = nil
+    ) throws(SwiftletError) {
         self.service = service
         self.server = server
         self.loop = loop
-        channel = ByteChannel(descriptor: descriptor, loop: loop)
+        channel = ByteChannel(descriptor: descriptor, loop: loop, mark: mark)
         try channel.open(owner: self)
     }
 

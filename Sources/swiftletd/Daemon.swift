@@ -4,6 +4,7 @@ import Errors
 import Foundation
 import GRPC
 import Images
+import Linux
 import Logging
 import Logs
 import Machines
@@ -65,10 +66,11 @@ struct Daemon: Sendable {
             logger: logger)
         let handler = try await MicroVMHandler(resources: machines, logger: logger)
         try Task.checkCancellation()
+        let crashes = crashRecord(configuration, logger, &opened)
         let output = LocalOutput(directory: configuration.root + "/containers", reader: machines.outputReader, logger: logger)
         let pods = PodRegistry(
             handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database, output: output,
-            logger: logger)
+            crashes: crashes, logger: logger)
         opened.add { pods.close() }
         try await pods.recover()
         try Task.checkCancellation()
@@ -91,6 +93,32 @@ struct Daemon: Sendable {
             await server.shutdown(grace: .seconds(5))
         }
         logger.info("serving", metadata: ["endpoint": "\(configuration.endpoint)"])
+    }
+
+    /// How long the daemon has to live until its next crash is no more of the same kind.
+    private static let crashRow = Duration.seconds(600)
+
+    private static func crashRecord(_ configuration: Configuration, _ logger: Logger, _ opened: inout Openings) -> CrashRecord? {
+        do {
+            let record = try CrashRecord(path: configuration.root + "/state/crash")
+            if let crash = record.last {
+                logger.error(
+                    "the daemon before crashed",
+                    metadata: [
+                        "signal": "\(crash.signal)", "crashesInARow": "\(crash.crashesInARow)",
+                        "suspects": "\(crash.suspects.joined(separator: " "))",
+                    ])
+            }
+            let row = Task {
+                try await Task.sleep(for: crashRow)
+                record.endRow()
+            }
+            opened.add { row.cancel() }
+            return record
+        } catch {
+            logger.warning("crashes are not noted", metadata: ["error": "\(error)"])
+            return nil
+        }
     }
 
     private static func makeDirectory(_ path: String, mode: Int) throws {

@@ -30,6 +30,7 @@ struct SwiftletDaemon: ParsableCommand {
 
     func run() throws {
         do {
+            Backtraces.printNoMemory()
             var configuration = try Configuration.load(path: config)
             if let endpoint { configuration.endpoint = endpoint }
             if let logLevel { configuration.logLevel = logLevel }

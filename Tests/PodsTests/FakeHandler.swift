@@ -47,6 +47,8 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
         /// Each time the network was configured.
         var ranges: [[String]] = []
         var starts = 0
+        /// Sandboxes, in the order in which they were found again.
+        var reattachments: [String] = []
         var held = false
         var machines: [String: FakeMachine] = [:]
     }
@@ -112,6 +114,7 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
 
     func reattach(_ context: SandboxContext) async throws -> any Sandbox {
         guard let machine = machine(of: context.id) else { throw SwiftletError(.notFound, "machine is gone") }
+        state.withLock { $0.reattachments.append(context.id) }
         return machine
     }
 
@@ -229,7 +232,7 @@ struct FakeNode {
     let registry: PodRegistry
     let logger: Logger
 
-    init(handler: FakeHandler = FakeHandler(), directory: String? = nil, release: Duration = .milliseconds(500)) async throws {
+    init(handler: FakeHandler = FakeHandler(), directory: String? = nil, release: Duration = .seconds(30)) async throws {
         let directory = directory ?? NSTemporaryDirectory() + "swiftlet-pods-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         self.directory = directory
@@ -253,7 +256,7 @@ struct FakeNode {
 
     /// A node with an image and a pod, closed whatever becomes of `body`.
     static func withPod(
-        release: Duration = .milliseconds(500), _ body: (FakeNode, String, FakeMachine) async throws -> Void
+        release: Duration = .seconds(30), _ body: (FakeNode, String, FakeMachine) async throws -> Void
     ) async throws {
         let node = try await FakeNode(release: release)
         do {

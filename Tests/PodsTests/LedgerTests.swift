@@ -86,7 +86,7 @@ import Testing
 
 @Suite(.timeLimit(.minutes(1))) struct ReleaseTests {
     @Test func aLostMachineAndAStopAtOnceReleaseEachEntryOnce() async throws {
-        let node = try await FakeNode(release: .seconds(20))
+        let node = try await FakeNode()
         let id = try await node.registry.runSandbox(FakeNode.spec())
         node.handler.state.withLock { $0.holdsReleases = true }
         node.handler.machine(of: id)?.die("the guest crashed")
@@ -106,7 +106,7 @@ import Testing
     }
 
     @Test func aReleaseThatHasBegunGoesOnWhenItsCallerGoesAway() async throws {
-        let node = try await FakeNode(release: .seconds(20))
+        let node = try await FakeNode()
         let id = try await node.registry.runSandbox(FakeNode.spec())
         node.handler.state.withLock { $0.holdsReleases = true }
         let stop = Task { try await node.registry.stopSandbox(id) }
@@ -120,7 +120,7 @@ import Testing
     }
 
     @Test func orphansAreReleasedAtOnceWithoutTheirHandlerAndUntilNothingIsLeft() async throws {
-        let node = try await FakeNode(release: .seconds(20))
+        let node = try await FakeNode()
         // Two owners whose records are gone: the one's release hangs until the other's has begun.
         for owner in ["a", "b"] {
             try await Ledger(owner: owner, database: node.database).note(.tap, "tap-\(owner)", EmptyDocument())

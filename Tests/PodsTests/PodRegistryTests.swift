@@ -95,7 +95,7 @@ import Testing
     }
 
     @Test func aHungReleaseIsLeftBehindAtItsDeadline() async throws {
-        let node = try await FakeNode()
+        let node = try await FakeNode(release: .milliseconds(500))
         let id = try await node.registry.runSandbox(FakeNode.spec())
         node.handler.state.withLock { $0.hangReleases = [.machine] }
         await #expect(throws: SwiftletError.self) { try await node.registry.stopSandbox(id) }

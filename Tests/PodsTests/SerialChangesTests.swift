@@ -24,7 +24,7 @@ import Testing
     }
 
     @Test func aMachineIsFittedToWhatIsDemandedWhenItsTurnComes() async throws {
-        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             let container = try await create(node, pod)
             let (small, large) = (Self.resources { $0.memoryLimit = 1 << 30 }, Self.resources { $0.memoryLimit = 2 << 30 })
             machine.updates.hold(.fits)
@@ -42,7 +42,7 @@ import Testing
     }
 
     @Test func noChangeOfAPodsLimitsIsLost() async throws {
-        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             machine.updates.hold(.fits)
             async let first: Void = node.registry.updateSandbox(pod, resources: Self.resources { $0.memoryLimit = 1 << 30 }, overhead: nil)
             try await eventually("the change is under way") { machine.updates.running(.fits) }
@@ -58,7 +58,7 @@ import Testing
     }
 
     @Test func aChangeThatIsTakenBackTakesNoOtherAlong() async throws {
-        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             machine.updates.hold(.fits)
             machine.updates.refuseNextGrowth()
             let first = Task {
@@ -76,7 +76,7 @@ import Testing
 
     /// Else it would be saved again after it was forgotten.
     @Test func aRemovalWaitsForAChangeOfLimitsInFlight() async throws {
-        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             let container = try await create(node, pod)
             machine.updates.hold(.files)
             let update = Task { try await node.registry.updateContainer(container, Self.resources { $0.cpuShares = 7 }) }
@@ -94,7 +94,7 @@ import Testing
     }
 
     @Test func aRemovedPodIsNotSavedAgainByAChangeOfItsLimitsInFlight() async throws {
-        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             machine.updates.hold(.fits)
             let update = Task {
                 try await node.registry.updateSandbox(pod, resources: Self.resources { $0.cpuShares = 7 }, overhead: nil)
@@ -113,7 +113,7 @@ import Testing
 
     /// As a virtiofsd is: started by a thread that no stop cancels.
     @Test func whatACreationAcquiresAtTheMomentOfAStopIsReleased() async throws {
-        try await FakeNode.withPod(release: .seconds(20)) { node, pod, machine in
+        try await FakeNode.withPod { node, pod, machine in
             let late = LateMounts(on: node, machine)
             let creation = Task { try await create(node, pod) }
             try await eventually("the creation acquires its mounts") { late.begun }
@@ -132,7 +132,7 @@ import Testing
 
     /// A source on a network filesystem that hangs must not keep the machine.
     @Test func aCreationThatDoesNotEndKeepsOnlyWhatItMayAcquire() async throws {
-        try await FakeNode.withPod { node, pod, machine in
+        try await FakeNode.withPod(release: .milliseconds(500)) { node, pod, machine in
             let late = LateMounts(on: node, machine)
             let creation = Task { try await create(node, pod) }
             try await eventually("the creation acquires its mounts") { late.begun }

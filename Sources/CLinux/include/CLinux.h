@@ -8,6 +8,7 @@
 #include "clinux_boot.h"
 #include "clinux_epoll.h"
 #include "clinux_code.h"
+#include "clinux_crash.h"
 #include "clinux_heap.h"
 #include "clinux_namespace.h"
 #include "clinux_netlink.h"

@@ -14,7 +14,7 @@ extension PodRegistry {
                 let containers = context.snapshots.pod(sandbox.id)?.containers ?? []
                 group.addTask {
                     let usage = await statistics.usage(
-                        .init(sandbox: sandbox.id, openFiles: openFiles), sandbox: sandbox, containers: containers
+                        .init(sandbox: sandbox.id, openFiles: openFiles), sandbox: sandbox, containers: containers, mark: pod.mark
                     ) {
                         guard let machine = await pod.machine else {
                             throw SwiftletError(.unavailable, "pod sandbox \(sandbox.id) has no machine now")

@@ -39,14 +39,15 @@ final class Statistics: Sendable {
     ///
     /// - Parameters:
     ///   - containers: those that the host knows of; what the guest says of others is dropped.
+    ///   - mark: of the pod.
     ///   - ask: the question itself; it ends by itself.
     func usage(
-        _ key: Key, sandbox: SandboxSnapshot, containers: [ListEntry<ContainerSnapshot>],
+        _ key: Key, sandbox: SandboxSnapshot, containers: [ListEntry<ContainerSnapshot>], mark: CrashMark,
         _ ask: @escaping @Sendable () async throws -> SandboxFigures
     ) async -> PodUsage? {
         let (question, limit) = entries.withLock { entries in
             let entry = entries[key] ?? Entry()
-            let question = entry.question ?? Task { await self.ask(key, sandbox, containers, ask) }
+            let question = entry.question ?? Task { await self.ask(key, sandbox, containers, mark, ask) }
             if entry.question == nil { entries[key, default: entry].question = question }
             return (question, entry.isSilent ? Self.briefly : patience)
         }
@@ -71,15 +72,17 @@ final class Statistics: Sendable {
     }
 
     private func ask(
-        _ key: Key, _ sandbox: SandboxSnapshot, _ containers: [ListEntry<ContainerSnapshot>],
+        _ key: Key, _ sandbox: SandboxSnapshot, _ containers: [ListEntry<ContainerSnapshot>], _ mark: CrashMark,
         _ ask: @Sendable () async throws -> SandboxFigures
     ) async {
         do {
             let answer = try await ask()
-            entries.withLock { entries in
-                guard var entry = entries[key] else { return }
-                entry.take(answer, sandbox, containers.map(\.snapshot))
-                entries[key] = entry
+            mark.during {
+                entries.withLock { entries in
+                    guard var entry = entries[key] else { return }
+                    entry.take(answer, sandbox, containers.map(\.snapshot))
+                    entries[key] = entry
+                }
             }
         } catch {
             logger.debug("no statistics", metadata: ["pod": "\(key.sandbox)", "error": "\(error)"])

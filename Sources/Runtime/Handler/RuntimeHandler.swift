@@ -1,4 +1,5 @@
 import Errors
+import Linux
 
 /// One way of running pods, chosen by RuntimeClass.
 public protocol RuntimeHandler: Sendable {
@@ -30,17 +31,20 @@ public struct SandboxContext: Sendable {
     public let ledger: Ledger
     /// Attached beside the handler's work.
     public let network: any PodNetworkAttachment
+    /// Held while what the sandbox's guest sends is worked on.
+    public let mark: CrashMark
     /// Says how far the start has come, in the handler's own words; shown and kept.
     public let phase: @Sendable (String) async throws -> Void
 
     public init(
-        id: String, spec: SandboxSpec, ledger: Ledger, network: any PodNetworkAttachment,
+        id: String, spec: SandboxSpec, ledger: Ledger, network: any PodNetworkAttachment, mark: CrashMark = CrashMark(),
         phase: @escaping @Sendable (String) async throws -> Void = { _ in }
     ) {
         self.id = id
         self.spec = spec
         self.ledger = ledger
         self.network = network
+        self.mark = mark
         self.phase = phase
     }
 }

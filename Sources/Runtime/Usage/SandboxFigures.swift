@@ -11,7 +11,7 @@ extension UsageGroup {
     }
 }
 
-/// What a handler says of a pod's use, not yet brought within bounds.
+/// What a handler says of a pod's use. Its numbers are within bounds, its texts and its lengths not yet.
 public struct SandboxFigures: UsageGroup {
     /// All containers together.
     public var pod = CgroupUsage()
@@ -21,8 +21,8 @@ public struct SandboxFigures: UsageGroup {
     /// The disk of the containers' writable layers.
     public var scratch = DiskUsage()
     /// Of the whole guest: RAM that its kernel manages, and what of it can be had without swapping (/proc/meminfo).
-    public var memoryTotalBytes: UInt64 = 0
-    public var memoryAvailableBytes: UInt64 = 0
+    @GuestCount public var memoryTotalBytes: UInt64 = 0
+    @GuestCount public var memoryAvailableBytes: UInt64 = 0
 
     public init() {}
 }
@@ -47,9 +47,9 @@ public struct CgroupUsage: UsageGroup {
     public var memoryPressure = PressureUsage()
     public var ioPressure = PressureUsage()
     /// pids.current: tasks, threads included.
-    public var threads: UInt64 = 0
+    @GuestCount public var threads: UInt64 = 0
     /// pids.max.
-    public var threadsLimit: UInt64?
+    @OptionalGuestCount public var threadsLimit: UInt64? = nil
     public var hugepages: [HugepageUsage] = []
 
     public init() {}
@@ -57,17 +57,17 @@ public struct CgroupUsage: UsageGroup {
 
 /// cpu.stat, cpu.weight and cpu.max.
 public struct CPUUsage: UsageGroup {
-    public var usageUs: UInt64 = 0
-    public var userUs: UInt64 = 0
-    public var systemUs: UInt64 = 0
-    public var periods: UInt64 = 0
-    public var throttledPeriods: UInt64 = 0
-    public var throttledUs: UInt64 = 0
+    @GuestCount public var usageUs: UInt64 = 0
+    @GuestCount public var userUs: UInt64 = 0
+    @GuestCount public var systemUs: UInt64 = 0
+    @GuestCount public var periods: UInt64 = 0
+    @GuestCount public var throttledPeriods: UInt64 = 0
+    @GuestCount public var throttledUs: UInt64 = 0
     /// cpu.weight.
-    public var weight: UInt64 = 0
+    @GuestCount public var weight: UInt64 = 0
     /// cpu.max.
-    public var quotaUs: UInt64?
-    public var periodUs: UInt64 = 0
+    @OptionalGuestCount public var quotaUs: UInt64? = nil
+    @GuestCount public var periodUs: UInt64 = 0
 
     public init() {}
 }
@@ -75,26 +75,26 @@ public struct CPUUsage: UsageGroup {
 /// memory.current and its neighbours.
 public struct MemoryUsage: UsageGroup {
     /// memory.current, memory.max, memory.low.
-    public var usageBytes: UInt64 = 0
-    public var limitBytes: UInt64?
-    public var lowBytes: UInt64 = 0
+    @GuestCount public var usageBytes: UInt64 = 0
+    @OptionalGuestCount public var limitBytes: UInt64? = nil
+    @GuestCount public var lowBytes: UInt64 = 0
     /// memory.peak; 0 before Linux 5.19.
-    public var peakBytes: UInt64 = 0
+    @GuestCount public var peakBytes: UInt64 = 0
     /// memory.swap.current, memory.swap.max.
-    public var swapBytes: UInt64 = 0
-    public var swapLimitBytes: UInt64?
+    @GuestCount public var swapBytes: UInt64 = 0
+    @OptionalGuestCount public var swapLimitBytes: UInt64? = nil
     /// memory.stat.
-    public var anonymousBytes: UInt64 = 0
-    public var fileBytes: UInt64 = 0
-    public var inactiveFileBytes: UInt64 = 0
-    public var mappedFileBytes: UInt64 = 0
-    public var kernelBytes: UInt64 = 0
-    public var pageFaults: UInt64 = 0
-    public var majorPageFaults: UInt64 = 0
+    @GuestCount public var anonymousBytes: UInt64 = 0
+    @GuestCount public var fileBytes: UInt64 = 0
+    @GuestCount public var inactiveFileBytes: UInt64 = 0
+    @GuestCount public var mappedFileBytes: UInt64 = 0
+    @GuestCount public var kernelBytes: UInt64 = 0
+    @GuestCount public var pageFaults: UInt64 = 0
+    @GuestCount public var majorPageFaults: UInt64 = 0
     /// memory.events: how often the limit was hit, memory was short, a process was killed for it.
-    public var limitHits: UInt64 = 0
-    public var oomEvents: UInt64 = 0
-    public var oomKills: UInt64 = 0
+    @GuestCount public var limitHits: UInt64 = 0
+    @GuestCount public var oomEvents: UInt64 = 0
+    @GuestCount public var oomKills: UInt64 = 0
 
     public init() {}
 }
@@ -105,10 +105,10 @@ public struct BlockIOUsage: UsageGroup {
     public var minor: UInt32 = 0
     /// As the guest calls it: "sda". Empty when it has no name.
     public var name = ""
-    public var readBytes: UInt64 = 0
-    public var writeBytes: UInt64 = 0
-    public var reads: UInt64 = 0
-    public var writes: UInt64 = 0
+    @GuestCount public var readBytes: UInt64 = 0
+    @GuestCount public var writeBytes: UInt64 = 0
+    @GuestCount public var reads: UInt64 = 0
+    @GuestCount public var writes: UInt64 = 0
 
     public init() {}
 }
@@ -123,7 +123,7 @@ public struct PressureUsage: UsageGroup {
 
 /// One line of a pressure file.
 public struct Pressure: UsageGroup {
-    public var totalUs: UInt64 = 0
+    @GuestCount public var totalUs: UInt64 = 0
     /// Per cent.
     public var avg10 = 0.0
     public var avg60 = 0.0
@@ -136,7 +136,7 @@ public struct Pressure: UsageGroup {
 public struct HugepageUsage: UsageGroup {
     /// As in the file's name: "2MB".
     public var size = ""
-    public var usageBytes: UInt64 = 0
+    @GuestCount public var usageBytes: UInt64 = 0
 
     public init() {}
 }
@@ -144,30 +144,30 @@ public struct HugepageUsage: UsageGroup {
 /// What a writable layer takes.
 public struct LayerUsage: UsageGroup {
     /// Blocks and inodes of the writable layer on the scratch disk.
-    public var usedBytes: UInt64 = 0
-    public var inodes: UInt64 = 0
+    @GuestCount public var usedBytes: UInt64 = 0
+    @GuestCount public var inodes: UInt64 = 0
 
     public init() {}
 }
 
 /// Processes of a container.
 public struct ProcessUsage: UsageGroup {
-    public var processes: UInt64 = 0
+    @GuestCount public var processes: UInt64 = 0
     /// Only when asked for.
-    public var openFiles: UInt64 = 0
-    public var sockets: UInt64 = 0
+    @GuestCount public var openFiles: UInt64 = 0
+    @GuestCount public var sockets: UInt64 = 0
     /// Soft RLIMIT_NOFILE of the first process; absent for none.
-    public var openFilesLimit: UInt64?
+    @OptionalGuestCount public var openFilesLimit: UInt64? = nil
 
     public init() {}
 }
 
 /// A file system.
 public struct DiskUsage: UsageGroup {
-    public var totalBytes: UInt64 = 0
-    public var availableBytes: UInt64 = 0
-    public var totalInodes: UInt64 = 0
-    public var freeInodes: UInt64 = 0
+    @GuestCount public var totalBytes: UInt64 = 0
+    @GuestCount public var availableBytes: UInt64 = 0
+    @GuestCount public var totalInodes: UInt64 = 0
+    @GuestCount public var freeInodes: UInt64 = 0
 
     public init() {}
 }
@@ -175,14 +175,14 @@ public struct DiskUsage: UsageGroup {
 /// One line of /proc/net/dev.
 public struct InterfaceUsage: UsageGroup {
     public var name = ""
-    public var rxBytes: UInt64 = 0
-    public var rxPackets: UInt64 = 0
-    public var rxErrors: UInt64 = 0
-    public var rxDropped: UInt64 = 0
-    public var txBytes: UInt64 = 0
-    public var txPackets: UInt64 = 0
-    public var txErrors: UInt64 = 0
-    public var txDropped: UInt64 = 0
+    @GuestCount public var rxBytes: UInt64 = 0
+    @GuestCount public var rxPackets: UInt64 = 0
+    @GuestCount public var rxErrors: UInt64 = 0
+    @GuestCount public var rxDropped: UInt64 = 0
+    @GuestCount public var txBytes: UInt64 = 0
+    @GuestCount public var txPackets: UInt64 = 0
+    @GuestCount public var txErrors: UInt64 = 0
+    @GuestCount public var txDropped: UInt64 = 0
 
     public init() {}
 }

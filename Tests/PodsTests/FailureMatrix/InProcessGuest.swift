@@ -12,8 +12,18 @@ final class InProcessGuest: Sendable {
     private let listener: Int32
     private let path: String
 
-    /// - Parameter path: where the host expects the proxy. What listens there is replaced.
-    init(at path: String) throws {
+    typealias Answer = @Sendable (_ method: String) -> Result<[UInt8], SwiftletError>
+
+    /// As a guest without containers.
+    static let plain: Answer = { method in
+        guard method == "GetInfo" else { return .success([]) }
+        return .success((try? AgentGetInfoResponse.with { $0.version = "test" }.serializedBytes()) ?? [])
+    }
+
+    /// - Parameters:
+    ///   - path: where the host expects the proxy. What listens there is replaced.
+    ///   - answer: to every call.
+    init(at path: String, answer: @escaping Answer = plain) throws {
         self.path = path
         unlink(path)
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
@@ -32,7 +42,7 @@ final class InProcessGuest: Sendable {
                 let connection = accept(descriptor, nil, nil)
                 guard connection >= 0 else { break }
                 try? OwnThread.start {
-                    if Self.greet(connection) { Self.serve(connection) }
+                    if Self.greet(connection) { Self.serve(connection, answer) }
                     close(connection)
                 }
             }
@@ -55,9 +65,7 @@ final class InProcessGuest: Sendable {
         return byte == UInt8(ascii: "\n") && send(connection, answer, answer.count, Int32(MSG_NOSIGNAL)) == answer.count
     }
 
-    /// Answers every call as a guest without containers.
-    private static func serve(_ connection: Int32) {
-        let payload: [UInt8] = (try? AgentGetInfoResponse.with { $0.version = "test" }.serializedBytes()) ?? []
+    private static func serve(_ connection: Int32, _ answer: Answer) {
         var decoder = TTRPCFrameDecoder()
         var buffer = [UInt8](repeating: 0, count: 4096)
         while true {
@@ -66,7 +74,7 @@ final class InProcessGuest: Sendable {
             decoder.append(buffer[..<count])
             while let frame = try? decoder.next() {
                 let request = try? TTRPCRequest(encoded: frame.payload)
-                let answer = TTRPCResponse(.success(request?.method == "GetInfo" ? payload : []))
+                let answer = TTRPCResponse(answer(request?.method ?? ""))
                 guard let bytes = try? TTRPCFrame(stream: frame.stream, kind: .response, payload: answer.encoded).encoded(),
                     send(connection, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count
                 else { return }
