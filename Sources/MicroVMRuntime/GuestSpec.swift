@@ -49,7 +49,15 @@ enum GuestSpec {
             $0.terminal = spec.terminal
             $0.stdin = spec.stdin
             $0.user = .with {
-                $0.name = plan.user
+                switch plan.user.user {
+                case .id(let uid): $0.uid = uid
+                case .name(let name): $0.name = name
+                }
+                switch plan.user.group {
+                case .id(let gid): ($0.gid, $0.gidSet) = (gid, true)
+                case .name(let name): $0.name += ":\(name)"
+                case nil: break
+                }
                 $0.additionalGids = spec.supplementalGroups
                 $0.strictGroups = spec.security.strictGroups
                 if let group = spec.group {

@@ -28,8 +28,8 @@ final class MicroVMSandbox: Sandbox {
 
     /// - Parameter isNew: the guest gets the time with StartSandbox.
     init(
-        names: MachineNames, networkNamespace: String?, process: ProcessIdentity?, client: AgentClient, handler: MicroVMHandler,
-        ledger: Ledger, isNew: Bool
+        names: MachineNames, networkNamespace: String?, process: ProcessIdentity?, client: AgentClient, mark: CrashMark,
+        handler: MicroVMHandler, ledger: Ledger, isNew: Bool
     ) {
         self.names = names
         self.networkNamespace = networkNamespace
@@ -38,7 +38,7 @@ final class MicroVMSandbox: Sandbox {
         self.ledger = ledger
         disks = handler.layers.disks(of: names.machine, process: process)
         share = SandboxShare(names: names, ledger: ledger, handler: handler)
-        link = AgentLink(address: handler.address(names), client: client, clockIsRight: isNew)
+        link = AgentLink(address: handler.address(names), client: client, mark: mark, clockIsRight: isNew)
         handler.links.add(link)
     }
 
@@ -97,7 +97,25 @@ final class MicroVMSandbox: Sandbox {
             $0.spec.shareTag = SandboxShare.tag
         }
         let user = try await link.client().call(.createContainer, request, timeout: .seconds(25))
-        return ContainerUser(uid: user.uid, gid: user.gid, groups: [user.gid] + user.additionalGids.filter { $0 != user.gid })
+        let answer = ContainerUser(uid: user.uid, gid: user.gid, groups: [user.gid] + user.additionalGids.filter { $0 != user.gid })
+        try Self.check(answer, against: plan)
+        return answer
+    }
+
+    /// NGROUPS_MAX (limits.h), and the primary group.
+    private static let mostGroups = 65536 + 1
+
+    /// The guest looks names up in the image; numbers are as they were asked for.
+    static func check(_ answer: ContainerUser, against plan: ContainerPlan) throws {
+        var group = plan.user.group
+        if let asked = plan.spec.group { group = .id(asked) }
+        for (what, asked, actual) in [("uid", plan.user.user, answer.uid), ("gid", group ?? .name(""), answer.gid)] {
+            guard case .id(let id) = asked, id != actual else { continue }
+            throw SwiftletError(.internal, "the guest would run the container with \(what) \(actual), not \(id) as asked")
+        }
+        guard answer.groups.count <= mostGroups else {
+            throw SwiftletError(.internal, "the guest reports \(answer.groups.count) groups of the container's user, more than Linux has")
+        }
     }
 
     func containerStates() async throws -> [String: GuestContainerState] {

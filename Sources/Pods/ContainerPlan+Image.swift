@@ -3,7 +3,7 @@ import Images
 import Runtime
 
 extension ContainerPlan {
-    /// - Throws: `.invalidArgument` when there is no command or the stop signal is unknown.
+    /// - Throws: `.invalidArgument` when there is no command, or the stop signal or the user makes no sense.
     init(_ spec: ContainerSpec, rootfs: ImageRootfs, hostname: String) throws {
         let image = rootfs.image.config
         let arguments = Self.arguments(spec, image)
@@ -15,8 +15,14 @@ extension ContainerPlan {
         let signal = spec.stopSignal.isEmpty ? image.stopSignal : spec.stopSignal
         self.init(
             spec: spec, root: rootfs.layers, arguments: arguments, environment: Self.environment(spec, image, hostname: hostname),
-            workingDirectory: workingDirectory.isEmpty ? "/" : workingDirectory, user: spec.user.isEmpty ? image.user : spec.user,
+            workingDirectory: workingDirectory.isEmpty ? "/" : workingDirectory, user: try Self.user(spec, image),
             stopSignal: try SignalName.number(of: signal.isEmpty ? "SIGTERM" : signal))
+    }
+
+    private static func user(_ spec: ContainerSpec, _ image: ImageConfig) throws -> UserReference {
+        spec.user.isEmpty
+            ? try UserReference(parsing: image.user, "container \(spec.metadata.name): the image's USER")
+            : try UserReference(parsing: spec.user, "container \(spec.metadata.name): run_as_username")
     }
 
     /// The request's command replaces the image's entrypoint and default arguments; arguments alone replace the latter.
@@ -28,10 +34,12 @@ extension ContainerPlan {
 
     private static func environment(_ spec: ContainerSpec, _ image: ImageConfig, hostname: String) -> [String] {
         var entries: [(key: String, value: String)] = []
+        var indices: [String: Int] = [:]
         func set(_ key: String, _ value: String) {
-            if let index = entries.firstIndex(where: { $0.key == key }) {
+            if let index = indices[key] {
                 entries[index].value = value
             } else {
+                indices[key] = entries.count
                 entries.append((key, value))
             }
         }

@@ -151,6 +151,18 @@ import Testing
         #expect(tmpfs.parameters.map(\.value) == ["1m", "1777", "always=x", nil])
     }
 
+    /// CVE-2016-3697, CVE-2024-40635: an image must not make root of a number.
+    @Test func aNumberIsThatNumberWhateverTheImageCallsByIt() throws {
+        let passwd = "1000:x:0:0::/root:\n4294967296:x:0:0:::\nroot:x:0:0::/root:\n"
+        let users = UserDatabase(passwd: Array(passwd.utf8), group: Array("1000:x:0:\n99999999999:x:0:\nstaff:x:50:1000\n".utf8))
+        #expect(try users.resolve(.with { $0.name = "1000" }) == ResolvedUser(uid: 1000, gid: 0, additionalGIDs: []))
+        #expect(try users.resolve(.with { $0.name = "1000:1000" }) == ResolvedUser(uid: 1000, gid: 1000, additionalGIDs: []))
+        #expect(try users.resolve(.with { $0.uid = 1000 }) == ResolvedUser(uid: 1000, gid: 0, additionalGIDs: []))
+        for name in ["4294967296", "root:99999999999"] {
+            #expect(throws: SwiftletError.self, "\(name)") { try users.resolve(.with { $0.name = name }) }
+        }
+    }
+
     @Test func damagedUserFilesAreReadAsFarAsTheyGo() throws {
         let passwd =
             "no colons\n#c:x:1:1::/:\nshort:x:5\nbad:x:a:b:::\n:::::::\napp:x:10:20:g:relative:/bin/sh\napp:x:99:99::/second:\n\u{0}\n"

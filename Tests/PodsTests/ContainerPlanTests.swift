@@ -39,14 +39,40 @@ import Testing
         #expect(try plan { $0.terminal = true }.environment.contains("TERM=xterm"))
     }
 
+    /// Where each entry is compared with all before it, this takes minutes.
+    @Test(.timeLimit(.minutes(1))) func manyVariablesTakeNoLongerEach() throws {
+        let image = ImageConfig(env: (0..<300_000).map { "V\($0)=\($0)" }, cmd: ["/x"])
+        #expect(try plan(image).environment.count == 300_002)
+    }
+
+    @Test func usersAreNumbersOrNames() throws {
+        typealias Identity = UserReference.Identity
+        let cases: [(String, Identity, Identity?)] = [
+            ("", .id(0), nil), ("1000", .id(1000), nil), ("00007", .id(7), nil), ("app", .name("app"), nil),
+            ("1000:5", .id(1000), .id(5)), ("app:staff", .name("app"), .name("staff")), (":5", .id(0), .id(5)),
+            ("4294967294", .id(.max - 1), nil), ("app:", .name("app"), nil),
+        ]
+        for (text, user, group) in cases {
+            let reference = try UserReference(parsing: text, "USER")
+            #expect(reference.user == user && reference.group == group, "\(text)")
+        }
+    }
+
+    @Test(arguments: ["4294967295", "4294967296", "99999999999999999999", "-1", "+5", "0x0", "app:-1", "1:4294967295", "a:0x1"])
+    func whatIsNoNumberAndLooksLikeOneIsRefused(_ text: String) {
+        let error = #expect(throws: SwiftletError.self) { try self.plan(ImageConfig(cmd: ["/x"], user: text)) }
+        #expect(error?.code == .invalidArgument && error?.message.contains("the image's USER") == true, "\(String(describing: error))")
+        #expect(ImageUser(text).uid == nil || text.contains(":"))
+    }
+
     @Test func directoryUserAndSignalAreTheImagesUnlessTheClientSays() throws {
         let image = ImageConfig(cmd: ["/x"], workingDir: "/image", user: "image:group", stopSignal: "SIGQUIT")
         let own = try plan(image)
-        #expect(own.workingDirectory == "/image" && own.user == "image:group" && own.stopSignal == 3)
+        #expect(own.workingDirectory == "/image" && own.user.user == .name("image") && own.stopSignal == 3)
         let other = try plan(image) { ($0.workingDirectory, $0.user, $0.stopSignal) = ("/mine", "7", "SIGUSR1") }
-        #expect(other.workingDirectory == "/mine" && other.user == "7" && other.stopSignal == 10)
+        #expect(other.workingDirectory == "/mine" && other.user.user == .id(7) && other.stopSignal == 10)
         let plain = try plan()
-        #expect(plain.workingDirectory == "/" && plain.user == "" && plain.stopSignal == 15)
+        #expect(plain.workingDirectory == "/" && plain.user.user == .id(0) && plain.stopSignal == 15)
         let wrong = #expect(throws: SwiftletError.self) { try self.plan(ImageConfig(cmd: ["/x"], stopSignal: "SIGNONE")) }
         #expect(wrong?.code == .invalidArgument && wrong?.message.contains("SIGNONE") == true)
     }

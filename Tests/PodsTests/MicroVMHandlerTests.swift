@@ -75,6 +75,20 @@ struct MicroVMHandlerTests {
         #expect(error?.code == .unimplemented && error?.message.contains("\"net1\"") == true)
     }
 
+    @Test func aGuestThatRunsAContainerAsSomebodyElseIsRefused() throws {
+        var plan = ContainerPlan(
+            spec: ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "i"), root: [], arguments: ["/x"], environment: [],
+            workingDirectory: "/", user: try UserReference(parsing: "1000", ""), stopSignal: 15)
+        try MicroVMSandbox.check(ContainerUser(uid: 1000, gid: 7, groups: [7]), against: plan)
+        #expect(throws: SwiftletError.self) { try MicroVMSandbox.check(ContainerUser(uid: 0, gid: 7, groups: [7]), against: plan) }
+        plan.spec.group = 5
+        #expect(throws: SwiftletError.self) { try MicroVMSandbox.check(ContainerUser(uid: 1000, gid: 7, groups: [7]), against: plan) }
+        plan.user = try UserReference(parsing: "app", "")
+        try MicroVMSandbox.check(ContainerUser(uid: 0, gid: 5, groups: [5]), against: plan)
+        let groups = Array(repeating: UInt32(1), count: 70_000)
+        #expect(throws: SwiftletError.self) { try MicroVMSandbox.check(ContainerUser(uid: 0, gid: 5, groups: groups), against: plan) }
+    }
+
     private static func names(_ handler: MicroVMHandler) -> MachineNames {
         MachineNames(id: "0123456789abcdef", configuration: handler.configuration)
     }

@@ -34,9 +34,13 @@ public struct ImageUser: Sendable, Equatable {
 
     /// - Parameter user: `USER` of the image: `name`, `uid`, `name:group` or `uid:gid`; empty is root, uid 0.
     public init(_ user: String) {
-        let name = user.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).first.map(String.init) ?? ""
-        uid = name.isEmpty ? 0 : Int64(name)
-        username = uid == nil ? name : ""
+        if case .id(let id)? = try? UserReference(parsing: user, "USER").user {
+            (uid, username) = (Int64(id), "")
+        } else {
+            // Also a number out of range, which no container is made with.
+            uid = nil
+            username = user.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).first.map(String.init) ?? ""
+        }
     }
 }
 

@@ -8,8 +8,7 @@ public struct ContainerPlan: Sendable {
     /// "KEY=value", later entries win.
     public var environment: [String]
     public var workingDirectory: String
-    /// Empty: root.
-    public var user: String
+    public var user: UserReference
     public var stopSignal: Int32
     /// Nil: no filter.
     public var seccomp: SeccompPlan?
@@ -17,7 +16,8 @@ public struct ContainerPlan: Sendable {
     public var volumeImages: [Int: [LayerImage]] = [:]
 
     public init(
-        spec: ContainerSpec, root: [LayerImage], arguments: [String], environment: [String], workingDirectory: String, user: String,
+        spec: ContainerSpec, root: [LayerImage], arguments: [String], environment: [String], workingDirectory: String,
+        user: UserReference,
         stopSignal: Int32
     ) {
         self.spec = spec

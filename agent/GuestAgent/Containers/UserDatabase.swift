@@ -64,12 +64,13 @@ struct UserDatabase {
         let entry: User?
         if userPart.isEmpty {
             entry = users.first { $0.uid == wanted.uid }
-        } else if let named = users.first(where: { $0.name == userPart }) {
-            entry = named
-            user.uid = named.uid
         } else if let uid = Self.identifier(userPart) {
+            // A number is that number, also where the image calls another user by it.
             entry = users.first { $0.uid == uid }
             user.uid = uid
+        } else if let named = users.first(where: { $0.name == userPart }), !Self.isNumber(userPart) {
+            entry = named
+            user.uid = named.uid
         } else {
             throw SwiftletError(
                 .invalidArgument, "user \"\(printable(userPart))\" is not in the image's /etc/passwd: name one that is, or a number")
@@ -89,15 +90,17 @@ struct UserDatabase {
     }
 
     private func gid(of name: String) throws(SwiftletError) -> UInt32 {
-        if let group = groups.first(where: { $0.name == name }) { return group.gid }
         if let gid = Self.identifier(name) { return gid }
+        if let group = groups.first(where: { $0.name == name }), !Self.isNumber(name) { return group.gid }
         throw SwiftletError(
             .invalidArgument, "group \"\(printable(name))\" is not in the image's /etc/group: name one that is, or a number")
     }
 
-    private static func identifier(_ text: String) -> UInt32? {
-        text.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) } ? UInt32(text) : nil
+    private static func isNumber(_ text: String) -> Bool {
+        text.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
     }
+
+    private static func identifier(_ text: String) -> UInt32? { isNumber(text) ? UInt32(text) : nil }
 
     private static func lines(_ bytes: [UInt8], fields: Int) -> [[String]] {
         bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
