@@ -12,6 +12,8 @@ public struct CNIConfiguration: Sendable, Equatable {
     public var namespaceDirectory: String
     /// For one call of one plugin.
     public var pluginDeadline: Duration
+    /// A pod may ask by annotation to send from other addresses than its own.
+    public var allowsSpoofing = false
     /// The network namespace in which plugins run and taps are made; nil is the daemon's own.
     public var hostNamespace: String?
 

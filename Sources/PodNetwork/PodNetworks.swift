@@ -197,6 +197,9 @@ public final class PodNetworks: Sendable {
 
     // MARK: Taps
 
+    /// "true": the pod sends from any address, as routers and virtual addresses need, where the administrator allows it.
+    public static let spoofingAnnotation = "swiftlet/allow-spoofing"
+
     /// Makes a persistent tap in the daemon's network namespace, where QEMU can be given it at boot.
     public func createTap(name: String, uid: uid_t, gid: gid_t? = nil) async throws {
         try await inHostNamespace { try Tap.create(name, uid: uid, gid: gid) }
@@ -213,8 +216,12 @@ public final class PodNetworks: Sendable {
     /// takes the interface's place. Doing it again changes nothing.
     ///
     /// The interface keeps its addresses, so that CNI's CHECK finds them, but everything it receives goes to the guest:
-    /// the namespace's own stack never answers for them.
-    public func join(tap: String, into namespacePath: String, with interface: String = "eth0") async throws {
+    /// the namespace's own stack never answers for them. Of what the guest sends, frames from its own addresses leave.
+    public func join(
+        tap: String, into namespacePath: String, with network: AttachedNetwork, annotations: [String: String] = [:]
+    ) async throws {
+        let interface = network.interfaceName
+        let isFree = configuration.allowsSpoofing && annotations[Self.spoofingAnnotation] == "true"
         try await inHostNamespace {
             let netlink = try RouteNetlink()
             guard let link = try netlink.link(named: tap), link.kind == "tun" else { return }
@@ -233,7 +240,12 @@ public final class PodNetworks: Sendable {
             // Else the namespace's stack would send router solicitations of its own to the guest.
             try netlink.disableIPv6Autoconfiguration(link: device.index)
             try netlink.change(link: device.index, LinkChange(mtu: target.mtu))
-            try netlink.join(device.index, target.index)
+            if isFree {
+                try netlink.redirect(from: device.index, to: target.index)
+            } else {
+                try netlink.filter(from: device.index, SourceGuard.rules(for: network, to: target.index))
+            }
+            try netlink.redirect(from: target.index, to: device.index)
             for index in [target.index, device.index] { try netlink.change(link: index, LinkChange(up: true)) }
         }
     }

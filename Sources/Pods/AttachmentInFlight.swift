@@ -5,12 +5,17 @@ import Runtime
 final class AttachmentInFlight: PodNetworkAttachment {
     let namespacePath: String?
     private let network: any NodeNetwork
+    private let annotations: [String: String]
     private let work: Task<SandboxNetwork, any Error>
 
     /// - Parameter attach: begins at once.
-    init(namespacePath: String?, network: any NodeNetwork, _ attach: @escaping @Sendable () async throws -> SandboxNetwork) {
+    init(
+        namespacePath: String?, network: any NodeNetwork, annotations: [String: String],
+        _ attach: @escaping @Sendable () async throws -> SandboxNetwork
+    ) {
         self.namespacePath = namespacePath
         self.network = network
+        self.annotations = annotations
         work = Task { try await attach() }
     }
 
@@ -27,7 +32,7 @@ final class AttachmentInFlight: PodNetworkAttachment {
         guard let attached = try await attached().attached, let namespacePath else {
             throw SwiftletError(.failedPrecondition, "a pod in the node's network has no interface to join \(tap) with")
         }
-        try await network.join(tap: tap, into: namespacePath, with: attached.interfaceName)
+        try await network.join(tap: tap, into: namespacePath, with: attached, annotations: annotations)
     }
 
     /// Returns when nothing is attached any more.

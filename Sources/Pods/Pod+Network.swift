@@ -4,7 +4,7 @@ import Runtime
 extension Pod {
     /// The handler's start, with the network attached beside it. Nothing of either goes on when this returns.
     func startWithNetwork() async throws -> any Sandbox {
-        let attachment = AttachmentInFlight(namespacePath: namespacePath, network: context.network) { try await self.attachNetwork() }
+        let attachment = attachment { try await self.attachNetwork() }
         do {
             let context = SandboxContext(id: id, spec: spec, ledger: ledger, network: attachment, mark: mark) {
                 try await self.enter(.phase($0))
@@ -25,8 +25,12 @@ extension Pod {
 
     /// What a handler needs to find a sandbox of an earlier daemon again.
     func context(of network: SandboxNetwork) -> SandboxContext {
-        let attachment = AttachmentInFlight(namespacePath: namespacePath, network: context.network) { network }
+        let attachment = attachment { network }
         return SandboxContext(id: id, spec: spec, ledger: ledger, network: attachment, mark: mark)
+    }
+
+    private func attachment(_ attach: @escaping @Sendable () async throws -> SandboxNetwork) -> AttachmentInFlight {
+        AttachmentInFlight(namespacePath: namespacePath, network: context.network, annotations: spec.annotations, attach)
     }
 
     private nonisolated var namespacePath: String? {

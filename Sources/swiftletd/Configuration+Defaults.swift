@@ -47,6 +47,7 @@ extension Configuration.Network {
         configDirectory = try container.value(.configDirectory, else: configDirectory)
         template = try container.value(.template, else: template)
         pluginDirectories = try container.value(.pluginDirectories, else: pluginDirectories)
+        allowsSpoofing = try container.value(.allowsSpoofing, else: allowsSpoofing)
     }
 }
 

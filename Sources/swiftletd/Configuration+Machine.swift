@@ -28,10 +28,12 @@ extension Configuration {
     }
 
     var cni: CNIConfiguration {
-        CNIConfiguration(
+        var cni = CNIConfiguration(
             configDirectory: network.configDirectory, template: network.template.isEmpty ? nil : network.template,
             pluginDirectories: network.pluginDirectories, cacheDirectory: root + "/cni",
             namespaceDirectory: run + "/pods")
+        cni.allowsSpoofing = network.allowsSpoofing
+        return cni
     }
 
     /// All of it in JSON, for verbose Status.

@@ -41,11 +41,14 @@ struct Configuration: Codable, Sendable {
         /// A network list that is put there with the ranges of UpdateRuntimeConfig; empty for none.
         var template = ""
         var pluginDirectories = ["/opt/cni/bin", "/usr/lib/cni"]
+        /// Pods with the annotation swiftlet/allow-spoofing: "true" may send from addresses that are not theirs.
+        var allowsSpoofing = false
 
         enum CodingKeys: String, CodingKey {
             case configDirectory = "cni_config_dir"
             case template = "cni_template"
             case pluginDirectories = "cni_plugin_dirs"
+            case allowsSpoofing = "allow_spoofing_annotation"
         }
     }
 

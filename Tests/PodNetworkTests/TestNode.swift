@@ -15,12 +15,16 @@ final class TestNode: Sendable {
     let networks: PodNetworks
 
     /// - Parameter plugins: the chain after "bridge".
-    init(_ plugins: [String] = [], cniVersion: String = "0.4.0", pluginDeadline: Duration = .seconds(30)) throws {
+    init(
+        _ plugins: [String] = [], cniVersion: String = "0.4.0", pluginDeadline: Duration = .seconds(30), allowsSpoofing: Bool = false
+    ) throws {
         directory = "/tmp/swiftlet-cni-\(UUID().uuidString.prefix(8))"
-        configuration = CNIConfiguration(
+        var configuration = CNIConfiguration(
             configDirectory: directory + "/net.d", template: directory + "/template.json",
             pluginDirectories: [directory + "/bin", "/usr/lib/cni"], cacheDirectory: directory + "/cache", pluginDeadline: pluginDeadline,
             hostNamespace: directory + "/host")
+        configuration.allowsSpoofing = allowsSpoofing
+        self.configuration = configuration
         networks = PodNetworks(configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         for name in ["net.d", "bin", "pods"] {
             try FileManager.default.createDirectory(atPath: "\(directory)/\(name)", withIntermediateDirectories: true)

@@ -99,7 +99,9 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
         return .sample
     }
 
-    func join(tap: String, into namespacePath: String, with interface: String) async throws {}
+    func join(
+        tap: String, into namespacePath: String, with network: AttachedNetwork, annotations: [String: String]
+    ) async throws {}
 
     func configure(ranges: [IPPrefix]) async throws {
         try state.withLock { state in

@@ -6,6 +6,7 @@
 #endif
 #include "clinux_features.h"
 #include "clinux_boot.h"
+#include "clinux_bpf.h"
 #include "clinux_epoll.h"
 #include "clinux_code.h"
 #include "clinux_crash.h"

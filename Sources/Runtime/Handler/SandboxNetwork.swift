@@ -42,7 +42,9 @@ public protocol NodeNetwork: Sendable {
     func attach(_ request: PodNetworkRequest) async throws -> AttachedNetwork
 
     /// Moves a tap into the pod's namespace and joins it to the interface there. Doing it again changes nothing.
-    func join(tap: String, into namespacePath: String, with interface: String) async throws
+    ///
+    /// - Parameter annotations: the pod's, which may ask for what the node's administrator allows.
+    func join(tap: String, into namespacePath: String, with network: AttachedNetwork, annotations: [String: String]) async throws
 
     /// Of the kinds `networkNamespace` and `networkAttachment`.
     var releasers: [ResourceReleaser] { get }

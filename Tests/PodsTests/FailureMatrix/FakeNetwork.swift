@@ -26,7 +26,9 @@ final class FakeNetwork: NodeNetwork {
         return .sample
     }
 
-    func join(tap: String, into namespacePath: String, with interface: String) async throws {}
+    func join(
+        tap: String, into namespacePath: String, with network: AttachedNetwork, annotations: [String: String]
+    ) async throws {}
 
     var releasers: [ResourceReleaser] {
         [

@@ -1,0 +1,160 @@
+import Errors
+import Glibc
+import Linux
+import Runtime
+import Testing
+
+@testable import PodNetwork
+
+/// What a guest sends with other addresses than its own reaches nobody, seen from another pod on the same bridge.
+@Suite(.timeLimit(.minutes(2))) struct SpoofingTests {
+    /// A frame with a number at its end by which it is found again.
+    private struct Frame {
+        var what: String
+        var bytes: [UInt8]
+    }
+
+    /// Frames of one pod, from the addresses that the test says.
+    private struct Sender {
+        let mac: [UInt8]
+        let ipv4: [UInt8]
+        let ipv6: [UInt8]
+        var linkLocal: [UInt8] { [0xFE, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xFF, 0xFE] + mac[3...] }
+
+        init(_ network: AttachedNetwork) throws {
+            mac = try #require(MACAddress(network.mac)).bytes
+            let addresses = network.addresses.compactMap { IPPrefix($0)?.address.bytes }
+            ipv4 = try #require(addresses.first { $0.count == 4 })
+            ipv6 = try #require(addresses.first { $0.count == 16 })
+        }
+
+        func ethernet(_ type: UInt16, from source: [UInt8]? = nil, _ payload: [UInt8]) -> [UInt8] {
+            [UInt8](repeating: 0xFF, count: 6) + (source ?? mac) + [UInt8(type >> 8), UInt8(type & 0xFF)] + payload
+        }
+
+        func ip(from source: [UInt8]? = nil, options: [UInt8] = [], protocol number: UInt8 = 17, _ payload: [UInt8]) -> [UInt8] {
+            let (length, payload) = (20 + options.count, payload + Sniffer.trailer)
+            var header: [UInt8] =
+                [0x40 | UInt8(length / 4), 0, 0, UInt8(length + payload.count), 0, 1, 0, 0, 64, number, 0, 0] + (source ?? ipv4)
+            header += [255, 255, 255, 255] + options
+            var sum = stride(from: 0, to: header.count, by: 2).reduce(UInt32(0)) { $0 + UInt32(header[$1]) << 8 + UInt32(header[$1 + 1]) }
+            while sum >> 16 != 0 { sum = sum & 0xFFFF + sum >> 16 }
+            (header[10], header[11]) = (UInt8(~sum >> 8 & 0xFF), UInt8(~sum & 0xFF))
+            return ethernet(0x0800, header + payload)
+        }
+
+        func ip6(from source: [UInt8]? = nil, next: UInt8, _ payload: [UInt8]) -> [UInt8] {
+            let (target, payload): ([UInt8], [UInt8]) = ([0xFF, 2] + [UInt8](repeating: 0, count: 13) + [1], payload + Sniffer.trailer)
+            return ethernet(0x86DD, [0x60, 0, 0, 0, 0, UInt8(payload.count), next, 255] + (source ?? ipv6) + target + payload)
+        }
+
+        func arp(hardware: [UInt8]? = nil, from source: [UInt8]) -> [UInt8] {
+            ethernet(
+                0x0806, [0, 1, 8, 0, 6, 4, 0, 2] + (hardware ?? mac) + source + [UInt8](repeating: 0, count: 6) + source + Sniffer.trailer)
+        }
+
+        static func udp(from port: UInt16) -> [UInt8] { [UInt8(port >> 8), UInt8(port & 0xFF), 0, 68, 0, 20, 0, 0] }
+        static func icmp(_ type: UInt8, target: [UInt8] = []) -> [UInt8] { [type, 0, 0, 0, 0, 0, 0, 0] + target }
+    }
+
+    private let other: [UInt8] = [10, 77, 0, 250]
+    private let otherMAC: [UInt8] = [2, 0, 0, 0, 0, 0x66]
+    private let other6: [UInt8] = [0xFD, 0, 0, 0x77] + [UInt8](repeating: 0, count: 11) + [0xFA]
+
+    private func honest(_ sender: Sender) -> [Frame] {
+        [
+            Frame(what: "ARP of its own", bytes: sender.arp(from: sender.ipv4)),
+            Frame(what: "ARP probe", bytes: sender.arp(from: [0, 0, 0, 0])),
+            Frame(what: "IPv4", bytes: sender.ip(Sender.udp(from: 1000))),
+            Frame(what: "IGMP", bytes: sender.ip(options: [0x94, 4, 0, 0], protocol: 2, [0x16, 0, 0, 0, 224, 0, 0, 1])),
+            Frame(what: "IPv6", bytes: sender.ip6(next: 17, Sender.udp(from: 1000))),
+            Frame(what: "IPv6 link-local", bytes: sender.ip6(from: sender.linkLocal, next: 58, Sender.icmp(135, target: other6))),
+            Frame(what: "advertisement of its own", bytes: sender.ip6(next: 58, Sender.icmp(136, target: sender.ipv6))),
+            Frame(
+                what: "listener report",
+                bytes: sender.ip6(from: sender.linkLocal, next: 0, [58, 0, 5, 2, 0, 0, 1, 0] + Sender.icmp(143))),
+        ]
+    }
+
+    private func forged(_ sender: Sender) -> [Frame] {
+        [
+            Frame(
+                what: "another's MAC", bytes: sender.ethernet(0x0800, from: otherMAC, Array(sender.ip(Sender.udp(from: 1)).dropFirst(14)))),
+            Frame(what: "another's IPv4", bytes: sender.ip(from: other, Sender.udp(from: 1))),
+            Frame(what: "ARP for another", bytes: sender.arp(from: other)),
+            Frame(what: "ARP with another's MAC", bytes: sender.arp(hardware: otherMAC, from: sender.ipv4)),
+            Frame(what: "another's IPv6", bytes: sender.ip6(from: other6, next: 17, Sender.udp(from: 1))),
+            Frame(what: "router advertisement", bytes: sender.ip6(from: sender.linkLocal, next: 58, Sender.icmp(134))),
+            Frame(what: "redirect", bytes: sender.ip6(from: sender.linkLocal, next: 58, Sender.icmp(137))),
+            Frame(what: "advertisement for another", bytes: sender.ip6(next: 58, Sender.icmp(136, target: other6))),
+            Frame(
+                what: "advertisement behind an option",
+                bytes: sender.ip6(next: 60, [58, 0, 1, 4, 0, 0, 0, 0] + Sender.icmp(136, target: other6))),
+            Frame(what: "DHCP answer", bytes: sender.ip(Sender.udp(from: 67))),
+            Frame(what: "DHCP answer behind an option", bytes: sender.ip(options: [1, 1, 1, 0], Sender.udp(from: 67))),
+            Frame(what: "DHCPv6 answer", bytes: sender.ip6(from: sender.linkLocal, next: 17, Sender.udp(from: 547))),
+            Frame(what: "another protocol", bytes: sender.ethernet(0x88B5, [1, 2, 3, 4] + Sniffer.trailer)),
+            Frame(what: "a VLAN", bytes: sender.ethernet(0x8100, [0, 5, 8, 0] + Array(sender.ip(Sender.udp(from: 1)).dropFirst(14)))),
+        ]
+    }
+
+    @Test(arguments: [false, true]) func onlyFramesFromItsOwnAddressesLeaveAPod(mayForge: Bool) async throws {
+        let node = try TestNode(allowsSpoofing: mayForge)
+        let (first, second) = (node.request("a"), node.request("b"))
+        try await node.networks.createTap(name: "tap-a", uid: 0)
+        let tap = try await NetworkNamespace.run(in: node.directory + "/host") { try Tap.attach("tap-a") }
+        defer { close(tap) }
+        let network = try await node.attach(first)
+        _ = try await node.attach(second)
+        try await node.networks.join(
+            tap: "tap-a", into: first.namespacePath, with: network, annotations: [PodNetworks.spoofingAnnotation: "true"])
+        let sender = try Sender(network)
+        let (good, bad) = (honest(sender), forged(sender))
+        let sniffer = try await Sniffer(in: second.namespacePath)
+        for round in 0..<3 {
+            for (index, frame) in (bad + good).enumerated() { send(frame, UInt8(index + 1), UInt8(round), tap) }
+        }
+        // The bridge keeps the order: what came before the last honest frame has arrived or never will.
+        let seen = try sniffer.numbers(until: UInt8(bad.count + good.count))
+        for (index, frame) in (bad + good).enumerated() {
+            #expect(seen.contains(UInt8(index + 1)) == (index >= bad.count || mayForge), "\(frame.what)")
+        }
+    }
+
+    /// As QEMU sends: with an empty virtio header in front. The frame's end holds its number.
+    private func send(_ frame: Frame, _ number: UInt8, _ round: UInt8, _ tap: Int32) {
+        let bytes = [UInt8](repeating: 0, count: 10) + frame.bytes.dropLast(2) + [round, number]
+        _ = write(tap, bytes, bytes.count)
+    }
+}
+
+/// Sees all frames that come in on the interfaces of a namespace.
+private struct Sniffer: ~Copyable {
+    private static let mark: [UInt8] = [0x53, 0x77, 0x69, 0x66, 0x74]
+    /// Ends each frame; round and number stand for the zeros. Part of its payload: the bridge cuts off what is behind that.
+    static let trailer = mark + [0, 0]
+    private let descriptor: Int32
+
+    init(in namespace: String) async throws {
+        descriptor = try await NetworkNamespace.run(in: namespace) {
+            let descriptor = socket(AF_PACKET, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue), Int32(UInt16(3).bigEndian))
+            guard descriptor >= 0 else { throw SwiftletError.system("open a packet socket") }
+            return descriptor
+        }
+    }
+
+    deinit { close(descriptor) }
+
+    /// The numbers of marked frames, until this one has come in the last round.
+    func numbers(until last: UInt8) throws -> Set<UInt8> {
+        var (seen, buffer) = (Set<UInt8>(), [UInt8](repeating: 0, count: 2048))
+        while true {
+            var wait = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            guard poll(&wait, 1, 10_000) > 0 else { throw SwiftletError(.deadlineExceeded, "frame \(last) did not come; seen \(seen)") }
+            let count = recv(descriptor, &buffer, buffer.count, 0)
+            guard count > 7, Array(buffer[count - 7..<count - 2]) == Self.mark else { continue }
+            seen.insert(buffer[count - 1])
+            if buffer[count - 1] == last, buffer[count - 2] == 2 { return seen }
+        }
+    }
+}
