@@ -4,6 +4,10 @@ struct Processor: DomainConfigurator {
     /// once is kept: most of what an idle guest costs the host.
     static let translationCache = 32
 
+    /// Features that the emulator has and is faster without. With erms and fsrm Linux copies and clears memory byte by byte
+    /// ("rep movsb"), each a turn of a loop in the emulator; without, by eight bytes: a guest boots in a sixth less time.
+    private static let unwanted = ["erms", "fsrm"]
+
     func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) {
         if let maximum = spec.shape.growth?.vcpus, maximum > spec.shape.vcpus {
             domain.settings.append(XMLTag("vcpu", ["placement": "static", "current": "\(spec.shape.vcpus)"], text: "\(maximum)"))
@@ -15,7 +19,8 @@ struct Processor: DomainConfigurator {
             domain.settings.append(
                 XMLTag("cpu", ["mode": "host-passthrough", "check": "none", "migratable": "on"], Self.topology(spec)))
         case .tcg:
-            domain.settings.append(XMLTag("cpu", ["mode": "maximum", "check": "none"], Self.topology(spec)))
+            let disabled = Self.unwanted.map { XMLTag("feature", ["policy": "disable", "name": $0]) }
+            domain.settings.append(XMLTag("cpu", ["mode": "maximum", "check": "none"], disabled + Self.topology(spec)))
             domain.features.append(
                 XMLTag("tcg", [:], [XMLTag("tb-cache", ["unit": "MiB"], text: "\(Self.translationCache)")]))
         }
