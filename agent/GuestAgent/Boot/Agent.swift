@@ -41,13 +41,16 @@ final class Guest: Sendable {
     private let listening = Atomic<UInt64>(0)
     /// Opened when the modules and mounts are there that sandboxes need.
     private let booted: Latch
-    /// Opened when the modules are there that containers need.
+    /// Opened when the modules are there that every container needs.
     private let storage: Latch
+    /// What only containers with volumes or devices need.
+    private let volumes: ModulesOnDemand
 
-    init(started: UInt64, booted: Latch, storage: Latch) {
+    init(started: UInt64, booted: Latch, storage: Latch, volumes: ModulesOnDemand) {
         self.started = started
         self.booted = booted
         self.storage = storage
+        self.volumes = volumes
     }
 
     /// Called when the host can connect.
@@ -58,11 +61,11 @@ final class Guest: Sendable {
             makeContainer: { id, spec, environment throws(SwiftletError) in
                 try GuestContainer(id: id, spec: spec, environment: environment)
             },
-            startSandbox: { [booted, storage] request throws(SwiftletError) in
+            startSandbox: { [booted, storage, volumes] request throws(SwiftletError) in
                 // Before the rest of the boot, so that the clock is not behind by what is still to come.
                 if request.timeNs != 0 { try GuestClock.set(request.timeNs) }
                 booted.wait()
-                return try SandboxSetup(storage: storage).start(request)
+                return try SandboxSetup(storage: storage, volumes: volumes).start(request)
             },
             setTime: { time throws(SwiftletError) in try GuestClock.correct(to: time) },
             powerOff: { _ = clinux_power_off() },

@@ -6,7 +6,7 @@ import SwiftletVersion
 /// The agent as a guest's PID 1: from the kernel's hand-over to serving the host, for ever.
 public enum Boot {
     /// Milliseconds that the modules which nothing waits for are put off.
-    private static let restDelay: UInt32 = 3000
+    private static let restDelay: Int32 = 3000
 
     /// Never returns: without PID 1 the kernel panics. Anywhere else it says its version, or writes what the guest's image
     /// should hold beside it, and ends.
@@ -27,23 +27,31 @@ public enum Boot {
         Priority.beforeContainers.apply()
         do {
             let modules = KernelModules(directory: "/lib/modules")
-            let (booted, storage) = (try Latch(), try Latch())
-            modules.load("first", console)
-            let guest = Guest(started: started, booted: booted, storage: storage)
+            let (booted, storage, volumes) = (try Latch(), try Latch(), try ModulesOnDemand())
+            modules.load(.first, console)
+            let guest = Guest(started: started, booted: booted, storage: storage, volumes: volumes)
             let agent = try Agent(scope: .everything, dependencies: guest.dependencies)
             try agent.listen()
             guest.isListening()
             console.debug("started at \(started / 1000) us after boot, listening at \(WallClock.sinceBoot() / 1000) us")
             PrecompiledProfile.adopt()
             GuestTree.mount(console)
-            modules.load("network", console)
+            modules.load(.network, console)
             booted.open()
-            modules.load("storage", console)
+            modules.load(.disks, console)
+            // The kernel reads the disks' sizes and partitions meanwhile.
+            ScsiDisks.scan()
+            modules.load(.layers, console)
             storage.open()
-            // Loading a module holds the CPU, whatever its priority: the first container comes first.
-            Pause.milliseconds(restDelay)
+            modules.load(.growth, console)
+            // Loading a module holds the CPU, whatever its priority: the first container comes first, and waits only for those that
+            // it asks for.
+            let areWanted = volumes.waitUntilWanted(milliseconds: restDelay)
+            modules.load(.volumes, console)
+            volumes.areLoaded()
+            if areWanted { Pause.milliseconds(UInt32(restDelay)) }
             Priority.behindContainers.apply()
-            modules.load("rest", console)
+            modules.load(.rest, console)
             modules.remove()
             console.debug("ready at \(WallClock.sinceBoot() / 1000) us after boot")
         } catch {

@@ -6,6 +6,11 @@ import Linux
 /// The modules of the initramfs. Lists in the directory name their files in the order in which they have to be loaded, each with
 /// its options behind a space.
 struct KernelModules {
+    /// The lists, in the order in which a guest loads them.
+    enum List: String, CaseIterable {
+        case first, network, disks, layers, growth, volumes, rest
+    }
+
     /// Keeps the directory reachable when the root changes.
     private let directory: Int32
 
@@ -14,7 +19,7 @@ struct KernelModules {
 
     /// Loads the modules of one list. Those that are there already, or whose device is missing, are passed over; whatever
     /// needs them fails by itself and says so.
-    func load(_ list: String, _ console: Console) {
+    func load(_ list: List, _ console: Console) {
         for (name, options) in modules(list) {
             let file = openat(directory, name, O_RDONLY | O_CLOEXEC)
             guard file >= 0 else {
@@ -30,15 +35,15 @@ struct KernelModules {
 
     /// Gives the files' memory back once all are loaded.
     func remove() {
-        for list in ["first", "network", "storage", "rest"] {
+        for list in List.allCases {
             for (name, _) in modules(list) { unlinkat(directory, name, 0) }
-            unlinkat(directory, list, 0)
+            unlinkat(directory, list.rawValue, 0)
         }
         close(directory)
     }
 
-    private func modules(_ list: String) -> [(name: String, options: String)] {
-        let file = openat(directory, list, O_RDONLY | O_CLOEXEC)
+    private func modules(_ list: List) -> [(name: String, options: String)] {
+        let file = openat(directory, list.rawValue, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return [] }
         defer { close(file) }
         var bytes = [UInt8](repeating: 0, count: 4096)

@@ -20,6 +20,9 @@ final class Latch: Sendable {
         while poll(milliseconds: -1) < 0 && errno == EINTR {}
     }
 
+    /// - Returns: whether it was opened within so many milliseconds, which a signal may cut short.
+    func wait(milliseconds: Int32) -> Bool { poll(milliseconds: milliseconds) > 0 }
+
     private func poll(milliseconds: Int32) -> Int32 {
         // The count is never read, so the descriptor stays readable.
         var waited = pollfd(fd: event, events: Int16(POLLIN), revents: 0)

@@ -11,6 +11,8 @@ public struct SandboxEnvironment: Sendable {
     public var mountScratch: @Sendable () throws(SwiftletError) -> Void
     /// Waits for what the host plugs in.
     public var devices: DeviceWaits
+    /// Has the kernel's modules loaded that volumes and devices need. - Returns: whether they are there.
+    public var volumeModules: @Sendable () -> Bool
     /// The block device of a layer's SCSI serial, "/dev/sdb".
     public var diskPath: @Sendable (_ serial: String) throws(SwiftletError) -> String
     /// Content of each container's /etc/hostname.
@@ -29,13 +31,15 @@ public struct SandboxEnvironment: Sendable {
     public init(
         scratchDirectory: String, scratchSerial: String = "",
         mountScratch: @escaping @Sendable () throws(SwiftletError) -> Void = { () throws(SwiftletError) in },
-        devices: DeviceWaits = .none, diskPath: @escaping @Sendable (_ serial: String) throws(SwiftletError) -> String, hostname: String,
+        devices: DeviceWaits = .none, volumeModules: @escaping @Sendable () -> Bool = { true },
+        diskPath: @escaping @Sendable (_ serial: String) throws(SwiftletError) -> String, hostname: String,
         resolvConfPath: String, hostsPath: String, cgroupRoot: String, shared: PodSharedState, volumes: PodVolumes? = nil
     ) {
         self.scratchDirectory = scratchDirectory
         self.scratchSerial = scratchSerial
         self.mountScratch = mountScratch
         self.devices = devices
+        self.volumeModules = volumeModules
         self.diskPath = diskPath
         self.hostname = hostname
         self.resolvConfPath = resolvConfPath
@@ -55,6 +59,10 @@ public struct SandboxEnvironment: Sendable {
         var devices = scratchDevices
         devices.disks.formUnion(spec.root.layers.map(\.serial))
         devices.formUnion(try ContainerVolumes.devices(spec, environment: self))
+        // A privileged container opens what it likes.
+        if !devices.others.isEmpty || !spec.devices.isEmpty || spec.privileged {
+            devices.others["kernel module for volumes"] = volumeModules
+        }
         for serial in devices.disks { try ScsiDisks.check(serial) }
         return devices
     }

@@ -53,9 +53,9 @@ public final class DeviceWaits: Sendable {
     /// About ten seconds. Counted, not timed: a guest's clock may jump.
     private let rounds: Int
     private static let pause: useconds_t = 5000
-    /// Rounds of a waiter from one scan to the next. The guest's kernel is configured not to scan by itself, and an event of a disk that
-    /// is plugged in may be lost.
-    private static let scanEvery = 100
+    /// Rounds of a waiter before its first scan, and from one to the next. The guest's kernel is configured not to scan by itself, the
+    /// boot scans once, and an event of a disk that is plugged in later may be lost.
+    private static let (firstScan, scanEvery) = (20, 100)
 
     private let disks: Disks
     private let modules: Modules
@@ -117,7 +117,7 @@ public final class DeviceWaits: Sendable {
             for index in state.waiters.indices {
                 let waiter = state.waiters[index]
                 awaited.formUnion(waiter.missing)
-                if waiter.rounds % Self.scanEvery == 0, !waiter.missing.disks.isEmpty { scans = true }
+                if waiter.rounds % Self.scanEvery == Self.firstScan, !waiter.missing.disks.isEmpty { scans = true }
                 state.waiters[index].rounds += 1
             }
             return (awaited, scans)

@@ -72,7 +72,7 @@ final class ScsiDisks: Sendable {
     }
 
     /// Has the kernel look at all units of target 0, on which the host puts every disk.
-    func scan() {
+    static func scan() {
         for host in (try? KernelFile.names(in: "/sys/class/scsi_host")) ?? [] {
             try? Files.write("0 0 -", to: "/sys/class/scsi_host/\(host)/scan")
         }

@@ -12,6 +12,7 @@ struct SandboxSetup: Sendable {
 
     /// Opened when disks can be used.
     let storage: Latch
+    let volumes: ModulesOnDemand
 
     private static let longestHostname = 64
     private static let longestFile = 1 << 20
@@ -46,8 +47,9 @@ struct SandboxSetup: Sendable {
                 try mounting.withLock { _ throws(SwiftletError) in try Self.mountScratch(serial, disks, at: scratch) }
             },
             devices: DeviceWaits(
-                disks: DeviceWaits.Disks(present: disks.present, scan: disks.scan),
+                disks: DeviceWaits.Disks(present: disks.present, scan: ScsiDisks.scan),
                 modules: DeviceWaits.Modules(areLoaded: { [storage] in storage.isOpen }, wait: { [storage] in storage.wait() })),
+            volumeModules: { [volumes] in volumes.demand() },
             diskPath: { serial throws(SwiftletError) in try disks.path(serial: serial) },
             hostname: request.hostname, resolvConfPath: "\(directory)/resolv.conf", hostsPath: "\(directory)/hosts", cgroupRoot: cgroups,
             shared: PodSharedState(scratchDirectory: scratch, cgroupRoot: cgroups), volumes: PodVolumes(directory: directory))

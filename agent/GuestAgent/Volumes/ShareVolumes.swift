@@ -40,7 +40,8 @@ final class ShareVolumes: VolumeKind {
             try mount(tag)
             return true
         } catch {
-            return error.systemErrno != EINVAL
+            // ENODEV: the kernel's module is not loaded yet.
+            return error.systemErrno != EINVAL && error.systemErrno != ENODEV
         }
     }
 
