@@ -37,10 +37,10 @@ public enum Boot {
             PrecompiledProfile.adopt()
             GuestTree.mount(console)
             modules.load(.network, console)
-            booted.open()
             modules.load(.disks, console)
-            // The kernel reads the disks' sizes and partitions meanwhile.
+            // The kernel reads the disks' sizes and partitions while the sandbox starts.
             ScsiDisks.scan()
+            booted.open()
             modules.load(.layers, console)
             storage.open()
             modules.load(.growth, console)
