@@ -19,6 +19,8 @@ public final class AgentLink: Sendable {
     /// Held while what the guest sends is worked on.
     public let mark: CrashMark
     private let state: Mutex<State>
+    /// Connections in a row that did not last, and when the one of the moment was made.
+    private let shortLived = Mutex((count: 0, since: ContinuousClock.now))
     private let reconnections = SingleFlight<NoKey, AgentClient>(whenAbandoned: .finish)
     private let clock = Mutex<Task<Void, Never>?>(nil)
 
@@ -62,13 +64,17 @@ public final class AgentLink: Sendable {
         // The reconnection before this one may have ended since the caller looked.
         if let client = try live() { return client }
         do {
+            try await Task.sleep(for: pause())
             let client = try await AgentClient.connect(to: address, deadline: .now + Self.patience, mark: mark)
             let kept = state.withLock { state in
                 if case .lost = state { return false }
                 state = .connected(client)
                 return true
             }
-            if kept { return client }
+            if kept {
+                shortLived.withLock { $0.since = .now }
+                return client
+            }
             client.close()
             throw SwiftletError(.unavailable, "agent: closed")
         } catch {
@@ -77,6 +83,17 @@ public final class AgentLink: Sendable {
                 state = .lost("no answer within \(Self.patience.components.seconds) s after a lost connection")
             }
             throw error
+        }
+    }
+
+    /// How long a connection has to last for the next one to be made at once.
+    private static let lasting = Duration.seconds(5)
+
+    /// A guest that answers and hangs up, again and again, is asked ever less often: every 2 s at last.
+    private func pause() -> Duration {
+        shortLived.withLock { state in
+            state.count = .now - state.since < Self.lasting ? state.count + 1 : 0
+            return state.count == 0 ? .zero : min(.milliseconds(10) * (1 << min(state.count - 1, 8)), .seconds(2))
         }
     }
 

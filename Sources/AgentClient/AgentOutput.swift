@@ -67,7 +67,7 @@ public struct AgentOutput: OutputReader {
     }
 
     private func acknowledged(_ client: AgentClient, _ id: String) async throws -> OutputOffsets {
-        let containers = try await client.call(.list, AgentListRequest(), timeout: .seconds(10)).containers
+        let containers = try await client.call(.list, AgentListRequest(), timeout: .seconds(10), limit: 256 << 10).containers
         guard let process = containers.first(where: { $0.containerID == id })?.process else {
             throw SwiftletError(.notFound, "container \(id): the guest does not know it")
         }

@@ -33,7 +33,15 @@ public final class AgentOutputStream: AsyncSequence, Sendable {
         var consumer: CheckedContinuation<OutputChunk?, any Error>?
         var acknowledgement: OutputAcknowledgement?
 
+        /// What the consumer has not taken yet grows by the frame where it can: tiny frames cost what their bytes cost.
         mutating func append(_ chunk: OutputChunk) {
+            let last = chunks.indices.last
+            if let last, chunks[last].source == chunk.source, chunks[last].bytes.count + chunk.bytes.count <= OutputFrame.maximumPayload {
+                chunks[last].bytes += chunk.bytes
+                chunks[last].end = chunk.end
+                buffered += chunk.bytes.count
+                return
+            }
             chunks.append(chunk)
             buffered += chunk.bytes.count + AgentOutputStream.chunkOverhead
         }

@@ -118,8 +118,11 @@ final class MicroVMSandbox: Sandbox {
         }
     }
 
+    /// Bytes of a list: a container takes some 100, and as a decoded message many times as much.
+    static let listLimit = 256 << 10
+
     func containerStates() async throws -> [String: GuestContainerState] {
-        let containers = try await link.client().call(.list, AgentListRequest(), timeout: .seconds(10)).containers
+        let containers = try await link.client().call(.list, AgentListRequest(), timeout: .seconds(10), limit: Self.listLimit).containers
         let states = containers.map { ($0.containerID, $0.process.state == .created ? GuestContainerState.created : .started) }
         return Dictionary(states) { first, _ in first }
     }

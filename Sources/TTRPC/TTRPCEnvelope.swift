@@ -97,7 +97,7 @@ public struct TTRPCResponse: Sendable {
             default: continue
             }
         }
-        return code == 0 ? nil : SwiftletError(SwiftletError.Code(number: code), message)
+        return code == 0 ? nil : SwiftletError(SwiftletError.Code(number: code), printable(message, limit: maximumMessage))
     }
 }
 

@@ -86,7 +86,7 @@ public struct ShareDaemon: Sendable {
     /// PID 1 of a namespace of its own. Searches through all processes.
     public func processes(root: String) -> [ProcessIdentity] {
         let source = Self.sourceArgument(root)
-        return ProcessTable.all { $0.contains(source) && $0.contains("--fd=3") }
+        return ProcessTable.all(of: ProcessTable.users()) { $0.contains(source) && $0.contains("--fd=3") }
     }
 
     /// The end of the output, for an error message.

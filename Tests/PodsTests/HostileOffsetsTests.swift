@@ -63,3 +63,25 @@ private final class CountingSink: OutputSink {
         link.close()
     }
 }
+
+/// A guest that answers and hangs up cost the daemon a thousand connections a second.
+@Suite(.timeLimit(.minutes(1))) struct HangingUpTests {
+    @Test func aGuestThatHangsUpIsAskedEverLessOften() async throws {
+        let path = NSTemporaryDirectory() + "hanging-up-\(UInt32.random(in: 0 ... .max))"
+        let connections = Mutex(0)
+        let guest = try InProcessGuest(at: path, hangsUp: true) { method in
+            connections.withLock { $0 += 1 }
+            return InProcessGuest.plain(method)
+        }
+        defer { guest.end() }
+        let client = try await AgentClient.connect(to: .unixProxy(path: path), deadline: .now + .seconds(30))
+        let link = AgentLink(address: .unixProxy(path: path), client: client, mark: .init(), clockIsRight: true)
+        let began = ContinuousClock.now
+        let watch = Task { await link.lostForGood() }
+        try await eventually("it is connected to again and again") { connections.withLock { $0 } >= 9 }
+        // 10, 20, 40, ... ms.
+        #expect(ContinuousClock.now - began >= .milliseconds(1000))
+        link.close()
+        _ = await watch.value
+    }
+}

@@ -388,7 +388,7 @@ struct Volumes {
 
     /// The virtiofsd processes of a node's pods: two for each share.
     static func servers(_ node: Node) -> Set<pid_t> {
-        Set(ProcessTable.all { $0.contains { $0.hasPrefix("source=\(node.run)/") } }.map(\.pid))
+        Set(ProcessTable.all(of: ProcessTable.users()) { $0.contains { $0.hasPrefix("source=\(node.run)/") } }.map(\.pid))
     }
 }
 

@@ -59,6 +59,6 @@ struct RegistryFailure: Error {
         }
         guard let entry = try? JSONDecoder().decode(Document.self, from: body).errors?.first else { return "" }
         let text = [entry.code, entry.message].compactMap { $0 }.joined(separator: ": ")
-        return String(String.UnicodeScalarView(text.unicodeScalars.filter { $0.value >= 32 && $0.value != 127 }.prefix(200)))
+        return printable(text, limit: 200)
     }
 }

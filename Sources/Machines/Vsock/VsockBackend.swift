@@ -57,10 +57,10 @@ public struct VsockBackend: Sendable {
     ///   - process: as `start` returned it; nil where it was never written down.
     /// - Throws: `deadlineExceeded` when the process does not end on SIGKILL.
     public func stop(hostSocket: String, process: ProcessIdentity?) async throws {
-        let binary = binary
+        let (binary, user) = (binary, user)
         try await OwnThread.run {
             // Whoever knows the process spares the search through all of them.
-            let found = process.map { [$0] } ?? Self.search(binary: binary, hostSocket: hostSocket)
+            let found = process.map { [$0] } ?? Self.search(binary: binary, user: user, hostSocket: hostSocket)
             for process in found where process.isAlive {
                 _ = try? process.signal(SIGTERM)
                 if process.waitForExit(.milliseconds(500)) { continue }
@@ -74,8 +74,8 @@ public struct VsockBackend: Sendable {
     }
 
     /// Backends that run with this socket, by their command lines.
-    private static func search(binary: String, hostSocket: String) -> [ProcessIdentity] {
-        ProcessTable.all { arguments in
+    private static func search(binary: String, user: String, hostSocket: String) -> [ProcessIdentity] {
+        ProcessTable.all(of: ProcessTable.users(user)) { arguments in
             guard let flag = arguments.firstIndex(of: "--host-socket"), flag + 1 < arguments.count else { return false }
             let name = binary.split(separator: "/").last.map(String.init) ?? binary
             // A script's command line begins with its interpreter.

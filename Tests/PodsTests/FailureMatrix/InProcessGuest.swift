@@ -22,8 +22,9 @@ final class InProcessGuest: Sendable {
 
     /// - Parameters:
     ///   - path: where the host expects the proxy. What listens there is replaced.
+    ///   - hangsUp: each connection ends after the first answer.
     ///   - answer: to every call.
-    init(at path: String, answer: @escaping Answer = plain) throws {
+    init(at path: String, hangsUp: Bool = false, answer: @escaping Answer = plain) throws {
         self.path = path
         unlink(path)
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
@@ -42,7 +43,7 @@ final class InProcessGuest: Sendable {
                 let connection = accept(descriptor, nil, nil)
                 guard connection >= 0 else { break }
                 try? OwnThread.start {
-                    if Self.greet(connection) { Self.serve(connection, answer) }
+                    if Self.greet(connection) { Self.serve(connection, hangsUp, answer) }
                     close(connection)
                 }
             }
@@ -65,7 +66,7 @@ final class InProcessGuest: Sendable {
         return byte == UInt8(ascii: "\n") && send(connection, answer, answer.count, Int32(MSG_NOSIGNAL)) == answer.count
     }
 
-    private static func serve(_ connection: Int32, _ answer: Answer) {
+    private static func serve(_ connection: Int32, _ hangsUp: Bool, _ answer: Answer) {
         var decoder = TTRPCFrameDecoder()
         var buffer = [UInt8](repeating: 0, count: 4096)
         while true {
@@ -78,6 +79,7 @@ final class InProcessGuest: Sendable {
                 guard let bytes = try? TTRPCFrame(stream: frame.stream, kind: .response, payload: answer.encoded).encoded(),
                     send(connection, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count
                 else { return }
+                if hangsUp { return }
             }
         }
     }
