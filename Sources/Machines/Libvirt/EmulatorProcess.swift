@@ -23,7 +23,8 @@ struct EmulatorProcess {
 
     private static func search(_ id: MachineID) -> ProcessIdentity? {
         let argument = id.description
-        return ProcessTable.all(of: ProcessTable.users("libvirt-qemu")) { isFor(argument, $0) }.first { isHostProgram($0.pid) && $0.isAlive }
+        let running = ProcessTable.all(of: ProcessTable.users("libvirt-qemu")) { isFor(argument, $0) }
+        return running.first { isHostProgram($0.pid) && $0.isAlive }
     }
 
     private static func isFor(_ uuid: String, _ arguments: [String]) -> Bool {
