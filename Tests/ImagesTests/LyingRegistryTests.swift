@@ -232,7 +232,7 @@ import Testing
             }
             let error = try await failure(store, "\(registry.host)/app", directory)
             #expect(error.code == code)
-            #expect(error.message.contains("SOME: words ofthe registry"))
+            #expect(error.message.contains("SOME: words of?the registry"))
             #expect(error.message.hasPrefix("RegistryUnavailable: ") == (code == .unavailable))
         }
     }
