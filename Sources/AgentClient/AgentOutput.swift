@@ -1,7 +1,6 @@
 import AgentProtocol
 import Errors
 import Foundation
-import Linux
 import Logging
 import Runtime
 
@@ -52,7 +51,7 @@ public struct AgentOutput: OutputReader {
         let stream = try await client.openOutput(token: token, stdoutOffset: offsets.stdout, stderrOffset: offsets.stderr)
         defer { stream.close() }
         stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
-        try await copy(stream, to: sink, link.mark, &ended)
+        try await copy(stream, to: sink, &ended)
     }
 
     private func openOutput(_ client: AgentClient, _ id: String, _ token: [UInt8], _ offsets: OutputOffsets) async throws {
@@ -79,18 +78,16 @@ public struct AgentOutput: OutputReader {
         return offsets
     }
 
-    private func copy(
-        _ stream: AgentOutputStream, to sink: any OutputSink, _ mark: CrashMark, _ ended: inout Set<StandardStream>
-    ) async throws {
+    private func copy(_ stream: AgentOutputStream, to sink: any OutputSink, _ ended: inout Set<StandardStream>) async throws {
         for try await chunk in stream {
             let source = chunk.source.stream
             if !chunk.bytes.isEmpty {
-                let safe = try await mark.during { try await sink.take(chunk.bytes, from: source) }
+                let safe = try await sink.take(chunk.bytes, from: source)
                 stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
             }
             if chunk.end {
                 ended.insert(source)
-                let safe = try await mark.during { try await sink.finish(source) }
+                let safe = try await sink.finish(source)
                 stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
             }
         }

@@ -7,13 +7,23 @@
 static const int crash_signals[] = { SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV };
 static struct clinux_crash_record *crash_record;
 static struct sigaction before_crash[NSIG];
+static __thread int32_t crash_slot;
+
+int32_t clinux_crash_enter(int32_t slot) {
+    int32_t before = crash_slot;
+    crash_slot = slot;
+    return before;
+}
 
 static void note_crash(int number, siginfo_t *info, void *context) {
     (void)context;
-    crash_record->signal = number;
+    if (info->si_code > 0 || info->si_pid == getpid()) {
+        crash_record->accused = crash_slot;
+        crash_record->signal = number;
+    }
     sigaction(number, &before_crash[number], NULL);
-    // An instruction that failed fails again on return. A signal that was sent does not come again by itself.
-    if (info->si_code <= 0) syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), number);
+    // An instruction that failed fails again on return. A trap, and a signal that was sent, do not come again by themselves.
+    if (info->si_code <= 0 || number == SIGTRAP) syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), number);
 }
 
 int clinux_note_crashes(struct clinux_crash_record *record) {

@@ -178,10 +178,14 @@ package final class ByteChannel: Sendable {
             }
             return (count, number, state.owner)
         }
-        mark?.begin()
-        defer { mark?.end() }
         switch count {
-        case 1...: owner?.channel(self, received: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+        case 1...:
+            let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
+            if let mark {
+                mark.during { owner?.channel(self, received: bytes) }
+            } else {
+                owner?.channel(self, received: bytes)
+            }
         case 0: owner?.channelReceivedEnd(self)
         default: if number != EAGAIN && number != EINTR { close(.system("reading from the peer", errno: number)) }
         }

@@ -59,7 +59,6 @@ struct FrameProgram {
         static let loadWord: UInt8 = 0x61  // BPF_LDX | BPF_MEM | BPF_W
         static let loadHalf: UInt8 = 0x69  // BPF_LDX | BPF_MEM | BPF_H
         static let store: UInt8 = 0x7A  // BPF_ST | BPF_MEM | BPF_DW
-        static let jump: UInt8 = 0x05  // BPF_JMP | BPF_JA
         static let jumpIfEqual: UInt8 = 0x15  // BPF_JMP | BPF_JEQ | BPF_K
         static let jumpUnlessEqual32: UInt8 = 0x56  // BPF_JMP32 | BPF_JNE | BPF_K
         static let call: UInt8 = 0x85

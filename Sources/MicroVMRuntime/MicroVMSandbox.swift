@@ -123,8 +123,10 @@ final class MicroVMSandbox: Sandbox {
 
     func containerStates() async throws -> [String: GuestContainerState] {
         let containers = try await link.client().call(.list, AgentListRequest(), timeout: .seconds(10), limit: Self.listLimit).containers
-        let states = containers.map { ($0.containerID, $0.process.state == .created ? GuestContainerState.created : .started) }
-        return Dictionary(states) { first, _ in first }
+        return link.mark.during {
+            let states = containers.map { ($0.containerID, $0.process.state == .created ? GuestContainerState.created : .started) }
+            return Dictionary(states) { first, _ in first }
+        }
     }
 
     func startContainer(_ id: String) async throws {
@@ -160,7 +162,7 @@ final class MicroVMSandbox: Sandbox {
         // with a dozen disks.
         let answer = try await link.client().call(
             .getStats, .with { $0.openFiles = openFiles }, timeout: .seconds(20), limit: (64 << 10) + containers * (16 << 10))
-        return SandboxFigures(answer)
+        return link.mark.during { SandboxFigures(answer) }
     }
 
     func requestShutdown() async {

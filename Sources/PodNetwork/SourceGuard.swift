@@ -26,8 +26,9 @@ enum SourceGuard {
 
     private static func ipv4Rules(_ addresses: [[UInt8]], _ sender: [Match], _ target: Int32) -> [FrameRule] {
         let plain = byte(0, 0x45)
-        // From a DHCP server: UDP, port 67.
-        let server = FrameRule(etherType: ipv4, [plain, byte(9, 17), word(20, mask: 0xFFFF_0000, 0, 67, 0, 0)], .drop)
+        // From a DHCP server: UDP, port 67, which the first piece of a datagram holds.
+        let first = word(4, mask: 0x0000_1FFF, 0, 0, 0, 0)
+        let server = FrameRule(etherType: ipv4, [plain, byte(9, 17), first, word(20, mask: 0xFFFF_0000, 0, 67, 0, 0)], .drop)
         return [server]
             + addresses.flatMap { address in
                 let source = sender + [word(12, address[0], address[1], address[2], address[3])]
@@ -40,13 +41,18 @@ enum SourceGuard {
     }
 
     private static func arpRules(_ addresses: [[UInt8]], _ mac: [UInt8], _ sender: [Match], _ target: Int32) -> [FrameRule] {
-        // Zero: whether an address is in use is asked without one.
-        (addresses.isEmpty ? [] : addresses + [[0, 0, 0, 0]]).map { address in
-            let hardware = [
+        func from(_ address: [UInt8]) -> [Match] {
+            [
                 word(8, mac[0], mac[1], mac[2], mac[3]), word(12, mac[4], mac[5], address[0], address[1]),
                 word(16, mask: 0xFFFF_0000, address[2], address[3], 0, 0),
             ]
-            return FrameRule(etherType: arp, sender + hardware, .redirect(target))
+        }
+        return addresses.flatMap { own in
+            [
+                FrameRule(etherType: arp, sender + from(own), .redirect(target)),
+                // Whether an address is in use is asked without one. For another's it would keep that from being taken.
+                FrameRule(etherType: arp, sender + from([0, 0, 0, 0]) + words(24, own), .redirect(target)),
+            ]
         }
     }
 
@@ -56,13 +62,32 @@ enum SourceGuard {
         func add(_ matches: [Match], _ verdict: FrameRule.Verdict) {
             rules.append(FrameRule(etherType: ipv6, matches, verdict))
         }
+        func addFragments() {
+            let (fragment, first) = (byte(6, 44), word(40, mask: 0x0000_FFF8, 0, 0, 0, 0))
+            for header: UInt8 in [0, 43, 44, 60] { add([fragment, byte(40, header)], .drop) }
+            // Of ICMPv6 only an echo is long enough for pieces.
+            for address in addresses {
+                for echo: UInt8 in [128, 129] {
+                    add(sender + source(address) + [fragment, byte(40, 58), first, byte(48, echo)], .redirect(target))
+                }
+            }
+            add([fragment, byte(40, 58), first], .drop)
+            add([fragment, byte(40, 17), first, word(48, mask: 0xFFFF_0000, 2, 35, 0, 0)], .drop)
+        }
         // Multicast listeners report behind a hop-by-hop header. Other extension headers would hide what follows them.
         for address in addresses + [unspecified] {
             for report: UInt8 in [131, 132, 143] {
-                add(sender + source(address) + [byte(6, 0), byte(40, 58), byte(48, report)], .redirect(target))
+                add(sender + source(address) + [byte(6, 0), byte(40, 58), byte(41, 0), byte(48, report)], .redirect(target))
+            }
+        }
+        // Tunnels have an option of eight bytes: Linux's own limit of encapsulation.
+        for address in addresses {
+            for tunnelled: UInt8 in [4, 41, 47] {
+                add(sender + source(address) + [byte(6, 60), byte(40, tunnelled), byte(41, 0)], .redirect(target))
             }
         }
         for header: UInt8 in [0, 43, 60] { add([byte(6, header)], .drop) }
+        addFragments()
         // Router advertisement and redirect.
         for type: UInt8 in [134, 137] { add([icmp, byte(40, type)], .drop) }
         // Neighbour advertisement: for an address of its own.
@@ -74,8 +99,8 @@ enum SourceGuard {
         add([icmp, byte(40, 136)], .drop)
         // From a DHCPv6 server: UDP, port 547.
         add([byte(6, 17), word(40, mask: 0xFFFF_0000, 2, 35, 0, 0)], .drop)
-        // Whether an address is in use is asked without one.
-        add(sender + source(unspecified) + [icmp, byte(40, 135)], .redirect(target))
+        // Whether an address is in use is asked without one. For another's it would keep that from being taken.
+        for address in addresses { add(sender + source(unspecified) + [icmp, byte(40, 135)] + words(48, address), .redirect(target)) }
         for address in addresses { add(sender + source(address), .redirect(target)) }
         return rules
     }

@@ -10,9 +10,13 @@ extension Pod {
         guard container.isRunning else {
             throw SwiftletError(.failedPrecondition, "container \(id) is \(container.state.name); only a running one's log can be reopened")
         }
-        // Right after a restart of the daemon it is opened together with the machine's return.
-        _ = try await readyMachine()
-        try await context.output.reopen(id)
+        do {
+            try await context.output.reopen(id)
+        } catch let error as SwiftletError where error.code == .failedPrecondition && machine == nil && state.isUp {
+            // Right after a restart of the daemon it is opened together with the machine's return.
+            _ = try await readyMachine()
+            try await context.output.reopen(id)
+        }
     }
 }
 

@@ -70,8 +70,12 @@ extension Pod {
         let found = try await withDeadline(self.context.deadlines.guestAnswer, "reattach pod sandbox \(id)") {
             try await handler.reattach(context)
         }
-        let states = try await withDeadline(self.context.deadlines.guestAnswer, "list containers") {
-            try await found.containerStates()
+        let states: [String: GuestContainerState]
+        do {
+            states = try await withDeadline(self.context.deadlines.guestAnswer, "list containers") { try await found.containerStates() }
+        } catch {
+            found.close()
+            throw error
         }
         guard state.isUp, !Task.isCancelled else { return found.close() }
         adopt(found)

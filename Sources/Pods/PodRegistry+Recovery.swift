@@ -22,14 +22,14 @@ extension PodRegistry {
         orphans.adopt(resources, in: context.store.database)
         let found = pods.withLock { $0 }
         let findings = CrashFindings(context.crashes?.last, pods: Set(found.keys))
+        // Before a client is served and anything else happens: what crashes now is the pod's own.
+        await recoverOneByOne(findings.suspects.compactMap { found[$0] })
         let recovery = Task {
             await withTaskGroup(of: Void.self) { group in
                 group.addTask { await self.orphans.release() }
                 for (id, pod) in found where !findings.suspects.contains(id) {
                     group.addTask { await self.recover(pod, isCulprit: id == findings.culprit) }
                 }
-                let suspects = findings.suspects.compactMap { found[$0] }
-                group.addTask { await self.recoverOneByOne(suspects) }
             }
         }
         recoveryWork.withLock { $0 = recovery }
@@ -47,14 +47,17 @@ extension PodRegistry {
     /// How long a suspect is watched alone after it was found again.
     private static let watch = Duration.milliseconds(500)
 
-    /// One of them has crashed the daemon before: each is accused alone while it is looked for.
+    /// How long the suspects may keep the daemon from serving; those that are left then are found with the others' calls.
+    private static let search = Duration.seconds(60)
+
+    /// One of them may have crashed the daemon again and again: each is suspected alone while it is looked for.
     private func recoverOneByOne(_ suspects: [Pod]) async {
-        for pod in suspects {
-            guard !Task.isCancelled else { return }
-            await pod.mark.during {
-                try? await withDeadline(context.deadlines.guestAnswer, "recover pod sandbox \(pod.id)") {
-                    await self.recover(pod, isCulprit: false)
-                }
+        let end = ContinuousClock.now + Self.search
+        for pod in suspects.sorted(by: { $0.id < $1.id }) {
+            let recovery = Task { await self.recover(pod, isCulprit: false) }
+            guard ContinuousClock.now < end, !Task.isCancelled else { continue }
+            await pod.mark.alone {
+                try? await withDeadline(.seconds(5), "recover pod sandbox \(pod.id)") { await recovery.value }
                 try? await Task.sleep(for: Self.watch)
             }
         }

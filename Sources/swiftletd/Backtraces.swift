@@ -10,7 +10,10 @@ enum Backtraces {
     /// made settings.
     static func printNoMemory() {
         guard getenv("SWIFT_BACKTRACE") == nil, setenv("SWIFT_BACKTRACE", settings, 1) == 0 else { return }
+        // By its name, which the kernel shows for the process.
+        guard let path = realpath("/proc/self/exe", nil) else { return }
         // Returns only when it fails: then the daemon runs without them.
-        execv("/proc/self/exe", CommandLine.unsafeArgv)
+        execv(path, CommandLine.unsafeArgv)
+        free(path)
     }
 }

@@ -106,7 +106,7 @@ struct Daemon: Sendable {
                     "the daemon before crashed",
                     metadata: [
                         "signal": "\(crash.signal)", "crashesInARow": "\(crash.crashesInARow)",
-                        "suspects": "\(crash.suspects.joined(separator: " "))",
+                        "culprit": "\(crash.culprit ?? "unknown")",
                     ])
             }
             let row = Task {

@@ -12,30 +12,30 @@ import Testing
 
 /// What a daemon does that follows one which crashed on what a guest sent.
 @Suite(.timeLimit(.minutes(2)), .serialized) struct CrashRecoveryTests {
-    @Test func oneThatIsAccusedAloneIsTheCulprit() {
+    @Test func whoIsAccusedIsTheCulpritAndNobodyElseASuspect() {
         let pods: Set = ["a", "b", "c"]
-        func findings(_ suspects: [String], row: Int = 1) -> CrashFindings {
-            CrashFindings(.init(signal: SIGILL, suspects: suspects, crashesInARow: row), pods: pods)
+        func findings(_ culprit: String? = nil, row: Int = 1) -> CrashFindings {
+            CrashFindings(.init(signal: SIGILL, culprit: culprit, crashesInARow: row), pods: pods)
         }
-        #expect(CrashFindings(nil, pods: pods) == findings([]))
-        #expect(findings(["a", "gone"]).culprit == "a" && findings(["a", "gone"]).suspects.isEmpty)
-        #expect(findings(["a", "b"]).culprit == nil && findings(["a", "b"]).suspects == ["a", "b"])
-        #expect(findings([], row: 2).suspects.isEmpty, "it may have been anything")
-        #expect(findings([], row: 3).suspects == pods)
+        #expect(CrashFindings(nil, pods: pods) == findings())
+        #expect(findings("a").culprit == "a" && findings("a", row: 5).suspects.isEmpty)
+        #expect(findings("gone", row: 5) == findings(), "it is not there any more")
+        #expect(findings(row: 2).suspects.isEmpty, "it may have been anything")
+        #expect(findings(row: 3).suspects == pods && findings(row: 3).culprit == nil)
     }
 
-    /// What a daemon leaves that crashes while it works on what these pods sent.
-    private func leaveCrash(_ pods: [String], at path: String) throws {
+    /// What a daemon leaves whose thread crashes while it works on what the pod sent; nil: on nobody's data.
+    private func leaveCrash(_ pod: String?, alone: String? = nil, row: Int32 = 0, at path: String) throws {
         var record = clinux_crash_record()
-        record.version = 1
-        record.signal = SIGILL
+        (record.version, record.signal, record.crashes) = (2, SIGILL, row)
         try withUnsafeMutablePointer(to: &record) { pointer in
-            for (number, pod) in pods.enumerated() {
+            for (number, name) in [pod, alone].enumerated() {
+                guard let name else { continue }
                 let slot = try #require(clinux_crash_slot(pointer, Int32(number)))
-                withUnsafeMutableBytes(of: &slot.pointee.name) { $0.copyBytes(from: Array(pod.utf8)) }
-                slot.pointee.work = 1
+                withUnsafeMutableBytes(of: &slot.pointee) { $0.copyBytes(from: Array(name.utf8)) }
             }
         }
+        (record.accused, record.alone) = (pod == nil ? 0 : 1, alone == nil ? 0 : 2)
         try withUnsafeBytes(of: &record) { try Data($0).write(to: URL(fileURLWithPath: path)) }
     }
 
@@ -51,7 +51,7 @@ import Testing
         let guilty = try await node.registry.runSandbox(FakeNode.spec("guilty"))
         let other = try await node.registry.runSandbox(FakeNode.spec("other"))
         node.registry.close()
-        try leaveCrash([guilty, "gone"], at: node.directory + "/crash")
+        try leaveCrash(guilty, at: node.directory + "/crash")
         let next = try successor(of: node)
         try await next.recover()
         await next.recovered()
@@ -68,19 +68,29 @@ import Testing
         await node.close()
     }
 
-    @Test func suspectsAreFoundAgainOneByOne() async throws {
+    @Test func afterCrashesOfNobodysEachPodIsFoundAgainAloneBeforeTheDaemonServes() async throws {
         let node = try await FakeNode()
         var ids: [String] = []
         for name in ["a", "b", "c"] { ids.append(try await node.registry.runSandbox(FakeNode.spec(name))) }
         node.registry.close()
-        try leaveCrash(Array(ids.prefix(2)), at: node.directory + "/crash")
+        try leaveCrash(nil, alone: ids[0], row: 2, at: node.directory + "/crash")
         let next = try successor(of: node)
         try await next.recover()
-        await next.recovered()
-        for id in ids { #expect(try next.sandbox(id).isReady) }
-        #expect(node.handler.state.withLock { $0.reattachments.count } == 3)
-        #expect(node.handler.state.withLock { $0.reattachments }.first == ids[2], "who is not suspected comes first")
+        #expect(node.handler.state.withLock { $0.reattachments } == ids.sorted(), "in their order, before recover() returns")
+        for id in ids { #expect(try next.sandbox(id).isReady, "who was alone at one crash is not guilty") }
         next.close()
         await node.close()
+    }
+
+    /// Ids have 64 characters, and all of them tell one pod from another.
+    @Test func aPodsOwnMarkAccusesIt() throws {
+        let path = NSTemporaryDirectory() + "crash-" + UUID().uuidString
+        defer { unlink(path) }
+        let id = Identifier.make()
+        try leaveCrash(nil, at: path)
+        let record = try CrashRecord(path: path)
+        let mark = record.mark(for: id)
+        #expect(mark.during { clinux_crash_enter(0) } == 1, "the mark has a slot")
+        #expect(try String(decoding: Data(contentsOf: URL(fileURLWithPath: path)), as: UTF8.self).contains(id))
     }
 }

@@ -23,8 +23,7 @@ private final class CountingSink: OutputSink {
     }
 }
 
-/// A guest that refuses to go on where the host is and says that it has been acknowledged 2^64-1 bytes: adding to that ended the
-/// daemon, and every one after it.
+/// A guest that refuses to go on where the host is and says that it has been acknowledged 2^64-1 bytes: adding to that overflows.
 @Suite(.timeLimit(.minutes(1))) struct HostileOffsetsTests {
     @Test(arguments: [UInt64.max, 1 << 63, GuestCount.most + 1]) func anAbsurdOffsetIsRefused(_ offset: UInt64) async throws {
         let path = NSTemporaryDirectory() + "offsets-\(UInt32.random(in: 0 ... .max))"
@@ -64,7 +63,7 @@ private final class CountingSink: OutputSink {
     }
 }
 
-/// A guest that answers and hangs up cost the daemon a thousand connections a second.
+/// A guest that answers and hangs up, again and again.
 @Suite(.timeLimit(.minutes(1))) struct HangingUpTests {
     @Test func aGuestThatHangsUpIsAskedEverLessOften() async throws {
         let path = NSTemporaryDirectory() + "hanging-up-\(UInt32.random(in: 0 ... .max))"

@@ -4,17 +4,15 @@
 #endif
 #include <stdint.h>
 
-// A file that is mapped by the process and outlives its crash: whose data was being worked on, and which signal ended it.
+// A file that is mapped by the process and outlives its crash: which signal ended it, and on whose data it was working then.
 enum {
     CLINUX_CRASH_SLOTS = 1024,
-    CLINUX_CRASH_NAME = 64,
+    // NUL-terminated names.
+    CLINUX_CRASH_NAME = 72,
 };
 
-struct clinux_crash_slot {
-    // NUL-terminated; empty: free.
-    char name[CLINUX_CRASH_NAME];
-    // Pieces of work under way.
-    int32_t work;
+struct clinux_crash_name {
+    char bytes[CLINUX_CRASH_NAME];
 };
 
 struct clinux_crash_record {
@@ -23,17 +21,23 @@ struct clinux_crash_record {
     int32_t signal;
     // Processes in a row that crashed.
     int32_t crashes;
-    struct clinux_crash_slot slots[CLINUX_CRASH_SLOTS];
+    // Slot on whose data the thread that crashed was working, counted from 1; 0: none.
+    int32_t accused;
+    // Slot that alone is looked at, counted from 1; 0: none.
+    int32_t alone;
+    // Who was alone when a process before crashed.
+    struct clinux_crash_name suspect;
+    // Empty: free.
+    struct clinux_crash_name slots[CLINUX_CRASH_SLOTS];
 };
 
-static inline void clinux_crash_work(struct clinux_crash_slot *slot, int32_t change) {
-    __atomic_add_fetch(&slot->work, change, __ATOMIC_RELAXED);
-}
-
-static inline struct clinux_crash_slot *clinux_crash_slot(struct clinux_crash_record *record, int number) {
+static inline struct clinux_crash_name *clinux_crash_slot(struct clinux_crash_record *record, int number) {
     return &record->slots[number];
 }
 
-// Notes the signal of a crash in `record` from now on, then lets happen what would have happened without.
-// One record a process; it must stay mapped. 0, or -1 with errno.
+// The calling thread works on a slot's data from now on (counted from 1; 0: on nobody's). What it worked on before.
+int32_t clinux_crash_enter(int32_t slot);
+
+// Notes the crash of the process in `record` from now on, then lets happen what would have happened without. Signals of other
+// processes are no crash. One record a process; it must stay mapped. 0, or -1 with errno.
 int clinux_note_crashes(struct clinux_crash_record *record);

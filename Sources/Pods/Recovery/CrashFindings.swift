@@ -2,9 +2,9 @@ import Linux
 
 /// Which pods the recovery has to be careful with when the daemon before crashed.
 struct CrashFindings: Equatable {
-    /// The daemon worked on this pod's data alone: the pod is set apart.
+    /// The daemon crashed on this pod's data: the pod is set apart.
     private(set) var culprit: String?
-    /// One of them did it: they are looked for one by one, so that the next crash accuses one alone.
+    /// Nobody is accused, again and again: they are looked for one by one, before anything else happens.
     private(set) var suspects: Set<String> = []
 
     /// Crashes in a row after which every pod is a suspect although none is accused.
@@ -12,11 +12,10 @@ struct CrashFindings: Equatable {
 
     init(_ crash: CrashRecord.Crash?, pods: Set<String>) {
         guard let crash else { return }
-        let accused = pods.intersection(crash.suspects)
-        switch accused.count {
-        case 0: suspects = crash.crashesInARow >= Self.unexplained ? pods : []
-        case 1: culprit = accused.first
-        default: suspects = accused
+        if let accused = crash.culprit {
+            if pods.contains(accused) { culprit = accused }
+        } else if crash.crashesInARow >= Self.unexplained {
+            suspects = pods
         }
     }
 }

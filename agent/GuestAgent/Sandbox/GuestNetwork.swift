@@ -31,6 +31,10 @@ enum GuestNetwork {
         let link = try find(interface, netlink)
         // A device takes a new name and address only while it is down.
         if link.isUp { try netlink.change(link: link.index, LinkChange(up: false)) }
+        // The addresses are those of the request: nobody on the link gives others, from which nothing would leave the pod.
+        if !interface.addresses.isEmpty {
+            for setting in ["accept_ra", "autoconf"] { try? KernelFile.write("0", to: "/proc/sys/net/ipv6/conf/\(link.name)/\(setting)") }
+        }
         var change = LinkChange(up: true)
         if !interface.name.isEmpty, interface.name != link.name { change.name = interface.name }
         if !interface.mac.isEmpty { change.mac = try mac(interface.mac) }
