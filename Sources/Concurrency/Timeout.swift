@@ -9,16 +9,9 @@ public func withTimeout<Value: Sendable>(
 ) async throws -> Value {
     // A clock that counts further overflows.
     let limit = min(limit, .seconds(100 * 365 * 86400))
-    return try await withThrowingTaskGroup(of: Value?.self) { group in
-        group.addTask { try await operation() }
-        group.addTask {
+    return try await withWatch(
+        {
             try await Task.sleep(for: limit)
-            return nil
-        }
-        defer { group.cancelAll() }
-        guard let first = try await group.next(), let value = first else {
             throw SwiftletError(.deadlineExceeded, "\(step): no answer within \(limit.components.seconds) s")
-        }
-        return value
-    }
+        }, operation)
 }
