@@ -96,7 +96,7 @@ let package = Package(
         .target(
             name: "Images",
             dependencies: [
-                "CArchive", "Runtime", "State", "Linux", "Concurrency", "Measures", "Errors", crypto, logging,
+                "CArchive", "Runtime", "State", "Linux", "Concurrency", "Measures", "Errors", crypto, deque, logging,
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),

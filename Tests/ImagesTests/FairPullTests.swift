@@ -2,6 +2,7 @@ import Errors
 import Foundation
 import NIOCore
 import Support
+import Synchronization
 import Testing
 
 @testable import Images
@@ -81,6 +82,76 @@ import Testing
             #expect(slow.layers.contains { error?.message.contains($0.digest) == true })
             #expect(directory.stored.isEmpty)
             #expect(try await store.database.read { try $0.tableNamesWithRows }.isEmpty)
+        }
+    }
+
+    /// Each layer ends before it would be judged alone.
+    @Test func manySmallLayersThatTrickleAreGivenUpAsOnePull() async throws {
+        var builder = OCIImageBuilder(layers: (0..<40).map { layer("small-\($0)", "small") })
+        builder.compression = .none
+        let many = try builder.build()
+        let change: (inout ImageStoreConfiguration) -> Void = {
+            $0.leastThroughput = LeastThroughput(bytes: 1_000_000, window: .seconds(3), grace: .milliseconds(100))
+            $0.downloads.perPull = 1
+        }
+        try await withRegistries(change) { _, second, store, directory, _ async throws in
+            second.add(many, "many")
+            second.script { request in
+                guard let blob = many.layers.first(where: { request.path.contains($0.digest) }) else { return nil }
+                // A tar ends in zeros.
+                return .init(body: blob.bytes.dropLast(20), announcedLength: blob.bytes.count, ending: .trickle(.milliseconds(10)))
+            }
+            let error = await #expect(throws: SwiftletError.self) { try await store.pull("\(second.host)/many") }
+            #expect(error?.code == .unavailable && error?.message.contains("too slow") == true, "\(error?.message ?? "")")
+            let asked = many.layers.count { second.count($0.digest) > 0 }
+            #expect(asked > 1 && asked < many.layers.count, "\(asked) layers")
+            #expect(directory.stored.isEmpty)
+        }
+    }
+
+    @Test func aLayerThatFailsEndsTheOthersOfItsPull() async throws {
+        try await withRegistries({ $0.leastThroughput.bytes = 0 }) { _, second, store, directory, _ async throws in
+            second.add(slow, "mixed")
+            second.script { [slow] request in
+                if request.path.contains(slow.layers[0].digest) { return .json("{}", status: .notFound) }
+                guard slow.layers.contains(where: { request.path.contains($0.digest) }) else { return nil }
+                return .init(body: Data([0]), announcedLength: 100_000, ending: .trickle(.milliseconds(20)))
+            }
+            // Of the others each would take half an hour.
+            let error = await #expect(throws: SwiftletError.self) { try await store.pull("\(second.host)/mixed") }
+            #expect(error?.code == .notFound)
+            #expect(directory.stored.isEmpty)
+        }
+    }
+
+    /// Of one registry's places, a pull that wants one gets the next, whatever another has asked for before.
+    @Test func aPullWithManyLayersHoldsUpNoSmallOneOfItsRegistry() async throws {
+        let change: (inout ImageStoreConfiguration) -> Void = {
+            $0.leastThroughput.bytes = 0
+            $0.downloads = DownloadLimits(perPull: 10, perRegistry: 2, total: 2)
+        }
+        var builder = OCIImageBuilder(layers: (0..<10).map { layer("many-\($0)", "many") })
+        builder.compression = .none
+        let many = try builder.build()
+        try await withRegistries(change) { _, second, store, _, _ async throws in
+            second.add(many, "many")
+            let asked = Mutex<[String]>([])
+            second.script { request in
+                guard request.path.contains("/blobs/") else { return nil }
+                asked.withLock { $0.append(request.path) }
+                guard let blob = many.layers.first(where: { request.path.contains($0.digest) }) else { return nil }
+                // About 0.4 s for each.
+                return .init(body: blob.bytes.dropLast(40), announcedLength: blob.bytes.count, ending: .trickle(.milliseconds(10)))
+            }
+            let large = Task { try await store.pull("\(second.host)/many") }
+            while asked.withLock({ paths in paths.count { $0.contains("/many/") } }) < 3 { try await Task.sleep(for: .milliseconds(5)) }
+            #expect(try await store.pull("\(second.host)/quick").id == quick.id)
+            let before = asked.withLock { paths in
+                paths.prefix { !$0.contains(quick.layers[0].digest) }.count { $0.contains("/many/") }
+            }
+            #expect(before < 9, "\(before) of the large pull's 11 blobs came first")
+            large.cancel()
+            _ = await large.result
         }
     }
 
@@ -167,7 +238,7 @@ import Testing
             try await withThrowingTaskGroup { group in
                 for _ in 0..<store.configuration.maxConversions {
                     group.addTask {
-                        try await store.conversions.pass {
+                        try await store.conversions.withPermit(for: PullID()) {
                             enter.yield()
                             for await _ in left { break }
                         }
@@ -187,29 +258,6 @@ import Testing
             }
             #expect(try await store.list().count == 2)
         }
-    }
-
-    // MARK: The meter
-
-    private let least = LeastThroughput(bytes: 100, window: .seconds(10), grace: .seconds(5))
-
-    @Test func nothingIsJudgedBeforeAWholeWindowAfterTheGrace() {
-        var meter = ThroughputMeter(least)
-        for second in 1..<15 { #expect(meter.shortfall(bytes: 0, elapsed: .seconds(second)) == nil) }
-        #expect(meter.shortfall(bytes: 99, elapsed: .seconds(15)) == 99)
-    }
-
-    @Test func earlyBytesDoNotCountForALaterWindow() {
-        var meter = ThroughputMeter(least)
-        for second in 1...14 { #expect(meter.shortfall(bytes: 1_000_000, elapsed: .seconds(second)) == nil) }
-        #expect(meter.shortfall(bytes: 1_000_001, elapsed: .seconds(15)) == 1)
-    }
-
-    @Test func enoughInEveryWindowIsEnough() {
-        var meter = ThroughputMeter(least)
-        for second in 1...1000 { #expect(meter.shortfall(bytes: UInt64(second * 10), elapsed: .seconds(second)) == nil) }
-        for second in 1001...1009 { _ = meter.shortfall(bytes: 10_000, elapsed: .seconds(second)) }
-        #expect(meter.shortfall(bytes: 10_000, elapsed: .seconds(1010)) == 0)
     }
 }
 

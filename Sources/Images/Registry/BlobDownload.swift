@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import Concurrency
 import Crypto
 import Errors
 import Foundation
@@ -10,12 +11,13 @@ struct BlobDownload: Sendable {
     let session: RegistrySession
     let descriptor: Descriptor
     let configuration: ImageStoreConfiguration
-    let work: BlockingWork
+    let throughput: PullThroughput
+    let work: BlockingPool
 
     /// Bytes collected before they are written.
     private static let writeSize = 1 << 20
 
-    /// - Parameter path: must not exist; removed again on failure.
+    /// - Parameter path: must not exist. After a failure the caller deletes what is there.
     /// - Throws: `SwiftletError(.dataLoss)` naming the blob when its length or digest is not the descriptor's.
     func run(to path: String) async throws -> BlobSource {
         let digest = try Digest(descriptor.digest)
@@ -23,21 +25,16 @@ struct BlobDownload: Sendable {
         guard let size = UInt64(exactly: descriptor.size), size <= configuration.limits.bytes else {
             throw SwiftletError(.resourceExhausted, "\(step): a size of \(descriptor.size) bytes is not allowed")
         }
-        let file = try BlobFile(creating: path)
-        do {
-            try await configuration.leastThroughput.watch(step) { received in
-                try await Retry(configuration).run { try await receive(digest, size, into: file, received, step) }
-            }
-            let found = file.digest()
-            guard found == digest else { throw SwiftletError(.dataLoss, "\(step): the content has the digest \(found)") }
-            return BlobSource(path: path, offset: 0, length: size)
-        } catch {
-            unlink(path)
-            throw error
+        let file = try await work.run("create \(path)") { _ in try BlobFile(creating: path) }
+        try await throughput.watch(step) {
+            try await Retry(configuration).run { try await receive(digest, size, into: file, step) }
         }
+        let found = file.digest()
+        guard found == digest else { throw SwiftletError(.dataLoss, "\(step): the content has the digest \(found)") }
+        return BlobSource(path: path, offset: 0, length: size)
     }
 
-    private func receive(_ digest: Digest, _ size: UInt64, into file: BlobFile, _ received: ReceivedBytes, _ step: String) async throws {
+    private func receive(_ digest: Digest, _ size: UInt64, into file: BlobFile, _ step: String) async throws {
         let have = file.count
         if have == size, size > 0 { return }
         let response = try await session.blob(digest, from: have, step: step)
@@ -46,13 +43,13 @@ struct BlobDownload: Sendable {
                 response.status == .partialContent && response.headers.first(name: "content-range")?.hasPrefix("bytes \(have)-") == true
             if !continues {
                 guard response.status == .ok else { throw SwiftletError(.dataLoss, "\(step): the registry resumed at the wrong place") }
-                try file.restart()
+                try await work.run(step) { _ in try file.restart() }
             }
         }
         var pending = ByteBuffer()
         do {
             for try await piece in response.body {
-                received.add(piece.readableBytes)
+                throughput.add(piece.readableBytes)
                 pending.writeImmutableBuffer(piece)
                 guard file.count + UInt64(pending.readableBytes) <= size else {
                     throw SwiftletError(.dataLoss, "\(step): more bytes than the \(size) the manifest announces")
@@ -60,20 +57,20 @@ struct BlobDownload: Sendable {
                 if pending.readableBytes >= Self.writeSize {
                     let full = pending
                     pending = ByteBuffer()
-                    try await work.run { _ in try file.append(full) }
+                    try await work.run(step) { _ in try file.append(full) }
                 }
             }
         } catch {
             // What came is good for the next attempt.
             let rest = pending
-            try await work.run { _ in try file.append(rest) }
+            try await work.run(step) { _ in try file.append(rest) }
             let isSilence = (error as? HTTPClientError) == .readTimeout || (error as? HTTPClientError) == .cancelled
             if isSilence || error is SwiftletError || error is CancellationError { throw RegistryFailure.transport(error, step) }
             throw RegistryFailure(
                 error: SwiftletError(.dataLoss, "\(step): truncated after \(file.count) of \(size) bytes", cause: error), isTransient: true)
         }
         let rest = pending
-        try await work.run { _ in try file.append(rest) }
+        try await work.run(step) { _ in try file.append(rest) }
         guard file.count == size else {
             throw SwiftletError(.dataLoss, "\(step): it ends after \(file.count) bytes where the manifest announces \(size)")
         }
@@ -120,6 +117,7 @@ final class BlobFile: Sendable {
         }
     }
 
+    /// Blocks.
     func restart() throws {
         try state.withLock { state in
             guard ftruncate(descriptor, 0) == 0 else { throw SwiftletError.system("truncate \(path)") }

@@ -14,10 +14,9 @@ extension ImageStore {
     public func load(path: String, reference: String? = nil) async throws -> [Image] {
         let reference = try reference.map { try ImageReference($0) }
         let scratch = layers.partialPath("archive")
-        defer { unlink(scratch) }
         let limits = configuration.limits
         do {
-            let archived = try await work.run { _ in
+            let archived = try await work.run("load \(path)") { _ in
                 let archive = try ImageArchive(path: path, scratch: scratch, limits: limits)
                 for format in imageFormats {
                     if let images = try format.images(in: archive, platform: .current) { return images }
@@ -30,8 +29,10 @@ extension ImageStore {
             }
             var images: [Image] = []
             for image in archived { images.append(try await take(image, named: reference, archive: path)) }
+            await work.discard(scratch)
             return images
         } catch {
+            await work.discard(scratch)
             throw SwiftletError.wrap(error, "load \(path)")
         }
     }
@@ -42,14 +43,15 @@ extension ImageStore {
             throw SwiftletError(
                 .dataLoss, "\(archived.layers.count) layers where the configuration has \(config.diffIDs.count); one at least is needed")
         }
-        let places = PullPlaces(configuration)
+        let share = PullShare(configuration)
         layers.claims.hold(config.diffIDs)
         do {
             try await withThrowingTaskGroup { group in
                 for (diffID, layer) in Dictionary(zip(config.diffIDs, archived.layers), uniquingKeysWith: { first, _ in first }) {
-                    group.addTask { try await self.take(layer, diffID: try Digest(diffID), places) }
+                    group.addTask { try await self.take(layer, diffID: try Digest(diffID), share) }
                 }
-                try await group.waitForAll()
+                // Not `waitForAll`, which lets the others go on to their end.
+                for try await _ in group {}
             }
             let id = Digest(of: archived.config)
             let tagged = reference.map { [$0] } ?? archived.references
@@ -72,10 +74,10 @@ extension ImageStore {
         }
     }
 
-    private func take(_ layer: ArchivedImage.Layer, diffID: Digest, _ places: PullPlaces) async throws {
+    private func take(_ layer: ArchivedImage.Layer, diffID: Digest, _ share: PullShare) async throws {
         try await layerPulls.run("\(diffID) \(layer.name)") { [self] in
             if try await layers.find(diffID) != nil { return }
-            try await convert(layer.blob, layer.compression, diffID: diffID, places, name: layer.name)
+            try await convert(layer.blob, layer.compression, diffID: diffID, share, name: layer.name)
         }
     }
 }

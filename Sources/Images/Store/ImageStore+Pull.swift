@@ -42,16 +42,17 @@ extension ImageStore {
             )
         }
 
-        let places = PullPlaces(configuration)
+        let share = PullShare(configuration)
         layers.claims.hold(config.diffIDs)
         do {
             try await withThrowingTaskGroup { group in
                 for (descriptor, diffID) in Dictionary(zip(config.diffIDs, manifest.layers), uniquingKeysWith: { first, _ in first }).map({
                     ($1, $0)
                 }) {
-                    group.addTask { try await self.fetchLayer(descriptor, diffID: try Digest(diffID), session, places) }
+                    group.addTask { try await self.fetchLayer(descriptor, diffID: try Digest(diffID), session, share) }
                 }
-                try await group.waitForAll()
+                // Not `waitForAll`, which lets the others go on to their end.
+                for try await _ in group {}
             }
             var names = [ImageNameRecord(name: "\(reference.name)@\(digest)", isDigest: true, imageID: manifest.config.digest)]
             if reference.digest == nil {
@@ -115,7 +116,7 @@ extension ImageStore {
         }
     }
 
-    private func fetchLayer(_ descriptor: Descriptor, diffID: Digest, _ session: RegistrySession, _ places: PullPlaces) async throws {
+    private func fetchLayer(_ descriptor: Descriptor, diffID: Digest, _ session: RegistrySession, _ share: PullShare) async throws {
         let name = "layer \(descriptor.digest)"
         guard let compression = descriptor.mediaType.flatMap(MediaType.compression(ofLayer:)) else {
             throw SwiftletError(.dataLoss, "\(name): media type \"\(descriptor.mediaType?.prefix(200) ?? "")\" is not that of a layer")
@@ -125,25 +126,26 @@ extension ImageStore {
         do {
             try await layerPulls.run("\(session.endpoint.origin) \(diffID) \(descriptor.digest)") { [self] in
                 isOwn.store(true, ordering: .relaxed)
-                try await fetchAlone(descriptor, diffID: diffID, compression, session, places, name)
+                try await fetchAlone(descriptor, diffID: diffID, compression, session, share, name)
             }
         } catch let error as SwiftletError where error.code != .cancelled && !isOwn.load(ordering: .relaxed) {
             // It failed for the other pull, whose repository or credentials may be the reason.
-            try await fetchAlone(descriptor, diffID: diffID, compression, session, places, name)
+            try await fetchAlone(descriptor, diffID: diffID, compression, session, share, name)
         }
     }
 
     private func fetchAlone(
-        _ descriptor: Descriptor, diffID: Digest, _ compression: Compression, _ session: RegistrySession, _ places: PullPlaces,
+        _ descriptor: Descriptor, diffID: Digest, _ compression: Compression, _ session: RegistrySession, _ share: PullShare,
         _ name: String
     ) async throws {
         if try await layers.find(diffID) != nil { return }
-        try await places.layers.pass { [self] in
+        try await share.layers.withPermit { [self] in
             let path = layers.partialPath("blob")
             do {
-                let download = BlobDownload(session: session, descriptor: descriptor, configuration: configuration, work: work)
-                let blob = try await downloads.pass(host: session.endpoint.host) { try await download.run(to: path) }
-                try await convert(blob, compression, diffID: diffID, places, name: name)
+                let download = BlobDownload(
+                    session: session, descriptor: descriptor, configuration: configuration, throughput: share.throughput, work: work)
+                let blob = try await downloads.withPlace(host: session.endpoint.host, pull: share.id) { try await download.run(to: path) }
+                try await convert(blob, compression, diffID: diffID, share, name: name)
                 await work.discard(path)
             } catch {
                 await work.discard(path)
@@ -153,12 +155,10 @@ extension ImageStore {
     }
 
     /// Turns a blob into the layer `diffID`, one of so many at a time.
-    func convert(_ blob: BlobSource, _ compression: Compression?, diffID: Digest, _ places: PullPlaces, name: String) async throws {
-        try await places.conversions.pass { [self] in
-            try await conversions.pass { [self] in
-                if try await layers.find(diffID) != nil { return }
-                try await layers.add(blob, compression: compression, diffID: diffID, name: name)
-            }
+    func convert(_ blob: BlobSource, _ compression: Compression?, diffID: Digest, _ share: PullShare, name: String) async throws {
+        try await conversions.withPermit(for: share.id) { [self] in
+            if try await layers.find(diffID) != nil { return }
+            try await layers.add(blob, compression: compression, diffID: diffID, name: name)
         }
     }
 }

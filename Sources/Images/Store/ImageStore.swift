@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import Concurrency
 import Errors
 import Foundation
 import Logging
@@ -14,13 +15,17 @@ public final class ImageStore: Sendable {
     let layers: LayerStore
     let client: HTTPClient
     let logger: Logger
-    let work = BlockingWork(label: "swiftlet.images")
-    let pulls = InFlight<PullKey, Image>()
-    let layerPulls = InFlight<String, Void>()
+    /// Threads for what reads, writes or computes for long.
+    let work: BlockingPool
+    let pulls = SingleFlight<PullKey, Image>(whenAbandoned: .cancel)
+    let layerPulls = SingleFlight<String, Void>(whenAbandoned: .cancel)
     let downloads: DownloadPlaces
     /// Layers being turned into disk images: work for the node's CPUs and disk, whoever they come from.
-    let conversions: Gate
+    let conversions: FairSemaphore<PullID>
     let pinned: Set<String>
+
+    /// Threads beside those of downloads and conversions: for loads, and for publishing and deleting layers.
+    private static let otherThreads = 8
 
     /// Pulls are joined only when they show the same credentials.
     struct PullKey: Hashable {
@@ -37,10 +42,11 @@ public final class ImageStore: Sendable {
         self.configuration = configuration
         self.database = database
         self.logger = logger
+        work = BlockingPool("image store", threads: configuration.downloads.total + configuration.maxConversions + Self.otherThreads)
         layers = try await LayerStore(
             root: configuration.root, database: database, limits: configuration.limits, work: work, files: files)
         downloads = DownloadPlaces(configuration.downloads)
-        conversions = Gate(width: configuration.maxConversions)
+        conversions = FairSemaphore(permits: configuration.maxConversions, perParty: configuration.maxConversions - 1)
         pinned = Set(try configuration.pinned.map { try ImageReference($0).description })
         for id in try await layers.recover() {
             logger.warning("image forgotten: its layers are gone from disk; pull it again", metadata: ["image": "\(id)"])
@@ -61,6 +67,7 @@ public final class ImageStore: Sendable {
         do { try await client.shutdown() } catch {
             logger.debug("closing the connections to registries failed", metadata: ["error": "\(error)"])
         }
+        work.close()
     }
 
     // MARK: Questions
@@ -96,7 +103,7 @@ public final class ImageStore: Sendable {
     /// Where images are kept and what they take there.
     public func filesystemUsage() async throws -> (mountpoint: String, usedBytes: UInt64, inodesUsed: UInt64) {
         let layers = layers
-        let (bytes, inodes) = try await work.run { _ in try layers.usage() }
+        let (bytes, inodes) = try await work.run("measure \(configuration.root)") { _ in try layers.usage() }
         return (configuration.root, bytes, inodes)
     }
 

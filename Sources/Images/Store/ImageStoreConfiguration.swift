@@ -8,7 +8,7 @@ public struct ImageStoreConfiguration: Sendable {
     public var downloads: DownloadLimits
     /// Layers turned into disk images at a time, over all pulls and loads; one pull or load gets one less, if that is one at least.
     public var maxConversions: Int
-    /// What a download must bring.
+    /// What the downloads of a pull must bring.
     public var leastThroughput: LeastThroughput
     /// A download without a byte for this long has failed.
     public var progressTimeout: Duration
@@ -42,7 +42,7 @@ public struct ImageStoreConfiguration: Sendable {
     }
 }
 
-/// Layers that may be on their way at a time. No pull and no registry can take all places of the node.
+/// Layers that may be on their way at a time. Free places go to the registry, and of it to the pull, with the fewest downloads.
 public struct DownloadLimits: Sendable {
     /// Also counts the pull's layers that are being converted.
     public var perPull: Int
@@ -57,14 +57,14 @@ public struct DownloadLimits: Sendable {
     }
 }
 
-/// The least a download must bring to keep its place: `bytes` in every `window` that begins after `grace`.
+/// The least that the downloads of one pull must bring together to keep their places: `bytes` in every `window` that begins after `grace`.
 public struct LeastThroughput: Sendable {
     /// 0 for no such limit.
     public var bytes: UInt64
     public var window: Duration
     public var grace: Duration
 
-    /// The longest a download takes that brings next to nothing.
+    /// The longest a pull takes that brings next to nothing.
     var patience: Duration { grace + window }
 
     /// The default: 1 MiB a minute.
@@ -72,6 +72,12 @@ public struct LeastThroughput: Sendable {
         self.bytes = bytes
         self.window = window
         self.grace = grace
+    }
+
+    /// So much a minute, over the default window and after the default grace.
+    public init(kibPerMinute: Int) {
+        self.init()
+        bytes = UInt64(kibPerMinute) << 10 * UInt64(window.components.seconds) / 60
     }
 }
 

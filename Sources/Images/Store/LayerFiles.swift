@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Foundation
 
@@ -22,5 +23,12 @@ struct LayerFiles: Sendable {
         guard descriptor >= 0 else { throw SwiftletError.system("open \(path)") }
         defer { close(descriptor) }
         guard fsync(descriptor) == 0 else { throw SwiftletError.system("sync \(path)") }
+    }
+}
+
+extension BlockingPool {
+    /// Deletes a file that is of no use any more; a start deletes what is left of them.
+    func discard(_ path: String) async {
+        _ = try? await run("delete \(path)") { _ in unlink(path) }
     }
 }

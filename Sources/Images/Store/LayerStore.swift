@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Foundation
 import Runtime
@@ -9,11 +10,11 @@ struct LayerStore: Sendable {
     let directory: String
     let partialDirectory: String
     let converter: LayerConverter
-    let work: BlockingWork
+    let work: BlockingPool
     let files: LayerFiles
     let claims = LayerClaims()
 
-    init(root: String, database: StateDatabase, limits: LayerLimits, work: BlockingWork, files: LayerFiles = .disk) async throws {
+    init(root: String, database: StateDatabase, limits: LayerLimits, work: BlockingPool, files: LayerFiles = .disk) async throws {
         self.database = database
         directory = "\(root)/layers"
         partialDirectory = "\(root)/partial"
@@ -21,7 +22,7 @@ struct LayerStore: Sendable {
         self.work = work
         self.files = files
         let directories = [directory, partialDirectory]
-        try await work.run { _ in
+        try await work.run("make \(root)") { _ in
             for path in directories {
                 do {
                     try FileManager.default.createDirectory(
@@ -63,8 +64,8 @@ struct LayerStore: Sendable {
     func add(_ blob: BlobSource, compression: Compression?, diffID: Digest, name: String) async throws {
         let temporary = partialPath("layer")
         do {
-            let result = try await work.run { isCancelled in
-                try converter.convert(blob, compression: compression, to: temporary, isCancelled: isCancelled)
+            let result = try await work.run(name) { call in
+                try converter.convert(blob, compression: compression, to: temporary, isCancelled: { call.isCancelled })
             }
             guard result.diffID == diffID else {
                 throw SwiftletError(
@@ -84,7 +85,7 @@ struct LayerStore: Sendable {
         // The same layer may have come in another compression meanwhile.
         guard try await database.beginPublishing(layer) else { return await work.discard(temporary) }
         let final = path(of: layer)
-        try await work.run { _ in try files.publish(temporary, final) }
+        try await work.run("publish \(final)") { _ in try files.publish(temporary, final) }
         try await database.endPublishing(diffID: layer.diffID)
     }
 
@@ -98,7 +99,7 @@ struct LayerStore: Sendable {
             guard !claimed.isEmpty else { return }
             defer { claims.endDeletion(claimed) }
             let layers = try await database.beginDeleting(diffIDs: claimed)
-            let outcome = try await work.run { _ in delete(layers) }
+            let outcome = try await work.run("delete layers") { _ in delete(layers) }
             try await database.endDeleting(diffIDs: outcome.deleted)
             if let failure = outcome.failure { throw failure }
         }
@@ -124,10 +125,10 @@ struct LayerStore: Sendable {
         try await database.abandonPublishing()
         try await database.deleteHiddenImages()
         let known = try await database.layers()
-        let missing = try await work.run { _ in known.filter { $0.state == .ready && !isPresent($0) }.map(\.diffID) }
+        let missing = try await work.run("look for layers") { _ in known.filter { $0.state == .ready && !isPresent($0) }.map(\.diffID) }
         let lost = try await database.forgetLayers(diffIDs: missing)
         let kept = Set(try await database.layers().map(name(of:)))
-        try await work.run { _ in
+        try await work.run("clean \(directory)") { _ in
             for name in try entries(partialDirectory) { unlink("\(partialDirectory)/\(name)") }
             for name in try entries(directory) where !kept.contains(name) { unlink("\(directory)/\(name)") }
         }
