@@ -161,7 +161,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
-            ]),
+            ], resources: [.copy("Golden")]),
         .testTarget(
             name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors", "crash-fixture"], exclude: ["CrashFixture"]),
         .executableTarget(name: "crash-fixture", dependencies: ["Linux"], path: "Tests/LinuxTests/CrashFixture"),

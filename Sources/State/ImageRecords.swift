@@ -3,8 +3,10 @@ import Foundation
 import GRDB
 
 /// An image as it is stored. Its names, layers and leases are rows of their own.
-public struct ImageRecord: Codable, Sendable, Equatable, FetchableRecord, PersistableRecord {
+public struct ImageRecord: Encodable, Sendable, Equatable, StoredRow {
     public static let databaseTableName = "image"
+    public static let what = "image record"
+    public static let version = 1
 
     /// `sha256:<config digest>`.
     public var id: String
@@ -15,6 +17,7 @@ public struct ImageRecord: Codable, Sendable, Equatable, FetchableRecord, Persis
     public var pinned: Bool
     /// Removed by the client, but leased: invisible, gone with the last lease.
     public var removed: Bool
+    public var version = Self.version
 
     public init(id: String, config: Data, size: Int64, pinned: Bool = false, removed: Bool = false) {
         self.id = id
@@ -22,6 +25,14 @@ public struct ImageRecord: Codable, Sendable, Equatable, FetchableRecord, Persis
         self.size = size
         self.pinned = pinned
         self.removed = removed
+    }
+
+    public init(row: Row) throws {
+        try Self.checkVersion(row)
+        self.init(
+            id: try Self.column("id", of: row), config: try Self.column("config", of: row), size: try Self.column("size", of: row),
+            pinned: try Self.column("pinned", of: row), removed: try Self.column("removed", of: row))
+        guard size >= 0 else { throw SwiftletError(.dataLoss, "\(Self.what) cannot be read: size is negative") }
     }
 }
 
@@ -68,117 +79,11 @@ public struct ImageLeaseRecord: Codable, Sendable, Equatable, FetchableRecord, P
     }
 }
 
-/// An image with its names.
-public struct StoredImage: Sendable, Equatable {
-    public var record: ImageRecord
+/// An image as it was found, with its names in alphabetical order and its layers, lowest first. Rows that cannot be read are missing
+/// among names and places of layers.
+public struct StoredImage: Sendable {
+    public var id: String
+    public var record: Result<ImageRecord, SwiftletError>
     public var names: [ImageNameRecord]
-}
-
-/// What the image store asks of the database. Each call is one transaction.
-extension StateDatabase {
-    /// Every visible image with its names in alphabetical order.
-    public func images() async throws -> [StoredImage] {
-        try await read { database in
-            let names = Dictionary(
-                grouping: try ImageNameRecord.order(Column("name")).fetchAll(database), by: \.imageID)
-            return try ImageRecord.filter(Column("removed") == false).order(Column("id")).fetchAll(database)
-                .map { StoredImage(record: $0, names: names[$0.id] ?? []) }
-        }
-    }
-
-    /// The visible image with this id, or nil.
-    public func image(id: String) async throws -> StoredImage? {
-        try await read { try Self.image(id: id, $0) }
-    }
-
-    /// The image with this id, also a removed one that is still leased.
-    public func imageEvenHidden(id: String) async throws -> StoredImage? {
-        try await read { try Self.image(id: id, evenHidden: true, $0) }
-    }
-
-    /// The visible image that bears this normalised name, or nil.
-    public func image(name: String) async throws -> StoredImage? {
-        try await read { database in
-            guard let name = try ImageNameRecord.fetchOne(database, key: name) else { return nil }
-            return try Self.image(id: name.imageID, database)
-        }
-    }
-
-    /// Visible images whose id begins with `prefix`, two at most.
-    public func images(idPrefix prefix: String) async throws -> [StoredImage] {
-        try await read { database in
-            try ImageRecord.filter(sql: "removed = 0 AND substr(id, 1, length(?)) = ?", arguments: [prefix, prefix])
-                .limit(2).fetchAll(database).compactMap { try Self.image(id: $0.id, database) }
-        }
-    }
-
-    /// Records an image with its layers (lowest first) and gives it the names, taking them from any other image.
-    ///
-    /// - Throws: `SwiftletError(.internal)` when a layer's file is not in place.
-    public func addImage(id: String, config: Data, layers: [String], names: [ImageNameRecord]) async throws -> StoredImage {
-        try await write { database in
-            var size = Int64(config.count)
-            for diffID in Set(layers) {
-                guard let layer = try LayerRecord.fetchOne(database, key: diffID), layer.state == .ready else {
-                    throw SwiftletError(.internal, "image \(id): layer \(diffID) is gone before the image was recorded")
-                }
-                size += layer.sizeBytes
-            }
-            let known = try ImageRecord.fetchOne(database, key: id)
-            try ImageRecord(id: id, config: config, size: size, pinned: known?.pinned ?? false).upsert(database)
-            if known == nil {
-                for (position, diffID) in layers.enumerated() {
-                    try ImageLayerRecord(imageID: id, position: position, diffID: diffID).insert(database)
-                }
-            }
-            for name in names { try name.upsert(database) }
-            guard let stored = try Self.image(id: id, database) else {
-                throw SwiftletError(.internal, "image \(id): not found after it was recorded")
-            }
-            return stored
-        }
-    }
-
-    /// Takes the image's names away and hides it; deletes it when nobody holds a lease.
-    public func hideImage(id: String) async throws {
-        try await write { database in
-            try ImageNameRecord.filter(Column("imageID") == id).deleteAll(database)
-            try database.execute(sql: "UPDATE image SET removed = 1 WHERE id = ?", arguments: [id])
-            try Self.deleteHiddenImages(database)
-        }
-    }
-
-    /// Deletes hidden images without a lease.
-    public func deleteHiddenImages() async throws {
-        try await write(Self.deleteHiddenImages)
-    }
-
-    /// Records that `holder` uses the image. Idempotent.
-    ///
-    /// - Throws: `SwiftletError(.notFound)` when there is no such visible image.
-    public func addImageLease(imageID: String, holder: String) async throws {
-        try await write { database in
-            guard try ImageRecord.filter(Column("id") == imageID && Column("removed") == false).fetchCount(database) == 1
-            else { throw SwiftletError(.notFound, "image \(imageID): not found while taking a lease for \(holder)") }
-            try ImageLeaseRecord(imageID: imageID, holder: holder).upsert(database)
-        }
-    }
-
-    /// Ends every lease of `holder`, and deletes hidden images nobody else has one of. Idempotent.
-    public func deleteImageLeases(holder: String) async throws {
-        try await write { database in
-            _ = try ImageLeaseRecord.filter(Column("holder") == holder).deleteAll(database)
-            try Self.deleteHiddenImages(database)
-        }
-    }
-
-    private static func deleteHiddenImages(_ database: Database) throws {
-        try database.execute(sql: "DELETE FROM image WHERE removed = 1 AND id NOT IN (SELECT imageID FROM imageLease)")
-    }
-
-    private static func image(id: String, evenHidden: Bool = false, _ database: Database) throws -> StoredImage? {
-        guard let record = try ImageRecord.fetchOne(database, key: id), evenHidden || !record.removed else { return nil }
-        let names = try ImageNameRecord.filter(Column("imageID") == id).order(Column("name")).fetchAll(database)
-        return StoredImage(record: record, names: names)
-    }
+    public var layers: [StoredLayer]
 }

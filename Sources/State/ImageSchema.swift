@@ -44,4 +44,11 @@ enum ImageSchema {
             table.add(column: "state", .text).notNull().defaults(to: LayerState.ready.rawValue)
         }
     }
+
+    /// Images and layers get a version: what was written before is version 1.
+    static func addVersions(_ database: Database) throws {
+        for table in [ImageRecord.databaseTableName, LayerRecord.databaseTableName] {
+            try database.alter(table: table) { $0.add(column: "version", .integer).notNull().defaults(to: 1) }
+        }
+    }
 }

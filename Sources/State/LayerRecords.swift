@@ -1,7 +1,8 @@
+import Errors
 import GRDB
 
 /// Where a layer is between the database and the disk. A file is changed outside of transactions, between two of them.
-public enum LayerState: String, Codable, Sendable {
+public enum LayerState: String, Codable, Sendable, DatabaseValueConvertible {
     /// Its file may or may not be in place yet.
     case publishing
     case ready
@@ -10,8 +11,10 @@ public enum LayerState: String, Codable, Sendable {
 }
 
 /// A layer's read-only disk image, shared by every image that has this layer.
-public struct LayerRecord: Codable, Sendable, Equatable, FetchableRecord, PersistableRecord {
+public struct LayerRecord: Encodable, Sendable, Equatable, StoredRow {
     public static let databaseTableName = "layer"
+    public static let what = "layer record"
+    public static let version = 1
 
     /// Digest of the uncompressed tar.
     public var diffID: String
@@ -20,6 +23,7 @@ public struct LayerRecord: Codable, Sendable, Equatable, FetchableRecord, Persis
     /// Number of entries in the tar; 0 for an empty layer.
     public var entries: Int64
     public var state: LayerState
+    public var version = Self.version
 
     public init(diffID: String, filesystem: String, sizeBytes: Int64, entries: Int64, state: LayerState = .ready) {
         self.diffID = diffID
@@ -28,44 +32,47 @@ public struct LayerRecord: Codable, Sendable, Equatable, FetchableRecord, Persis
         self.entries = entries
         self.state = state
     }
+
+    public init(row: Row) throws {
+        try Self.checkVersion(row)
+        self.init(
+            diffID: try Self.column("diffID", of: row), filesystem: try Self.column("filesystem", of: row),
+            sizeBytes: try Self.column("sizeBytes", of: row), entries: try Self.column("entries", of: row),
+            state: try Self.column("state", of: row))
+        guard sizeBytes >= 0, entries >= 0 else { throw SwiftletError(.dataLoss, "\(Self.what) cannot be read: a size is negative") }
+    }
+}
+
+/// A layer as it was found.
+public struct StoredLayer: Sendable {
+    public var diffID: String
+    public var record: Result<LayerRecord, SwiftletError>
 }
 
 /// What the image store asks of the database about layers. Each call is one transaction, none touches a file.
 extension StateDatabase {
-    /// The layers of an image, lowest first; also of a removed one that is still leased.
-    public func layers(imageID: String) async throws -> [LayerRecord] {
-        try await read { database in
-            try LayerRecord.fetchAll(
-                database,
-                sql: """
-                    SELECT layer.* FROM layer JOIN imageLayer USING (diffID) WHERE imageLayer.imageID = ?
-                    ORDER BY imageLayer.position
-                    """, arguments: [imageID])
-        }
-    }
-
-    /// The layer if its file is in place.
+    /// The layer if its file is in place. A damaged record is none: the layer is made again.
     public func layer(diffID: String) async throws -> LayerRecord? {
         try await read { database in
-            let layer = try LayerRecord.fetchOne(database, key: diffID)
+            let layer = try Self.layer(diffID: diffID, database)
             return layer?.state == .ready ? layer : nil
         }
     }
 
     /// All layers, in whatever state.
-    public func layers() async throws -> [LayerRecord] {
-        try await read { try LayerRecord.fetchAll($0) }
+    public func layers() async throws -> [StoredLayer] {
+        try await read { try Self.storedLayers(diffIDs: nil, $0) }
     }
 
     /// Layers that no image has.
-    public func unusedLayers() async throws -> [LayerRecord] {
+    public func unusedLayers() async throws -> [StoredLayer] {
         try await read(Self.unusedLayers)
     }
 
     /// Records that the layer's file is about to be put in place. False when one is there already.
     public func beginPublishing(_ layer: LayerRecord) async throws -> Bool {
         try await write { database in
-            if try LayerRecord.fetchOne(database, key: layer.diffID)?.state == .ready { return false }
+            if try Self.layer(diffID: layer.diffID, database)?.state == .ready { return false }
             var layer = layer
             layer.state = .publishing
             try layer.upsert(database)
@@ -75,20 +82,15 @@ extension StateDatabase {
 
     /// Records that the layer's file is in place and durable.
     public func endPublishing(diffID: String) async throws {
-        try await write { database in
-            try database.execute(sql: "UPDATE layer SET state = ? WHERE diffID = ?", arguments: [LayerState.ready.rawValue, diffID])
-        }
+        try await write { try Self.setState(.ready, diffID: diffID, $0) }
     }
 
     /// Records that the files of those of these layers that no image has are about to be deleted, and returns these.
-    public func beginDeleting(diffIDs: [String]) async throws -> [LayerRecord] {
+    public func beginDeleting(diffIDs: [String]) async throws -> [StoredLayer] {
         try await write { database in
             let wanted = Set(diffIDs)
-            var layers = try Self.unusedLayers(database).filter { wanted.contains($0.diffID) }
-            for index in layers.indices {
-                layers[index].state = .deleting
-                try layers[index].update(database)
-            }
+            let layers = try Self.unusedLayers(database).filter { wanted.contains($0.diffID) }
+            for layer in layers { try Self.setState(.deleting, diffID: layer.diffID, database) }
             return layers
         }
     }
@@ -117,19 +119,40 @@ extension StateDatabase {
         try await write { database in
             var lost: Set<String> = []
             for diffID in diffIDs {
-                let images = try ImageLayerRecord.filter(Column("diffID") == diffID).fetchAll(database).map(\.imageID)
-                for image in images {
+                let images = try Row.fetchAll(database, sql: "SELECT imageID FROM imageLayer WHERE diffID = ?", arguments: [diffID])
+                for image in images.compactMap({ String.fromDatabaseValue($0["imageID"]) }) {
                     try ImageLeaseRecord.filter(Column("imageID") == image).deleteAll(database)
-                    _ = try ImageRecord.deleteOne(database, key: image)
+                    try database.execute(sql: "DELETE FROM image WHERE id = ?", arguments: [image])
                     lost.insert(image)
                 }
-                _ = try LayerRecord.deleteOne(database, key: diffID)
+                try database.execute(sql: "DELETE FROM layer WHERE diffID = ?", arguments: [diffID])
             }
             return lost.sorted()
         }
     }
 
-    private static func unusedLayers(_ database: Database) throws -> [LayerRecord] {
-        try LayerRecord.filter(sql: "diffID NOT IN (SELECT diffID FROM imageLayer)").fetchAll(database)
+    static func layer(diffID: String, _ database: Database) throws -> LayerRecord? {
+        let stored = try storedLayers(diffIDs: [diffID], database).first
+        return try? stored?.record.get()
+    }
+
+    /// - Parameter diffIDs: nil for all.
+    static func storedLayers(diffIDs: [String]?, _ database: Database) throws -> [StoredLayer] {
+        guard let diffIDs else { return try stored(Row.fetchAll(database, sql: "SELECT * FROM layer")) }
+        return try diffIDs.flatMap { stored(try Row.fetchAll(database, sql: "SELECT * FROM layer WHERE diffID = ?", arguments: [$0])) }
+    }
+
+    private static func unusedLayers(_ database: Database) throws -> [StoredLayer] {
+        stored(try Row.fetchAll(database, sql: "SELECT * FROM layer WHERE diffID NOT IN (SELECT diffID FROM imageLayer)"))
+    }
+
+    private static func stored(_ rows: [Row]) -> [StoredLayer] {
+        rows.compactMap { row in
+            String.fromDatabaseValue(row["diffID"]).map { StoredLayer(diffID: $0, record: LayerRecord.found(row)) }
+        }
+    }
+
+    private static func setState(_ state: LayerState, diffID: String, _ database: Database) throws {
+        try database.execute(sql: "UPDATE layer SET state = ? WHERE diffID = ?", arguments: [state.rawValue, diffID])
     }
 }

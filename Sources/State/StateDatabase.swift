@@ -78,6 +78,7 @@ public final class StateDatabase: Sendable {
         migrator.registerMigration("1 images", migrate: ImageSchema.create)
         migrator.registerMigration("2 node", migrate: NodeSchema.create)
         migrator.registerMigration("images-2-layer-states", migrate: ImageSchema.addLayerStates)
+        migrator.registerMigration("images-3-versions", migrate: ImageSchema.addVersions)
         return migrator
     }
 }

@@ -67,7 +67,7 @@ import Testing
                 #expect(try await store.list().map(\.repoTags) == [["docker.io/library/kept:v1"]])
                 #expect(killed.stored.count == 2)
                 let layers = try await store.database.layers()
-                #expect(layers.count == 2 && layers.allSatisfy { $0.state == .ready })
+                #expect(layers.count == 2 && layers.allSatisfy { (try? $0.record.get())?.state == .ready })
                 _ = try await store.load(path: otherArchive)
                 #expect(killed.stored.count == 3)
                 try await store.remove("other:v1")

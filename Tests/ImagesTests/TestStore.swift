@@ -16,7 +16,7 @@ func withStore(
 
 /// Opens the store of `directory` while `body` runs.
 func withStore(
-    in directory: URL, files: LayerFiles = .disk, _ change: (inout ImageStoreConfiguration) -> Void = { _ in },
+    in directory: URL, files: LayerFiles = .disk, log: RecordedLog? = nil, _ change: (inout ImageStoreConfiguration) -> Void = { _ in },
     _ body: (ImageStore) async throws -> Void
 ) async throws {
     var configuration = ImageStoreConfiguration(root: directory.appendingPathComponent("images").path, retryDelay: .milliseconds(1))
@@ -24,7 +24,7 @@ func withStore(
     let database = try StateDatabase(path: directory.appendingPathComponent("state.db").path)
     var logger = Logger(label: "test")
     logger.logLevel = .critical
-    let store = try await ImageStore(configuration: configuration, database: database, logger: logger, files: files)
+    let store = try await ImageStore(configuration: configuration, database: database, logger: log?.logger ?? logger, files: files)
     do {
         try await body(store)
         await store.shutdown()

@@ -1,4 +1,5 @@
 import Runtime
+import State
 
 /// An image in the store.
 public struct Image: Sendable, Equatable {
@@ -24,6 +25,16 @@ public struct Image: Sendable, Equatable {
         self.user = user
         self.config = config
         self.pinned = pinned
+    }
+}
+
+extension Image {
+    /// What is stored of an image beside its record.
+    init(_ stored: StoredImage, size: Int64, config: ImageConfig, pinned: Bool) {
+        self.init(
+            id: stored.id, repoTags: stored.names.filter { !$0.isDigest }.map(\.name),
+            repoDigests: stored.names.filter(\.isDigest).map(\.name), size: UInt64(size), user: ImageUser(config.user), config: config,
+            pinned: pinned)
     }
 }
 

@@ -51,12 +51,16 @@ public final class ImageStore: Sendable {
         for id in try await layers.recover() {
             logger.warning("image forgotten: its layers are gone from disk; pull it again", metadata: ["image": "\(id)"])
         }
+        let found = try await database.images()
         var http = HTTPClient.Configuration(
             redirectConfiguration: .follow(max: 5, allowCycles: false),
             timeout: .init(
                 connect: TimeAmount(configuration.connectTimeout), read: TimeAmount(configuration.progressTimeout)))
         http.connectionPool.retryConnectionEstablishment = false
         client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: http)
+        for stored in found {
+            do { _ = try image(stored) } catch { warn(of: stored, error) }
+        }
         await collectAfterFailure()
     }
 
@@ -72,32 +76,40 @@ public final class ImageStore: Sendable {
 
     // MARK: Questions
 
-    /// All images, or the one that `filter` (a reference or id) names.
+    /// All images, or the one that `filter` (a reference or id) names. One whose records are damaged has its id and names only.
     public func list(filter: String? = nil) async throws -> [Image] {
-        if let filter, !filter.isEmpty { return try await status(filter).map { [$0] } ?? [] }
-        return try await database.images().map(image)
+        if let filter, !filter.isEmpty { return try await find(filter).map { [listed($0)] } ?? [] }
+        return try await database.images().map(listed)
     }
 
-    /// The image that `reference` names: a tag, a digest, an id, or the beginning of exactly one id. Nil when there is none.
+    /// The image that `reference` names: a tag, a digest, an id, or the beginning of exactly one id. Nil when there is none, and when
+    /// its records are damaged: who needs it pulls it again, which repairs them.
     ///
     /// - Throws: `SwiftletError(.invalidArgument)` for what can be no reference, or fits several ids.
     public func status(_ reference: String) async throws -> Image? {
-        try await find(reference).map(image)
+        guard let stored = try await find(reference) else { return nil }
+        do {
+            return try image(stored)
+        } catch {
+            warn(of: stored, error)
+            return nil
+        }
     }
 
     /// What a container's root is made of. Also for an image that was removed while leased.
     ///
-    /// - Throws: `SwiftletError(.notFound)` for an unknown id.
+    /// - Throws: `SwiftletError(.notFound)` for an unknown id, `.dataLoss` for an image whose records are damaged.
     public func rootfs(of imageID: String) async throws -> ImageRootfs {
-        let records = try await database.layers(imageID: imageID)
-        guard !records.isEmpty, let stored = try await database.imageEvenHidden(id: imageID) else {
+        guard let stored = try await database.imageEvenHidden(id: imageID) else {
             throw SwiftletError(.notFound, "image \(imageID.prefix(80)): not found; pull it first")
         }
+        let image = try image(stored)
+        let records = try stored.layers.map { try $0.record.get() }
         // The topmost of equal layers covers the others; empty ones show nothing. Each layer costs the VM a disk.
         var seen: Set<String> = []
         var kept = records.reversed().filter { $0.entries > 0 && seen.insert($0.diffID).inserted }.reversed().map(layers.image)
         if kept.isEmpty { kept = [layers.image(of: records[0])] }
-        return ImageRootfs(image: try image(stored), layers: kept)
+        return ImageRootfs(image: image, layers: kept)
     }
 
     /// Where images are kept and what they take there.
@@ -112,9 +124,9 @@ public final class ImageStore: Sendable {
     /// Removes an image with all its names. Nothing happens when there is none. Layers that are leased stay until they are not.
     public func remove(_ reference: String) async throws {
         guard let stored = try await find(reference) else { return }
-        try await database.hideImage(id: stored.record.id)
+        try await database.hideImage(id: stored.id)
         try await layers.collect()
-        logger.info("image removed", metadata: ["image": "\(stored.record.id)", "reference": "\(reference)"])
+        logger.info("image removed", metadata: ["image": "\(stored.id)", "reference": "\(reference)"])
     }
 
     /// Keeps the image's layers on disk until `holder` releases them. Survives restarts; idempotent.
@@ -152,15 +164,38 @@ public final class ImageStore: Sendable {
         return nil
     }
 
+    /// - Throws: `SwiftletError` when any record of the image is damaged.
     func image(_ stored: StoredImage) throws -> Image {
-        let config: ImageConfig
-        do { config = try JSONDecoder().decode(ImageConfig.self, from: stored.record.config) } catch {
-            throw SwiftletError.wrap(error, "image \(stored.record.id): stored configuration")
+        do {
+            let record = try stored.record.get()
+            guard Digest(of: record.config).description == stored.id else {
+                throw SwiftletError(.dataLoss, "image record cannot be read: config has another digest than the image")
+            }
+            // The decoder's error would quote the configuration, which may hold secrets.
+            guard let config = try? JSONDecoder().decode(ImageConfig.self, from: record.config) else {
+                throw SwiftletError(.dataLoss, "image record cannot be read: config is no image configuration")
+            }
+            let layers = try stored.layers.map { try $0.record.get() }
+            guard !layers.isEmpty, layers.map(\.diffID) == config.diffIDs else {
+                throw SwiftletError(.dataLoss, "image record cannot be read: its layers are not those of its configuration")
+            }
+            return Image(stored, size: record.size, config: config, pinned: record.pinned || isPinned(stored))
+        } catch {
+            throw SwiftletError.wrap(error, "image \(stored.id.prefix(80)): damaged, remove it or pull it again")
         }
-        return Image(
-            id: stored.record.id, repoTags: stored.names.filter { !$0.isDigest }.map(\.name),
-            repoDigests: stored.names.filter(\.isDigest).map(\.name), size: UInt64(stored.record.size), user: ImageUser(config.user),
-            config: config, pinned: stored.record.pinned || stored.names.contains { pinned.contains($0.name) })
+    }
+
+    /// The image, or what is left of one: it can be removed, which frees its layers.
+    private func listed(_ stored: StoredImage) -> Image {
+        (try? image(stored)) ?? Image(stored, size: 0, config: ImageConfig(), pinned: isPinned(stored))
+    }
+
+    private func isPinned(_ stored: StoredImage) -> Bool {
+        stored.names.contains { pinned.contains($0.name) }
+    }
+
+    private func warn(of stored: StoredImage, _ error: any Error) {
+        logger.warning("image cannot be used", metadata: ["image": "\(stored.id)", "error": "\(error)"])
     }
 
     /// Gives up layers that no image has, after a start or a failed pull. What fails here is collected with the next removal or start.

@@ -45,6 +45,12 @@ struct LayerStore: Sendable {
         "\(layer.diffID.dropFirst("sha256:".count)).\(layer.filesystem)"
     }
 
+    /// The file of a layer whose record may be damaged; nil when not even its digest can be read.
+    private func name(of layer: StoredLayer) -> String? {
+        if case .success(let record) = layer.record { return name(of: record) }
+        return (try? Digest(layer.diffID)).map { "\($0.hex).\(LayerConverter.filesystem)" }
+    }
+
     func image(of layer: LayerRecord) -> LayerImage {
         LayerImage(
             path: path(of: layer), serial: String(layer.diffID.dropFirst("sha256:".count).prefix(20)), filesystem: layer.filesystem,
@@ -105,12 +111,12 @@ struct LayerStore: Sendable {
         }
     }
 
-    private func delete(_ layers: [LayerRecord]) -> (deleted: [String], failure: (any Error)?) {
+    private func delete(_ layers: [StoredLayer]) -> (deleted: [String], failure: (any Error)?) {
         var deleted: [String] = []
         var failure: (any Error)?
         for layer in layers {
             do {
-                try files.delete(path(of: layer))
+                if let name = name(of: layer) { try files.delete("\(directory)/\(name)") }
                 deleted.append(layer.diffID)
             } catch { failure = error }
         }
@@ -118,16 +124,17 @@ struct LayerStore: Sendable {
     }
 
     /// After a start: records without a file go with their images, layers that were being published or deleted are marked for
-    /// `collect`, unfinished files and files without a record go.
+    /// `collect`, unfinished files and files without a record go. A damaged record keeps its file: containers may use it.
     ///
     /// - Returns: ids of images lost because somebody deleted their layers.
     func recover() async throws -> [String] {
         try await database.abandonPublishing()
         try await database.deleteHiddenImages()
         let known = try await database.layers()
-        let missing = try await work.run("look for layers") { _ in known.filter { $0.state == .ready && !isPresent($0) }.map(\.diffID) }
+        let ready = known.compactMap { try? $0.record.get() }.filter { $0.state == .ready }
+        let missing = try await work.run("look for layers") { _ in ready.filter { !isPresent($0) }.map(\.diffID) }
         let lost = try await database.forgetLayers(diffIDs: missing)
-        let kept = Set(try await database.layers().map(name(of:)))
+        let kept = Set(try await database.layers().compactMap { name(of: $0) })
         try await work.run("clean \(directory)") { _ in
             for name in try entries(partialDirectory) { unlink("\(partialDirectory)/\(name)") }
             for name in try entries(directory) where !kept.contains(name) { unlink("\(directory)/\(name)") }
