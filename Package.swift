@@ -197,7 +197,7 @@ let package = Package(
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
         .testTarget(
             name: "swiftletdTests",
-            dependencies: ["swiftletd", "Support", "CRIClient", "CRI", "GRPC", "CLinux", "Errors", lifecycle, logging]),
+            dependencies: ["swiftletd", "Images", "Support", "CRIClient", "CRI", "GRPC", "CLinux", "Errors", lifecycle, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "TTRPCTests", dependencies: ["TTRPC", "Linux", "Support", "Errors"]),
         .testTarget(name: "VolumesTests", dependencies: ["Runtime", "Volumes", "Linux", "CLinux", "Errors"]),

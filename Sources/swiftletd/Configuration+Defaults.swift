@@ -18,6 +18,7 @@ extension Configuration {
         machine = try container.value(.machine, else: machine)
         network = try container.value(.network, else: network)
         metrics = try container.value(.metrics, else: metrics)
+        images = try container.value(.images, else: images)
         registries = try container.value(.registries, else: registries)
     }
 }
@@ -55,6 +56,19 @@ extension Configuration.Metrics {
     init(from decoder: any Decoder) throws {
         self.init()
         address = try decoder.container(keyedBy: CodingKeys.self).value(.address, else: address)
+    }
+}
+
+extension Configuration.Images {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        maxDownloads = try container.value(.maxDownloads, else: maxDownloads)
+        maxDownloadsPerRegistry = try container.value(.maxDownloadsPerRegistry, else: maxDownloadsPerRegistry)
+        maxDownloadsTotal = try container.value(.maxDownloadsTotal, else: maxDownloadsTotal)
+        maxConversions = try container.value(.maxConversions, else: maxConversions)
+        progressTimeout = try container.value(.progressTimeout, else: progressTimeout)
+        minThroughput = try container.value(.minThroughput, else: minThroughput)
     }
 }
 

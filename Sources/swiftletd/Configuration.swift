@@ -61,6 +61,30 @@ struct Configuration: Codable, Sendable {
         }
     }
 
+    struct Images: Codable, Sendable {
+        /// Layers of one pull that are fetched or converted at a time.
+        var maxDownloads = 3
+        /// Layers fetched from one registry at a time.
+        var maxDownloadsPerRegistry = 6
+        /// Layers fetched at a time, from all registries.
+        var maxDownloadsTotal = 24
+        /// Layers turned into disk images at a time.
+        var maxConversions = 3
+        /// How long a registry may send nothing: `90s`, `5m`.
+        var progressTimeout = "5m"
+        /// KiB a minute that the layers of a pull must bring together, over five minutes and after the first; 0: any.
+        var minThroughput = 1024
+
+        enum CodingKeys: String, CodingKey {
+            case maxDownloads = "max_concurrent_downloads"
+            case maxDownloadsPerRegistry = "max_concurrent_downloads_per_registry"
+            case maxDownloadsTotal = "max_concurrent_downloads_total"
+            case maxConversions = "max_concurrent_conversions"
+            case progressTimeout = "image_pull_progress_timeout"
+            case minThroughput = "image_pull_min_kib_per_minute"
+        }
+    }
+
     struct Registry: Codable, Sendable {
         var host: String
         var mirrors: [String] = []
@@ -85,10 +109,11 @@ struct Configuration: Codable, Sendable {
     var machine = Machine()
     var network = Network()
     var metrics = Metrics()
+    var images = Images()
     var registries: [Registry] = []
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case endpoint, root, run, machine, network, metrics, registries
+        case endpoint, root, run, machine, network, metrics, images, registries
         case logLevel = "log_level"
         case cgroupDriver = "cgroup_driver"
     }

@@ -48,13 +48,7 @@ struct Daemon: Sendable {
         _ configuration: Configuration, _ libvirt: LibvirtConfiguration.Connection, on endpoint: Endpoint, _ metrics: PrometheusRegistry?,
         _ database: StateDatabase, _ logger: Logger, _ opened: inout Openings
     ) async throws {
-        let images = try await ImageStore(
-            configuration: ImageStoreConfiguration(
-                root: configuration.root + "/images",
-                registries: configuration.registries.map {
-                    RegistryConfiguration(host: $0.host, mirrors: $0.mirrors, plainHTTP: $0.plainHTTP)
-                }),
-            database: database, logger: logger)
+        let images = try await ImageStore(configuration: try configuration.imageStore(), database: database, logger: logger)
         opened.add { await images.shutdown() }
         try Task.checkCancellation()
         let hypervisor = try await LibvirtHypervisor.open(LibvirtConfiguration(connection: libvirt), logger: logger)
