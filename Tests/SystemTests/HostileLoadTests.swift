@@ -5,26 +5,23 @@ import Support
 import Testing
 
 /// Containers that take all they can get. The agent must answer all the while, and a neighbour in the same machine runs on.
-@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(30)), .serialized, .node("hostile", Node.Options(scratch: 1)))
+@Suite(
+    .enabled(if: systemTestsEnabled), .timeLimit(.minutes(30)), .serialized,
+    .node("hostile", Node.Options(scratch: 1), pod: podWithANeighbour))
 struct HostileLoadTests {
-    @Test func noLoadTakesTheAgentOrItsNeighbour() async throws {
-        let node = try node()
-        let pod = try await node.runPod("hostile")
-        let neighbour = try await node.runContainer(in: pod, "neighbour", ["/bin/sleep", "6000"])
-        try await memoryWithoutALimit(node, pod, neighbour)
-        try await memoryWithALimit(node, pod, neighbour)
-        try await forks(node, pod, neighbour)
-        try await disk(node, pod, neighbour)
-        try await aLongLine(node, pod, neighbour)
-        #expect(try await node.status(of: neighbour).state == .containerRunning)
-        try await node.removePod(pod)
+    /// The suite's pod with its neighbour.
+    private func shared() async throws -> (Node, String, String) {
+        let (node, pod) = (try node(), try sharedPod())
+        let list = try await node.cri.call(RuntimeRPC.listContainers, .init()).containers
+        return (node, pod, try #require(list.first { $0.metadata.name == "neighbour" && $0.state == .containerRunning }).id)
     }
 
     private func expectAnswer(_ node: Node, _ neighbour: String, _ load: String) async throws {
         #expect(try await node.shell(neighbour, "echo here") == "here\n", "during \(load)")
     }
 
-    private func memoryWithoutALimit(_ node: Node, _ pod: String, _ neighbour: String) async throws {
+    @Test func memoryWithoutALimit() async throws {
+        let (node, pod, neighbour) = try await shared()
         let eater = try await node.runContainer(in: pod, "eater", ["/bin/tail", "/dev/zero"]) { $0.linux.resources.oomScoreAdj = 1000 }
         try await expectAnswer(node, neighbour, "memory")
         let exit = try await node.exit(of: eater)
@@ -32,7 +29,8 @@ struct HostileLoadTests {
         try await expectAnswer(node, neighbour, "memory")
     }
 
-    private func memoryWithALimit(_ node: Node, _ pod: String, _ neighbour: String) async throws {
+    @Test func memoryWithALimit() async throws {
+        let (node, pod, neighbour) = try await shared()
         let eater = try await node.runContainer(in: pod, "limited", ["/bin/tail", "/dev/zero"]) {
             $0.linux.resources.memoryLimitInBytes = 24 << 20
         }
@@ -45,7 +43,8 @@ struct HostileLoadTests {
         #expect(try await node.exit(of: least).exitCode == 0)
     }
 
-    private func forks(_ node: Node, _ pod: String, _ neighbour: String) async throws {
+    @Test func forksWithoutEnd() async throws {
+        let (node, pod, neighbour) = try await shared()
         let script = "echo ready; f() { f | f & }; while true; do f 2>/dev/null; sleep 0.1; done"
         for (name, limit) in [("bomb", "30"), ("unlimited-bomb", "")] {
             let bomb = try await node.runContainer(in: pod, name, ["/bin/sh", "-c", script]) {
@@ -59,7 +58,8 @@ struct HostileLoadTests {
         }
     }
 
-    private func disk(_ node: Node, _ pod: String, _ neighbour: String) async throws {
+    @Test func aFullDisk() async throws {
+        let (node, pod, neighbour) = try await shared()
         let filler = try await node.runContainer(
             in: pod, "filler", ["/bin/sh", "-c", "fallocate -l 900m /most; dd if=/dev/zero of=/rest bs=1M; echo full; sleep 6000"])
         try await node.waitForLog("filler", line: "full")
@@ -77,7 +77,8 @@ struct HostileLoadTests {
         #expect(try await node.exit(of: other).exitCode == 0)
     }
 
-    private func aLongLine(_ node: Node, _ pod: String, _ neighbour: String) async throws {
+    @Test func aLongLine() async throws {
+        let (node, pod, neighbour) = try await shared()
         let writer = try await node.runContainer(
             in: pod, "line", ["/bin/sh", "-c", "dd if=/dev/zero bs=64k count=16384 2>/dev/null; echo; echo end"])
         try await expectAnswer(node, neighbour, "a long line")
@@ -90,4 +91,10 @@ struct HostileLoadTests {
         #expect(String(decoding: log.suffix(14), as: UTF8.self).hasSuffix("stdout F end\n"))
         try? FileManager.default.removeItem(atPath: "\(node.logs)/line.log")
     }
+}
+
+@Sendable private func podWithANeighbour(_ node: Node) async throws -> String {
+    let pod = try await node.runPod("hostile")
+    _ = try await node.runContainer(in: pod, "neighbour", ["/bin/sleep", "6000"])
+    return pod
 }

@@ -5,26 +5,8 @@ import Glibc
 import Testing
 
 /// How containers start, end and come back, and what becomes of requests that are repeated. One pod for all of it.
-@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("life"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("life", pod: podOfARetriedRequest))
 struct LifecycleTests {
-    @Test func containersStartEndAndReturnAsAKubeletExpects() async throws {
-        let node = try node()
-        let pod = try await podOfARetriedRequest(node)
-        try await checkLayers(node, pod)
-        try await checkEnds(node, pod)
-        try await checkNextAttempt(node, pod)
-        try await checkWithoutLog(node, pod)
-        try await checkInput(node, pod)
-        try await checkTerminal(node, pod)
-        try await checkStopSignals(node, pod)
-        try await checkLongestTimeouts(node, pod)
-        try await checkUnknownIDs(node)
-        try await checkFilters(node, pod)
-        try await VersionComparison(node: node, pod: pod).check()
-        try await checkRetriedCreation(node, pod)
-        try await node.removePod(pod)
-    }
-
     private func stop(_ node: Node, _ container: String, timeout: Int64) async throws {
         _ = try await node.cri.call(
             RuntimeRPC.stopContainer,
@@ -36,24 +18,9 @@ struct LifecycleTests {
 
     // MARK: Retries
 
-    /// A client whose patience ends during the boot, and two that ask again.
-    private func podOfARetriedRequest(_ node: Node) async throws -> String {
-        let config = node.podConfig("life") { $0.labels = ["app": "life"] }
-        let first = await refusal {
-            _ = try await node.cri.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }, timeout: .milliseconds(500))
-        }
-        #expect(first?.code == .deadlineExceeded)
-        let cri = try await node.cri
-        async let second = cri.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }).podSandboxID
-        async let third = cri.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }).podSandboxID
-        let ids = try await [second, third]
-        #expect(ids[0] == ids[1])
-        #expect(try await cri.call(RuntimeRPC.listPodSandbox, .init()).items.map(\.id) == [ids[0]])
-        return ids[0]
-    }
-
     /// The disks of an image's layers go with its last container, and come back with the next one.
-    private func checkLayers(_ node: Node, _ pod: String) async throws {
+    @Test func disksOfLayersGoWithTheirLastContainer() async throws {
+        let (node, pod) = (try node(), try sharedPod())
         let info = try await node.podStatus(pod, verbose: true).info["info"] ?? ""
         let machine = try #require(try JSONDecoder().decode([String: String].self, from: Data(info.utf8))["pid"])
         func layers() throws -> Int {
@@ -77,7 +44,8 @@ struct LifecycleTests {
     }
 
     /// The guest stands still while the client gives up and asks again.
-    private func checkRetriedCreation(_ node: Node, _ pod: String) async throws {
+    @Test func aRetriedCreationMakesOneContainer() async throws {
+        let (node, pod) = (try node(), try sharedPod())
         let info = try await node.podStatus(pod, verbose: true).info["info"] ?? ""
         let machine = try #require(try JSONDecoder().decode([String: String].self, from: Data(info.utf8))["pid"].flatMap { pid_t($0) })
         let request = CRICreateContainerRequest.with {
@@ -104,7 +72,8 @@ struct LifecycleTests {
         #expect(try node.log("retried") == ["stdout F once"])
     }
 
-    private func checkUnknownIDs(_ node: Node) async throws {
+    @Test func unknownIdsAreStoppedAndRemovedAndBadOnesRefused() async throws {
+        let node = try node()
         for _ in 0..<2 {
             try await stop(node, "feedfeed", timeout: 5)
             try await node.removeContainer("feedfeed")
@@ -123,7 +92,8 @@ struct LifecycleTests {
 
     // MARK: Ends
 
-    private func checkEnds(_ node: Node, _ pod: String) async throws {
+    @Test func eachEndHasItsCodeAndReason() async throws {
+        let (node, pod) = (try node(), try sharedPod())
         for (name, script, code, reason) in [
             ("completed", "exit 0", 0, "Completed"), ("failed", "exit 3", 3, "Error"), ("signalled", "kill -9 $$", 137, "Error"),
         ] {
@@ -137,7 +107,8 @@ struct LifecycleTests {
     }
 
     /// A kubelet restarts a container as a new one of the same name.
-    private func checkNextAttempt(_ node: Node, _ pod: String) async throws {
+    @Test func aContainerReturnsAsTheNextAttempt() async throws {
+        let (node, pod) = (try node(), try sharedPod())
         // A kubelet makes the directory.
         try FileManager.default.createDirectory(atPath: node.logs + "/again", withIntermediateDirectories: true)
         var ids: [String] = []
@@ -158,7 +129,8 @@ struct LifecycleTests {
         #expect(Dictionary(uniqueKeysWithValues: left.map { ($0.id, $0.metadata.attempt) }) == [ids[1]: 1, ids[2]: 2])
     }
 
-    private func checkWithoutLog(_ node: Node, _ pod: String) async throws {
+    @Test func outputThatNobodyKeepsHoldsNobodyUp() async throws {
+        let (node, pod) = (try node(), try sharedPod())
         let container = try await node.runContainer(in: pod, "mute", ["/bin/sh", "-c", "dd if=/dev/zero bs=1M count=4"]) { $0.logPath = "" }
         let status = try await node.exit(of: container)
         #expect(status.exitCode == 0 && status.logPath.isEmpty, "output that nobody keeps holds nobody up")
@@ -166,7 +138,8 @@ struct LifecycleTests {
 
     // MARK: Input and signals
 
-    private func checkInput(_ node: Node, _ pod: String) async throws {
+    @Test func inputIsOpenOnlyWhenItIsAskedFor() async throws {
+        let (node, pod) = (try node(), try sharedPod())
         let script = ["/bin/sh", "-c", "echo waiting; cat /dev/stdin; echo ended"]
         let closed = try await node.runContainer(in: pod, "closed", script)
         #expect(try await node.exit(of: closed).exitCode == 0)
@@ -180,7 +153,8 @@ struct LifecycleTests {
         #expect(try node.log("open") == ["stdout F waiting"])
     }
 
-    private func checkTerminal(_ node: Node, _ pod: String) async throws {
+    @Test func aTerminalIsAllThreeStreams() async throws {
+        let (node, pod) = (try node(), try sharedPod())
         let script = "tty; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all; echo error >&2; echo $TERM"
         let container = try await node.runContainer(in: pod, "terminal", ["/bin/sh", "-c", script]) { ($0.tty, $0.stdin) = (true, true) }
         #expect(try await node.exit(of: container).exitCode == 0)
@@ -191,7 +165,8 @@ struct LifecycleTests {
         #expect(lines.dropFirst() == ["stdout F all", "stdout F error", "stdout F xterm"], "\(log)")
     }
 
-    private func checkStopSignals(_ node: Node, _ pod: String) async throws {
+    @Test func aStopSendsTheContainersOwnSignal() async throws {
+        let (node, pod) = (try node(), try sharedPod())
         let deaf = "trap 'echo told; exit 6' USR1; trap '' TERM; echo up; while :; do sleep 0.1; done"
         let told = try await node.runContainer(in: pod, "told", ["/bin/sh", "-c", deaf]) { $0.stopSignal = .sigusr1 }
         #expect(try await node.status(of: told).stopSignal == .sigusr1)
@@ -208,7 +183,8 @@ struct LifecycleTests {
     }
 
     /// Grace periods and time-outs are numbers that a tenant chooses.
-    private func checkLongestTimeouts(_ node: Node, _ pod: String) async throws {
+    @Test func timeoutsOfAnyLengthAreTaken() async throws {
+        let (node, pod) = (try node(), try sharedPod())
         let container = try await node.runContainer(in: pod, "patient", ["/bin/sleep", "6000"])
         let result = try await node.exec(container, ["/bin/echo", "in time"], timeout: .max)
         #expect(String(decoding: result.stdout, as: UTF8.self) == "in time\n")
@@ -221,9 +197,18 @@ struct LifecycleTests {
         #expect(try await node.status(of: next).exitCode == 137, "no time at all means SIGKILL")
     }
 
-    // MARK: Filters
+    // MARK: Lists
 
-    private func checkFilters(_ node: Node, _ pod: String) async throws {
+    @Test func bothVersionsOfTheInterfaceAnswerAlike() async throws {
+        let (node, pod) = (try node(), try sharedPod())
+        // It lists and asks about one.
+        let container = try await node.runContainer(in: pod, "compared", ["/bin/true"])
+        _ = try await node.exit(of: container)
+        try await VersionComparison(node: node, pod: pod).check()
+    }
+
+    @Test func listsAreFiltered() async throws {
+        let (node, pod) = (try node(), try sharedPod())
         let cri = try await node.cri
         func pods(_ change: (inout CRIPodSandboxFilter) -> Void) async throws -> [String] {
             let filter = CRIPodSandboxFilter.with(change)
@@ -241,4 +226,20 @@ struct LifecycleTests {
         #expect(images.map(\.repoTags) == [[Node.image]])
         #expect(try await cri.call(ImageRPC.listImages, .with { $0.filter.image.image = "localhost/none:1" }).images.isEmpty)
     }
+}
+
+/// A client whose patience ends during the boot, and two that ask again.
+@Sendable private func podOfARetriedRequest(_ node: Node) async throws -> String {
+    let config = node.podConfig("life") { $0.labels = ["app": "life"] }
+    let first = await refusal {
+        _ = try await node.cri.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }, timeout: .milliseconds(500))
+    }
+    #expect(first?.code == .deadlineExceeded)
+    let cri = try await node.cri
+    async let second = cri.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }).podSandboxID
+    async let third = cri.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }).podSandboxID
+    let ids = try await [second, third]
+    #expect(ids[0] == ids[1])
+    #expect(try await cri.call(RuntimeRPC.listPodSandbox, .init()).items.map(\.id) == [ids[0]])
+    return ids[0]
 }
