@@ -31,12 +31,13 @@ extension CRIService {
 
     @Sendable private func imageStatus(_ request: CRIImageStatusRequest) async throws -> CRIImageStatusResponse {
         let reference = try Self.reference(request.image, "ImageStatus")
-        let image = try await images.status(reference)
-        return .with {
-            guard let image else { return }
-            $0.image = Self.message(image)
-            if request.verbose { $0.info = ["info": VerboseInfo.json(["architecture": image.config.architecture, "os": image.config.os])] }
+        guard let image = try await images.status(reference) else { return CRIImageStatusResponse() }
+        var response = CRIImageStatusResponse.with { $0.image = Self.message(image) }
+        if request.verbose {
+            let config = try await images.config(of: image.id)
+            response.info = ["info": VerboseInfo.json(["architecture": config.architecture, "os": config.os])]
         }
+        return response
     }
 
     @Sendable private func pullImage(_ request: CRIPullImageRequest) async throws -> CRIPullImageResponse {

@@ -5,7 +5,7 @@ import Runtime
 extension ContainerPlan {
     /// - Throws: `.invalidArgument` when there is no command, or the stop signal or the user makes no sense.
     init(_ spec: ContainerSpec, rootfs: ImageRootfs, hostname: String) throws {
-        let image = rootfs.image.config
+        let image = rootfs.config
         let arguments = Self.arguments(spec, image)
         guard !arguments.isEmpty else {
             throw SwiftletError(

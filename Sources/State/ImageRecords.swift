@@ -6,7 +6,8 @@ import GRDB
 public struct ImageRecord: Encodable, Sendable, Equatable, StoredRow {
     public static let databaseTableName = "image"
     public static let what = "image record"
-    public static let version = 1
+    /// 2: `user`.
+    public static let version = 2
 
     /// `sha256:<config digest>`.
     public var id: String
@@ -17,11 +18,14 @@ public struct ImageRecord: Encodable, Sendable, Equatable, StoredRow {
     public var pinned: Bool
     /// Removed by the client, but leased: invisible, gone with the last lease.
     public var removed: Bool
+    /// The configuration's `User`, for lists, which read no configuration.
+    public var user: String
     public var version = Self.version
 
-    public init(id: String, config: Data, size: Int64, pinned: Bool = false, removed: Bool = false) {
+    public init(id: String, config: Data, user: String, size: Int64, pinned: Bool = false, removed: Bool = false) {
         self.id = id
         self.config = config
+        self.user = user
         self.size = size
         self.pinned = pinned
         self.removed = removed
@@ -30,9 +34,29 @@ public struct ImageRecord: Encodable, Sendable, Equatable, StoredRow {
     public init(row: Row) throws {
         try Self.checkVersion(row)
         self.init(
-            id: try Self.column("id", of: row), config: try Self.column("config", of: row), size: try Self.column("size", of: row),
-            pinned: try Self.column("pinned", of: row), removed: try Self.column("removed", of: row))
+            id: try Self.column("id", of: row), config: try Self.column("config", of: row), user: try Self.column("user", of: row),
+            size: try Self.column("size", of: row), pinned: try Self.column("pinned", of: row),
+            removed: try Self.column("removed", of: row))
         guard size >= 0 else { throw SwiftletError(.dataLoss, "\(Self.what) cannot be read: size is negative") }
+    }
+}
+
+/// What lists show of an image: its record without the configuration, which is as large as its publisher made it.
+public struct ImageHead: Sendable, Equatable {
+    public var size: Int64
+    public var pinned: Bool
+    public var user: String
+
+    public init(_ record: ImageRecord) {
+        (size, pinned, user) = (record.size, record.pinned, record.user)
+    }
+
+    init(row: Row) throws {
+        try ImageRecord.checkVersion(row)
+        size = try ImageRecord.column("size", of: row)
+        pinned = try ImageRecord.column("pinned", of: row)
+        user = try ImageRecord.column("user", of: row)
+        guard size >= 0 else { throw SwiftletError(.dataLoss, "\(ImageRecord.what) cannot be read: size is negative") }
     }
 }
 
@@ -77,6 +101,13 @@ public struct ImageLeaseRecord: Codable, Sendable, Equatable, FetchableRecord, P
         self.imageID = imageID
         self.holder = holder
     }
+}
+
+/// An image as a list found it, with its names in alphabetical order.
+public struct StoredImageHead: Sendable {
+    public var id: String
+    public var head: Result<ImageHead, SwiftletError>
+    public var names: [ImageNameRecord]
 }
 
 /// An image as it was found, with its names in alphabetical order and its layers, lowest first. Rows that cannot be read are missing

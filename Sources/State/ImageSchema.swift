@@ -51,4 +51,15 @@ enum ImageSchema {
             try database.alter(table: table) { $0.add(column: "version", .integer).notNull().defaults(to: 1) }
         }
     }
+
+    /// Version 2 of an image: lists need its user and do not read its configuration.
+    static func addUsers(_ database: Database) throws {
+        try database.alter(table: ImageRecord.databaseTableName) { $0.add(column: "user", .text).notNull().defaults(to: "") }
+        try database.execute(
+            sql: """
+                UPDATE image SET user = coalesce(substr(json_extract(CAST(config AS TEXT), '$.config.User'), 1, 256), '')
+                WHERE json_valid(CAST(config AS TEXT));
+                UPDATE image SET version = 2 WHERE version = 1
+                """)
+    }
 }

@@ -4,6 +4,23 @@ import GRDB
 
 /// What the image store asks of the database. Each call is one transaction. A damaged row of one image keeps no other from being found.
 extension StateDatabase {
+    /// Every visible image, without its configuration.
+    public func imageHeads() async throws -> [StoredImageHead] {
+        try await read { database in
+            let names = Dictionary(
+                grouping: try Row.fetchAll(database, sql: "SELECT * FROM imageName ORDER BY name").compactMap {
+                    try? ImageNameRecord(row: $0)
+                },
+                by: \.imageID)
+            let rows = try Row.fetchAll(database, sql: "SELECT id, size, pinned, removed, user, version FROM image ORDER BY id")
+            return rows.filter(Self.isVisible).compactMap { row in
+                guard let id = String.fromDatabaseValue(row["id"]) else { return nil }
+                let head = Result { try ImageHead(row: row) }.mapError { $0 as? SwiftletError ?? SwiftletError.wrap($0, ImageRecord.what) }
+                return StoredImageHead(id: id, head: head, names: names[id] ?? [])
+            }
+        }
+    }
+
     /// Every visible image.
     public func images() async throws -> [StoredImage] {
         try await read { database in
@@ -44,7 +61,7 @@ extension StateDatabase {
     /// same image are replaced.
     ///
     /// - Throws: `SwiftletError(.internal)` when a layer's file is not in place.
-    public func addImage(id: String, config: Data, layers: [String], names: [ImageNameRecord]) async throws -> StoredImage {
+    public func addImage(id: String, config: Data, user: String, layers: [String], names: [ImageNameRecord]) async throws -> StoredImage {
         try await write { database in
             var size = Int64(config.count)
             for diffID in Set(layers) {
@@ -55,7 +72,7 @@ extension StateDatabase {
             }
             let known = try Row.fetchOne(database, sql: "SELECT * FROM image WHERE id = ?", arguments: [id])
             let readable = known.flatMap { try? ImageRecord(row: $0) }
-            try ImageRecord(id: id, config: config, size: size, pinned: readable?.pinned ?? false).upsert(database)
+            try ImageRecord(id: id, config: config, user: user, size: size, pinned: readable?.pinned ?? false).upsert(database)
             try ImageLayerRecord.filter(Column("imageID") == id).deleteAll(database)
             for (position, diffID) in layers.enumerated() {
                 try ImageLayerRecord(imageID: id, position: position, diffID: diffID).insert(database)

@@ -79,6 +79,7 @@ public final class StateDatabase: Sendable {
         migrator.registerMigration("2 node", migrate: NodeSchema.create)
         migrator.registerMigration("images-2-layer-states", migrate: ImageSchema.addLayerStates)
         migrator.registerMigration("images-3-versions", migrate: ImageSchema.addVersions)
+        migrator.registerMigration("images-4-users", migrate: ImageSchema.addUsers)
         return migrator
     }
 }

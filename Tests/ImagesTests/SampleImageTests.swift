@@ -19,8 +19,8 @@ import Testing
             try #require(process.terminationStatus == 0)
             let images = try await store.load(path: directory.appendingPathComponent("out/samples.tar").path, reference: nil)
             #expect(images.map(\.repoTags) == [["docker.io/library/samples:latest"]])
-            #expect(images.first?.config.cmd == ["/bin/sh"])
             let rootfs = try await store.rootfs(of: #require(images.first).id)
+            #expect(rootfs.config.cmd == ["/bin/sh"])
             try MountedImage.with(rootfs.layers[0].path) { mounted throws in
                 #expect(try mounted.contents("bin/busybox") == Data(contentsOf: URL(fileURLWithPath: "/bin/busybox")))
                 #expect(try mounted.link("bin/sh") == "busybox")

@@ -13,8 +13,8 @@ import Testing
     ) throws -> ContainerPlan {
         var spec = ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "localhost/x:1")
         change(&spec)
-        let image = Image(id: "sha256:x", repoTags: [], repoDigests: [], size: 0, user: ImageUser(image.user), config: image, pinned: false)
-        return try ContainerPlan(spec, rootfs: ImageRootfs(image: image, layers: []), hostname: "host")
+        let stored = Image(id: "sha256:x", repoTags: [], repoDigests: [], size: 0, user: ImageUser(image.user), pinned: false)
+        return try ContainerPlan(spec, rootfs: ImageRootfs(image: stored, config: image, layers: []), hostname: "host")
     }
 
     @Test func theClientsCommandReplacesTheImages() throws {

@@ -21,10 +21,7 @@ enum DockerArchive: ImageFormat {
     static func images(in archive: ImageArchive, platform: Platform) throws -> [ArchivedImage]? {
         guard archive.file("manifest.json") != nil else { return nil }
         let bytes = try archive.contents("manifest.json", limit: ManifestDocument.maximumBytes)
-        let items: [Item]
-        do { items = try JSONDecoder().decode([Item].self, from: bytes) } catch {
-            throw SwiftletError(.dataLoss, "\(archive.path): manifest.json is not that of a Docker archive", cause: error)
-        }
+        let items = try JSONDocument.decode([Item].self, from: bytes, "\(archive.path): manifest.json is not that of a Docker archive")
         var budget = ArchiveBudget(path: archive.path)
         return try items.map { item in
             try budget.addImage(layers: item.layers.count)

@@ -23,7 +23,11 @@ public struct ImageConfig: Codable, Sendable, Equatable {
     public var diffIDs: [String]
 
     /// Bytes; a configuration is text written by people.
-    static let maximumBytes = 8 << 20
+    static let maximumBytes = 1 << 20
+    /// execve(2): MAX_ARG_STRLEN without the NUL.
+    private static let maximumArgumentBytes = 131_071
+    /// Each is a directory made with the container.
+    private static let maximumVolumes = 1000
 
     public init(
         architecture: String = "", os: String = "linux", env: [String] = [], entrypoint: [String] = [], cmd: [String] = [],
@@ -103,10 +107,8 @@ public struct ImageConfig: Codable, Sendable, Equatable {
     /// - Throws: `SwiftletError(.dataLoss)` when it is no image configuration, `.failedPrecondition` when the image is
     ///   for another platform.
     static func decode(_ bytes: Data, what: String, platform: Platform) throws -> ImageConfig {
-        let config: ImageConfig
-        do { config = try JSONDecoder().decode(ImageConfig.self, from: bytes) } catch {
-            throw SwiftletError(.dataLoss, "configuration of \(what): not that of a container image", cause: error)
-        }
+        let config = try JSONDocument.decode(
+            ImageConfig.self, from: bytes, "configuration of \(what): not that of a container image")
         guard config.os == platform.os, config.architecture == platform.architecture else {
             throw SwiftletError(
                 .failedPrecondition,
@@ -117,6 +119,27 @@ public struct ImageConfig: Codable, Sendable, Equatable {
                 .invalidArgument, "image \(what): \(config.diffIDs.count) layers, at most \(ManifestDocument.maximumLayers) can be stacked")
         }
         for diffID in config.diffIDs { _ = try Digest(diffID) }
+        try config.checkLengths("image \(what)")
         return config
+    }
+
+    /// - Throws: `SwiftletError(.invalidArgument)` naming the field that is longer than Linux, or anybody, has a use for.
+    private func checkLengths(_ what: String) throws {
+        let argument = Self.maximumArgumentBytes
+        let fields: [(name: String, values: [String], limit: Int)] = [
+            ("User", [user], 256), ("WorkingDir", [workingDir], 4095), ("StopSignal", [stopSignal], 64),
+            ("Env", env, argument), ("Entrypoint", entrypoint, argument), ("Cmd", cmd, argument),
+            ("Volumes", volumes, 4095), ("ExposedPorts", exposedPorts, 64),
+        ]
+        for field in fields {
+            if let value = field.values.first(where: { $0.utf8.count > field.limit }) {
+                throw SwiftletError(
+                    .invalidArgument,
+                    "\(what): \(field.name) of \(value.utf8.count) bytes in its configuration, at most \(field.limit) can be")
+            }
+        }
+        guard volumes.count <= Self.maximumVolumes else {
+            throw SwiftletError(.invalidArgument, "\(what): \(volumes.count) volumes, at most \(Self.maximumVolumes) can be")
+        }
     }
 }

@@ -97,11 +97,7 @@ enum ManifestDocument: Sendable {
     /// - Parameter contentType: what the registry said it is; must not contradict the document.
     /// - Throws: `SwiftletError(.dataLoss)` for what is no manifest, `.unimplemented` for Docker's schema 1.
     init(_ bytes: Data, contentType: String?, what: String) throws {
-        let decoder = JSONDecoder()
-        let shape: Shape
-        do { shape = try decoder.decode(Shape.self, from: bytes) } catch {
-            throw SwiftletError(.dataLoss, "manifest of \(what): not a JSON document of an image", cause: error)
-        }
+        let shape = try JSONDocument.decode(Shape.self, from: bytes, "manifest of \(what): not a JSON document of an image")
         if shape.schemaVersion == 1 {
             throw SwiftletError(
                 .unimplemented, "manifest of \(what): Docker schema 1 is not supported; push the image again with a current tool")
@@ -114,13 +110,11 @@ enum ManifestDocument: Sendable {
         guard shape.manifests == nil || shape.layers == nil, shape.schemaVersion == 2 else {
             throw SwiftletError(.dataLoss, "manifest of \(what): it is neither a manifest nor an index")
         }
-        do {
-            self =
-                isIndex
-                ? .index(try decoder.decode(ManifestIndex.self, from: bytes)) : .manifest(try decoder.decode(Manifest.self, from: bytes))
-        } catch {
-            throw SwiftletError(.dataLoss, "manifest of \(what): fields of an image are missing", cause: error)
-        }
+        let bad = "manifest of \(what): not that of an image"
+        self =
+            isIndex
+            ? .index(try JSONDocument.decode(ManifestIndex.self, from: bytes, bad))
+            : .manifest(try JSONDocument.decode(Manifest.self, from: bytes, bad))
     }
 }
 

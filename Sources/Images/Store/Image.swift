@@ -12,29 +12,25 @@ public struct Image: Sendable, Equatable {
     /// Bytes on disk; layers shared with other images count in each.
     public var size: UInt64
     public var user: ImageUser
-    public var config: ImageConfig
     public var pinned: Bool
 
-    public init(
-        id: String, repoTags: [String], repoDigests: [String], size: UInt64, user: ImageUser, config: ImageConfig, pinned: Bool
-    ) {
+    public init(id: String, repoTags: [String], repoDigests: [String], size: UInt64, user: ImageUser, pinned: Bool) {
         self.id = id
         self.repoTags = repoTags
         self.repoDigests = repoDigests
         self.size = size
         self.user = user
-        self.config = config
         self.pinned = pinned
     }
 }
 
 extension Image {
-    /// What is stored of an image beside its record.
-    init(_ stored: StoredImage, size: Int64, config: ImageConfig, pinned: Bool) {
+    /// - Parameter head: nil for an image whose record cannot be read.
+    init(id: String, names: [ImageNameRecord], head: ImageHead?, pinned: Set<String>) {
         self.init(
-            id: stored.id, repoTags: stored.names.filter { !$0.isDigest }.map(\.name),
-            repoDigests: stored.names.filter(\.isDigest).map(\.name), size: UInt64(size), user: ImageUser(config.user), config: config,
-            pinned: pinned)
+            id: id, repoTags: names.filter { !$0.isDigest }.map(\.name), repoDigests: names.filter(\.isDigest).map(\.name),
+            size: UInt64(head?.size ?? 0), user: ImageUser(head?.user ?? ""),
+            pinned: head?.pinned == true || names.contains { pinned.contains($0.name) })
     }
 }
 
@@ -58,11 +54,13 @@ public struct ImageUser: Sendable, Equatable {
 /// All that a container's root is stacked from.
 public struct ImageRootfs: Sendable {
     public var image: Image
+    public var config: ImageConfig
     /// Lowest first; at least one; no layer twice.
     public var layers: [LayerImage]
 
-    public init(image: Image, layers: [LayerImage]) {
+    public init(image: Image, config: ImageConfig, layers: [LayerImage]) {
         self.image = image
+        self.config = config
         self.layers = layers
     }
 }

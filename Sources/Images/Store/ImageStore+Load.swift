@@ -63,7 +63,7 @@ extension ImageStore {
                     ImageNameRecord(name: "\($0)@\(digest)", isDigest: true, imageID: id.description)
                 }
             }
-            let image = try await register(id: id, config: archived.config, diffIDs: config.diffIDs, names: names)
+            let image = try await register(id: id, bytes: archived.config, config, names: names)
             layers.claims.release(config.diffIDs)
             logger.info("image loaded", metadata: ["path": "\(archive)", "image": "\(image.id)"])
             return image

@@ -53,13 +53,14 @@ public final class ImageStore: Sendable {
         }
         let found = try await database.images()
         var http = HTTPClient.Configuration(
-            redirectConfiguration: .follow(max: 5, allowCycles: false),
+            // `RegistrySession` follows them, and looks where they lead.
+            redirectConfiguration: .disallow,
             timeout: .init(
                 connect: TimeAmount(configuration.connectTimeout), read: TimeAmount(configuration.progressTimeout)))
         http.connectionPool.retryConnectionEstablishment = false
         client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: http)
         for stored in found {
-            do { _ = try image(stored) } catch { warn(of: stored, error) }
+            do { _ = try whole(stored) } catch { warn(of: stored, error) }
         }
         await collectAfterFailure()
     }
@@ -79,7 +80,7 @@ public final class ImageStore: Sendable {
     /// All images, or the one that `filter` (a reference or id) names. One whose records are damaged has its id and names only.
     public func list(filter: String? = nil) async throws -> [Image] {
         if let filter, !filter.isEmpty { return try await find(filter).map { [listed($0)] } ?? [] }
-        return try await database.images().map(listed)
+        return try await database.imageHeads().map { Image(id: $0.id, names: $0.names, head: try? $0.head.get(), pinned: pinned) }
     }
 
     /// The image that `reference` names: a tag, a digest, an id, or the beginning of exactly one id. Nil when there is none, and when
@@ -89,27 +90,30 @@ public final class ImageStore: Sendable {
     public func status(_ reference: String) async throws -> Image? {
         guard let stored = try await find(reference) else { return nil }
         do {
-            return try image(stored)
+            return try whole(stored).image
         } catch {
             warn(of: stored, error)
             return nil
         }
     }
 
+    /// What the image with this id says about its processes.
+    ///
+    /// - Throws: `SwiftletError(.notFound)` for an unknown id, `.dataLoss` for an image whose records are damaged.
+    public func config(of imageID: String) async throws -> ImageConfig { try whole(try await stored(imageID)).config }
+
     /// What a container's root is made of. Also for an image that was removed while leased.
     ///
     /// - Throws: `SwiftletError(.notFound)` for an unknown id, `.dataLoss` for an image whose records are damaged.
     public func rootfs(of imageID: String) async throws -> ImageRootfs {
-        guard let stored = try await database.imageEvenHidden(id: imageID) else {
-            throw SwiftletError(.notFound, "image \(imageID.prefix(80)): not found; pull it first")
-        }
-        let image = try image(stored)
+        let stored = try await stored(imageID)
+        let (image, config) = try whole(stored)
         let records = try stored.layers.map { try $0.record.get() }
         // The topmost of equal layers covers the others; empty ones show nothing. Each layer costs the VM a disk.
         var seen: Set<String> = []
         var kept = records.reversed().filter { $0.entries > 0 && seen.insert($0.diffID).inserted }.reversed().map(layers.image)
         if kept.isEmpty { kept = [layers.image(of: records[0])] }
-        return ImageRootfs(image: image, layers: kept)
+        return ImageRootfs(image: image, config: config, layers: kept)
     }
 
     /// Where images are kept and what they take there.
@@ -164,8 +168,15 @@ public final class ImageStore: Sendable {
         return nil
     }
 
+    private func stored(_ imageID: String) async throws -> StoredImage {
+        guard let stored = try await database.imageEvenHidden(id: imageID) else {
+            throw SwiftletError(.notFound, "image \(imageID.prefix(80)): not found; pull it first")
+        }
+        return stored
+    }
+
     /// - Throws: `SwiftletError` when any record of the image is damaged.
-    func image(_ stored: StoredImage) throws -> Image {
+    private func whole(_ stored: StoredImage) throws -> (image: Image, config: ImageConfig) {
         do {
             let record = try stored.record.get()
             guard Digest(of: record.config).description == stored.id else {
@@ -179,7 +190,7 @@ public final class ImageStore: Sendable {
             guard !layers.isEmpty, layers.map(\.diffID) == config.diffIDs else {
                 throw SwiftletError(.dataLoss, "image record cannot be read: its layers are not those of its configuration")
             }
-            return Image(stored, size: record.size, config: config, pinned: record.pinned || isPinned(stored))
+            return (Image(id: stored.id, names: stored.names, head: ImageHead(record), pinned: pinned), config)
         } catch {
             throw SwiftletError.wrap(error, "image \(stored.id.prefix(80)): damaged, remove it or pull it again")
         }
@@ -187,11 +198,7 @@ public final class ImageStore: Sendable {
 
     /// The image, or what is left of one: it can be removed, which frees its layers.
     private func listed(_ stored: StoredImage) -> Image {
-        (try? image(stored)) ?? Image(stored, size: 0, config: ImageConfig(), pinned: isPinned(stored))
-    }
-
-    private func isPinned(_ stored: StoredImage) -> Bool {
-        stored.names.contains { pinned.contains($0.name) }
+        Image(id: stored.id, names: stored.names, head: (try? stored.record.get()).map { ImageHead($0) }, pinned: pinned)
     }
 
     private func warn(of stored: StoredImage, _ error: any Error) {
@@ -206,7 +213,9 @@ public final class ImageStore: Sendable {
     }
 
     /// Records an image whose layers are all in place and held.
-    func register(id: Digest, config: Data, diffIDs: [String], names: [ImageNameRecord]) async throws -> Image {
-        try image(try await database.addImage(id: id.description, config: config, layers: diffIDs, names: names))
+    func register(id: Digest, bytes: Data, _ config: ImageConfig, names: [ImageNameRecord]) async throws -> Image {
+        try whole(
+            try await database.addImage(id: id.description, config: bytes, user: config.user, layers: config.diffIDs, names: names)
+        ).image
     }
 }
