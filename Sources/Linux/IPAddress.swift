@@ -38,6 +38,17 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
         isIPv6 ? bytes.dropLast().allSatisfy { $0 == 0 } && bytes[15] == 1 : bytes[0] == 127
     }
 
+    /// ff00::/8 or 224.0.0.0/4.
+    public var isMulticast: Bool { isIPv6 ? bytes[0] == 0xFF : bytes[0] & 0xF0 == 0xE0 }
+
+    /// The IPv4 address in one of ::ffff:0:0/96 (RFC 4291) or 64:ff9b::/96 (RFC 6052); otherwise the address itself.
+    public var unmapped: IPAddress {
+        let mapped: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]
+        let translated: [UInt8] = [0, 0x64, 0xFF, 0x9B, 0, 0, 0, 0, 0, 0, 0, 0]
+        guard isIPv6, bytes.starts(with: mapped) || bytes.starts(with: translated) else { return self }
+        return IPAddress(bytes: bytes.suffix(4)) ?? self
+    }
+
     var family: UInt8 { UInt8(isIPv6 ? AF_INET6 : AF_INET) }
 
     public var description: String {

@@ -73,6 +73,8 @@ import Testing
     @Test func aTricklingLayerIsGivenUp() async throws {
         let change: (inout ImageStoreConfiguration) -> Void = {
             $0.leastThroughput = LeastThroughput(bytes: 10_000, window: .milliseconds(400), grace: .milliseconds(100))
+            // What comes before the layers is none of this test.
+            $0.leastThroughput.patience = .seconds(60)
         }
         try await withRegistries(change) { first, _, store, directory, _ async throws in
             let error = await #expect(throws: SwiftletError.self) { try await store.pull("\(first.host)/slow") }
@@ -92,6 +94,7 @@ import Testing
         let many = try builder.build()
         let change: (inout ImageStoreConfiguration) -> Void = {
             $0.leastThroughput = LeastThroughput(bytes: 1_000_000, window: .seconds(3), grace: .milliseconds(100))
+            $0.leastThroughput.patience = .seconds(60)
             $0.downloads.perPull = 1
         }
         try await withRegistries(change) { _, second, store, directory, _ async throws in
@@ -159,7 +162,7 @@ import Testing
         let steady = try OCIImageBuilder(layers: [layer("steady", noise(2000))]).build()
         let blob = steady.layers[0]
         let change: (inout ImageStoreConfiguration) -> Void = {
-            $0.leastThroughput = LeastThroughput(bytes: 1, window: .seconds(1), grace: .zero)
+            $0.leastThroughput = LeastThroughput(bytes: 1, window: .seconds(4), grace: .zero)
             $0.attempts = 1
         }
         try await withRegistries(change) { _, second, store, _, _ async throws in
@@ -167,7 +170,7 @@ import Testing
             // Zeros come slowly at the end: the content is wrong, but it came whole.
             second.script { request in
                 guard request.path.contains(blob.digest) else { return nil }
-                return .init(body: blob.bytes.dropLast(40), announcedLength: blob.bytes.count, ending: .trickle(.milliseconds(50)))
+                return .init(body: blob.bytes.dropLast(40), announcedLength: blob.bytes.count, ending: .trickle(.milliseconds(150)))
             }
             let error = await #expect(throws: SwiftletError.self) { try await store.pull("\(second.host)/steady") }
             #expect(error?.code == .dataLoss)

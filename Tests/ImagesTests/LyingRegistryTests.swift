@@ -289,6 +289,27 @@ import Testing
         }
     }
 
+    /// The node reaches more than a registry's owner does.
+    @Test(arguments: [
+        "http://169.254.169.254/latest/meta-data?x=secret", "http://0xa9fea9fe/latest", "http://[::ffff:169.254.169.254]/",
+        "file:///etc/passwd",
+    ])
+    func redirectsAndTokenServersLeadToNoMetadataServer(_ target: String) async throws {
+        try await withFake({ $0.attempts = 1 }) { registry, store, directory async throws in
+            registry.add(image, "app")
+            registry.script { request in
+                request.path.contains("/blobs/") ? .init(status: .temporaryRedirect, headers: [("location", target)]) : nil
+            }
+            let redirect = try await failure(store, "\(registry.host)/app", directory)
+            #expect(redirect.code == .permissionDenied && !redirect.message.contains("secret"), "\(redirect.message)")
+            registry.script { _ in
+                .json("{}", status: .unauthorized, headers: [("www-authenticate", "Bearer realm=\"\(target)\",service=\"x\"")])
+            }
+            let realm = try await failure(store, "\(registry.host)/app", directory)
+            #expect([.permissionDenied, .unauthenticated].contains(realm.code) && !realm.message.contains("secret"), "\(realm.message)")
+        }
+    }
+
     @Test func redirectLoopsEnd() async throws {
         try await withFake({ $0.attempts = 1 }) { registry, store, directory async throws in
             registry.script { .init(status: .temporaryRedirect, headers: [("location", $0.path + "x")]) }

@@ -22,7 +22,7 @@ struct RegistryFailure: Error {
             case .readTimeout?, .deadlineExceeded?: "no progress within the time-out"
             case .connectTimeout?: "no connection within the time-out"
             case .remoteConnectionClosed?: "the connection was closed early"
-            default: "\(error)".prefix(300).description
+            default: printable("\(error)", limit: 300)
             }
         return RegistryFailure(error: SwiftletError(.unavailable, "\(step): \(reason)", cause: nil), isTransient: true)
     }

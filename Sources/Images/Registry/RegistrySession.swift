@@ -13,19 +13,28 @@ actor RegistrySession {
     private let client: HTTPClient
     private let auth: RegistryAuth?
     private let configuration: ImageStoreConfiguration
+    private let destinations: RegistryDestinations
     private var authorization: String?
+
+    private static let maximumRedirects = 5
 
     /// An error document or a token is small. Bytes.
     private static let maximumAnswerBytes = 1 << 20
+    /// Signed URLs of storage are long. Bytes.
+    private static let maximumLocationBytes = 16 << 10
 
     init(
-        endpoint: RegistryEndpoint, repository: String, auth: RegistryAuth?, client: HTTPClient, configuration: ImageStoreConfiguration
+        endpoint: RegistryEndpoint, repository: String, auth: RegistryAuth?, client: HTTPClient, configuration: ImageStoreConfiguration,
+        resolve: @escaping RegistryDestinations.Resolve
     ) {
         self.endpoint = endpoint
         self.repository = repository
         self.auth = endpoint.isMirror || auth?.isMeant(for: endpoint.host) == false ? nil : auth
         self.client = client
         self.configuration = configuration
+        let registry = configuration.registries.first { $0.host == endpoint.host }
+        destinations = RegistryDestinations(
+            endpoint: endpoint, allowed: registry?.allowedRedirects ?? [], isConfigured: registry != nil, resolve: resolve)
         if let token = self.auth?.registryToken, !token.isEmpty { authorization = "Bearer \(token)" }
     }
 
@@ -65,6 +74,7 @@ actor RegistrySession {
         let retry = Retry(configuration)
         return try await configuration.leastThroughput.limit(step) {
             try await retry.run {
+                try await self.destinations.checkRegistry(step)
                 let response = try await self.get(path, accept: accept, range: nil, step: step)
                 let bytes = try await Self.collect(response, limit: limit, step: step)
                 let type = response.headers.first(name: "content-type").map { String($0.prefix { $0 != ";" }) }
@@ -92,11 +102,34 @@ actor RegistrySession {
         var request = request
         if let authorization { request.headers.replaceOrAdd(name: "authorization", value: authorization) }
         request.headers.replaceOrAdd(name: "user-agent", value: "swiftlet")
-        do {
-            return try await client.execute(request, deadline: .now() + TimeAmount(configuration.progressTimeout))
-        } catch {
-            throw RegistryFailure.transport(error, step)
+        for _ in 0...Self.maximumRedirects {
+            let response: HTTPClientResponse
+            do {
+                response = try await client.execute(request, deadline: .now() + TimeAmount(configuration.progressTimeout))
+            } catch {
+                throw RegistryFailure.transport(error, step)
+            }
+            guard let next = try await redirected(request, response, step) else { return response }
+            request = next
         }
+        throw SwiftletError(.unavailable, "\(step): more than \(Self.maximumRedirects) redirects")
+    }
+
+    /// The request that the answer asks for instead; nil when it is no redirect.
+    private func redirected(_ request: HTTPClientRequest, _ response: HTTPClientResponse, _ step: String) async throws -> HTTPClientRequest?
+    {
+        guard [301, 302, 303, 307, 308].contains(response.status.code), request.method == .GET,
+            let location = response.headers.first(name: "location"), let source = URL(string: request.url)
+        else { return nil }
+        guard location.utf8.count <= Self.maximumLocationBytes, let target = URL(string: location, relativeTo: source)?.absoluteURL else {
+            throw SwiftletError(.dataLoss, "\(step): the redirect's location is no URL")
+        }
+        try await destinations.check(target, from: source, "redirect", step)
+        var next = request
+        next.url = target.absoluteString
+        // The token is the registry's; who else is named gets none.
+        if RegistryDestinations.origin(of: target) != RegistryDestinations.origin(of: source) { next.headers.remove(name: "authorization") }
+        return next
     }
 
     // MARK: Authentication
@@ -122,6 +155,10 @@ actor RegistrySession {
         guard let realm = challenge.parameters["realm"], var components = URLComponents(string: realm), let host = components.host,
             components.scheme == "https" || components.scheme == "http" && endpoint.origin.hasPrefix("http:")
         else { throw SwiftletError(.unauthenticated, "\(step): the registry names no usable token server") }
+        guard let server = components.url else {
+            throw SwiftletError(.unauthenticated, "\(step): the registry names no usable token server")
+        }
+        try await destinations.check(server, "token server", step)
         let service = challenge.parameters["service"]
         let scope = challenge.parameters["scope"] ?? "repository:\(repository):pull"
         var request: HTTPClientRequest

@@ -58,7 +58,7 @@ extension ImageStore {
             if reference.digest == nil {
                 names.append(ImageNameRecord(name: reference.description, isDigest: false, imageID: manifest.config.digest))
             }
-            let image = try await register(id: Digest(manifest.config.digest), config: configBytes, diffIDs: config.diffIDs, names: names)
+            let image = try await register(id: Digest(manifest.config.digest), bytes: configBytes, config, names: names)
             layers.claims.release(config.diffIDs)
             logger.info("image pulled", metadata: ["reference": "\(reference)", "image": "\(image.id)"])
             return image
@@ -79,7 +79,10 @@ extension ImageStore {
         var failure: (any Error)?
         for endpoint in endpoints {
             let session = RegistrySession(
-                endpoint: endpoint, repository: reference.path, auth: auth, client: client, configuration: configuration)
+                endpoint: endpoint, repository: reference.path, auth: auth, client: client, configuration: configuration,
+                resolve: { [work] host in
+                    try await work.run("resolve \(host)", timeout: .seconds(30)) { _ in try RegistryDestinations.lookUp(host) }
+                })
             do {
                 let (bytes, contentType) = try await session.manifest(version)
                 return (session, bytes, contentType)

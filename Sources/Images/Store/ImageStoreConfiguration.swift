@@ -1,3 +1,5 @@
+import Foundation
+
 /// Where images are kept and how they are fetched.
 public struct ImageStoreConfiguration: Sendable {
     /// Directory of the store; made when missing. Must be searchable by QEMU's user.
@@ -63,15 +65,15 @@ public struct LeastThroughput: Sendable {
     public var bytes: UInt64
     public var window: Duration
     public var grace: Duration
-
-    /// The longest a pull takes that brings next to nothing.
-    var patience: Duration { grace + window }
+    /// What the exchange of a small document may take: as long as a pull gets that brings next to nothing.
+    public var patience: Duration
 
     /// The default: 1 MiB a minute.
     public init(bytes: UInt64 = 5 << 20, window: Duration = .seconds(300), grace: Duration = .seconds(60)) {
         self.bytes = bytes
         self.window = window
         self.grace = grace
+        patience = grace + window
     }
 
     /// So much a minute, over the default window and after the default grace.
@@ -89,11 +91,21 @@ public struct RegistryConfiguration: Sendable {
     public var mirrors: [String]
     /// Use http instead of https, for the host; a mirror has an entry of its own.
     public var plainHTTP: Bool
+    /// Origins (`http://storage.internal:9000`) that the registry may send this node to, whatever their address and scheme.
+    public var allowedRedirects: [String]
 
-    public init(host: String, mirrors: [String] = [], plainHTTP: Bool = false) {
+    public init(host: String, mirrors: [String] = [], plainHTTP: Bool = false, allowedRedirects: [String] = []) {
         self.host = host
         self.mirrors = mirrors
         self.plainHTTP = plainHTTP
+        self.allowedRedirects = allowedRedirects
+    }
+}
+
+extension RegistryConfiguration {
+    /// Whether `text` is an origin as `allowedRedirects` compares them: in lower case, without a path, without the scheme's own port.
+    public static func isOrigin(_ text: String) -> Bool {
+        URL(string: text).flatMap { RegistryDestinations.origin(of: $0) } == text
     }
 }
 
