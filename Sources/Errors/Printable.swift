@@ -14,6 +14,12 @@ public func printable(_ text: String, limit: Int = 128) -> String {
     return result
 }
 
+/// Lines of text from outside, as tools print them, as one printable line.
+public func oneLine(_ text: String, limit: Int = 8192) -> String {
+    guard text.utf8.contains(where: { $0 == 0x0A || $0 == 0x0D }) else { return printable(text, limit: limit) }
+    return printable(text.prefix(limit).split(whereSeparator: \.isNewline).joined(separator: "; "), limit: limit)
+}
+
 /// Text from outside in quotes, printable and cut at 80 Unicode scalars, for error messages.
 public func quoted(_ text: String) -> String {
     "\"\(printable(text, limit: 80))\""

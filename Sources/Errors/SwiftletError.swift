@@ -2,6 +2,8 @@
 ///
 /// `message` says what failed, for which object, at which step, and what to do where that is
 /// known; `cause` keeps the error underneath. The doors map `code` to a gRPC status in one place.
+///
+/// Whatever a message quotes of guests, images and registries, it is one printable line, and bounded (``oneLine(_:limit:)``).
 public struct SwiftletError: Error, Sendable {
     /// What kind of failure this is. The names and meanings are those of the gRPC status codes.
     public enum Code: String, Sendable, Hashable {
@@ -23,13 +25,13 @@ public struct SwiftletError: Error, Sendable {
         case unauthenticated
     }
 
-    public var code: Code
-    public var message: String
-    public var cause: (any Error)?
+    public let code: Code
+    public let message: String
+    public let cause: (any Error)?
 
     public init(_ code: Code, _ message: String, cause: (any Error)? = nil) {
         self.code = code
-        self.message = message
+        self.message = oneLine(message)
         self.cause = cause
     }
 
@@ -52,6 +54,6 @@ extension SwiftletError: CustomStringConvertible {
     /// The message followed by every cause, outermost first.
     public var description: String {
         guard let cause else { return message }
-        return "\(message): \(cause)"
+        return oneLine("\(message): \(cause)")
     }
 }

@@ -46,7 +46,7 @@ public final class GRPCServer: Sendable {
         switch error {
         case let error as SwiftletError: GRPCStatus(GRPCStatus.Code(error.code), error.description)
         case is CancellationError: GRPCStatus(.cancelled, "cancelled")
-        default: GRPCStatus(.unknown, "\(error)")
+        default: GRPCStatus(.unknown, oneLine("\(error)"))
         }
     }
 

@@ -19,6 +19,13 @@ import Testing
         }
     }
 
+    @Test func linesBecomeOne() {
+        #expect(oneLine("first\nsecond\r\n\n") == "first; second")
+        #expect(oneLine("\n") == "")
+        #expect(oneLine("plain \u{1B}[2J") == "plain ?[2J")
+        #expect(oneLine(String(repeating: "a\n", count: 100_000)).unicodeScalars.count <= 8193)
+    }
+
     @Test func theLengthIsBounded() {
         #expect(printable(String(repeating: "x", count: 128)).count == 128)
         #expect(printable(String(repeating: "x", count: 129)) == String(repeating: "x", count: 128) + "…")

@@ -38,7 +38,7 @@ import Testing
         }
         #expect(error?.code == .deadlineExceeded)
         let said = try #require(error?.message.split(separator: " ").last)
-        let grandchild = try #require(pid_t(said.trimmingSuffix("\n")))
+        let grandchild = try #require(pid_t(said))
         // Killed, hence gone or a zombie that its new parent has not collected yet.
         #expect(try await until { state(of: grandchild).map { $0 == "Z" } ?? true })
     }

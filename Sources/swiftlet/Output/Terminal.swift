@@ -34,6 +34,6 @@ enum Terminal {
 
     /// A message as one line.
     static func oneLine(_ text: String) -> String {
-        printable(text.split(whereSeparator: \.isNewline).joined(separator: "; "))
+        Errors.oneLine(text, limit: .max)
     }
 }
