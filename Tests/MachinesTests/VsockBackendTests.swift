@@ -104,8 +104,6 @@ struct VsockBackendTests {
     }
 
     @Test func onlyADeviceThatAnswersIsTheKernels() {
-        #expect(VsockSupport.detect(device: "/nonexistent") == .vhostUser)
-        #expect(VsockSupport.detect(device: "/dev/null") == .vhostUser)
-        #expect(VsockSupport.detect(device: "/proc/self/exe") == .vhostUser)
+        for device in ["/nonexistent", "/dev/null", "/proc/self/exe"] { #expect(!VsockSupport.kernelAnswers(device: device)) }
     }
 }

@@ -26,13 +26,15 @@ enum MachineChecks {
     }
 
     static func vsock(_ node: some Node) -> Finding {
-        if node.status("/dev/vhost-vsock") != nil { return .ok("vsock", "/dev/vhost-vsock") }
-        if let backend = node.program("swiftlet-vsockd") {
-            return .ok("vsock", "no /dev/vhost-vsock; \(backend) serves in its place")
+        if let backend = node.program("swiftlet-vsockd") { return .ok("vsock", backend) }
+        if node.status("/dev/vhost-vsock") != nil {
+            return .warn(
+                "vsock", "no swiftlet-vsockd; /dev/vhost-vsock serves only where machine.vsock is \"kernel\"",
+                "install swiftlet-vsockd beside swiftletd")
         }
         return .fail(
-            "vsock", "neither /dev/vhost-vsock nor swiftlet-vsockd: guests cannot be reached",
-            "modprobe vhost_vsock, or install swiftlet-vsockd beside swiftletd")
+            "vsock", "neither swiftlet-vsockd nor /dev/vhost-vsock: guests cannot be reached",
+            "install swiftlet-vsockd beside swiftletd")
     }
 
     static func cgroups(_ node: some Node) -> Finding {
