@@ -202,8 +202,13 @@ let package = Package(
         .testTarget(name: "TTRPCTests", dependencies: ["TTRPC", "Linux", "Support", "Errors"]),
         .testTarget(name: "VolumesTests", dependencies: ["Runtime", "Volumes", "Linux", "CLinux", "Errors"]),
         .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),
+        .executableTarget(name: "hostile-vsockd", dependencies: ["TTRPC"], path: "Tests/HostileVsockd"),
         .testTarget(
-            name: "SystemTests", dependencies: ["Support", "CRIClient", "CRI", "GRPC", "Linux", "Concurrency", "Errors", protobuf]),
+            name: "SystemTests",
+            dependencies: [
+                "hostile-vsockd",
+                "Support", "CRIClient", "CRI", "GRPC", "Linux", "Concurrency", "Errors", protobuf,
+            ]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -10,6 +10,8 @@ own_namespace() {
     flock --nonblock 9 || { echo "$0: another run is under way" >&2; exit 1; }
     clear_namespace
     trap clear_namespace EXIT
+    # Fails when another user has been quicker: what is made in there afterwards is root's.
+    mkdir --mode=0711 "/run/$namespace" "/tmp/$namespace"
     ip netns add "$namespace"
     ip -n "$namespace" link set lo up
 }

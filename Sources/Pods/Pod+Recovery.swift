@@ -52,7 +52,10 @@ extension Pod {
     }
 
     /// Looks for the machine until it is found, or certainly gone. A libvirt or an agent that does not answer proves nothing.
+    ///
+    /// Each attempt waits longer than the one before, up to a minute: a hostile guest fills no log.
     private func reattachUntilDecided() async {
+        var pause = Duration.seconds(2)
         while !Task.isCancelled, state.isUp, let network = state.network {
             do {
                 return try await reattach(network)
@@ -60,7 +63,8 @@ extension Pod {
                 return await fail(step: "found no machine after a restart: \(error.message)")
             } catch {
                 logger.warning("machine not found again yet", metadata: ["pod": "\(id)", "error": "\(error)"])
-                try? await Task.sleep(for: .seconds(2))
+                try? await Task.sleep(for: pause)
+                pause = min(pause * 2, .seconds(60))
             }
         }
     }

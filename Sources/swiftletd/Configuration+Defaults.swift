@@ -11,6 +11,7 @@ extension Configuration {
         self.init()
         let container = try decoder.container(keyedBy: CodingKeys.self)
         endpoint = try container.value(.endpoint, else: endpoint)
+        allowsTCPEndpoint = try container.value(.allowsTCPEndpoint, else: allowsTCPEndpoint)
         root = try container.value(.root, else: root)
         run = try container.value(.run, else: run)
         logLevel = try container.value(.logLevel, else: logLevel)
@@ -78,5 +79,6 @@ extension Configuration.Registry {
         self.init(host: try container.decode(String.self, forKey: .host))
         mirrors = try container.value(.mirrors, else: mirrors)
         plainHTTP = try container.value(.plainHTTP, else: plainHTTP)
+        allowedRedirects = try container.value(.allowedRedirects, else: allowedRedirects)
     }
 }

@@ -6,7 +6,17 @@ extension Configuration {
     func imageStore() throws -> ImageStoreConfiguration {
         var result = ImageStoreConfiguration(
             root: root + "/images",
-            registries: registries.map { RegistryConfiguration(host: $0.host, mirrors: $0.mirrors, plainHTTP: $0.plainHTTP) })
+            registries: try registries.map { registry in
+                if let bad = registry.allowedRedirects.first(where: { !RegistryConfiguration.isOrigin($0) }) {
+                    throw SwiftletError(
+                        .invalidArgument,
+                        "registries.allowed_redirects \(quoted(bad)) of \(registry.host) is no origin such as https://storage.example.com:9000"
+                    )
+                }
+                return RegistryConfiguration(
+                    host: registry.host, mirrors: registry.mirrors, plainHTTP: registry.plainHTTP,
+                    allowedRedirects: registry.allowedRedirects)
+            })
         result.downloads = DownloadLimits(
             perPull: try images.checked(.maxDownloads, images.maxDownloads, in: 1...Images.mostDownloads),
             perRegistry: try images.checked(.maxDownloadsPerRegistry, images.maxDownloadsPerRegistry, in: 1...Images.mostDownloads),

@@ -1,6 +1,7 @@
 import CRIServer
 import Errors
 import Foundation
+import GRPC
 import Glibc
 import Logging
 import Machines
@@ -44,6 +45,18 @@ extension Configuration {
     }
 
     /// - Throws: `.invalidArgument` when the driver is not known.
+    /// - Throws: `.invalidArgument` for what is no endpoint, and for TCP where it is not allowed.
+    func checkedEndpoint() throws -> Endpoint {
+        let endpoint = try Endpoint(parsing: endpoint)
+        if case .tcp = endpoint, !allowsTCPEndpoint {
+            throw SwiftletError(
+                .invalidArgument,
+                "endpoint \(endpoint): whoever reaches it has the node, since the CRI knows no authentication; use unix:///path/to.sock, or "
+                    + "set allow_tcp_endpoint = true")
+        }
+        return endpoint
+    }
+
     func checkedCgroupDriver() throws -> CgroupDriver {
         if cgroupDriver == "auto" { return .detect() }
         guard let driver = CgroupDriver(rawValue: cgroupDriver) else {
@@ -86,10 +99,10 @@ extension Configuration {
 
     private func vsock() throws -> VsockSupport {
         switch machine.vsock {
-        case "auto": VsockSupport.detect()
-        case "kernel": .kernel
         case "vhost-user": .vhostUser
-        default: throw SwiftletError(.invalidArgument, "machine.vsock \(machine.vsock) is not auto, kernel or vhost-user")
+        case "kernel" where VsockSupport.kernelAnswers(): .kernel
+        case "kernel": throw SwiftletError(.failedPrecondition, "machine.vsock kernel: /dev/vhost-vsock does not answer; load vhost_vsock")
+        default: throw SwiftletError(.invalidArgument, "machine.vsock \(quoted(machine.vsock)) is not vhost-user or kernel")
         }
     }
 

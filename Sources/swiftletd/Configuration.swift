@@ -11,8 +11,8 @@ struct Configuration: Codable, Sendable {
         var kernelArguments: [String] = []
         /// auto, kvm or tcg.
         var accelerator = "auto"
-        /// auto, kernel or vhost-user.
-        var vsock = "auto"
+        /// vhost-user or kernel.
+        var vsock = "vhost-user"
         /// swiftlet-vsockd; empty: beside swiftletd.
         var vsockBackend = ""
         /// auto, system, embed, or a libvirt URI.
@@ -89,15 +89,20 @@ struct Configuration: Codable, Sendable {
         var host: String
         var mirrors: [String] = []
         var plainHTTP = false
+        /// Origins that the registry may send this node to by redirects or as token servers, whatever their address and scheme.
+        var allowedRedirects: [String] = []
 
         enum CodingKeys: String, CodingKey {
             case host, mirrors
             case plainHTTP = "plain_http"
+            case allowedRedirects = "allowed_redirects"
         }
     }
 
     /// Where the CRI is served.
     var endpoint = "unix:///run/swiftlet/swiftletd.sock"
+    /// A TCP endpoint has no authentication: who reaches it has the node.
+    var allowsTCPEndpoint = false
     /// Durable state: database, images, scratch disks.
     var root = "/var/lib/swiftlet"
     /// Sockets and consoles of running machines.
@@ -114,6 +119,7 @@ struct Configuration: Codable, Sendable {
 
     enum CodingKeys: String, CodingKey, CaseIterable {
         case endpoint, root, run, machine, network, metrics, images, registries
+        case allowsTCPEndpoint = "allow_tcp_endpoint"
         case logLevel = "log_level"
         case cgroupDriver = "cgroup_driver"
     }

@@ -26,7 +26,7 @@ struct Daemon: Sendable {
     static func start(
         _ configuration: Configuration, libvirt: LibvirtConfiguration.Connection? = nil, metrics: PrometheusRegistry? = nil, logger: Logger
     ) async throws -> Daemon {
-        let endpoint = try Endpoint(parsing: configuration.endpoint)
+        let endpoint = try configuration.checkedEndpoint()
         // QEMU's user passes through these two; the daemon's own state is nobody else's: it holds containers' environments.
         for directory in [configuration.root, configuration.run] { try makeDirectory(directory, mode: 0o711) }
         for directory in ["state", "containers", "cni"] { try makeDirectory("\(configuration.root)/\(directory)", mode: 0o700) }

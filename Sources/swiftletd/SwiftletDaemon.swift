@@ -31,6 +31,8 @@ struct SwiftletDaemon: ParsableCommand {
     func run() throws {
         do {
             Backtraces.printNoMemory()
+            // What is made without a mode of its own is nobody else's to write.
+            umask(0o022)
             var configuration = try Configuration.load(path: config)
             if let endpoint { configuration.endpoint = endpoint }
             if let logLevel { configuration.logLevel = logLevel }
@@ -41,7 +43,7 @@ struct SwiftletDaemon: ParsableCommand {
             let manager = ServiceManager.fromEnvironment()
             let libvirt = configuration.machine.libvirtConnection(root: configuration.root)
             if case .embed = libvirt { try Subreaper.runBelow() }
-            LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+            LoggingSystem.bootstrap { PrintableLogHandler(StreamLogHandler.standardError(label: $0)) }
             var logger = Logger(label: "swiftletd")
             logger.logLevel = level
             try Self.serve(configuration, libvirt, manager, logger)

@@ -44,6 +44,8 @@ actor Node {
         /// GiB of each pod's scratch disk.
         var scratch = 10
         var cni: String?
+        /// A program of this build in the place of swiftlet-vsockd.
+        var vsockBackend: String?
     }
 
     nonisolated let name: String
@@ -112,6 +114,9 @@ actor Node {
         }
     }
 
+    /// The daemon's process; nil when it has ended.
+    var daemon: Int32? { process.flatMap { $0.isRunning ? $0.processIdentifier : nil } }
+
     nonisolated var daemonLog: String { root + "/swiftletd.log" }
 
     /// Ends the daemon as an operator would.
@@ -172,6 +177,7 @@ actor Node {
         kernel = "\(options.kernel ?? environment.guest + "/vmlinuz")"
         initramfs = "\(options.initramfs ?? environment.guest + "/initramfs.img")"
         accelerator = "tcg"
+        \(options.vsockBackend.map { "vsock_backend = \"\(environment.build)/\($0)\"" } ?? "")
         libvirt = "\(options.libvirt)"
         default_memory_mib = \(options.memory)
         scratch_size_gib = \(options.scratch)
