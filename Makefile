@@ -1,6 +1,6 @@
 # Swiftlet: `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup build guest demo test unit-test system-test bench lint format proto clean
+.PHONY: help setup build guest demo test unit-test system-test bench fuzz lint format proto clean
 
 export PATH := $(PATH):/opt/swift/usr/bin
 
@@ -58,6 +58,10 @@ bench: build guest ## measure against containerd with runc; the table goes to do
 	scripts/setup --test
 	swift build -c release --product swiftlet-bench
 	scripts/bench --output docs/performance.md
+
+fuzz: ## look for bytes that end a reader of hostile bytes, a minute for each target
+	scripts/setup --test
+	scripts/fuzz
 
 lint: ## check format and style
 	$(swift_files) | xargs -0 swift format lint --strict

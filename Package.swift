@@ -17,6 +17,23 @@ let agentLink: [LinkerSetting] = [
     .unsafeFlags(["-static-executable", "-Xlinker", "-s"], .when(configuration: .release))
 ]
 
+/// Fuzz targets are tests, which run their corpus again; with SWIFTLET_FUZZ (scripts/fuzz) they are a program of libFuzzer's.
+let fuzzed: [Target.Dependency] = [
+    "AgentClient", "AgentProtocol", "GuestAgent", "Images", "Logs", "MicroVMRuntime", "PodNetwork", "Runtime", "TTRPC", "Volumes",
+    "VsockDevice", "Linux", "CLinux", "Errors", protobuf,
+]
+let fuzzTargets: [Target] =
+    Context.environment["SWIFTLET_FUZZ"] == nil
+    ? [
+        .testTarget(
+            name: "FuzzTests", dependencies: fuzzed + ["Support"], exclude: ["FuzzEntry.swift"], resources: [.copy("Corpus")])
+    ]
+    : [
+        .executableTarget(
+            name: "swiftlet-fuzz", dependencies: fuzzed, path: "Tests/FuzzTests", exclude: ["Corpus", "ReplayTests.swift"],
+            swiftSettings: [.unsafeFlags(["-parse-as-library"])])
+    ]
+
 let package = Package(
     name: "swiftlet",
     products: [
@@ -209,6 +226,6 @@ let package = Package(
                 "hostile-vsockd",
                 "Support", "CRIClient", "CRI", "GRPC", "Linux", "Concurrency", "Errors", protobuf,
             ]),
-    ],
+    ] + fuzzTargets,
     swiftLanguageModes: [.v6]
 )

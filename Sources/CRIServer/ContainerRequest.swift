@@ -38,7 +38,8 @@ enum ContainerRequest {
 
     private static func environment(_ entry: CRIKeyValue) throws -> ContainerSpec.KeyValue {
         guard !entry.key.isEmpty, !entry.key.contains("=") else {
-            throw SwiftletError(.invalidArgument, "config.envs: the name \(quoted(entry.key)) is empty or contains \"=\"")
+            let name = quoted(String(entry.key.prefix { $0 != "=" }))
+            throw SwiftletError(.invalidArgument, "config.envs: the name \(name) is empty or goes on with \"=\"")
         }
         try Validation.noNUL(entry.key, "config.envs")
         guard let value = String(validatingUTF8Bytes: entry.value) else {

@@ -43,8 +43,9 @@ enum Validation {
         }
     }
 
+    /// The error does not quote the text, which may be a secret.
     static func noNUL(_ text: String, _ field: String) throws {
-        guard !text.utf8.contains(0) else { throw SwiftletError(.invalidArgument, "\(field): \(quoted(text)) contains a NUL") }
+        guard !text.utf8.contains(0) else { throw SwiftletError(.invalidArgument, "\(field) contains a NUL") }
     }
 
     /// An absolute path without "..", PATH_MAX at most.

@@ -119,6 +119,19 @@ import Testing
         #expect(error?.message.contains(field) == true, "\(error?.message ?? "")")
     }
 
+    @Test func noErrorQuotesASecret() {
+        let changes: [(inout CRIContainerConfig) -> Void] = [
+            { $0.envs = [.with { $0.key = "PASSWORD=hunter2" }] },
+            { $0.envs = [.with { ($0.key, $0.value) = ("PASSWORD", Data("hunter2\u{0}".utf8)) }] },
+            { $0.envs = [.with { ($0.key, $0.value) = ("PASSWORD", Data("hunter2".utf8) + [0xFF]) }] },
+            { $0.args = ["--password=hunter2\u{0}"] },
+        ]
+        for change in changes {
+            let error = #expect(throws: SwiftletError.self) { try ContainerRequest.spec(Self.valid(change)) }
+            #expect(error?.description.contains("hunter2") == false, "\(error?.description ?? "")")
+        }
+    }
+
     @Test func badFieldsAreNamed() {
         refuses("metadata") { $0.clearMetadata() }
         refuses("image") { $0.image.image = "" }

@@ -3,12 +3,15 @@ import Errors
 /// Longest path that the kernel takes, with its NUL (limits.h, PATH_MAX).
 private let longestPath = 4096
 
+/// - Parameter isSecret: `text` may be one: the error does not quote it.
 /// - Throws: `.invalidArgument` when `text` holds NUL or is longer than `limit` bytes.
-func requireText(_ text: String, _ what: String, limit: Int) throws(SwiftletError) {
-    guard !text.utf8.contains(0) else { throw SwiftletError(.invalidArgument, "\(what) \"\(printable(text))\" holds a NUL") }
-    guard text.utf8.count <= limit else {
-        throw SwiftletError(.invalidArgument, "\(what) \"\(printable(text))\" is longer than \(limit) bytes")
-    }
+func requireText(
+    _ text: String, _ what: @autoclosure () -> String, limit: Int, isSecret: Bool = false
+) throws(SwiftletError) {
+    let hasNUL = text.utf8.contains(0)
+    guard hasNUL || text.utf8.count > limit else { return }
+    let name = isSecret ? what() : "\(what()) \(quoted(text))"
+    throw SwiftletError(.invalidArgument, hasNUL ? "\(name) holds a NUL" : "\(name) is longer than \(limit) bytes")
 }
 
 /// The shortest spelling of an absolute path: no ".", no "..", no doubled or trailing slash.

@@ -25,7 +25,11 @@ struct ProcessPlan {
     init(_ spec: AgentProcessSpec) throws(SwiftletError) {
         arguments = try Self.arguments(spec)
         environment = spec.env
-        for variable in environment { try requireText(variable, "environment variable", limit: Self.longestArgument) }
+        for variable in environment {
+            try requireText(
+                variable, "environment variable \(quoted(String(variable.prefix { $0 != "=" })))", limit: Self.longestArgument,
+                isSecret: true)
+        }
         if let path = Self.value(of: "PATH", in: environment) {
             searchPath = path
         } else {
@@ -52,7 +56,7 @@ struct ProcessPlan {
         guard let command = spec.args.first, !command.isEmpty else {
             throw SwiftletError(.invalidArgument, "the process has no command: give it at least one argument")
         }
-        for argument in spec.args { try requireText(argument, "argument", limit: longestArgument) }
+        for argument in spec.args { try requireText(argument, "argument", limit: longestArgument, isSecret: true) }
         return spec.args
     }
 
