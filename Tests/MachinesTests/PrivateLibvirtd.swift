@@ -47,7 +47,7 @@ final class PrivateLibvirtd {
         self.process = process
         try await eventually("libvirtd listens") {
             try #require(process.isRunning, "libvirtd ended: \((try? String(contentsOfFile: log, encoding: .utf8)) ?? "")")
-            return FileManager.default.fileExists(atPath: self.socket)
+            return UnixSocket.connectFailure(path: self.socket) == nil
         }
     }
 
