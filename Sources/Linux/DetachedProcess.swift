@@ -1,4 +1,5 @@
 import CLinux
+import Concurrency
 import Errors
 import Glibc
 
@@ -9,9 +10,35 @@ public struct DetachedProcess: Sendable {
 
     /// Starts the program with the environment of this process.
     ///
-    /// - Parameter descriptors: what becomes the child's 0, 1, 2, … in this order; they stay the caller's.
+    /// - Parameters:
+    ///   - descriptors: what becomes the child's 0, 1, 2, … in this order; they stay the caller's.
+    ///   - capabilities: the most that the child and its own children can have, by the numbers of capabilities(7), and no program that
+    ///     they execute gives them more (PR_SET_NO_NEW_PRIVS); nil: what this process may have.
     /// - Throws: the errno of a program that cannot be started.
-    public init(_ executable: String, _ arguments: [String], descriptors: [Int32]) throws {
+    public init(_ executable: String, _ arguments: [String], descriptors: [Int32], capabilities: Set<Int32>? = nil) throws {
+        guard let capabilities else {
+            pid = try Self.spawn(executable, arguments, descriptors)
+            return
+        }
+        // Both are a thread's, which its children get: a thread of its own has nothing else to lose.
+        pid = try OwnThread.runAndWait {
+            try Self.restrict(to: capabilities)
+            return try Self.spawn(executable, arguments, descriptors)
+        }
+    }
+
+    private static func restrict(to capabilities: Set<Int32>) throws {
+        var number: Int32 = 0
+        while clinux_prctl(PR_CAPBSET_READ, UInt(number), 0, 0, 0) >= 0 {
+            if !capabilities.contains(number), clinux_prctl(PR_CAPBSET_DROP, UInt(number), 0, 0, 0) != 0 {
+                throw SwiftletError.system("drop capability \(number) from the bounding set")
+            }
+            number += 1
+        }
+        guard clinux_prctl(Int32(CLINUX_PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0) == 0 else { throw SwiftletError.system("set no_new_privs") }
+    }
+
+    private static func spawn(_ executable: String, _ arguments: [String], _ descriptors: [Int32]) throws -> pid_t {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
@@ -38,7 +65,7 @@ public struct DetachedProcess: Sendable {
         var pid: pid_t = 0
         let failure = ForkGate.hold { posix_spawn(&pid, executable, &actions, &attributes, &argv, Glibc.environ) }
         guard failure == 0 else { throw SwiftletError.system("start \(executable)", errno: failure) }
-        self.pid = pid
+        return pid
     }
 
     /// Kills the child and waits for its end.

@@ -10,6 +10,11 @@ import Linux
 public struct ShareDaemon: Sendable {
     public var binary: String
 
+    /// What it keeps for its work, and the last two for its set-up: mounts, and to let go of the rest. One thread of it, which begins
+    /// before the set-up and waits for work that this program never has, keeps all of these and no filter.
+    private static let capabilities: Set<Int32> = [
+        CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SETGID, CAP_SETUID, CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SETPCAP,
+    ]
     /// Seconds for which a guest may rely on what it knows of a name: an atomic change on the node shows within this time.
     static let attributeTimeout = "0.5"
     /// Most files of the node that a guest can keep open or in its cache at once.
@@ -33,7 +38,9 @@ public struct ShareDaemon: Sendable {
         let output = clinux_bounded_memfd("virtiofsd", Self.outputLimit)
         guard output >= 0 else { throw SwiftletError.system("make a memory file for virtiofsd's output") }
         defer { close(output) }
-        let child = try DetachedProcess(binary, arguments(root: root), descriptors: [null, output, output, listener])
+        let child = try DetachedProcess(
+            binary, arguments(root: root), descriptors: [null, output, output, listener],
+            capabilities: Self.capabilities)
         guard let identity = ProcessIdentity.of(child.pid) else {
             child.killAndReap()
             throw SwiftletError(.unavailable, "\(binary) ended at once; it said: \(Self.said(output))")

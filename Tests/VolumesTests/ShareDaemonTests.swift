@@ -29,6 +29,17 @@ final class ShareDaemonTests {
         try daemon.start(root: directory, socket: directory + "/socket", uid: getuid(), gid: getgid())
     }
 
+    @Test func itHasNoCapabilityButThoseOfItsWorkAndItsSetUp() throws {
+        let process = try start()
+        let status = try String(contentsOfFile: "/proc/\(process.pid)/status", encoding: .utf8)
+        // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID, SETPCAP, SYS_ADMIN, SETFCAP (capabilities(7)).
+        let expected = "00000000802001db"
+        for set in ["CapPrm", "CapEff", "CapBnd"] { #expect(status.contains("\n\(set):\t\(expected)\n"), "\(status)") }
+        #expect(status.contains("\nNoNewPrivs:\t1\n"))
+        // The thread that started it was one of its own.
+        #expect(try !String(contentsOfFile: "/proc/thread-self/status", encoding: .utf8).contains("NoNewPrivs:\t1"))
+    }
+
     @Test func whereTheProcessesAreKnownNoOtherIsLookedFor() throws {
         let (known, other) = (try start(), try start())
         for _ in 0..<2 { try daemon.stop(root: directory, processes: [known]) }
