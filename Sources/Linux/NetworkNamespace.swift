@@ -29,6 +29,20 @@ public enum NetworkNamespace {
         }
     }
 
+    /// Makes a new network namespace that is bound nowhere, with a loopback device that is down. It ends with the last descriptor and
+    /// process in it. The caller closes the descriptor.
+    public static func create() throws -> Int32 {
+        try OwnThread.runAndWait {
+            guard clinux_unshare(Int32(CLINUX_CLONE_NEWNET)) == 0 else { throw SwiftletError.system("make a network namespace") }
+            let descriptor = Glibc.open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)
+            guard descriptor >= 0 else { throw SwiftletError.system("open a new network namespace") }
+            return descriptor
+        }
+    }
+
+    /// Where a namespace that is open here stands for the functions that take a path.
+    public static func path(of descriptor: Int32) -> String { "/proc/self/fd/\(descriptor)" }
+
     /// Unbinds the namespace and removes the file; nothing there is success.
     ///
     /// The namespace itself ends when no process, socket or descriptor is left in it.

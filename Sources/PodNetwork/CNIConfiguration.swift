@@ -16,6 +16,8 @@ public struct CNIConfiguration: Sendable, Equatable {
     public var allowsSpoofing = false
     /// The network namespace in which plugins run and taps are made; nil is the daemon's own.
     public var hostNamespace: String?
+    /// Where taps are made for machines to be started with; nil: in the host's.
+    public var machineNamespace: String?
 
     public init(
         configDirectory: String = "/etc/cni/net.d", template: String? = nil,

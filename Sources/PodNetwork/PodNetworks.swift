@@ -200,14 +200,14 @@ public final class PodNetworks: Sendable {
     /// "true": the pod sends from any address, as routers and virtual addresses need, where the administrator allows it.
     public static let spoofingAnnotation = "swiftlet/allow-spoofing"
 
-    /// Makes a persistent tap in the daemon's network namespace, where QEMU can be given it at boot.
+    /// Makes a persistent tap in the network namespace that machines start in, where QEMU can be given it at boot.
     public func createTap(name: String, uid: uid_t, gid: gid_t? = nil) async throws {
-        try await inHostNamespace { try Tap.create(name, uid: uid, gid: gid) }
+        try await inMachineNamespace { try Tap.create(name, uid: uid, gid: gid) }
     }
 
-    /// Deletes the tap, wherever it is: in the daemon's namespace or already in the pod's. None there is success.
+    /// Deletes the tap, wherever it is: in the machines' namespace or already in the pod's. None there is success.
     public func deleteTap(name: String, namespacePath: String) async throws {
-        if try await inHostNamespace({ try Tap.delete(name) }) { return }
+        if try await inMachineNamespace({ try Tap.delete(name) }) { return }
         guard NetworkNamespace.isBound(at: namespacePath) else { return }
         try await NetworkNamespace.run(in: namespacePath) { _ = try Tap.delete(name) }
     }
@@ -222,7 +222,7 @@ public final class PodNetworks: Sendable {
     ) async throws {
         let interface = network.interfaceName
         let isFree = configuration.allowsSpoofing && annotations[Self.spoofingAnnotation] == "true"
-        try await inHostNamespace {
+        try await inMachineNamespace {
             let netlink = try RouteNetlink()
             guard let link = try netlink.link(named: tap), link.kind == "tun" else { return }
             let namespace = try NetworkNamespace.open(namespacePath)
@@ -250,8 +250,10 @@ public final class PodNetworks: Sendable {
         }
     }
 
-    private func inHostNamespace<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
-        if let path = configuration.hostNamespace { return try await NetworkNamespace.run(in: path, work) }
+    private func inMachineNamespace<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
+        if let path = configuration.machineNamespace ?? configuration.hostNamespace {
+            return try await NetworkNamespace.run(in: path, work)
+        }
         return try await OwnThread.run(work)
     }
 }
