@@ -3,12 +3,26 @@ import Glibc
 /// Finds processes by their command lines, for those whose identity was never written down.
 public enum ProcessTable {
     /// Every running process of these users whose arguments `matches` accepts. Anybody may give a process any command line.
-    public static func all(of users: Set<uid_t>, where matches: ([String]) -> Bool) -> [ProcessIdentity] {
+    ///
+    /// - Parameter range: further users.
+    public static func all(
+        of users: Set<uid_t>, and range: UserRange? = nil, where matches: ([String]) -> Bool
+    ) -> [ProcessIdentity] {
         ((try? KernelFile.names(in: "/proc")) ?? []).compactMap { name in
             guard let pid = Int32(name), let process = ProcessIdentity.of(pid), let arguments = arguments(of: pid), matches(arguments),
-                let user = realUser(of: pid), users.contains(user), process.isAlive
+                let user = realUser(of: pid), users.contains(user) || range?.ids.contains(user) == true, process.isAlive
             else { return nil }
             return process
+        }
+    }
+
+    /// Every running process of these users, whatever its command line.
+    public static func running(as ids: ClosedRange<uid_t>) -> [(process: ProcessIdentity, user: uid_t)] {
+        ((try? KernelFile.names(in: "/proc")) ?? []).compactMap { name in
+            guard let pid = Int32(name), let process = ProcessIdentity.of(pid), let user = realUser(of: pid), ids.contains(user),
+                process.isAlive
+            else { return nil }
+            return (process, user)
         }
     }
 

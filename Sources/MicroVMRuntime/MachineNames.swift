@@ -16,12 +16,15 @@ struct MachineNames: Sendable {
     /// Context id of the guest. With the vhost-user backend each machine has a bus of its own; with the kernel's device ids are shared
     /// by the node, so that another may have to be taken; the ledger keeps the one that was.
     var contextID: UInt32
+    /// Whom the machine and what serves it run as. The ledger keeps which user is the pod's.
+    var user: MachineUser
 
     /// - Parameter machine: the machine that the pod has; nil: one of its own, made for it.
     init(id: String, machine: MachineID? = nil, configuration: MicroVMConfiguration) {
         self.id = id
         self.machine = machine ?? MachineID(UUID(version5: id, namespace: Self.namespace))
         self.configuration = configuration
+        user = configuration.sharedUser
         contextID = Self.contextID(of: self.machine)
     }
 

@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Linux
 import Machines
 import Runtime
 
@@ -35,13 +36,14 @@ public struct MicroVMConfiguration: Sendable {
     public var bootTimeout: Duration = .seconds(60)
     /// Machines that boot at the same time. An emulated one keeps a CPU of the node busy all the while.
     var bootsAtOnce: Int { accelerator == .tcg ? max(nodeCPUs, 2) : max(nodeCPUs, 2) * 4 }
-    /// Owner of what QEMU opens (Debian: libvirt-qemu and kvm).
-    public var qemuUID: UInt32
-    public var qemuGID: UInt32
+    /// Whom the pods' machines run as: an id each. The group is that of `sharedUser`, which /dev/kvm belongs to.
+    public var users: UserRange
+    /// Whom the machines run as that earlier releases started (Debian: libvirt-qemu and kvm).
+    public var sharedUser: MachineUser
 
     public init(
         kernel: String, initramfs: String, runDirectory: String, stateDirectory: String, vsockBackend: String, accelerator: Accelerator,
-        vsock: VsockSupport, qemuUID: UInt32, qemuGID: UInt32
+        vsock: VsockSupport, users: UserRange, sharedUser: MachineUser
     ) {
         self.kernel = kernel
         self.initramfs = initramfs
@@ -50,7 +52,7 @@ public struct MicroVMConfiguration: Sendable {
         self.vsockBackend = vsockBackend
         self.accelerator = accelerator
         self.vsock = vsock
-        self.qemuUID = qemuUID
-        self.qemuGID = qemuGID
+        self.users = users
+        self.sharedUser = sharedUser
     }
 }

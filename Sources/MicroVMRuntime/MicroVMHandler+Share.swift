@@ -76,11 +76,11 @@ actor SandboxShare {
     /// - Parameter wasBegun: an earlier daemon may have started one and not have lived to note it.
     private func start(_ share: PodShare, wasBegun: Bool) async throws {
         let program = ShareDaemon(binary: handler.configuration.virtiofsd)
-        let (socket, uid, gid) = (names.shareSocket, handler.configuration.qemuUID, handler.configuration.qemuGID)
+        let (socket, user) = (names.shareSocket, names.user)
         let started = try await ledger.acquire(.shareDaemon, share.directory, ProcessDocument(process: nil)) {
             try await OwnThread.run {
                 if wasBegun { try program.stop(root: share.root, processes: []) }
-                return try program.start(root: share.root, socket: socket, uid: uid, gid: gid)
+                return try program.start(root: share.root, socket: socket, uid: user.uid, gid: user.gid)
             }
         }
         daemon = ProcessDocument(process: started)

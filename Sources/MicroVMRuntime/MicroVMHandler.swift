@@ -22,6 +22,7 @@ public final class MicroVMHandler: RuntimeHandler {
     /// although nothing is wrong with them.
     private let boots: AsyncSemaphore
     let scratch: ScratchDisk
+    private let users: PodUsers
     let layers: LayerDiskTable
     private let consoles: ConsoleLogs
     let links: AgentLinks
@@ -36,6 +37,7 @@ public final class MicroVMHandler: RuntimeHandler {
         networks = resources.networks
         ends = resources.ends
         scratch = resources.scratch
+        users = resources.users
         layers = resources.layers
         consoles = resources.consoles
         links = resources.links
@@ -105,9 +107,15 @@ public final class MicroVMHandler: RuntimeHandler {
     // MARK: Start
 
     public func start(_ context: SandboxContext) async throws -> any Sandbox {
-        let (spec, ledger) = (context.spec, context.ledger)
-        let names = MachineNames(id: context.id, configuration: configuration)
+        var names = MachineNames(id: context.id, configuration: configuration)
         try checkSocketPaths(names)
+        // Before all that will be this user's: it is released after that.
+        names.user.uid = try await users.acquire(context.ledger)
+        return try await start(context, names)
+    }
+
+    private func start(_ context: SandboxContext, _ names: MachineNames) async throws -> any Sandbox {
+        let (spec, ledger) = (context.spec, context.ledger)
         for directory in [names.runDirectory, names.stateDirectory] {
             try await ledger.acquire(.directory, directory) { try await OwnThread.run { try Directory.create(directory, mode: 0o711) } }
         }
@@ -174,10 +182,10 @@ public final class MicroVMHandler: RuntimeHandler {
         // Whatever order these are acquired in, each is released after the machine, which comes last.
         async let vsock: Void = startVsockDevice(names, ledger)
         try await ledger.acquire(.scratchDisk, names.scratchDisk) {
-            try await OwnThread.run { [scratch] in try scratch.create(names.scratchDisk) }
+            try await OwnThread.run { [scratch] in try scratch.create(names.scratchDisk, owner: names.user) }
         }
         try await ledger.acquire(.tap, names.tap, TapDocument(namespace: context.network.namespacePath ?? "")) {
-            try await networks.createTap(name: names.tap, uid: configuration.qemuUID, gid: configuration.qemuGID)
+            try await networks.createTap(name: names.tap, uid: names.user.uid, gid: names.user.gid)
         }
         try await vsock
     }
@@ -187,7 +195,8 @@ public final class MicroVMHandler: RuntimeHandler {
         do {
             try await ledger.acquire(.vsockDevice, names.hostSocket, ProcessDocument(process: nil)) {
                 let process = try await VsockBackend(binary: configuration.vsockBackend).start(
-                    vhostSocket: names.vhostSocket, hostSocket: names.hostSocket, cid: names.contextID, log: names.vsockLog)
+                    vhostSocket: names.vhostSocket, hostSocket: names.hostSocket, cid: names.contextID, log: names.vsockLog,
+                    user: names.user)
                 try await ledger.note(.vsockDevice, names.hostSocket, ProcessDocument(process: process))
             }
         } catch {
@@ -274,7 +283,7 @@ public final class MicroVMHandler: RuntimeHandler {
                 .disk(DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, ephemeral: true)),
                 .interface(InterfaceSpec(tap: names.tap, mac: names.bootMAC)), .console(ConsoleSpec(log: names.console)), .random, .balloon,
                 .vsock(vsock),
-            ])
+            ], user: names.user)
     }
 
     /// The agent's first answer, or why the machine will never give one.
@@ -330,6 +339,7 @@ public final class MicroVMHandler: RuntimeHandler {
         let entry = context.ledger.entry(.machine)
         var names = MachineNames(id: context.id, machine: entry.flatMap { MachineID($0.name) }, configuration: configuration)
         if let contextID = try entry?.decoded(MachineDocument.self).contextID { names.contextID = contextID }
+        if let user = context.ledger.entry(.user).flatMap({ UInt32($0.name) }) { names.user.uid = user }
         guard let machine = try await hypervisor.machine(names.machine) else {
             throw SwiftletError(.notFound, "machine \(names.domain) is gone")
         }

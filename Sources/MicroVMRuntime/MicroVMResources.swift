@@ -55,6 +55,7 @@ public struct MicroVMResources: Sendable {
     let networks: PodNetworks
     let ends = MachineEnds()
     let scratch: ScratchDisk
+    let users: PodUsers
     let layers: LayerDiskTable
     let consoles: ConsoleLogs
     let links = AgentLinks()
@@ -68,9 +69,8 @@ public struct MicroVMResources: Sendable {
         layers = LayerDiskTable(hypervisor: hypervisor)
         consoles = ConsoleLogs(logger: logger)
         outputReader = AgentOutput(links: links, logger: logger)
-        scratch = ScratchDisk(
-            directory: configuration.stateDirectory + "/scratch", size: configuration.scratchSize, uid: configuration.qemuUID,
-            gid: configuration.qemuGID)
+        scratch = ScratchDisk(directory: configuration.stateDirectory + "/scratch", size: configuration.scratchSize)
+        users = PodUsers(configuration.users)
     }
 
     public var releasers: [ResourceReleaser] { devices + machine + share }
@@ -79,12 +79,14 @@ public struct MicroVMResources: Sendable {
         let (configuration, networks, scratch) = (configuration, networks, scratch)
         return [
             ResourceReleaser(.directory) { entry in try await OwnThread.run { try Directory.remove(entry.name) } },
+            ResourceReleaser(.user) { entry in try await OwnThread.run { try PodUsers.release(entry.name) } },
             ResourceReleaser(.scratchDisk) { entry in try await OwnThread.run { try scratch.remove(entry.name) } },
             ResourceReleaser(.tap) { entry in
                 try await networks.deleteTap(name: entry.name, namespacePath: entry.decoded(TapDocument.self).namespace)
             },
             ResourceReleaser(.vsockDevice) { entry in
-                try await VsockBackend(binary: configuration.vsockBackend).stop(hostSocket: entry.name, process: entry.process)
+                try await VsockBackend(binary: configuration.vsockBackend, users: configuration.users)
+                    .stop(hostSocket: entry.name, process: entry.process)
             },
             ResourceReleaser(.cgroup) { entry in
                 let cgroup = try entry.decoded(ProcessCgroup.self)

@@ -2,6 +2,7 @@ import CLinux
 import Errors
 import Glibc
 import Linux
+import Machines
 import Runtime
 
 /// The writable disk of a pod: a sparse ext4 image, copied from a template made once per size.
@@ -10,8 +11,6 @@ import Runtime
 struct ScratchDisk: Sendable {
     let directory: String
     let size: UInt64
-    let uid: UInt32
-    let gid: UInt32
 
     private var template: String { "\(directory)/template-\(size).ext4" }
 
@@ -38,7 +37,7 @@ struct ScratchDisk: Sendable {
     }
 
     /// Copies the template's data; holes stay holes. Idempotent: an older file is replaced.
-    func create(_ path: String) throws {
+    func create(_ path: String, owner: MachineUser) throws {
         let source = open(template, O_RDONLY | O_CLOEXEC)
         guard source >= 0 else { throw failure("open \(template)") }
         defer { close(source) }
@@ -46,7 +45,7 @@ struct ScratchDisk: Sendable {
         let target = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0o600)
         guard target >= 0 else { throw failure("create \(path)") }
         defer { close(target) }
-        guard ftruncate(target, off_t(size)) == 0, fchown(target, uid, gid) == 0 else { throw failure("prepare \(path)") }
+        guard ftruncate(target, off_t(size)) == 0, fchown(target, owner.uid, owner.gid) == 0 else { throw failure("prepare \(path)") }
         try copyData(from: source, to: target, path)
     }
 

@@ -15,10 +15,10 @@ final class ListeningSocket {
     /// Binds and listens. What lies at `path` is replaced if it is a socket.
     /// - Parameters:
     ///   - mode: permission bits of the socket.
-    ///   - group: its group; nil leaves the process's.
-    /// - Throws: `invalidArgument` for a path that is too long or an unknown group, `alreadyExists` if something
+    ///   - owner: who may connect beside root; nil leaves the process's user.
+    /// - Throws: `invalidArgument` for a path that is too long, `alreadyExists` if something
     ///   other than a socket is there, `permissionDenied` or `internal` with the system's reason.
-    init(path: String, mode: mode_t, group: gid_t? = nil, backlog: Int32) throws(SwiftletError) {
+    init(path: String, mode: mode_t, owner: uid_t? = nil, backlog: Int32) throws(SwiftletError) {
         self.path = path
         guard !path.isEmpty, path.utf8.count <= Self.longestPath, !path.utf8.contains(0) else {
             throw SwiftletError(
@@ -27,12 +27,11 @@ final class ListeningSocket {
         try Self.removeStaleSocket(path)
         descriptor = clinux_unix_socket()
         guard descriptor >= 0 else { throw Self.failure("make a socket for", path) }
-        // Bound with the owner's bits only; the group's come after the group.
-        guard clinux_unix_bind(descriptor, path, mode & 0o700) == 0 else { throw Self.failure("bind", path) }
+        guard clinux_unix_bind(descriptor, path, mode) == 0 else { throw Self.failure("bind", path) }
         var status = stat()
         guard lstat(path, &status) == 0 else { throw Self.failure("find", path) }
         (device, inode) = (status.st_dev, status.st_ino)
-        if let group, chown(path, uid_t.max, group) != 0 { throw Self.failure("give group \(group) to", path) }
+        if let owner, lchown(path, owner, gid_t.max) != 0 { throw Self.failure("give user \(owner)", path) }
         guard chmod(path, mode) == 0 else { throw Self.failure("set mode \(String(mode, radix: 8)) on", path) }
         guard listen(descriptor, backlog) == 0 else { throw Self.failure("listen on", path) }
     }
@@ -47,6 +46,12 @@ final class ListeningSocket {
     func accept() -> Int32? {
         let accepted = clinux_unix_accept(descriptor)
         return accepted >= 0 ? accepted : nil
+    }
+
+    /// The user at the other end of a connection, as of its connect(2); nil when the kernel does not say.
+    static func peer(of descriptor: Int32) -> uid_t? {
+        var user: uid_t = 0
+        return clinux_unix_peer(descriptor, &user) == 0 ? user : nil
     }
 
     /// Refuses further connections; the path stays until the object goes.
@@ -68,16 +73,4 @@ final class ListeningSocket {
         let code: SwiftletError.Code = errno == EACCES || errno == EPERM ? .permissionDenied : .internal
         return SwiftletError(code, "cannot \(step) \(path): \(systemErrorText())")
     }
-}
-
-/// The id of a group by its name.
-/// - Throws: `invalidArgument` if there is none.
-func groupID(named name: String) throws(SwiftletError) -> gid_t {
-    var entry = group()
-    var found: UnsafeMutablePointer<group>?
-    var buffer = [CChar](repeating: 0, count: 16384)
-    guard getgrnam_r(name, &entry, &buffer, buffer.count, &found) == 0, found != nil else {
-        throw SwiftletError(.invalidArgument, "group \(name) does not exist: create it, or name QEMU's group")
-    }
-    return entry.gr_gid
 }

@@ -51,6 +51,9 @@ public final class VsockDevice {
     var transmitPending = false
     var driverStartedAt: UInt64 = 0
     var nextDeadline = UInt64.max
+    /// Connections of others than QEMU that the log tells of.
+    private static let maximumForeignReports = 4
+    private var foreignReports = 0
     /// Given up for a moment when descriptors run out.
     var spare: Int32
     let segments = SegmentList()
@@ -65,11 +68,9 @@ public final class VsockDevice {
         self.options = options
         log = DeviceLog(level: options.logLevel, prefix: "swiftlet-vsockd[\(options.guestCID)]")
         rings = [RingConfiguration(), RingConfiguration()]
-        var group: gid_t?
-        if let name = options.group { group = try groupID(named: name) }
         poller = try Poller()
         spare = poller.duplicate()
-        vhostListener = try ListeningSocket(path: options.vhostSocket, mode: 0o660, group: group, backlog: 1)
+        vhostListener = try ListeningSocket(path: options.vhostSocket, mode: 0o600, owner: options.machineUser, backlog: 16)
         hostListener = try ListeningSocket(path: options.hostSocket, mode: 0o600, backlog: 1024)
         try poller.add(vhostListener.descriptor, .vhostListener, .readable)
         try poller.add(hostListener.descriptor, .hostListener, .readable)
@@ -129,6 +130,14 @@ public final class VsockDevice {
 
     private func acceptMachine() throws {
         guard let descriptor = vhostListener.accept() else { return }
+        // The socket's mode lets in its owner and root: whoever else may write to any file is not QEMU either.
+        let peer = ListeningSocket.peer(of: descriptor)
+        guard peer == options.machineUser ?? geteuid() else {
+            Glibc.close(descriptor)
+            guard foreignReports < Self.maximumForeignReports else { return }
+            foreignReports += 1
+            return log.error("turned away user \(peer.map { "\($0)" } ?? "unknown"), who is not QEMU")
+        }
         // One process serves one machine: a second front end is refused by the kernel.
         vhostListener.stopListening()
         channel = VhostUserChannel(descriptor: descriptor)

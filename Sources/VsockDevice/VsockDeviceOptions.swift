@@ -1,26 +1,27 @@
 import Errors
+import Glibc
 
 /// What one device serves and how much it lets both sides use.
 public struct VsockDeviceOptions: Sendable {
-    /// Path of the vhost-user socket QEMU connects to. Made with mode 0660.
+    /// Path of the vhost-user socket QEMU connects to. Made with mode 0600.
     public var vhostSocket: String
     /// Path of the socket host programs connect to, made with mode 0600, and prefix of the sockets the guest reaches.
     public var hostSocket: String
     /// The guest's context id, 3 to 2^32 - 2.
     public var guestCID: UInt64
-    /// The group the vhost-user socket is given, so that QEMU may connect; nil leaves the process's.
-    public var group: String?
+    /// QEMU's user: the owner of the vhost-user socket, and the only one who is served there. Nil: the process's own.
+    public var machineUser: uid_t?
     public var logLevel: DeviceLogLevel
     public var limits: Limits
 
     public init(
-        vhostSocket: String, hostSocket: String, guestCID: UInt64, group: String? = nil,
+        vhostSocket: String, hostSocket: String, guestCID: UInt64, machineUser: uid_t? = nil,
         logLevel: DeviceLogLevel = .error, limits: Limits = Limits()
     ) {
         self.vhostSocket = vhostSocket
         self.hostSocket = hostSocket
         self.guestCID = guestCID
-        self.group = group
+        self.machineUser = machineUser
         self.logLevel = logLevel
         self.limits = limits
     }

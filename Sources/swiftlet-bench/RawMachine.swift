@@ -39,7 +39,9 @@ struct RawMachine: Sendable {
         defer { try? FileManager.default.removeItem(atPath: directory) }
         try makeDisk()
         let backend = try await vsockBackend.start(
-            vhostSocket: vhostSocket, hostSocket: hostSocket, cid: 3, log: directory + "/vsockd.log")
+            vhostSocket: vhostSocket, hostSocket: hostSocket, cid: 3, log: directory + "/vsockd.log",
+            // As QEMU, which is started below.
+            user: MachineUser(uid: getuid(), gid: getgid()))
         let result: Result<[(Operation, Duration)], any Error>
         do { result = .success(try await bootAndEnd(tap: "sw-raw-\(number)")) } catch { result = .failure(error) }
         try await vsockBackend.stop(hostSocket: hostSocket, process: backend)

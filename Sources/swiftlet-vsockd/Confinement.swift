@@ -3,7 +3,8 @@ import CSeccomp
 import Errors
 import Glibc
 
-/// What the process gives up before it looks at the first byte of a guest: its user, its capabilities, most system calls.
+/// What the process gives up before it looks at the first byte of a guest: the node's network, System V objects and host name, its
+/// user, its capabilities, most system calls.
 ///
 /// The process has one thread, and threads made later would inherit all of it.
 struct Confinement {
@@ -18,16 +19,25 @@ struct Confinement {
 
     private let user: (uid: uid_t, gid: gid_t)?
 
-    /// - Parameter user: who to become; nil stays who it is.
+    /// - Parameter user: who to become, as UID:GID or by name; nil stays who it is.
     /// - Throws: `invalidArgument` for a user that does not exist.
     init(user: String?) throws {
         guard let user else {
             self.user = nil
             return
         }
-        guard let entry = getpwnam(user) else { throw SwiftletError(.invalidArgument, "user \(user) does not exist") }
-        self.user = (entry.pointee.pw_uid, entry.pointee.pw_gid)
+        let ids = user.split(separator: ":", omittingEmptySubsequences: false).map { UInt32($0) }
+        if ids.count == 2, let uid = ids[0], let gid = ids[1], uid != .max, gid != .max {
+            self.user = (uid, gid)
+        } else if let entry = getpwnam(user) {
+            self.user = (entry.pointee.pw_uid, entry.pointee.pw_gid)
+        } else {
+            throw SwiftletError(.invalidArgument, "user \(user) does not exist, and is not UID:GID")
+        }
     }
+
+    /// Whom the process will be.
+    var uid: uid_t { user?.uid ?? geteuid() }
 
     /// - Throws: the errno of a step that fails; the process is to end then.
     func apply() throws {
@@ -46,6 +56,11 @@ struct Confinement {
 
     private func dropPrivileges() throws {
         if let user, geteuid() == 0 {
+            // Sockets by path stay within reach, those by an abstract name do not. The mounts stay the node's: a copy of them would keep
+            // what is mounted now from being unmounted.
+            guard clinux_unshare(Int32(CLINUX_CLONE_NEWNET | CLINUX_CLONE_NEWIPC | CLINUX_CLONE_NEWUTS)) == 0 else {
+                throw SwiftletError.errno("unshare namespaces")
+            }
             guard setgroups(0, nil) == 0, clinux_drop_bounding_set() == 0, setresgid(user.gid, user.gid, user.gid) == 0,
                 setresuid(user.uid, user.uid, user.uid) == 0
             else { throw SwiftletError.errno("become user \(user.uid)") }

@@ -20,7 +20,7 @@ struct SwiftletVsockd: ParsableCommand {
             """,
         version: swiftletVersion)
 
-    @Option(help: "The vhost-user socket QEMU connects to, made with mode 0660.")
+    @Option(help: "The vhost-user socket QEMU connects to, made with mode 0600.")
     var vhostSocket: String
 
     @Option(help: "The socket for host programs, made with mode 0600.")
@@ -29,10 +29,11 @@ struct SwiftletVsockd: ParsableCommand {
     @Option(help: "The guest's context id, 3 or more.")
     var guestCid: UInt64
 
-    @Option(help: "The group of the vhost-user socket, such as kvm.")
-    var group: String?
-
-    @Option(help: "Whom to become once both sockets listen, such as libvirt-qemu; needs root.")
+    @Option(
+        help: """
+            QEMU's user, as UID:GID or by name: it alone is served, and the process becomes it once both sockets listen; needs root. \
+            Without it, both are the process's own.
+            """)
     var user: String?
 
     @Option(help: "Write one byte to this descriptor and close it once both sockets listen.")
@@ -53,7 +54,7 @@ struct SwiftletVsockd: ParsableCommand {
         let confinement = try Confinement(user: user)
         let device = try VsockDevice(
             VsockDeviceOptions(
-                vhostSocket: vhostSocket, hostSocket: hostSocket, guestCID: guestCid, group: group, logLevel: logLevel))
+                vhostSocket: vhostSocket, hostSocket: hostSocket, guestCID: guestCid, machineUser: confinement.uid, logLevel: logLevel))
         // Before the first byte of the guest.
         try confinement.apply()
         if let readyFd {

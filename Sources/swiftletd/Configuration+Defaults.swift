@@ -39,6 +39,8 @@ extension Configuration.Machine {
         defaultCPUs = try container.value(.defaultCPUs, else: defaultCPUs)
         scratchSize = try container.value(.scratchSize, else: scratchSize)
         bootTimeout = try container.value(.bootTimeout, else: bootTimeout)
+        firstPodUID = try container.value(.firstPodUID, else: firstPodUID)
+        podUIDs = try container.value(.podUIDs, else: podUIDs)
     }
 }
 

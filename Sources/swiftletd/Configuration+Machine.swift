@@ -3,6 +3,7 @@ import Errors
 import Foundation
 import GRPC
 import Glibc
+import Linux
 import Logging
 import Machines
 import MicroVMRuntime
@@ -67,11 +68,11 @@ extension Configuration {
 
     /// - Throws: `.invalidArgument` naming the key whose value is not known.
     func microVM(logger: Logger) async throws -> MicroVMConfiguration {
-        let qemu = try QEMUUser.find()
         var result = MicroVMConfiguration(
             kernel: machine.kernel, initramfs: machine.initramfs, runDirectory: run + "/pods", stateDirectory: root + "/pods",
             vsockBackend: machine.vsockBackend.isEmpty ? Self.besideDaemon("swiftlet-vsockd") : machine.vsockBackend,
-            accelerator: try await accelerator(logger), vsock: try vsock(), qemuUID: qemu.uid, qemuGID: qemu.gid)
+            accelerator: try await accelerator(logger), vsock: try vsock(), users: try podUsers(),
+            sharedUser: try MachineUser.shared())
         guard machine.defaultMemory >= 128, machine.defaultMemory <= 1 << 20 else {
             throw SwiftletError(.invalidArgument, "machine.default_memory_mib \(machine.defaultMemory) is not from 128 to 1048576")
         }
@@ -87,6 +88,19 @@ extension Configuration {
         result.scratchSize = UInt64(machine.scratchSize) << 30
         result.bootTimeout = .seconds(machine.bootTimeout)
         return result
+    }
+
+    /// Whom pods' machines run as.
+    ///
+    /// - Throws: `.invalidArgument` for a range that cannot be, `.failedPrecondition` for one that is somebody's.
+    func podUsers() throws -> UserRange {
+        do {
+            let range = try UserRange(first: machine.firstPodUID, count: machine.podUIDs)
+            try range.check()
+            return range
+        } catch {
+            throw SwiftletError.wrap(error, "machine.pod_uid_first and machine.pod_uid_count")
+        }
     }
 
     private func accelerator(_ logger: Logger) async throws -> Accelerator {
@@ -109,15 +123,5 @@ extension Configuration {
     private static func besideDaemon(_ name: String) -> String {
         let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/usr/sbin/swiftletd"
         return URL(fileURLWithPath: own).deletingLastPathComponent().appendingPathComponent(name).path
-    }
-}
-
-/// The account that libvirt runs QEMU under.
-private enum QEMUUser {
-    static func find() throws -> (uid: UInt32, gid: UInt32) {
-        guard let user = getpwnam("libvirt-qemu"), let group = getgrnam("kvm") else {
-            throw SwiftletError(.failedPrecondition, "user libvirt-qemu or group kvm is missing; install Debian's libvirt-daemon-system")
-        }
-        return (user.pointee.pw_uid, group.pointee.gr_gid)
     }
 }

@@ -24,6 +24,10 @@ struct Configuration: Codable, Sendable {
         var scratchSize = 10
         /// Seconds from the start of QEMU to the agent's answer.
         var bootTimeout = 60
+        /// User ids that are the pods' alone. By default above those of FreeIPA and SSSD, which end at 2000200000, and among those that
+        /// systemd leaves unused, 1879048192 to 2147352575 (its UIDS-GIDS page).
+        var firstPodUID = 2_001_000_000
+        var podUIDs = 65536
 
         enum CodingKeys: String, CodingKey {
             case kernel, initramfs, accelerator, vsock, libvirt
@@ -33,6 +37,8 @@ struct Configuration: Codable, Sendable {
             case defaultCPUs = "default_cpus"
             case scratchSize = "scratch_size_gib"
             case bootTimeout = "boot_timeout_seconds"
+            case firstPodUID = "pod_uid_first"
+            case podUIDs = "pod_uid_count"
         }
     }
 

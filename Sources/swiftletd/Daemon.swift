@@ -3,6 +3,7 @@ import CoreMetrics
 import Errors
 import Foundation
 import GRPC
+import Glibc
 import Images
 import Linux
 import Logging
@@ -34,6 +35,8 @@ struct Daemon: Sendable {
         var opened = Openings()
         opened.add { lock.release() }
         do {
+            let users = try UserRangeLock(try configuration.podUsers())
+            opened.add { users.release() }
             let database = try StateDatabase(path: configuration.root + "/state/state.sqlite")
             let connection = libvirt ?? configuration.machine.libvirtConnection(root: configuration.root)
             try await open(configuration, connection, on: endpoint, metrics, database, logger, &opened)
@@ -51,10 +54,18 @@ struct Daemon: Sendable {
         let images = try await ImageStore(configuration: try configuration.imageStore(), database: database, logger: logger)
         opened.add { await images.shutdown() }
         try Task.checkCancellation()
-        let hypervisor = try await LibvirtHypervisor.open(LibvirtConfiguration(connection: libvirt), logger: logger)
+        var (machine, cni) = (LibvirtConfiguration(connection: libvirt, users: try configuration.podUsers()), configuration.cni)
+        if case .embed = libvirt {
+            // An empty one: a QEMU that is broken out of finds neither the node's network nor its abstract sockets.
+            let namespace = try NetworkNamespace.create()
+            opened.add { Glibc.close(namespace) }
+            machine.networkNamespace = NetworkNamespace.path(of: namespace)
+            cni.machineNamespace = machine.networkNamespace
+        }
+        let hypervisor = try await LibvirtHypervisor.open(machine, logger: logger)
         opened.add { await hypervisor.close() }
         try Task.checkCancellation()
-        let networks = PodNetworks(configuration: configuration.cni, logger: logger)
+        let networks = PodNetworks(configuration: cni, logger: logger)
         let machines = MicroVMResources(
             configuration: try await configuration.microVM(logger: logger), hypervisor: hypervisor, networks: networks,
             logger: logger)

@@ -53,6 +53,34 @@ struct LibvirtdSystemTests {
         }
     }
 
+    /// Debian's directory of machines is libvirt-qemu's alone.
+    @Test func aMachineWithAUserOfItsOwnRunsBelowDebiansLibvirtd() async throws {
+        let daemon = try PrivateLibvirtd()
+        defer { daemon.close() }
+        let directory = daemon.directory + "/lib/qemu"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        #expect(chmod(directory, 0o750) == 0)
+        try await daemon.start()
+        // Without pid files: the process is found by its command line, among those of the machines' users.
+        var configuration = LibvirtConfiguration(connection: .custom(daemon.uri), pidDirectories: [], users: try MachineRoom.users)
+        configuration.machineDirectory = directory
+        let hypervisor = try await LibvirtHypervisor.open(configuration, logger: SystemTestGround.logger)
+        let room = try MachineRoom()
+        let user = MachineUser(uid: try MachineRoom.users.ids.lowerBound, gid: try MachineUser.shared().gid)
+        let spec = try await room.spec("swl-own-user", user: user)
+        do {
+            let process = try #require(try await hypervisor.start(spec).process)
+            #expect(ProcessTable.running(as: user.uid...user.uid).map(\.process).contains(process))
+            try await room.waitForGreeting(spec)
+            try await hypervisor.destroy(spec.id, process: process)
+            #expect(!process.isAlive)
+        } catch {
+            Issue.record(error)
+        }
+        await room.close([spec], hypervisor)
+        await hypervisor.close()
+    }
+
     @Test(arguments: [true, false])
     func aMachineIsDestroyedWithoutItsDaemon(knowingTheProcess: Bool) async throws {
         try await withDaemon { daemon, hypervisor, _, spec in

@@ -44,6 +44,8 @@ final class MachineRoom: Sendable {
     let directory: String
     let kernel: String
     let initramfs: String
+    /// Whom machines with users of their own are.
+    static var users: UserRange { get throws { try UserRange(first: 2_001_500_000, count: 2) } }
     private let backend: VsockBackend
 
     init() throws {
@@ -55,25 +57,30 @@ final class MachineRoom: Sendable {
         initramfs = "\(directory)/initramfs"
         try FileManager.default.copyItem(atPath: "\(SystemTestGround.guest)/vmlinuz", toPath: kernel)
         try Self.makeInitramfs(at: initramfs, in: directory)
-        backend = VsockBackend(binary: try SystemTestGround.built("swiftlet-vsockd"))
+        backend = VsockBackend(binary: try SystemTestGround.built("swiftlet-vsockd"), users: try Self.users)
     }
 
     /// A machine whose guest greets on its console and then waits. Its vsock backend runs already.
-    func spec(_ name: String, change: (inout MachineSpec) -> Void = { _ in }) async throws -> MachineSpec {
+    ///
+    /// - Parameter user: of the machine and its backend; nil: libvirt's own.
+    func spec(_ name: String, user: MachineUser? = nil, change: (inout MachineSpec) -> Void = { _ in }) async throws -> MachineSpec {
         var spec = MachineSpec.minimal(id: .random(), name: name)
         spec.boot = .kernel(path: kernel, initramfs: initramfs, arguments: spec.kernelArguments)
         spec.set(.console(ConsoleSpec(log: "\(directory)/\(name).console")))
         spec.set(.vsock(.vhostUser(socket: "\(directory)/\(name).vhost", cid: 3)))
+        spec.user = user
         change(&spec)
         _ = try await backend.start(
-            vhostSocket: "\(directory)/\(name).vhost", hostSocket: "\(directory)/\(name).vsock", cid: 3, log: "\(directory)/\(name).log")
+            vhostSocket: "\(directory)/\(name).vhost", hostSocket: "\(directory)/\(name).vsock", cid: 3, log: "\(directory)/\(name).log",
+            user: user ?? .shared())
         return spec
     }
 
     /// Another vsock device; its backend runs already.
     func vsock(_ name: String) async throws -> MachineDevice {
         _ = try await backend.start(
-            vhostSocket: "\(directory)/\(name).vhost", hostSocket: "\(directory)/\(name).vsock", cid: 3, log: "\(directory)/\(name).log")
+            vhostSocket: "\(directory)/\(name).vhost", hostSocket: "\(directory)/\(name).vsock", cid: 3, log: "\(directory)/\(name).log",
+            user: .shared())
         return .vsock(.vhostUser(socket: "\(directory)/\(name).vhost", cid: 3))
     }
 

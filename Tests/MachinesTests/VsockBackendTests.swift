@@ -16,9 +16,12 @@ struct VsockBackendTests {
         try await body(VsockBackend(binary: binary.path, timeout: .seconds(20)), directory.path)
     }
 
+    private static let user = MachineUser(uid: 2_001_100_000, gid: 2_001_100_001)
+
     private func start(_ backend: VsockBackend, _ directory: String) async throws -> ProcessIdentity {
         try await backend.start(
-            vhostSocket: "\(directory)/vhost.sock", hostSocket: "\(directory)/host.sock", cid: 9, log: "\(directory)/vsock.log")
+            vhostSocket: "\(directory)/vhost.sock", hostSocket: "\(directory)/host.sock", cid: 9, log: "\(directory)/vsock.log",
+            user: Self.user)
     }
 
     @Test func itRunsInASessionOfItsOwnUntilStopped() async throws {
@@ -28,7 +31,7 @@ struct VsockBackendTests {
             #expect(getsid(process.pid) == process.pid)
             let log = try String(contentsOfFile: "\(directory)/vsock.log", encoding: .utf8)
             let sockets = "--vhost-socket \(directory)/vhost.sock --host-socket \(directory)/host.sock"
-            #expect(log == "\(sockets) --guest-cid 9 --group kvm --user libvirt-qemu --ready-fd 3\n")
+            #expect(log == "\(sockets) --guest-cid 9 --user 2001100000:2001100001 --ready-fd 3\n")
             try await backend.stop(hostSocket: "\(directory)/host.sock", process: process)
             #expect(!process.isAlive)
             try await backend.stop(hostSocket: "\(directory)/host.sock", process: process)
@@ -80,7 +83,6 @@ struct VsockBackendTests {
 
     /// The real one.
     @Test(.enabled(if: geteuid() == 0)) func beforeTheFirstByteOfAGuestItGivesUpWhatItDoesNotNeed() async throws {
-        let user = try #require(getpwnam("libvirt-qemu")?.pointee)
         let directory = "/tmp/swiftlet-vsockd-\(UUID().uuidString.prefix(8))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: directory) }
@@ -90,7 +92,7 @@ struct VsockBackendTests {
         #expect(!threads.isEmpty)
         for thread in threads {
             let status = try String(contentsOfFile: "/proc/\(process.pid)/task/\(thread)/status", encoding: .utf8)
-            let (uid, gid) = (user.pw_uid, user.pw_gid)
+            let (uid, gid) = (Self.user.uid, Self.user.gid)
             var expected = ["Uid:\t\(uid)\t\(uid)\t\(uid)\t\(uid)", "Gid:\t\(gid)\t\(gid)\t\(gid)\t\(gid)", "Groups:\t "]
             expected += ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map { "\($0):\t0000000000000000" }
             expected += ["NoNewPrivs:\t1", "Seccomp:\t2"]

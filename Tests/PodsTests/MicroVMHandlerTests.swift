@@ -21,8 +21,8 @@ struct MicroVMHandlerTests {
         for file in ["vmlinuz", "initramfs"] { try Data().write(to: URL(filePath: "\(directory)/\(file)")) }
         var configuration = MicroVMConfiguration(
             kernel: "\(directory)/vmlinuz", initramfs: "\(directory)/initramfs", runDirectory: "\(directory)/run",
-            stateDirectory: "\(directory)/state", vsockBackend: "/bin/false", accelerator: .tcg, vsock: vsock, qemuUID: getuid(),
-            qemuGID: getgid())
+            stateDirectory: "\(directory)/state", vsockBackend: "/bin/false", accelerator: .tcg, vsock: vsock, users: try .test(),
+            sharedUser: .test)
         configuration.scratchSize = 16 << 20
         let hypervisor = RecordingHypervisor()
         let logger = Logger(label: "test")

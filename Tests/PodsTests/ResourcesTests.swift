@@ -125,14 +125,16 @@ import Testing
 }
 
 @Suite struct MachineSizingTests {
-    private let configuration: MicroVMConfiguration = {
+    private let configuration: MicroVMConfiguration
+
+    init() throws {
         var configuration = MicroVMConfiguration(
             kernel: "/k", initramfs: "/i", runDirectory: "/r", stateDirectory: "/s", vsockBackend: "/v", accelerator: .tcg,
-            vsock: .vhostUser, qemuUID: 1, qemuGID: 1)
+            vsock: .vhostUser, users: try .test(), sharedUser: .test)
         configuration.nodeCPUs = 8
         configuration.maximumMemory = 8 << 30
-        return configuration
-    }()
+        self.configuration = configuration
+    }
 
     private func limit(_ memory: Int64, quota: Int64 = 0, shares: Int64 = 0) -> LinuxResources {
         var resources = LinuxResources()

@@ -44,7 +44,7 @@ final class DeviceUnderTest: Sendable {
     var vhostSocket: String { directory + "/vhost.sock" }
     var hostSocket: String { directory + "/host.sock" }
 
-    init(_ adjust: (inout VsockDeviceOptions.Limits) -> Void = { _ in }) throws {
+    init(machineUser: uid_t? = nil, _ adjust: (inout VsockDeviceOptions.Limits) -> Void = { _ in }) throws {
         var template = Array("/tmp/vsock-device-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw VhostUserDriver.Failure(description: "mkdtemp: \(systemErrorText())") }
         let directory = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
@@ -52,7 +52,8 @@ final class DeviceUnderTest: Sendable {
         var limits = VsockDeviceOptions.Limits()
         adjust(&limits)
         let options = VsockDeviceOptions(
-            vhostSocket: directory + "/vhost.sock", hostSocket: directory + "/host.sock", guestCID: GuestStack.cid, limits: limits)
+            vhostSocket: directory + "/vhost.sock", hostSocket: directory + "/host.sock", guestCID: GuestStack.cid,
+            machineUser: machineUser, limits: limits)
         let stop = clinux_eventfd()
         stopDescriptor = stop
         let outcome = Outcome()

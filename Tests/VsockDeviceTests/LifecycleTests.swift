@@ -1,5 +1,6 @@
 import CLinux
 import Errors
+import Foundation
 import Glibc
 import Testing
 
@@ -19,12 +20,32 @@ import Testing
     @Test func socketsHaveTheirModesAndGoWhenQEMULeaves() async throws {
         try await onThread {
             let device = try DeviceUnderTest()
-            #expect(mode(device.vhostSocket) == 0o660)
+            #expect(mode(device.vhostSocket) == 0o600)
             #expect(mode(device.hostSocket) == 0o600)
             let driver = try VhostUserDriver(path: device.vhostSocket)
             try driver.realize()
             driver.disconnect()
             try waitFor { device.leftovers.isEmpty }
+            #expect(try device.join() == .machineLeft)
+        }
+    }
+
+    /// One that comes first does not take QEMU's place, neither by the socket's mode nor where that does not hold.
+    @Test(.enabled(if: geteuid() == 0)) func whoIsNotQEMUIsTurnedAway() async throws {
+        try await onThread {
+            let device = try DeviceUnderTest(machineUser: 2_001_300_000)
+            #expect(mode(device.vhostSocket) == 0o600)
+            chmod(device.directory, 0o755)
+            var status = stat()
+            #expect(stat(device.vhostSocket, &status) == 0 && status.st_uid == 2_001_300_000)
+            let kvm = try #require(getgrnam("kvm")).pointee.gr_gid
+            for group in [65534, kvm] { #expect(try GreetingProcess.run(device.vhostSocket, 65534, group) == "refused") }
+            // As root, whom no mode keeps out.
+            for _ in 0..<32 {
+                let driver = try VhostUserDriver(path: device.vhostSocket)
+                #expect(throws: (any Error).self) { try driver.realize() }
+            }
+            #expect(try GreetingProcess.run(device.vhostSocket, 2_001_300_000, kvm) == "served")
             #expect(try device.join() == .machineLeft)
         }
     }
@@ -54,7 +75,6 @@ import Testing
             VsockDeviceOptions(vhostSocket: "/tmp/a", hostSocket: long, guestCID: 3),
             VsockDeviceOptions(vhostSocket: long + "/abc", hostSocket: "/tmp/b", guestCID: 3),
             VsockDeviceOptions(vhostSocket: "/tmp/a", hostSocket: "/tmp/a", guestCID: 3),
-            VsockDeviceOptions(vhostSocket: "/tmp/a", hostSocket: "/tmp/b", guestCID: 3, group: "no-such-group-here"),
         ] {
             let error = #expect(throws: SwiftletError.self) { try VsockDevice(options) }
             #expect(error?.code == .invalidArgument)
@@ -254,5 +274,34 @@ import Testing
     private func mode(_ path: String) -> mode_t {
         var status = stat()
         return lstat(path, &status) == 0 ? status.st_mode & 0o7777 : 0
+    }
+}
+
+/// Asks for the features of a vhost-user device as somebody else.
+private enum GreetingProcess {
+    /// GET_FEATURES, and its answer of 8 bytes behind a header of 12.
+    private static let script = """
+        import socket, struct, sys
+        s = socket.socket(socket.AF_UNIX)
+        try:
+            s.connect(sys.argv[1])
+            s.send(struct.pack("<III", 1, 1, 0))
+            print("served" if len(s.recv(20)) == 20 else "turned away")
+        except PermissionError:
+            print("refused")
+        """
+
+    /// Blocks.
+    static func run(_ socket: String, _ user: uid_t, _ group: gid_t) throws -> String {
+        let (process, output) = (Process(), Pipe())
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+        process.arguments = [
+            "--reuid", "\(user)", "--regid", "\(group)", "--clear-groups", "/usr/bin/python3", "-c", script, socket,
+        ]
+        process.standardOutput = output
+        try process.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        return text.trimmingCharacters(in: .whitespacesAndNewlines)
     }
 }

@@ -108,6 +108,24 @@ import Testing
         }
     }
 
+    @Test func userIDsOfAnotherDaemonAreRefused() async throws {
+        try await TestNode.with { first in
+            let daemon = try await Daemon.start(first.configuration, logger: logger)
+            try await TestNode.with { second in
+                var configuration = second.configuration
+                configuration.machine.firstPodUID = first.configuration.machine.firstPodUID + first.configuration.machine.podUIDs - 1
+                configuration.machine.podUIDs = 1
+                let error = await #expect(throws: SwiftletError.self) { try await Daemon.start(configuration, logger: logger) }
+                #expect(error?.code == .failedPrecondition && error?.message.contains("machine.pod_uid_first") == true)
+                configuration.machine.firstPodUID = 1000
+                let system = await #expect(throws: SwiftletError.self) { try await Daemon.start(configuration, logger: logger) }
+                #expect(system?.code == .invalidArgument && system?.description.contains("machine.pod_uid_first") == true)
+                try await Daemon.start(second.configuration, logger: logger).close()
+            }
+            await daemon.close()
+        }
+    }
+
     /// The program itself, from its start to SIGTERM.
     @Test func theProgramEndsWithSuccessOnSIGTERM() async throws {
         try await TestNode.with { node in

@@ -1,5 +1,6 @@
 import CRIClient
 import Foundation
+import Support
 import Testing
 
 @testable import swiftletd
@@ -25,6 +26,8 @@ struct TestNode {
         configuration.machine.accelerator = "tcg"
         configuration.machine.vsock = "vhost-user"
         configuration.machine.scratchSize = 1
+        let users = PodUserIDs()
+        (configuration.machine.firstPodUID, configuration.machine.podUIDs) = (users.first, users.count)
         configuration.network.configDirectory = directory + "/net.d"
     }
 
@@ -63,6 +66,8 @@ struct TestNode {
             accelerator = "tcg"
             vsock = "vhost-user"
             scratch_size_gib = 1
+            pod_uid_first = \(configuration.machine.firstPodUID)
+            pod_uid_count = \(configuration.machine.podUIDs)
             [network]
             cni_config_dir = "\(configuration.network.configDirectory)"
             [metrics]

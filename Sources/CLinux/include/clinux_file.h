@@ -1,4 +1,8 @@
 #pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdint.h>
 #include <sys/syscall.h>
@@ -13,6 +17,13 @@ enum {
 
 static inline ssize_t clinux_copy_file_range(int from, int64_t *from_offset, int to, int64_t *to_offset, size_t count) {
     return copy_file_range(from, from_offset, to, to_offset, count, 0);
+}
+
+// Locks `count` bytes from `start` on for writing, whether the file has them or not, until the last copy of the descriptor is closed
+// (F_OFD_SETLK, fcntl(2)). Does not wait: EAGAIN when another has some of them.
+static inline int clinux_lock_range(int fd, off_t start, off_t count) {
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = count};
+    return fcntl(fd, F_OFD_SETLK, &range);
 }
 
 // Opens a file below a directory, through no link and no "..", whatever others put in the way (openat2(2)).

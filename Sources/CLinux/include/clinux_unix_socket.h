@@ -44,6 +44,15 @@ static inline int clinux_unix_connect(int fd, const char *path) {
 
 static inline int clinux_unix_accept(int fd) { return accept4(fd, (struct sockaddr *)0, (socklen_t *)0, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 
+// The user that the other end of a connection had when it connected (SO_PEERCRED, unix(7)).
+static inline int clinux_unix_peer(int fd, uid_t *user) {
+    struct ucred peer;
+    socklen_t length = sizeof(peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return -1;
+    *user = peer.uid;
+    return 0;
+}
+
 // Gathers from and scatters to sockets without blocking and without SIGPIPE.
 static inline ssize_t clinux_send_vector(int fd, const struct iovec *vector, size_t count) {
     struct msghdr message = {.msg_iov = (struct iovec *)vector, .msg_iovlen = count};

@@ -15,13 +15,18 @@ public struct MachineSpec: Sendable, Codable, Equatable {
     public var boot: MachineBoot
     /// Disks get their SCSI units in this order; other kinds do not depend on it.
     public var devices: [MachineDevice]
+    /// Whom QEMU runs as; nil: whomever libvirt runs all others as.
+    public var user: MachineUser?
 
-    public init(id: MachineID, name: String, shape: MachineShape, boot: MachineBoot, devices: [MachineDevice]) {
+    public init(
+        id: MachineID, name: String, shape: MachineShape, boot: MachineBoot, devices: [MachineDevice], user: MachineUser? = nil
+    ) {
         self.id = id
         self.name = name
         self.shape = shape
         self.boot = boot
         self.devices = devices
+        self.user = user
     }
 }
 

@@ -5,6 +5,8 @@ import Linux
 struct EmulatorProcess {
     /// Directories with libvirt's pid files.
     let pidDirectories: [String]
+    /// Whom machines with users of their own run as.
+    let users: UserRange?
 
     /// The QEMU process that runs this machine.
     ///
@@ -18,13 +20,13 @@ struct EmulatorProcess {
                 if let pid = Int32(digits), let process = Self.identity(pid, of: id) { return process }
             }
         }
-        return Self.search(id)
+        return search(id)
     }
 
-    private static func search(_ id: MachineID) -> ProcessIdentity? {
+    private func search(_ id: MachineID) -> ProcessIdentity? {
         let argument = id.description
-        let running = ProcessTable.all(of: ProcessTable.users("libvirt-qemu")) { isFor(argument, $0) }
-        return running.first { isHostProgram($0.pid) && $0.isAlive }
+        let running = ProcessTable.all(of: ProcessTable.users("libvirt-qemu"), and: users) { Self.isFor(argument, $0) }
+        return running.first { Self.isHostProgram($0.pid) && $0.isAlive }
     }
 
     private static func isFor(_ uuid: String, _ arguments: [String]) -> Bool {

@@ -23,6 +23,13 @@ public struct LibvirtConfiguration: Sendable, Equatable {
     public var connection: Connection
     /// Directories where the driver leaves QEMU's pid files, as `NAME.pid`.
     public var pidDirectories: [String]
+    /// Where libvirtd makes the directory of each machine's monitor socket.
+    public var machineDirectory = "/var/lib/libvirt/qemu"
+    /// Whom machines with users of their own run as.
+    public var users: UserRange?
+    /// The network namespace that the embedded driver starts QEMU in, with the taps that it is given; nil: this process's. libvirtd starts
+    /// QEMU in its own.
+    public var networkNamespace: String?
     /// QEMU's program; nil for libvirt's choice.
     public var emulator: String?
     /// For opening a connection. The first open of a node probes QEMU, which takes seconds.
@@ -36,9 +43,12 @@ public struct LibvirtConfiguration: Sendable, Equatable {
     /// For every other call.
     public var callTimeout: Duration = .seconds(10)
 
-    public init(connection: Connection, pidDirectories: [String] = ["/run/libvirt/qemu"], emulator: String? = nil) {
+    public init(
+        connection: Connection, pidDirectories: [String] = ["/run/libvirt/qemu"], users: UserRange? = nil, emulator: String? = nil
+    ) {
         self.connection = connection
         self.pidDirectories = pidDirectories
+        self.users = users
         self.emulator = emulator
     }
 }

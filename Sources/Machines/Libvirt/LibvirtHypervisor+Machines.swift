@@ -13,9 +13,13 @@ extension LibvirtHypervisor {
         return try await inTurn(spec.id) { [self] in
             let (machine, isNew) = try await perform(step, timeout: configuration.startTimeout) { [self] connection, call in
                 if let running = try find(spec.id, on: connection) { return (running, false) }
-                guard let pointer = virDomainCreateXML(connection, xml, 0) else {
-                    throw Self.startError(step, spec)
+                // Used by one thread at a time: this one waits.
+                nonisolated(unsafe) let connection = connection
+                let address = try starting {
+                    guard let pointer = virDomainCreateXML(connection, xml, 0) else { throw Self.startError(step, spec) }
+                    return UInt(bitPattern: pointer)
                 }
+                guard let pointer = virDomainPtr(bitPattern: address) else { throw SwiftletError(.internal, step) }
                 return (try started(DomainPointer(pointer), spec.id, call, step), true)
             }
             if isNew { attachments.insert(MachineAttachments(spec), of: spec.id) }

@@ -69,7 +69,10 @@ extension LibvirtHypervisor {
         }
         return try await inTurn(saved.id) { [self] in
             try await perform(step, timeout: configuration.saveTimeout) { [self] connection, call in
-                guard virDomainRestore(connection, saved.path) == 0 else { throw SwiftletError.libvirt(step) }
+                nonisolated(unsafe) let connection = connection
+                try starting {
+                    guard virDomainRestore(connection, saved.path) == 0 else { throw SwiftletError.libvirt(step) }
+                }
                 var bytes = saved.id.uuid.uuid
                 let domain = withUnsafeBytes(of: &bytes) { virDomainLookupByUUID(connection, $0.bindMemory(to: UInt8.self).baseAddress) }
                 guard let domain else { throw SwiftletError.libvirt(step) }

@@ -38,8 +38,12 @@ public final class LibvirtHypervisor: Hypervisor {
             return LibvirtHypervisor(configuration, uri: uri, calls: calls, connection: connection, hub: hub, host: profile, logger: logger)
         }
         switch configuration.connection {
-        case .system: return try await connect("qemu:///system")
-        case .custom(let uri): return try await connect(uri)
+        case .system:
+            if configuration.users != nil { MachineDirectory.open(configuration.machineDirectory, logger) }
+            return try await connect("qemu:///system")
+        case .custom(let uri):
+            if configuration.users != nil, uri.hasPrefix("qemu") { MachineDirectory.open(configuration.machineDirectory, logger) }
+            return try await connect(uri)
         case .embed(let path):
             let root = EmbeddedRoot(path: path)
             try root.prepare()
@@ -59,7 +63,7 @@ public final class LibvirtHypervisor: Hypervisor {
         self.hub = hub
         self.logger = logger
         blueprint = DomainBlueprint(host: host)
-        emulators = EmulatorProcess(pidDirectories: configuration.pidDirectories)
+        emulators = EmulatorProcess(pidDirectories: configuration.pidDirectories, users: configuration.users)
     }
 
     /// Whether each machine has a process: libvirt's test driver has none.
@@ -97,6 +101,13 @@ public final class LibvirtHypervisor: Hypervisor {
             if error.libvirtError?.isConnectionLoss == true { await connection.lost(handle) }
             throw error
         }
+    }
+
+    /// Runs a call of libvirt that starts QEMU, in the network namespace that QEMU is to be in.
+    func starting<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
+        guard case .embed = configuration.connection, let namespace = configuration.networkNamespace else { return try body() }
+        // The driver forks on the thread that calls it, and QEMU gets that thread's namespaces.
+        return try NetworkNamespace.runAndWait(in: namespace, body)
     }
 
     static func dacLabel(_ capabilities: XMLTag) -> String? {

@@ -11,28 +11,31 @@ public struct VsockBackend: Sendable {
     public var binary: String
     /// How long the backend may take until it listens.
     public var timeout: Duration
-    /// Whom it becomes before it looks at anything of the guest.
-    public var user: String
+    /// Whom backends may run as, beside libvirt's own user.
+    public var users: UserRange?
 
-    public init(binary: String, user: String = "libvirt-qemu", timeout: Duration = .seconds(5)) {
+    public init(binary: String, users: UserRange? = nil, timeout: Duration = .seconds(5)) {
         self.binary = binary
-        self.user = user
+        self.users = users
         self.timeout = timeout
     }
 
     /// Starts the backend of a machine and returns when it listens. QEMU connects to it at its own start.
     ///
     /// - Parameters:
-    ///   - vhostSocket: where QEMU will connect; group kvm may.
+    ///   - vhostSocket: where QEMU will connect; nobody but `user` can.
     ///   - hostSocket: where the host reaches the guest's ports.
     ///   - cid: the context id the guest will see.
     ///   - log: the file that gets the backend's output.
+    ///   - user: QEMU's. The backend becomes it as well, before it looks at anything of the guest.
     /// - Throws: the errno of a binary that cannot be started; `unavailable` with the end of its log when it ends at once;
     ///   `deadlineExceeded`. It does not run after an error.
-    public func start(vhostSocket: String, hostSocket: String, cid: UInt32, log: String) async throws -> ProcessIdentity {
+    public func start(
+        vhostSocket: String, hostSocket: String, cid: UInt32, log: String, user: MachineUser
+    ) async throws -> ProcessIdentity {
         let (binary, timeout) = (binary, timeout)
         let arguments = [
-            "--vhost-socket", vhostSocket, "--host-socket", hostSocket, "--guest-cid", "\(cid)", "--group", "kvm", "--user", user,
+            "--vhost-socket", vhostSocket, "--host-socket", hostSocket, "--guest-cid", "\(cid)", "--user", "\(user.uid):\(user.gid)",
             "--ready-fd", "3",
         ]
         return try await OwnThread.run {
@@ -57,10 +60,10 @@ public struct VsockBackend: Sendable {
     ///   - process: as `start` returned it; nil where it was never written down.
     /// - Throws: `deadlineExceeded` when the process does not end on SIGKILL.
     public func stop(hostSocket: String, process: ProcessIdentity?) async throws {
-        let (binary, user) = (binary, user)
+        let (binary, users) = (binary, users)
         try await OwnThread.run {
             // Whoever knows the process spares the search through all of them.
-            let found = process.map { [$0] } ?? Self.search(binary: binary, user: user, hostSocket: hostSocket)
+            let found = process.map { [$0] } ?? Self.search(binary, users, hostSocket)
             for process in found where process.isAlive {
                 _ = try? process.signal(SIGTERM)
                 if process.waitForExit(.milliseconds(500)) { continue }
@@ -74,8 +77,8 @@ public struct VsockBackend: Sendable {
     }
 
     /// Backends that run with this socket, by their command lines.
-    private static func search(binary: String, user: String, hostSocket: String) -> [ProcessIdentity] {
-        ProcessTable.all(of: ProcessTable.users(user)) { arguments in
+    private static func search(_ binary: String, _ users: UserRange?, _ hostSocket: String) -> [ProcessIdentity] {
+        ProcessTable.all(of: ProcessTable.users("libvirt-qemu"), and: users) { arguments in
             guard let flag = arguments.firstIndex(of: "--host-socket"), flag + 1 < arguments.count else { return false }
             let name = binary.split(separator: "/").last.map(String.init) ?? binary
             // A script's command line begins with its interpreter.

@@ -157,6 +157,9 @@ public final class Ledger: Sendable {
                 if entry.kind == .imageLease, pending.contains(where: { $0.entry.kind == .layerDisks }) {
                     throw SwiftletError(.unavailable, "its layers are still disks of a machine")
                 }
+                if entry.kind == .user, let other = pending.first?.entry {
+                    throw SwiftletError(.unavailable, "\(other.kind) \(other.name), which may be this user's, is not released")
+                }
                 try await withDeadline(limit, "release \(entry.kind) \(entry.name)") {
                     try await Failpoint.pass("release \(entry.kind)") { try await releasers.release(entry) }
                 }

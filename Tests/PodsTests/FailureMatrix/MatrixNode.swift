@@ -36,7 +36,7 @@ final class MatrixGround: Sendable {
         try Data("#!/bin/sh\nprintf x >&3\nexec 3>&-\nread -r line < \(fifo)\n".utf8).write(to: URL(filePath: backend))
         guard chmod(backend, 0o700) == 0 else { throw SwiftletError.system("chmod") }
         for file in ["vmlinuz", "initramfs"] { try Data().write(to: URL(filePath: "\(directory)/\(file)")) }
-        let scratch = ScratchDisk(directory: directory, size: Self.scratchSize, uid: getuid(), gid: getgid())
+        let scratch = ScratchDisk(directory: directory, size: Self.scratchSize)
         try await scratch.prepareTemplate()
         scratchTemplate = "\(directory)/template-\(Self.scratchSize).ext4"
     }
@@ -84,8 +84,8 @@ final class MatrixNode: Sendable {
     func daemon(_ fault: Fault) async throws -> Daemon {
         var configuration = MicroVMConfiguration(
             kernel: ground.directory + "/vmlinuz", initramfs: ground.directory + "/initramfs", runDirectory: directory + "/r",
-            stateDirectory: directory + "/s", vsockBackend: ground.backend, accelerator: .tcg, vsock: .vhostUser, qemuUID: getuid(),
-            qemuGID: getgid())
+            stateDirectory: directory + "/s", vsockBackend: ground.backend, accelerator: .tcg, vsock: .vhostUser, users: try .test(),
+            sharedUser: .test)
         configuration.scratchSize = MatrixGround.scratchSize
         var logger = Logger(label: "test")
         logger.logLevel = .critical
