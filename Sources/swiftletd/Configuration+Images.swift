@@ -1,5 +1,6 @@
 import Errors
 import Images
+import Machines
 
 extension Configuration {
     /// - Throws: `.invalidArgument` naming the key whose value is not allowed.
@@ -21,6 +22,7 @@ extension Configuration {
             perPull: try images.checked(.maxDownloads, images.maxDownloads, in: 1...Images.mostDownloads),
             perRegistry: try images.checked(.maxDownloadsPerRegistry, images.maxDownloadsPerRegistry, in: 1...Images.mostDownloads),
             total: try images.checked(.maxDownloadsTotal, images.maxDownloadsTotal, in: 1...Images.mostDownloads))
+        result.group = try MachineUser.shared().gid
         result.maxConversions = try images.checked(.maxConversions, images.maxConversions, in: 1...Images.mostConversions)
         result.progressTimeout = try images.checkedProgressTimeout()
         let perMinute = try images.checked(.minThroughput, images.minThroughput, in: 0...Images.mostThroughput)

@@ -45,6 +45,36 @@ extension Database {
         }
     }
 
+    /// In a store of an earlier release too, which everybody could read.
+    @Test(.enabled(if: geteuid() == 0)) func layersAreReadByTheMachinesGroupAlone() async throws {
+        let group: UInt32 = 2_001_400_000
+        try await withTestDirectory { directory in
+            let archive = try archive([("one:v1", OCIImageBuilder(layers: [layer("file", "first")]).build())], directory)
+            func expectClosed(_ group: UInt32?) throws {
+                let root = directory.appendingPathComponent("images").path
+                let file = try #require(directory.stored.first)
+                let (pass, read): (mode_t, mode_t) = group == nil ? (0o700, 0o400) : (0o710, 0o440)
+                for (path, mode, owner) in [
+                    (root, pass, group), ("\(root)/layers", pass, group), ("\(root)/partial", 0o700, nil), ("\(root)/\(file)", read, group),
+                ] {
+                    var status = stat()
+                    #expect(stat(path, &status) == 0 && status.st_mode & 0o7777 == mode, "\(path): \(String(status.st_mode, radix: 8))")
+                    #expect(status.st_uid == 0 && status.st_gid == owner ?? status.st_gid, "\(path)")
+                }
+            }
+            try await withStore(in: directory, { $0.group = group }) { store in
+                _ = try await store.load(path: archive, reference: nil)
+                try expectClosed(group)
+            }
+            let tree = ["", "/layers", "/partial"].map { directory.appendingPathComponent("images").path + $0 }
+            for path in tree { #expect(chmod(path, 0o755) == 0 && chown(path, 0, 0) == 0) }
+            let file = try "\(tree[0])/\(#require(directory.stored.first))"
+            #expect(chmod(file, 0o444) == 0 && chown(file, 0, 0) == 0)
+            try await withStore(in: directory, { $0.group = group }) { _ in try expectClosed(group) }
+            try await withStore(in: directory) { _ in try expectClosed(nil) }
+        }
+    }
+
     @Test func dockerArchivesLoad() async throws {
         let built = try OCIImageBuilder(layers: [layer("file", "docker"), layer("file", "docker")]).build()
         var tar = TarBuilder()

@@ -82,10 +82,10 @@ final class SparseFile {
         try write(bytes, at: offset)
     }
 
-    /// Makes the file read-only for everyone and durable.
+    /// Makes the file read-only and durable.
     func seal() throws {
         try flush()
-        guard fchmod(descriptor, 0o444) == 0, fsync(descriptor) == 0 else { throw SwiftletError.system("sync \(path)") }
+        guard fchmod(descriptor, 0o400) == 0, fsync(descriptor) == 0 else { throw SwiftletError.system("sync \(path)") }
     }
 
     private var isZero: Bool {

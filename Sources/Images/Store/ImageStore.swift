@@ -44,7 +44,8 @@ public final class ImageStore: Sendable {
         self.logger = logger
         work = BlockingPool("image store", threads: configuration.downloads.total + configuration.maxConversions + Self.otherThreads)
         layers = try await LayerStore(
-            root: configuration.root, database: database, limits: configuration.limits, work: work, files: files)
+            root: configuration.root, group: configuration.group, database: database, limits: configuration.limits, work: work, files: files
+        )
         downloads = DownloadPlaces(configuration.downloads)
         conversions = FairSemaphore(permits: configuration.maxConversions, perParty: configuration.maxConversions - 1)
         pinned = Set(try configuration.pinned.map { try ImageReference($0).description })

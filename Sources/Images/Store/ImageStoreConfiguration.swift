@@ -2,8 +2,10 @@ import Foundation
 
 /// Where images are kept and how they are fetched.
 public struct ImageStoreConfiguration: Sendable {
-    /// Directory of the store; made when missing. Must be searchable by QEMU's user.
+    /// Directory of the store; made when missing.
     public var root: String
+    /// QEMU's: it alone reads layers, beside root; nil: root alone.
+    public var group: UInt32?
     /// Registries that need something special; any other host is reached by https.
     public var registries: [RegistryConfiguration]
     /// Layers that may be on their way at a time.

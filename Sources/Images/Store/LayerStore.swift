@@ -1,6 +1,7 @@
 import Concurrency
 import Errors
 import Foundation
+import Linux
 import Runtime
 import State
 
@@ -9,26 +10,36 @@ struct LayerStore: Sendable {
     let database: StateDatabase
     let directory: String
     let partialDirectory: String
+    private let access: LayerAccess
     let converter: LayerConverter
     let work: BlockingPool
     let files: LayerFiles
     let claims = LayerClaims()
 
-    init(root: String, database: StateDatabase, limits: LayerLimits, work: BlockingPool, files: LayerFiles = .disk) async throws {
+    /// - Parameter group: whose members read layers, beside root; nil: root alone.
+    init(
+        root: String, group: gid_t?, database: StateDatabase, limits: LayerLimits, work: BlockingPool, files: LayerFiles = .disk
+    ) async throws {
         self.database = database
         directory = "\(root)/layers"
         partialDirectory = "\(root)/partial"
         converter = LayerConverter(limits: limits)
         self.work = work
         self.files = files
-        let directories = [directory, partialDirectory]
+        let access = LayerAccess(group: group)
+        self.access = access
+        let (directory, partialDirectory) = (self.directory, self.partialDirectory)
         try await work.run("make \(root)") { _ in
-            for path in directories {
-                do {
+            do {
+                for path in [directory, partialDirectory] {
                     try FileManager.default.createDirectory(
-                        atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
-                } catch { throw SwiftletError.wrap(error, "image store: make \(path)") }
-            }
+                        atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+                }
+                for path in [root, directory] { try access.open(directory: path) }
+                guard chmod(partialDirectory, 0o700) == 0 else { throw SwiftletError.system("set the mode of \(partialDirectory)") }
+                // What earlier releases made is readable by everybody.
+                for name in try KernelFile.names(in: directory) { try access.open(file: "\(directory)/\(name)") }
+            } catch { throw SwiftletError.wrap(error, "image store: make \(root)") }
         }
     }
 
@@ -91,7 +102,10 @@ struct LayerStore: Sendable {
         // The same layer may have come in another compression meanwhile.
         guard try await database.beginPublishing(layer) else { return await work.discard(temporary) }
         let final = path(of: layer)
-        try await work.run("publish \(final)") { _ in try files.publish(temporary, final) }
+        try await work.run("publish \(final)") { _ in
+            try access.open(file: temporary)
+            try files.publish(temporary, final)
+        }
         try await database.endPublishing(diffID: layer.diffID)
     }
 
