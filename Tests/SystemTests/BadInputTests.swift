@@ -102,7 +102,7 @@ struct BrokenGuestTests {
     }
 
     private func file(_ name: String, _ contents: Data) throws -> String {
-        let directory = "/tmp/swiftlet-test"
+        let directory = try Node.Environment.current().scratch
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         try contents.write(to: URL(fileURLWithPath: "\(directory)/\(name)"))
         return "\(directory)/\(name)"
@@ -118,7 +118,7 @@ struct BrokenGuestTests {
 
     /// An initramfs whose init sleeps: the kernel runs, the agent never answers.
     @Test func anAgentThatNeverAnswersEndsAtTheBootTimeout() async throws {
-        let silent = try await SilentGuest.initramfs(in: "/tmp/swiftlet-test")
+        let silent = try await SilentGuest.initramfs(in: try Node.Environment.current().scratch)
         let (status, left) = try await failure(Node.Options(initramfs: silent, bootTimeout: 12))
         #expect(status?.code == .deadlineExceeded, "\(String(describing: status))")
         #expect(status?.message.contains("boot the guest") == true)
@@ -141,7 +141,7 @@ struct BrokenGuestTests {
     @Test func aPluginThatFailsIsNamedAndLeavesNothing() async throws {
         let broken = """
             {"cniVersion": "1.0.0", "name": "x", "plugins": [
-              {"type": "bridge", "bridge": "lo", "ipam": {"type": "host-local", "dataDir": "/tmp/swiftlet-test/broken/ipam",
+              {"type": "bridge", "bridge": "lo", "ipam": {"type": "host-local", "dataDir": "\(try Node.Environment.current().scratch)/broken/ipam",
                "ranges": [[{"subnet": "10.88.0.0/16"}]]}}]}
             """
         let (status, left) = try await failure(Node.Options(cni: broken))

@@ -319,7 +319,7 @@ struct Volumes {
     let directory: String
 
     init(_ node: Node) throws {
-        directory = "/tmp/swiftlet-test/volumes-\(UInt32.random(in: 0 ... .max))"
+        directory = "\(node.environment.scratch)/volumes-\(UInt32.random(in: 0 ... .max))"
         for name in ["data/below", "config", "secret", "shared"] { try self.directory(name) }
         try write("data/below/file", "below\n")
         try write("data/owned", "")

@@ -5,6 +5,7 @@ import Foundation
 import GRPC
 import Glibc
 import Linux
+import Support
 import Testing
 
 /// A node of the test's own: swiftletd with its own directories, CNI configuration and embedded libvirt, inside the network
@@ -14,6 +15,10 @@ actor Node {
     struct Environment: Sendable {
         var build: String
         var guest: String
+        /// Of the run: its name is that of the directories below /tmp and /run that are the run's.
+        var namespace: String
+
+        var scratch: String { "/tmp/\(namespace)" }
 
         static func current() throws -> Environment {
             let variables = ProcessInfo.processInfo.environment
@@ -25,7 +30,7 @@ actor Node {
             guard let namespace = variables["SWIFTLET_NAMESPACE"], own != nil, own == inode(namespace) else {
                 throw SwiftletError(.failedPrecondition, "system tests run in a network namespace of their own; use make test")
             }
-            return Environment(build: build, guest: guest)
+            return Environment(build: build, guest: guest, namespace: URL(fileURLWithPath: namespace).lastPathComponent)
         }
 
         private static func inode(_ path: String) -> UInt64? {
@@ -53,6 +58,8 @@ actor Node {
     nonisolated let run: String
     nonisolated let endpoint: String
     nonisolated let environment: Environment
+    /// The pods'.
+    nonisolated let users = PodUserIDs()
     private let options: Options
     private var process: Process?
     private var connection: CRIConnection?
@@ -61,8 +68,8 @@ actor Node {
         environment = try Environment.current()
         self.name = name
         self.options = options
-        root = "/tmp/swiftlet-test/\(name)"
-        run = "/run/swiftlet-test/\(name)"
+        root = "\(environment.scratch)/\(name)"
+        run = "/run/\(environment.namespace)/\(name)"
         endpoint = "unix://\(run)/swiftletd.sock"
     }
 
@@ -182,6 +189,8 @@ actor Node {
         default_memory_mib = \(options.memory)
         scratch_size_gib = \(options.scratch)
         boot_timeout_seconds = \(options.bootTimeout)
+        pod_uid_first = \(users.first)
+        pod_uid_count = \(users.count)
 
         [network]
         cni_config_dir = "\(root)/net.d"

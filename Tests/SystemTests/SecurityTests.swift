@@ -43,7 +43,7 @@ struct SecurityTests {
 
     @Test func profilesOfTheNodeHoldOrAreRefused() async throws {
         let (node, pod) = (try node(), try sharedPod())
-        let directory = "/tmp/swiftlet-test"
+        let directory = try Node.Environment.current().scratch
         func profile(_ name: String, _ json: String) throws -> String {
             try Data(json.utf8).write(to: URL(fileURLWithPath: "\(directory)/\(name)"))
             return "\(directory)/\(name)"

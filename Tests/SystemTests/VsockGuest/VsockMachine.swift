@@ -19,7 +19,7 @@ final class VsockMachine: Sendable {
     /// Builds the guest, starts the device and QEMU. The guest boots while clients of `hostSocket` wait.
     init() throws {
         let environment = try Node.Environment.current()
-        directory = "/tmp/swiftlet-test/vsock-\(UUID().uuidString.prefix(8))"
+        directory = "\(environment.scratch)/vsock-\(UUID().uuidString.prefix(8))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         let initramfs = try Self.makeInitramfs(in: directory, from: environment.guest + "/initramfs.img")
         device = try VsockProcess(
