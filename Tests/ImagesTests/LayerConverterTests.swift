@@ -191,7 +191,7 @@ import Testing
             let status = try FileManager.default.attributesOfItem(atPath: image)
             #expect(status[.size] as? Int == Int(result.sizeBytes))
             #expect(result.sizeBytes % 4096 == 0)
-            #expect(status[.posixPermissions] as? Int == 0o444)
+            #expect(status[.posixPermissions] as? Int == 0o400)
         }
     }
 
