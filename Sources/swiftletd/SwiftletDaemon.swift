@@ -57,6 +57,7 @@ struct SwiftletDaemon: ParsableCommand {
     private static func serve(
         _ configuration: Configuration, _ libvirt: LibvirtConfiguration.Connection, _ manager: ServiceManager, _ logger: Logger
     ) throws {
+        OpenFiles.raiseLimit(logger)
         MemoryLimits.apply()
         signal(SIGPIPE, SIG_IGN)
         let metrics = try configuration.metricsAddress().map { _ in PrometheusRegistry(DaemonMetrics.descriptions) }

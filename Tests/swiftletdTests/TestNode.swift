@@ -42,11 +42,13 @@ struct TestNode {
 
     /// swiftletd as a process of its own, in a network and a mount namespace that go with it.
     ///
-    /// - Parameter metrics: the address that it serves them at; empty for none.
-    func launch(metrics: String = "", environment: [String: String] = [:]) throws -> RunningDaemon {
+    /// - Parameters:
+    ///   - metrics: the address that it serves them at; empty for none.
+    ///   - wrapper: a command that executes the program.
+    func launch(metrics: String = "", under wrapper: [String] = [], environment: [String: String] = [:]) throws -> RunningDaemon {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
-        process.arguments = ["--net", "--mount", try Self.program().path, "--config", try file(metrics: metrics)]
+        process.arguments = ["--net", "--mount"] + wrapper + [try Self.program().path, "--config", try file(metrics: metrics)]
         process.environment = environment.merging(["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"]) { own, _ in own }
         let log = directory + "/swiftletd.log"
         _ = FileManager.default.createFile(atPath: log, contents: nil)
