@@ -135,7 +135,7 @@ let package = Package(
         .target(name: "CRIClient", dependencies: ["GRPC", "CRI", protobuf]),
         .target(name: "GRPC", dependencies: ["CGRPC", "Errors", deque, logging, protobuf]),
         .target(name: "VsockDevice", dependencies: ["CLinux", "Errors", deque]),
-        .target(name: "State", dependencies: ["Errors", .product(name: "GRDB", package: "GRDB.swift")]),
+        .target(name: "State", dependencies: ["Linux", "Errors", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "Linux", dependencies: ["CLinux", "Concurrency", "Errors"]),
         .target(name: "Measures", dependencies: [metrics]),
 

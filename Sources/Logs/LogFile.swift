@@ -23,7 +23,7 @@ struct LogFile {
         self.location = location
         positionDescriptor = Glibc.open(positionPath, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard positionDescriptor >= 0 else {
-            throw SwiftletError(.internal, "log position \(positionPath): \(String(cString: strerror(errno)))")
+            throw SwiftletError.system("open the log position \(positionPath)")
         }
         do {
             descriptor = try location?.open() ?? -1
@@ -33,6 +33,12 @@ struct LogFile {
         }
         position = LogPosition(readingFrom: positionDescriptor) ?? LogPosition()
         catchUp()
+        // A position that was never noted would let the next daemon write lines again.
+        guard position.write(to: positionDescriptor) else {
+            let error = SwiftletError.system("note the log position in \(positionPath)")
+            close()
+            throw error
+        }
     }
 
     mutating func append(_ bytes: [UInt8], from source: StandardStream) throws {

@@ -34,10 +34,13 @@ struct LogPosition: Equatable {
         (stdout, stderr, logSize, inode) = (words[0], words[1], words[2], words[3])
     }
 
-    /// Notes the position with one write.
-    func write(to descriptor: Int32) {
+    /// Notes the position with one write. Only the first one to a file takes room.
+    ///
+    /// - Returns: whether it is noted.
+    @discardableResult
+    func write(to descriptor: Int32) -> Bool {
         let words = [stdout, stderr, logSize, inode, Self.version]
-        _ = words.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) }
+        return words.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) == $0.count }
     }
 
     /// Adds what complete lines of the CRI format hold: F lines count their newline, P pieces do not.

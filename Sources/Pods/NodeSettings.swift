@@ -69,7 +69,7 @@ final class NodeSettings: Sendable {
             try await apply(prefixes)
             let record = NodeSettingRecord(name: Self.podCIDR, document: try PodRanges(ranges: next).stored())
             do {
-                try await self.database.write { try record.save($0) }
+                try await self.database.write(.addition) { try record.save($0) }
             } catch {
                 throw SwiftletError(.internal, "save runtime_config.network_config.pod_cidr", cause: error)
             }

@@ -37,6 +37,14 @@ public enum SandboxState: Codable, Sendable, Equatable {
         }
     }
 
+    /// Whether the sandbox is not up yet.
+    var isBeginning: Bool {
+        switch self {
+        case .reserved, .starting: true
+        default: false
+        }
+    }
+
     /// The network that the state carries.
     public var network: SandboxNetwork? {
         switch self {

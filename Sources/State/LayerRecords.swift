@@ -71,7 +71,7 @@ extension StateDatabase {
 
     /// Records that the layer's file is about to be put in place. False when one is there already.
     public func beginPublishing(_ layer: LayerRecord) async throws -> Bool {
-        try await write { database in
+        try await write(.addition) { database in
             if try Self.layer(diffID: layer.diffID, database)?.state == .ready { return false }
             var layer = layer
             layer.state = .publishing
@@ -82,12 +82,12 @@ extension StateDatabase {
 
     /// Records that the layer's file is in place and durable.
     public func endPublishing(diffID: String) async throws {
-        try await write { try Self.setState(.ready, diffID: diffID, $0) }
+        try await write(.addition) { try Self.setState(.ready, diffID: diffID, $0) }
     }
 
     /// Records that the files of those of these layers that no image has are about to be deleted, and returns these.
     public func beginDeleting(diffIDs: [String]) async throws -> [StoredLayer] {
-        try await write { database in
+        try await write(.release) { database in
             let wanted = Set(diffIDs)
             let layers = try Self.unusedLayers(database).filter { wanted.contains($0.diffID) }
             for layer in layers { try Self.setState(.deleting, diffID: layer.diffID, database) }
@@ -97,7 +97,7 @@ extension StateDatabase {
 
     /// Forgets layers whose files are gone.
     public func endDeleting(diffIDs: [String]) async throws {
-        try await write { database in
+        try await write(.release) { database in
             for diffID in diffIDs {
                 try database.execute(
                     sql: "DELETE FROM layer WHERE diffID = ? AND state = ?", arguments: [diffID, LayerState.deleting.rawValue])
@@ -107,7 +107,7 @@ extension StateDatabase {
 
     /// After a start: what was being published is to be deleted, for nobody goes on with it.
     public func abandonPublishing() async throws {
-        try await write { database in
+        try await write(.release) { database in
             try database.execute(
                 sql: "UPDATE layer SET state = ? WHERE state = ?",
                 arguments: [LayerState.deleting.rawValue, LayerState.publishing.rawValue])
@@ -116,7 +116,7 @@ extension StateDatabase {
 
     /// Forgets these layers with the images made of them, and returns those images' ids.
     public func forgetLayers(diffIDs: [String]) async throws -> [String] {
-        try await write { database in
+        try await write(.release) { database in
             var lost: Set<String> = []
             for diffID in diffIDs {
                 let images = try Row.fetchAll(database, sql: "SELECT imageID FROM imageLayer WHERE diffID = ?", arguments: [diffID])

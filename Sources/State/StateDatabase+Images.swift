@@ -62,7 +62,7 @@ extension StateDatabase {
     ///
     /// - Throws: `SwiftletError(.internal)` when a layer's file is not in place.
     public func addImage(id: String, config: Data, user: String, layers: [String], names: [ImageNameRecord]) async throws -> StoredImage {
-        try await write { database in
+        try await write(.addition) { database in
             var size = Int64(config.count)
             for diffID in Set(layers) {
                 guard let layer = try Self.layer(diffID: diffID, database), layer.state == .ready else {
@@ -87,7 +87,7 @@ extension StateDatabase {
 
     /// Takes the image's names away and hides it; deletes it when nobody holds a lease.
     public func hideImage(id: String) async throws {
-        try await write { database in
+        try await write(.release) { database in
             try ImageNameRecord.filter(Column("imageID") == id).deleteAll(database)
             try database.execute(sql: "UPDATE image SET removed = 1 WHERE id = ?", arguments: [id])
             try Self.deleteHiddenImages(database)
@@ -96,14 +96,14 @@ extension StateDatabase {
 
     /// Deletes hidden images without a lease.
     public func deleteHiddenImages() async throws {
-        try await write(Self.deleteHiddenImages)
+        try await write(.release, Self.deleteHiddenImages)
     }
 
     /// Records that `holder` uses the image. Idempotent.
     ///
     /// - Throws: `SwiftletError(.notFound)` when there is no such visible image.
     public func addImageLease(imageID: String, holder: String) async throws {
-        try await write { database in
+        try await write(.addition) { database in
             guard try ImageRecord.filter(Column("id") == imageID && Column("removed") == false).fetchCount(database) == 1
             else { throw SwiftletError(.notFound, "image \(imageID): not found while taking a lease for \(holder)") }
             try ImageLeaseRecord(imageID: imageID, holder: holder).upsert(database)
@@ -112,7 +112,7 @@ extension StateDatabase {
 
     /// Ends every lease of `holder`, and deletes hidden images nobody else has one of. Idempotent.
     public func deleteImageLeases(holder: String) async throws {
-        try await write { database in
+        try await write(.release) { database in
             _ = try ImageLeaseRecord.filter(Column("holder") == holder).deleteAll(database)
             try Self.deleteHiddenImages(database)
         }

@@ -26,7 +26,8 @@ struct PodStore: Sendable {
     func save(_ snapshot: SandboxSnapshot) async throws {
         let document = try SandboxDocument(spec: snapshot.spec, state: snapshot.state).stored()
         let record = SandboxRecord(id: snapshot.id, state: snapshot.state.name, createdAt: snapshot.createdAt, document: document)
-        try await database.write { try record.save($0) }
+        // What has happened must not be forgotten, and least of all the end.
+        try await database.write(snapshot.state.isBeginning ? .addition : .release) { try record.save($0) }
     }
 
     func save(_ snapshot: ContainerSnapshot) async throws {
@@ -36,15 +37,15 @@ struct PodStore: Sendable {
         let record = ContainerRecord(
             id: snapshot.id, sandboxID: snapshot.sandboxID, state: snapshot.state.name, createdAt: snapshot.createdAt,
             document: try document.stored())
-        try await database.write { try record.save($0) }
+        try await database.write(snapshot.state == .created ? .addition : .release) { try record.save($0) }
     }
 
     func deleteSandbox(_ id: String) async throws {
-        _ = try await database.write { try SandboxRecord.deleteOne($0, key: id) }
+        _ = try await database.write(.release) { try SandboxRecord.deleteOne($0, key: id) }
     }
 
     func deleteContainer(_ id: String) async throws {
-        _ = try await database.write { try ContainerRecord.deleteOne($0, key: id) }
+        _ = try await database.write(.release) { try ContainerRecord.deleteOne($0, key: id) }
     }
 
     /// Everything, for the recovery at start. A record that cannot be read is found as such.

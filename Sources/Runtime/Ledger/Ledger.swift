@@ -72,7 +72,7 @@ public final class Ledger: Sendable {
 
     private func journal(_ kind: ResourceKind, _ name: String, _ document: Data) async throws -> LedgerEntry {
         let owner = owner
-        return try await database.write { database in
+        return try await database.write(.addition) { database in
             let stored = try Self.records(of: owner, kind, name).fetchOne(database)
             var record = stored ?? ResourceRecord(owner: owner, kind: kind.rawValue, name: name, document: document)
             record.document = document
@@ -120,7 +120,7 @@ public final class Ledger: Sendable {
                     throw SwiftletError(.aborted, "hand what \(owner) holds to \(heir.owner): one of them is being released")
                 }
                 let (old, new) = (owner, heir.owner)
-                try await database.write { database in
+                try await database.write(.addition) { database in
                     try database.execute(sql: "UPDATE resource SET owner = ? WHERE owner = ?", arguments: [new, old])
                 }
                 let moved = state.withLock { state in
@@ -176,7 +176,7 @@ public final class Ledger: Sendable {
     private func strike(_ entry: LedgerEntry) async throws {
         try await changes.run { [self] in
             let records = Self.records(of: owner, entry.kind, entry.name)
-            _ = try await database.write { try records.deleteAll($0) }
+            _ = try await database.write(.release) { try records.deleteAll($0) }
             state.withLock { $0.entries.removeAll { $0.kind == entry.kind && $0.name == entry.name } }
         }
     }
