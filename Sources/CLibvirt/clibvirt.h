@@ -10,6 +10,13 @@ static inline int clibvirt_register_lifecycle(
         connection, (virDomainPtr)0, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(callback), context, release);
 }
 
+// Errors of disks, with the errno's short name.
+static inline int clibvirt_register_disk_errors(
+    virConnectPtr connection, virConnectDomainEventIOErrorReasonCallback callback, void *context, virFreeCallback release) {
+    return virConnectDomainEventRegisterAny(
+        connection, (virDomainPtr)0, VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, VIR_DOMAIN_EVENT_CALLBACK(callback), context, release);
+}
+
 static inline void clibvirt_ignore_error(void *context, virErrorPtr error) {
     (void)context;
     (void)error;

@@ -21,6 +21,9 @@ extension CRIService {
         let conditions = [
             Self.condition("RuntimeReady", await runtime, reason: "RuntimeNotReady"),
             Self.condition("NetworkReady", await network, reason: "NetworkPluginNotReady"),
+            // A kubelet asks for the other two only: pods that are stopped make no node NotReady.
+            Self.condition("PodsRunning", pods.halted, reason: "PodsStopped"),
+            Self.condition("StateWritable", pods.stateObstacle, reason: "DiskFull"),
         ]
         let handlers = pods.handlerNames
         return .with {

@@ -117,6 +117,10 @@ enum SandboxMessage {
     static func details(_ sandbox: SandboxSnapshot) -> [String: String] {
         var details = sandbox.details
         details["state"] = sandbox.state.name
+        if let halt = sandbox.halt {
+            details["halted"] = halt.reason
+            details["haltedSince"] = String(halt.since)
+        }
         if case .failed(let step) = sandbox.state { details["failure"] = step }
         if !sandbox.pendingReleases.isEmpty { details["pendingReleases"] = sandbox.pendingReleases.joined(separator: ", ") }
         return details

@@ -25,6 +25,7 @@ public final class MicroVMHandler: RuntimeHandler {
     private let users: PodUsers
     let layers: LayerDiskTable
     private let consoles: ConsoleLogs
+    let fullDisks: FullDisks
     let links: AgentLinks
     private let eventWatch: Task<Void, Never>
 
@@ -40,6 +41,7 @@ public final class MicroVMHandler: RuntimeHandler {
         users = resources.users
         layers = resources.layers
         consoles = resources.consoles
+        fullDisks = resources.fullDisks
         links = resources.links
         self.logger = logger
         boots = AsyncSemaphore(permits: configuration.bootsAtOnce)
@@ -48,32 +50,35 @@ public final class MicroVMHandler: RuntimeHandler {
             try Directory.create(directory, mode: 0o711)
         }
         try await scratch.prepareTemplate()
-        let (ends, events, hypervisor) = (ends, hypervisor.events(), hypervisor)
-        eventWatch = Task { await Self.follow(events, of: hypervisor, ends) }
+        let (ends, fullDisks, events, hypervisor) = (ends, fullDisks, hypervisor.events(), hypervisor)
+        eventWatch = Task { await Self.follow(events, of: hypervisor, ends, fullDisks) }
     }
 
     deinit {
         eventWatch.cancel()
     }
 
-    /// Passes the ends of machines on. After a gap in the events, what is gone has ended.
-    private static func follow(_ events: AsyncStream<MachineEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds) async {
+    /// Passes the ends and stops of machines on. After a gap in the events, what is gone has ended.
+    private static func follow(
+        _ events: AsyncStream<MachineEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds, _ fullDisks: FullDisks
+    ) async {
         var resync: Task<Void, Never>?
         defer { resync?.cancel() }
         for await event in events {
             switch event {
             case .stopped(let id, let reason): ends.ended(id, reason)
             case .crashed(let id): ends.ended(id, "the guest crashed")
+            case .diskFull(let id, _): fullDisks.stopped(id)
             case .connectionLost: resync?.cancel()
             case .reconnected:
                 resync?.cancel()
-                resync = Task { await Self.endMissing(hypervisor, ends) }
+                resync = Task { await Self.findMissed(hypervisor, ends, fullDisks) }
             }
         }
     }
 
-    /// Reports the ends that nobody has seen. Asks again until there is an answer, or the caller is cancelled.
-    private static func endMissing(_ hypervisor: any Hypervisor, _ ends: MachineEnds) async {
+    /// Reports the ends and stops that nobody has seen. Asks again until there is an answer, or the caller is cancelled.
+    private static func findMissed(_ hypervisor: any Hypervisor, _ ends: MachineEnds, _ fullDisks: FullDisks) async {
         var pause = Duration.milliseconds(100)
         while !Task.isCancelled {
             // Asked for first: a machine that starts meanwhile is in the later list.
@@ -81,6 +86,7 @@ public final class MicroVMHandler: RuntimeHandler {
             if let machines = try? await hypervisor.machines() {
                 let alive = Set(machines.map(\.id))
                 for id in awaited where !alive.contains(id) { ends.ended(id, "ended while libvirt was away") }
+                for machine in machines where machine.state == .diskFull { fullDisks.stopped(machine.id) }
                 return
             }
             try? await Task.sleep(for: pause)
@@ -230,6 +236,7 @@ public final class MicroVMHandler: RuntimeHandler {
                 let (machine, entry) = (machineSpec(names, spec), names.machine.uuid.uuidString)
                 var document = MachineDocument(process: nil, contextID: names.contextID)
                 consoles.watch(names.console, of: names.machine)
+                fullDisks.watch(names.scratchDisk, of: names.machine)
                 document.process = try await ledger.acquire(.machine, entry, document) { try await hypervisor.start(machine).process }
                 try await ledger.note(.machine, entry, document)
                 return (names, document.process)
@@ -309,6 +316,9 @@ public final class MicroVMHandler: RuntimeHandler {
                 throw SwiftletError(.cancelled, "cancelled")
             }
         } catch {
+            if let halt = fullDisks.halt(of: names.machine) {
+                throw SwiftletError(.resourceExhausted, "boot the guest: \(halt)", cause: error)
+            }
             throw SwiftletError.wrap(error, "boot the guest\(await consoleHint(names))")
         }
     }
@@ -344,6 +354,10 @@ public final class MicroVMHandler: RuntimeHandler {
             throw SwiftletError(.notFound, "machine \(names.domain) is gone")
         }
         consoles.watch(names.console, of: names.machine)
+        fullDisks.watch(names.scratchDisk, of: names.machine)
+        if machine.state == .diskFull { fullDisks.stopped(names.machine) }
+        // Its agent cannot answer.
+        if let halt = fullDisks.halt(of: names.machine) { throw halt }
         try await layers.disks(of: names.machine, process: machine.process)
             .restore(context.ledger.all(.layerDisks, named: LayerDisks.name(names.machine, "")))
         let client = try await AgentClient.connect(to: address(names), deadline: .now + .seconds(10), mark: context.mark)

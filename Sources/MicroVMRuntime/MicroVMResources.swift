@@ -58,6 +58,7 @@ public struct MicroVMResources: Sendable {
     let users: PodUsers
     let layers: LayerDiskTable
     let consoles: ConsoleLogs
+    let fullDisks: FullDisks
     let links = AgentLinks()
     /// Reads the output of the machines' containers.
     public let outputReader: any OutputReader
@@ -68,6 +69,7 @@ public struct MicroVMResources: Sendable {
         self.networks = networks
         layers = LayerDiskTable(hypervisor: hypervisor)
         consoles = ConsoleLogs(logger: logger)
+        fullDisks = FullDisks(hypervisor: hypervisor, logger: logger)
         outputReader = AgentOutput(links: links, logger: logger)
         scratch = ScratchDisk(directory: configuration.stateDirectory + "/scratch", size: configuration.scratchSize)
         users = PodUsers(configuration.users)
@@ -96,7 +98,7 @@ public struct MicroVMResources: Sendable {
     }
 
     private var machine: [ResourceReleaser] {
-        let (hypervisor, ends, layers, consoles) = (hypervisor, ends, layers, consoles)
+        let (hypervisor, ends, layers, consoles, fullDisks) = (hypervisor, ends, layers, consoles, fullDisks)
         return [
             ResourceReleaser(.machine) { entry in
                 guard let machine = MachineID(entry.name) else {
@@ -107,6 +109,7 @@ public struct MicroVMResources: Sendable {
                 ends.ended(machine, "destroyed")
                 layers.forget(machine)
                 consoles.forget(machine)
+                fullDisks.forget(machine)
             },
             ResourceReleaser(.layerDisks, scope: .container) { entry in try await layers.release(entry) },
         ]

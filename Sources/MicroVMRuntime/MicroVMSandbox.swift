@@ -57,6 +57,8 @@ final class MicroVMSandbox: Sandbox {
         link.close()
     }
 
+    func halts() -> AsyncStream<SandboxHalt?> { handler.fullDisks.halts(of: names.machine) }
+
     func lost() async -> String {
         let (ends, machine, link, share, process) = (handler.ends, names.machine, link, share, process)
         return await withTaskGroup(of: String?.self) { group in

@@ -282,7 +282,10 @@ extension Pod {
     }
 
     /// The machine; right after a restart of the daemon, as soon as it is found again.
+    ///
+    /// - Throws: `.unavailable` while it does not run, with the reason.
     func readyMachine() async throws -> any Sandbox {
+        if case .ready = state, let halt { throw SwiftletError(.unavailable, "pod sandbox \(id): \(halt)") }
         if case .ready = state, machine == nil, let reattachAttempt {
             try await withDeadline(context.deadlines.guestAnswer, "pod sandbox \(id): find its machine again") {
                 await reattachAttempt.value

@@ -52,6 +52,8 @@ extension Pod {
     /// Ends what runs, within the deadline, so that exit codes and last lines arrive before the machine goes.
     func endContainers() async {
         let running = containers.values.filter(\.isRunning).map(\.id)
+        // A guest that does not run hears nothing; its exits and last lines wait in vain.
+        let machine = halt == nil ? machine : nil
         if let machine, !running.isEmpty {
             try? await withDeadline(context.deadlines.sandboxStop, "end containers") {
                 await withTaskGroup(of: Void.self) { group in

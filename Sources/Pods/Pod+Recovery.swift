@@ -61,6 +61,9 @@ extension Pod {
                 return try await reattach(network)
             } catch let error as SwiftletError where error.code == .notFound {
                 return await fail(step: "found no machine after a restart: \(error.message)")
+            } catch let halt as SandboxHalt {
+                changed(halt)
+                try? await Task.sleep(for: .seconds(1))
             } catch {
                 logger.warning("machine not found again yet", metadata: ["pod": "\(id)", "error": "\(error)"])
                 try? await Task.sleep(for: pause)

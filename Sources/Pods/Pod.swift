@@ -13,6 +13,8 @@ actor Pod {
     let context: PodContext
     let ledger: Ledger
     var machine: (any Sandbox)?
+    /// What keeps the machine from running; nothing can be asked of the guest then.
+    var halt: SandboxHalt?
     var containers: [String: Container] = [:]
     /// Looks for the machine of an earlier daemon.
     var reattachAttempt: Task<Void, Never>?
@@ -40,6 +42,7 @@ actor Pod {
     private var stopAttempt: Task<Void, any Error>?
     private var removeAttempt: Task<Void, any Error>?
     private var machineWatch: Task<Void, Never>?
+    private var haltWatch: Task<Void, Never>?
 
     /// - Parameters:
     ///   - resources: what an earlier daemon wrote down for the sandbox.
@@ -87,11 +90,27 @@ actor Pod {
 
     func adopt(_ found: any Sandbox) {
         machine = found
+        halt = nil
         publish()
+        let halts = found.halts()
+        haltWatch = Task { [weak self] in
+            for await halt in halts { await self?.changed(halt) }
+        }
         machineWatch = Task { [weak self] in
             let reason = await found.lost()
             if !Task.isCancelled { await self?.machineWasLost(reason) }
         }
+    }
+
+    func changed(_ halt: SandboxHalt?) {
+        guard state.isUp, self.halt != halt else { return }
+        self.halt = halt
+        if let halt {
+            logger.error("pod stopped", metadata: ["pod": "\(id)", "reason": "\(halt)"])
+        } else {
+            logger.notice("pod goes on", metadata: ["pod": "\(id)"])
+        }
+        publish()
     }
 
     private func abandonStart(_ error: any Error) async throws {
@@ -192,6 +211,8 @@ actor Pod {
     }
 
     private func letGoOfMachine() {
+        haltWatch?.cancel()
+        halt = nil
         machine?.close()
         machine = nil
     }
@@ -319,7 +340,7 @@ actor Pod {
         var spec = spec
         (spec.resources, spec.overhead) = (resources.pod, resources.overhead)
         return SandboxSnapshot(
-            id: id, spec: spec, state: state, createdAt: createdAt, details: machine?.details ?? [:],
+            id: id, spec: spec, state: state, createdAt: createdAt, details: machine?.details ?? [:], halt: halt,
             pendingReleases: pending.map { "\($0.entry.kind) \($0.entry.name)" })
     }
 }

@@ -189,6 +189,18 @@ public final class PodRegistry: Sendable {
         await context.network.obstacle()
     }
 
+    /// Which pods are stopped although they are ready, and why; nil when none is.
+    public var halted: String? {
+        let halted = sandboxes().map(\.snapshot).filter { $0.halt != nil }.sorted { $0.id < $1.id }
+        guard let first = halted.first, let halt = first.halt else { return nil }
+        let name = "\(first.spec.metadata.namespace)/\(first.spec.metadata.name)"
+        let others = halted.count > 1 ? " and \(halted.count - 1) more" : ""
+        return "pod sandbox \(name)\(others) cannot run: \(halt)"
+    }
+
+    /// What keeps the state from taking in anything new; nil when nothing does. Pods can be stopped and removed all the same.
+    public var stateObstacle: String? { context.store.database.shortage }
+
     /// The names that a RuntimeClass may use, the default first.
     public var handlerNames: [String] {
         [defaultHandler] + handlers.keys.filter { $0 != defaultHandler }.sorted()

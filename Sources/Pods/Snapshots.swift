@@ -11,6 +11,8 @@ public struct SandboxSnapshot: Sendable, Equatable {
     /// Unix time in nanoseconds.
     public var createdAt: Int64
     public var details: [String: String] = [:]
+    /// What keeps it from running although it is up.
+    public var halt: SandboxHalt?
     /// Resources that still wait for release.
     public var pendingReleases: [String] = []
 

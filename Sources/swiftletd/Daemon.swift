@@ -55,6 +55,7 @@ struct Daemon: Sendable {
         opened.add { await images.shutdown() }
         try Task.checkCancellation()
         var (machine, cni) = (LibvirtConfiguration(connection: libvirt, users: try configuration.podUsers()), configuration.cni)
+        machine.embeddedRunDirectory = configuration.run + "/libvirt"
         if case .embed = libvirt {
             // An empty one: a QEMU that is broken out of finds neither the node's network nor its abstract sockets.
             let namespace = try NetworkNamespace.create()

@@ -18,6 +18,7 @@ enum DaemonMetrics {
         MetricDescription("swiftlet_ledger_releases_pending", "Resources of pods whose release failed and is tried again."),
         MetricDescription("swiftlet_pods", "Pod sandboxes by state."),
         MetricDescription("swiftlet_containers", "Containers by state."),
+        MetricDescription("swiftlet_pods_stopped", "Ready pod sandboxes whose machine is stopped, by want of room for its disk."),
     ]
 
     /// Sets at each scrape what is not counted as it happens.
@@ -31,6 +32,7 @@ enum DaemonMetrics {
             containerStates.record(pods.containers().map(\.snapshot.state.name))
             Gauge(label: "swiftlet_ledger_releases_pending", factory: registry).record(
                 sandboxes.reduce(0) { $0 + $1.pendingReleases.count })
+            Gauge(label: "swiftlet_pods_stopped", factory: registry).record(sandboxes.count { $0.halt != nil })
         }
     }
 }

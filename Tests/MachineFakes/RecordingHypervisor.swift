@@ -110,6 +110,14 @@ public final class RecordingHypervisor: Hypervisor {
         if existed, reported { send(event ?? .stopped(id, reason: "the guest shut down")) }
     }
 
+    /// Stops a machine as QEMU does when the file of its disk cannot grow.
+    ///
+    /// - Parameter reported: false: the event is lost.
+    public func fillDisk(of id: MachineID, reported: Bool = true) {
+        state.withLock { $0.running[id]?.state = .diskFull }
+        if reported { send(.diskFull(id, path: "/full")) }
+    }
+
     public func send(_ event: MachineEvent) {
         let listeners = state.withLock { $0.listeners }
         for listener in listeners { listener.yield(event) }

@@ -170,6 +170,18 @@ final class FakeMachine: Sandbox {
     let answer = FakeAnswer()
     let life = FakeLife()
 
+    private let haltStreams = Mutex<[AsyncStream<SandboxHalt?>.Continuation]>([])
+
+    func halts() -> AsyncStream<SandboxHalt?> {
+        let (stream, continuation) = AsyncStream.makeStream(of: SandboxHalt?.self)
+        haltStreams.withLock { $0.append(continuation) }
+        return stream
+    }
+
+    func report(_ halt: SandboxHalt?) {
+        for stream in haltStreams.withLock({ $0 }) { stream.yield(halt) }
+    }
+
     func die(_ reason: String) { end.withLock { $0 = reason } }
 
     /// Of several daemons, each asks for itself.

@@ -11,6 +11,10 @@ struct Disks: DomainConfigurator {
             // Ephemeral: the host may lose what the guest flushed, because then the guest is lost too.
             driver.attributes.append(.init(name: "cache", value: disk.ephemeral ? "unsafe" : "writeback"))
             driver.attributes.append(.init(name: "discard", value: "unmap"))
+            // A guest that was told of the node's full disk would lose what it wrote: the machine is stopped instead, and goes on when
+            // there is room. Other errors are the guest's to handle.
+            driver.attributes.append(.init(name: "error_policy", value: "enospace"))
+            driver.attributes.append(.init(name: "rerror_policy", value: "report"))
         }
         let source = XMLTag("source", ["file": disk.path])
         var tag = XMLTag(

@@ -50,7 +50,8 @@ public protocol Hypervisor: Sendable {
     /// - Throws: `notFound` without the machine.
     func pause(_ id: MachineID) async throws
 
-    /// Lets a paused machine go on. Idempotent.
+    /// Lets a machine go on that was paused, or that its full disk has stopped; what the guest was writing then is written again.
+    /// Idempotent.
     ///
     /// - Throws: `notFound` without the machine.
     func resume(_ id: MachineID) async throws
@@ -84,6 +85,8 @@ public struct Machine: Sendable, Equatable {
     public enum State: String, Sendable {
         case running
         case paused
+        /// Stopped in the middle of a write, because the file of one of its disks could not grow; it goes on with `resume`.
+        case diskFull
         case stopping
         case crashed
         case other
@@ -123,6 +126,8 @@ public enum MachineEvent: Sendable, Equatable {
     case stopped(MachineID, reason: String)
     /// The guest's kernel panicked, or QEMU died.
     case crashed(MachineID)
+    /// The file of a disk cannot grow: the machine is stopped, or will be in a moment. May be reported many times.
+    case diskFull(MachineID, path: String)
     /// Until `reconnected` nothing is reported.
     case connectionLost
     /// Events in the gap are lost: look the machines up.

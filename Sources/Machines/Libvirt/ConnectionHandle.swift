@@ -13,7 +13,7 @@ final class ConnectionHandle: @unchecked Sendable {
     }
 
     private let pointer: virConnectPtr
-    private let events: Int32
+    private let events: [Int32]
     private let use = Mutex(Use())
 
     /// Opens a connection, sends its domains' events to `hub` and calls `onClose` when the daemon hangs up.
@@ -24,8 +24,11 @@ final class ConnectionHandle: @unchecked Sendable {
         guard let pointer = virConnectOpen(uri) else {
             throw SwiftletError(.unavailable, "connect to libvirt at \(uri)", cause: LibvirtError.last())
         }
-        events = clibvirt_register_lifecycle(pointer, receiveLifecycle, retained(hub), releaseContext)
-        guard events >= 0 else {
+        events = [
+            clibvirt_register_lifecycle(pointer, receiveLifecycle, retained(hub), releaseContext),
+            clibvirt_register_disk_errors(pointer, receiveDiskError, retained(hub), releaseContext),
+        ]
+        guard events.allSatisfy({ $0 >= 0 }) else {
             let error = SwiftletError.libvirt("register for the events of \(uri)")
             virConnectClose(pointer)
             throw error
@@ -69,7 +72,7 @@ final class ConnectionHandle: @unchecked Sendable {
         }
         guard first else { return }
         virConnectUnregisterCloseCallback(pointer, receiveClose)
-        virConnectDomainEventDeregisterAny(pointer, events)
+        for event in events { virConnectDomainEventDeregisterAny(pointer, event) }
         let last = use.withLock { use in
             use.users -= 1
             return use.users == 0
@@ -100,4 +103,11 @@ private let receiveLifecycle: virConnectDomainEventCallback = { _, domain, event
     let hub = Unmanaged<MachineEventHub>.fromOpaque(context).takeUnretainedValue()
     if let event = MachineEvent(id: MachineID(uuid), lifecycle: event, detail: detail) { hub.send(event) }
     return 0
+}
+
+private let receiveDiskError: virConnectDomainEventIOErrorReasonCallback = { _, domain, path, _, action, reason, context in
+    guard let context, let domain, let uuid = DomainPointer(domain).uuid, let path, let reason else { return }
+    let hub = Unmanaged<MachineEventHub>.fromOpaque(context).takeUnretainedValue()
+    let event = MachineEvent(id: MachineID(uuid), diskError: String(cString: reason), of: String(cString: path), action: action)
+    if let event { hub.send(event) }
 }

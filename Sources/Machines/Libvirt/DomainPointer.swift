@@ -47,11 +47,12 @@ struct DomainPointer {
     static func isEmulated(_ domain: XMLTag) -> Bool { domain.attribute("type") == "qemu" }
 
     func state() -> Machine.State {
-        var state: Int32 = 0
-        guard virDomainGetState(pointer, &state, nil, 0) == 0 else { return .other }
+        var (state, reason): (Int32, Int32) = (0, 0)
+        guard virDomainGetState(pointer, &state, &reason, 0) == 0 else { return .other }
         return switch virDomainState(rawValue: UInt32(bitPattern: state)) {
         case VIR_DOMAIN_RUNNING, VIR_DOMAIN_BLOCKED: .running
-        case VIR_DOMAIN_PAUSED: .paused
+        // By the disks' error policy, want of room is the only error that stops a machine.
+        case VIR_DOMAIN_PAUSED: reason == Int32(VIR_DOMAIN_PAUSED_IOERROR.rawValue) ? .diskFull : .paused
         case VIR_DOMAIN_SHUTDOWN, VIR_DOMAIN_SHUTOFF: .stopping
         case VIR_DOMAIN_CRASHED: .crashed
         default: .other

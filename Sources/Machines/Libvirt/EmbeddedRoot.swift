@@ -1,10 +1,14 @@
 import Errors
+import Foundation
 import Glibc
 import Linux
 
 /// The directory of libvirt's embedded QEMU driver.
 struct EmbeddedRoot {
     let path: String
+    /// Where the driver keeps the state of running machines, by a link; nil: below `path`. libvirt ends every machine whose state it
+    /// cannot write when it finds it again after a restart: the state must not be on a file system that machines fill.
+    var runDirectory: String?
 
     var uri: String { "qemu:///embed?root=\(path)" }
     var pidDirectory: String { "\(path)/run/qemu" }
@@ -42,9 +46,30 @@ struct EmbeddedRoot {
             guard mkdir(directory, 0o755) == 0 || errno == EEXIST else { throw SwiftletError.system("creating \(directory)") }
         }
         try write(Self.settings, to: "\(path)/etc/qemu.conf")
+        if let runDirectory { try linkRun(to: runDirectory) }
     }
 
+    /// A directory that an earlier release has made stays as long as a machine's state is in it.
+    private func linkRun(to target: String) throws {
+        guard mkdir(target, 0o755) == 0 || errno == EEXIST else { throw SwiftletError.system("creating \(target)") }
+        let run = "\(path)/run"
+        if symlink(target, run) == 0 { return }
+        var status = stat()
+        guard errno == EEXIST, lstat(run, &status) == 0 else { throw SwiftletError.system("linking \(run) to \(target)") }
+        let files = FileManager.default
+        if status.st_mode & S_IFMT == S_IFDIR {
+            let names = (try? files.contentsOfDirectory(atPath: pidDirectory)) ?? []
+            guard !names.contains(where: { $0.hasSuffix(".pid") || $0.hasSuffix(".xml") }) else { return }
+        } else if (try? files.destinationOfSymbolicLink(atPath: run)) == target {
+            return
+        }
+        do { try files.removeItem(atPath: run) } catch { throw SwiftletError.wrap(error, "removing \(run)") }
+        guard symlink(target, run) == 0 else { throw SwiftletError.system("linking \(run) to \(target)") }
+    }
+
+    /// Leaves a file that holds the text already as it is: on a full disk it could not be written again.
     private func write(_ text: String, to file: String) throws {
+        if KernelFile.text(file) == text { return }
         let descriptor = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw SwiftletError.system("writing \(file)") }
         defer { close(descriptor) }

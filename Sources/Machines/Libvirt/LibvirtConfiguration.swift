@@ -21,6 +21,9 @@ public struct LibvirtConfiguration: Sendable, Equatable {
     }
 
     public var connection: Connection
+    /// Where the embedded driver keeps the state of running machines: on a file system that machines do not fill, such as /run. Nil: below
+    /// its root.
+    public var embeddedRunDirectory: String?
     /// Directories where the driver leaves QEMU's pid files, as `NAME.pid`.
     public var pidDirectories: [String]
     /// Where libvirtd makes the directory of each machine's monitor socket.

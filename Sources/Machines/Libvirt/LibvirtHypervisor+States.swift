@@ -7,7 +7,7 @@ extension LibvirtHypervisor {
         let step = "pause machine \(id)"
         try await inTurn(id) { [self] in
             try await with(id, step) { domain in
-                guard domain.state() != .paused else { return }
+                guard ![.paused, .diskFull].contains(domain.state()) else { return }
                 guard virDomainSuspend(domain.pointer) == 0 else { throw SwiftletError.libvirt(step) }
             }
         }
@@ -17,7 +17,7 @@ extension LibvirtHypervisor {
         let step = "resume machine \(id)"
         try await inTurn(id) { [self] in
             try await with(id, step) { domain in
-                guard domain.state() == .paused else { return }
+                guard [.paused, .diskFull].contains(domain.state()) else { return }
                 guard virDomainResume(domain.pointer) == 0 else { throw SwiftletError.libvirt(step) }
             }
         }

@@ -45,7 +45,7 @@ public final class LibvirtHypervisor: Hypervisor {
             if configuration.users != nil, uri.hasPrefix("qemu") { MachineDirectory.open(configuration.machineDirectory, logger) }
             return try await connect(uri)
         case .embed(let path):
-            let root = EmbeddedRoot(path: path)
+            let root = EmbeddedRoot(path: path, runDirectory: configuration.embeddedRunDirectory)
             try root.prepare()
             configuration.pidDirectories = [root.pidDirectory]
             return try await connect(root.uri)

@@ -61,6 +61,12 @@ extension MachineEvent {
         }
     }
 
+    /// libvirt's event of a failed access to a disk, if it is one that stops the machine for want of room: other errors go to the guest.
+    init?(id: MachineID, diskError reason: String, of path: String, action: Int32) {
+        guard reason == "enospc", action == Int32(VIR_DOMAIN_EVENT_IO_ERROR_PAUSE.rawValue) else { return nil }
+        self = .diskFull(id, path: path)
+    }
+
     private static func reason(_ detail: virDomainEventStoppedDetailType) -> String {
         switch detail {
         case VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "the guest shut down"

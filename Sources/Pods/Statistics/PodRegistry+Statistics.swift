@@ -16,6 +16,7 @@ extension PodRegistry {
                     let usage = await statistics.usage(
                         .init(sandbox: sandbox.id, openFiles: openFiles), sandbox: sandbox, containers: containers, mark: pod.mark
                     ) {
+                        if let halt = await pod.halt { throw SwiftletError(.unavailable, "pod sandbox \(sandbox.id): \(halt)") }
                         guard let machine = await pod.machine else {
                             throw SwiftletError(.unavailable, "pod sandbox \(sandbox.id) has no machine now")
                         }

@@ -13,7 +13,8 @@ public protocol RuntimeHandler: Sendable {
 
     /// Finds the sandbox of an earlier daemon again.
     ///
-    /// - Throws: `.notFound` when its machine is certainly gone; any other code when the handler cannot say now.
+    /// - Throws: `.notFound` when its machine is certainly gone; `SandboxHalt` when it is there and does not run; any other code when the
+    ///   handler cannot say now.
     func reattach(_ context: SandboxContext) async throws -> any Sandbox
 
     /// What pods may ask of the handler.
@@ -53,6 +54,9 @@ public struct SandboxContext: Sendable {
 public protocol Sandbox: Sendable {
     /// For verbose status: the machine's name, pid, console, ...
     var details: [String: String] { get }
+
+    /// What keeps the sandbox from running at this moment, and each change of it; nil: nothing. Ends with the sandbox.
+    func halts() -> AsyncStream<SandboxHalt?>
 
     /// Answers when the machine has ended or its agent is lost for good, with the reason.
     func lost() async -> String

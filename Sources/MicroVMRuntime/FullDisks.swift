@@ -1,0 +1,158 @@
+import Concurrency
+import Errors
+import Linux
+import Logging
+import Machines
+import Runtime
+import Synchronization
+
+/// Machines that are stopped because the file system of their scratch disk is full, and what lets them go on.
+///
+/// While there is one, each one's file system is looked at, on the monotonic clock.
+final class FullDisks: Sendable {
+    /// Bytes that must be available for each machine that goes on, so that it does not stop again at its next write.
+    static let roomForEach: UInt64 = 64 << 20
+
+    private struct Watched {
+        let disk: String
+        var halt: SandboxHalt?
+        /// Events that the halt of the moment was reported by, and when the last of them came.
+        var reports = 0
+        var reportedAt = ContinuousClock.now
+        var listeners: [UInt64: AsyncStream<SandboxHalt?>.Continuation] = [:]
+    }
+
+    private struct State {
+        var machines: [MachineID: Watched] = [:]
+        var nextListener: UInt64 = 0
+        var work: Task<Void, Never>?
+    }
+
+    private let hypervisor: any Hypervisor
+    private let interval: Duration
+    private let space: @Sendable (_ path: String) -> FileSystemSpace?
+    private let logger: Logger
+    private let state = Mutex(State())
+
+    /// - Parameters:
+    ///   - interval: from one look at the file systems to the next.
+    ///   - space: of the file system that holds a path; nil when it cannot be asked. May block.
+    init(
+        hypervisor: any Hypervisor, interval: Duration = .seconds(1),
+        space: @escaping @Sendable (_ path: String) -> FileSystemSpace? = { try? FileSystemSpace(of: $0) }, logger: Logger
+    ) {
+        self.hypervisor = hypervisor
+        self.interval = interval
+        self.space = space
+        self.logger = logger
+    }
+
+    deinit { state.withLock { $0.work }?.cancel() }
+
+    /// From now on the machine is let go on when its disk has stopped it. Others' machines are left alone.
+    func watch(_ disk: String, of id: MachineID) {
+        state.withLock { state in
+            if state.machines[id] == nil { state.machines[id] = Watched(disk: disk) }
+        }
+    }
+
+    func forget(_ id: MachineID) {
+        let listeners = state.withLock { $0.machines.removeValue(forKey: id)?.listeners ?? [:] }
+        for listener in listeners.values { listener.finish() }
+    }
+
+    func halt(of id: MachineID) -> SandboxHalt? { state.withLock { $0.machines[id]?.halt } }
+
+    /// The machine's halt of the moment, and each change of it; ends when the machine is forgotten.
+    func halts(of id: MachineID) -> AsyncStream<SandboxHalt?> {
+        let (stream, continuation) = AsyncStream.makeStream(of: SandboxHalt?.self, bufferingPolicy: .bufferingNewest(1))
+        let key: UInt64? = state.withLock { state in
+            guard let machine = state.machines[id] else { return nil }
+            state.nextListener += 1
+            state.machines[id]?.listeners[state.nextListener] = continuation
+            continuation.yield(machine.halt)
+            return state.nextListener
+        }
+        guard let key else {
+            continuation.finish()
+            return stream
+        }
+        continuation.onTermination = { [weak self] _ in
+            _ = self?.state.withLock { $0.machines[id]?.listeners.removeValue(forKey: key) }
+        }
+        return stream
+    }
+
+    /// Takes in that a machine is stopped, or will be in a moment.
+    func stopped(_ id: MachineID) {
+        let disk: String? = state.withLock { state in
+            guard var machine = state.machines[id] else { return nil }
+            machine.reports += 1
+            machine.reportedAt = .now
+            let isNew = machine.halt == nil
+            if isNew {
+                let halt = SandboxHalt(
+                    reason: "the file system of \(machine.disk) is full: its machine is stopped until "
+                        + "\(Self.roomForEach >> 20) MiB are available there",
+                    since: WallClock.now())
+                machine.halt = halt
+                for listener in machine.listeners.values { listener.yield(halt) }
+            }
+            state.machines[id] = machine
+            if state.work == nil {
+                state.work = Task { [weak self] in await Self.work(self?.interval ?? .zero) { await self?.look() ?? false } }
+            }
+            return isNew ? machine.disk : nil
+        }
+        guard let disk else { return }
+        logger.error("machine stopped: no room for its disk", metadata: ["machine": "\(id)", "disk": "\(disk)"])
+    }
+
+    private static func work(_ interval: Duration, _ look: () async -> Bool) async {
+        repeat {
+            do { try await Task.sleep(for: interval) } catch { return }
+        } while await look()
+    }
+
+    /// Looks at all that are stopped, those that stopped first before the others.
+    ///
+    /// - Returns: whether to look again.
+    private func look() async -> Bool {
+        let stopped: [(id: MachineID, machine: Watched)] = state.withLock { state in
+            let stopped = state.machines.filter { $0.value.halt != nil }
+            if stopped.isEmpty { state.work = nil }
+            return stopped.sorted { ($0.value.halt?.since ?? 0) < ($1.value.halt?.since ?? 0) }.map { ($0.key, $0.value) }
+        }
+        var given: [FileSystemSpace.ID: UInt64] = [:]
+        for (id, machine) in stopped {
+            do {
+                switch try await hypervisor.machine(id)?.state {
+                case .diskFull:
+                    let (space, disk) = (space, machine.disk)
+                    guard let space = await OwnThread.answer({ space(disk) }) else { continue }
+                    let needed = given[space.id, default: 0] + Self.roomForEach
+                    guard space.available >= needed else { continue }
+                    given[space.id] = needed
+                    try await hypervisor.resume(id)
+                    goesOn(id, unlessReportedSince: machine.reports)
+                case .running where machine.reportedAt + interval < .now:
+                    goesOn(id, unlessReportedSince: machine.reports)
+                default: continue
+                }
+            } catch {
+                logger.warning("stopped machine not looked at", metadata: ["machine": "\(id)", "error": "\(error)"])
+            }
+        }
+        return !stopped.isEmpty
+    }
+
+    private func goesOn(_ id: MachineID, unlessReportedSince reports: Int) {
+        let goesOn = state.withLock { state in
+            guard let machine = state.machines[id], machine.halt != nil, machine.reports == reports else { return false }
+            state.machines[id]?.halt = nil
+            for listener in machine.listeners.values { listener.yield(nil) }
+            return true
+        }
+        if goesOn { logger.notice("machine goes on: there is room for its disk", metadata: ["machine": "\(id)"]) }
+    }
+}
