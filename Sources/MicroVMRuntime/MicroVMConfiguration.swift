@@ -32,6 +32,8 @@ public struct MicroVMConfiguration: Sendable {
     public var maximumMemory = ProcessInfo.processInfo.physicalMemory
     /// Bytes that a pod's containers can write in all; the file is sparse.
     public var scratchSize: UInt64 = 10 << 30
+    /// The most that a pod can ask for by `swiftlet/scratch-size`; never less than `scratchSize`.
+    public var mostScratchSize: UInt64 = 0
     /// From the start of QEMU to the agent's first answer.
     public var bootTimeout: Duration = .seconds(60)
     /// Machines that boot at the same time. An emulated one keeps a CPU of the node busy all the while.

@@ -115,6 +115,7 @@ public final class MicroVMHandler: RuntimeHandler {
     public func start(_ context: SandboxContext) async throws -> any Sandbox {
         var names = MachineNames(id: context.id, configuration: configuration)
         try checkSocketPaths(names)
+        _ = try ScratchQuota.bytes(context.spec.annotations, configuration: configuration)
         // Before all that will be this user's: it is released after that.
         names.user.uid = try await users.acquire(context.ledger)
         return try await start(context, names)
@@ -188,7 +189,8 @@ public final class MicroVMHandler: RuntimeHandler {
         // Whatever order these are acquired in, each is released after the machine, which comes last.
         async let vsock: Void = startVsockDevice(names, ledger)
         try await ledger.acquire(.scratchDisk, names.scratchDisk) {
-            try await OwnThread.run { [scratch] in try scratch.create(names.scratchDisk, owner: names.user) }
+            try await scratch.create(
+                names.scratchDisk, size: ScratchQuota.bytes(context.spec.annotations, configuration: configuration), owner: names.user)
         }
         try await ledger.acquire(.tap, names.tap, TapDocument(namespace: context.network.namespacePath ?? "")) {
             try await networks.createTap(name: names.tap, uid: names.user.uid, gid: names.user.gid)

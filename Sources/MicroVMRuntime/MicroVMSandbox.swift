@@ -1,5 +1,6 @@
 import AgentClient
 import AgentProtocol
+import Concurrency
 import Errors
 import Foundation
 import Linux
@@ -164,7 +165,11 @@ final class MicroVMSandbox: Sandbox {
         // with a dozen disks.
         let answer = try await link.client().call(
             .getStats, .with { $0.openFiles = openFiles }, timeout: .seconds(20), limit: (64 << 10) + containers * (16 << 10))
-        return link.mark.during { SandboxFigures(answer) }
+        var figures = link.mark.during { SandboxFigures(answer) }
+        let (disk, scratch) = (names.scratchDisk, handler.scratch)
+        let taken = await OwnThread.answer { ScratchDisk.allocated(disk).subtracting(scratch.emptyBytes) }
+        figures.raiseWritableLayers(to: taken)
+        return figures
     }
 
     func requestShutdown() async {

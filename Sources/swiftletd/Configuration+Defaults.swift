@@ -38,6 +38,7 @@ extension Configuration.Machine {
         defaultMemory = try container.value(.defaultMemory, else: defaultMemory)
         defaultCPUs = try container.value(.defaultCPUs, else: defaultCPUs)
         scratchSize = try container.value(.scratchSize, else: scratchSize)
+        maxScratchSize = try container.value(.maxScratchSize, else: maxScratchSize)
         bootTimeout = try container.value(.bootTimeout, else: bootTimeout)
         firstPodUID = try container.value(.firstPodUID, else: firstPodUID)
         podUIDs = try container.value(.podUIDs, else: podUIDs)

@@ -79,6 +79,9 @@ extension Configuration {
         guard machine.scratchSize >= 1, machine.scratchSize <= 16384 else {
             throw SwiftletError(.invalidArgument, "machine.scratch_size_gib \(machine.scratchSize) is not from 1 to 16384")
         }
+        guard machine.maxScratchSize >= 0, machine.maxScratchSize <= 16384 else {
+            throw SwiftletError(.invalidArgument, "machine.max_scratch_size_gib \(machine.maxScratchSize) is not from 0 to 16384")
+        }
         guard machine.bootTimeout >= 1, machine.defaultCPUs >= 1 else {
             throw SwiftletError(.invalidArgument, "machine.boot_timeout_seconds and machine.default_cpus must be positive")
         }
@@ -86,6 +89,7 @@ extension Configuration {
         result.defaultMemory = UInt64(machine.defaultMemory) << 20
         result.defaultCPUs = machine.defaultCPUs
         result.scratchSize = UInt64(machine.scratchSize) << 30
+        result.mostScratchSize = UInt64(machine.maxScratchSize) << 30
         result.bootTimeout = .seconds(machine.bootTimeout)
         return result
     }

@@ -22,6 +22,8 @@ struct Configuration: Codable, Sendable {
         var defaultCPUs = 1
         /// GiB that a pod's containers can write.
         var scratchSize = 10
+        /// GiB that a pod can ask for by its annotation swiftlet/scratch-size; 0: no more than `scratchSize`.
+        var maxScratchSize = 0
         /// Seconds from the start of QEMU to the agent's answer.
         var bootTimeout = 60
         /// User ids that are the pods' alone. By default above those of FreeIPA and SSSD, which end at 2000200000, and among those that
@@ -36,6 +38,7 @@ struct Configuration: Codable, Sendable {
             case defaultMemory = "default_memory_mib"
             case defaultCPUs = "default_cpus"
             case scratchSize = "scratch_size_gib"
+            case maxScratchSize = "max_scratch_size_gib"
             case bootTimeout = "boot_timeout_seconds"
             case firstPodUID = "pod_uid_first"
             case podUIDs = "pod_uid_count"

@@ -7,7 +7,7 @@ enum OpenFiles {
     /// What a container takes: its log, the log's position and the connection that its output comes by; what a pod takes: connections to
     /// its agent, its QEMU and its helpers. `SystemTests/aContainerTakesNoMoreDescriptorsThanCounted` counts them.
     static let perContainer: UInt64 = 3
-    static let perPod: UInt64 = 8
+    static let perPod: UInt64 = 10
     /// For everything that does not grow with pods.
     static let base: UInt64 = 200
     /// A kubelet runs 110 pods by default.
