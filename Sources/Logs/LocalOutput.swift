@@ -1,5 +1,6 @@
 import Concurrency
 import Errors
+import Foundation
 import Logging
 import Runtime
 import Synchronization
@@ -123,6 +124,16 @@ public final class LocalOutput: ContainerOutput {
         LogPositionFile.remove(position(of: container))
     }
 
+    public func keep(only containers: Set<String>) async {
+        let (directory, suffix) = (directory, Self.positionSuffix)
+        await OwnThread.answer {
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+            for name in names where name.hasSuffix(suffix) && !containers.contains(String(name.dropLast(suffix.count))) {
+                LogPositionFile.remove("\(directory)/\(name)")
+            }
+        }
+    }
+
     /// Ends the copying, which closes the log when the write that is under way has ended. Waits for no disk.
     private func end(_ id: String, _ outcome: Outcome) {
         let entry = entries.withLock { entries in
@@ -142,5 +153,7 @@ public final class LocalOutput: ContainerOutput {
         }
     }
 
-    private func position(of container: String) -> String { "\(directory)/\(container).position" }
+    private func position(of container: String) -> String { "\(directory)/\(container)\(Self.positionSuffix)" }
+
+    private static let positionSuffix = ".position"
 }

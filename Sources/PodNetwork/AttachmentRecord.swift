@@ -40,6 +40,18 @@ struct AttachmentRecords: Sendable {
         }
     }
 
+    /// All that can be read.
+    func all() async throws -> [AttachmentRecord] {
+        let directory = directory
+        return try await OwnThread.run {
+            let files = FileManager.default
+            guard files.fileExists(atPath: directory) else { return [] }
+            return try files.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".json") }.compactMap { name in
+                files.contents(atPath: "\(directory)/\(name)").flatMap { try? JSONDecoder().decode(AttachmentRecord.self, from: $0) }
+            }
+        }
+    }
+
     /// Replaces the file in one step. Not forced to the disk: a power failure takes the namespaces too, and a DEL without
     /// record gives back what IPAM plugins have kept.
     func write(_ record: AttachmentRecord) async throws {

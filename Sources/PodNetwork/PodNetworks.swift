@@ -163,6 +163,9 @@ public final class PodNetworks: Sendable {
         try await CNIChain(network: record.network, configuration: configuration).check(record.request, previous: record.result)
     }
 
+    /// The requests of all pods that are attached, wholly or in part.
+    func attached() async throws -> [PodNetworkRequest] { try await records.all().map(\.request) }
+
     /// The network in use now, for a pod without a record; nil when there is none, since then nothing can be attached.
     private func configuredNetwork() async throws -> CNINetworkList? {
         guard case .ready = await status() else { return nil }

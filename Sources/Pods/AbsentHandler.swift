@@ -13,4 +13,6 @@ struct AbsentHandler: RuntimeHandler {
     func reattach(_ context: SandboxContext) async throws -> any Sandbox { throw refusal }
     var capabilities: HandlerCapabilities { HandlerCapabilities() }
     func obstacle() async -> String? { refusal.message }
+
+    func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover] { [] }
 }

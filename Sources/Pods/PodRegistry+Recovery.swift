@@ -19,7 +19,9 @@ extension PodRegistry {
             await pod.restore(containers.map { ($0, resources.removeValue(forKey: $0.id) ?? []) })
             pods.withLock { $0[pod.id] = pod }
         }
+        await context.output.keep(only: Set(stored.containers.values.flatMap { $0.map(\.id) }))
         orphans.adopt(resources, in: context.store.database)
+        await adoptLeftovers(besides: Set(stored.sandboxes.map(\.id)).union(resources.keys))
         let found = pods.withLock { $0 }
         let findings = CrashFindings(context.crashes?.last, pods: Set(found.keys))
         // Before a client is served and anything else happens: what crashes now is the pod's own.
@@ -33,6 +35,45 @@ extension PodRegistry {
             }
         }
         recoveryWork.withLock { $0 = recovery }
+    }
+
+    /// How long a handler may look for what earlier daemons have left.
+    private static let leftoverSearch = Duration.seconds(20)
+
+    /// What no record lists, because the state was lost or replaced, is released as what the ledger lists for owners nobody knows.
+    private func adoptLeftovers(besides owners: Set<String>) async {
+        let known = Set(owners.map { $0.prefix(Leftover.prefixLength) })
+        let isKnown: @Sendable (String) -> Bool = { known.contains($0.prefix(Leftover.prefixLength)) }
+        let network = context.network
+        // In the order of acquisition: the network is released last.
+        var searches: [(String, @Sendable () async throws -> [Leftover])] = [
+            ("the network", { try await network.leftovers(besides: isKnown) })
+        ]
+        searches += handlers.values.map { handler in (handler.name, { try await handler.leftovers(besides: isKnown) }) }
+        var found: [Leftover] = []
+        for (name, search) in searches {
+            do {
+                found += try await withDeadline(Self.leftoverSearch, "look for what \(name) has left", search)
+            } catch {
+                context.logger.error("not looked for what no record lists; the next start does", metadata: ["error": "\(error)"])
+                return
+            }
+        }
+        guard !found.isEmpty else { return }
+        let byPod = Dictionary(grouping: found) { String($0.pod.prefix(Leftover.prefixLength)) }
+        context.logger.error(
+            "pods that no record lists are ended: the state was lost or replaced", metadata: ["pods": "\(byPod.keys.sorted())"])
+        let entries = byPod.map { pod, leftovers in
+            let owner = "lost-\(pod)"
+            return (
+                owner,
+                leftovers.enumerated().map { index, leftover in
+                    LedgerEntry(
+                        owner: owner, kind: leftover.kind, name: leftover.name, document: leftover.document, sequence: Int64(index))
+                }
+            )
+        }
+        orphans.adopt(Dictionary(uniqueKeysWithValues: entries), in: context.store.database)
     }
 
     private func recover(_ pod: Pod, isCulprit: Bool) async {

@@ -154,6 +154,7 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
         return capabilities
     }
     func obstacle() async -> String? { nil }
+    func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover] { [] }
 }
 
 /// Output of containers that write nothing.

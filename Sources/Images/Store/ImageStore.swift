@@ -49,7 +49,13 @@ public final class ImageStore: Sendable {
         downloads = DownloadPlaces(configuration.downloads)
         conversions = FairSemaphore(permits: configuration.maxConversions, perParty: configuration.maxConversions - 1)
         pinned = Set(try configuration.pinned.map { try ImageReference($0).description })
-        for id in try await layers.recover() {
+        let recovery = try await layers.recover()
+        if recovery.setAside > 0 {
+            logger.error(
+                "the state knows no layer: the files of layers were set aside, and are deleted at the first start that knows one",
+                metadata: ["files": "\(recovery.setAside)", "directory": "\(layers.lostDirectory)"])
+        }
+        for id in recovery.lost {
             logger.warning("image forgotten: its layers are gone from disk; pull it again", metadata: ["image": "\(id)"])
         }
         let found = try await database.images()

@@ -140,8 +140,11 @@ struct LayerStore: Sendable {
     /// After a start: records without a file go with their images, layers that were being published or deleted are marked for
     /// `collect`, unfinished files and files without a record go. A damaged record keeps its file: containers may use it.
     ///
-    /// - Returns: ids of images lost because somebody deleted their layers.
-    func recover() async throws -> [String] {
+    /// Files of layers that a state without any layer finds are not deleted but set aside, until a start that finds layers: the state was
+    /// lost, and whoever puts a copy of it in place puts them back.
+    ///
+    /// - Returns: ids of images lost because somebody deleted their layers; how many files were set aside.
+    func recover() async throws -> (lost: [String], setAside: Int) {
         try await database.abandonPublishing()
         try await database.deleteHiddenImages()
         let known = try await database.layers()
@@ -151,9 +154,32 @@ struct LayerStore: Sendable {
         let kept = Set(try await database.layers().compactMap { name(of: $0) })
         try await work.run("clean \(directory)") { _ in
             for name in try entries(partialDirectory) { unlink("\(partialDirectory)/\(name)") }
-            for name in try entries(directory) where !kept.contains(name) { unlink("\(directory)/\(name)") }
+            for name in try entries(directory) where !kept.contains(name) && !known.isEmpty { unlink("\(directory)/\(name)") }
         }
-        return lost
+        return (lost, try await setAside(isLost: known.isEmpty))
+    }
+
+    /// Where files of layers are that a lost state knew.
+    var lostDirectory: String { directory + ".lost" }
+
+    private func setAside(isLost: Bool) async throws -> Int {
+        let lostDirectory = lostDirectory
+        return try await work.run("set layers aside in \(lostDirectory)") { _ in
+            let files = FileManager.default
+            guard isLost else {
+                if files.fileExists(atPath: lostDirectory) { try files.removeItem(atPath: lostDirectory) }
+                return 0
+            }
+            let names = try entries(directory)
+            guard !names.isEmpty else { return 0 }
+            try files.createDirectory(atPath: lostDirectory, withIntermediateDirectories: true)
+            for name in names {
+                guard rename("\(directory)/\(name)", "\(lostDirectory)/\(name)") == 0 else {
+                    throw SwiftletError.system("move \(directory)/\(name) to \(lostDirectory)")
+                }
+            }
+            return names.count
+        }
     }
 
     private func isPresent(_ layer: LayerRecord) -> Bool {

@@ -20,6 +20,12 @@ public protocol RuntimeHandler: Sendable {
     /// What pods may ask of the handler.
     var capabilities: HandlerCapabilities { get }
 
+    /// What pods of an earlier daemon hold on the node, in the order of acquisition. Called before the first start.
+    ///
+    /// - Parameter isKnown: whether a pod, named by its id or the beginning of it, is one that the ledger lists: it is left out.
+    /// - Throws: when it cannot be said for certain; nothing is released then.
+    func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover]
+
     /// What keeps the handler from starting pods now; nil when nothing does.
     func obstacle() async -> String?
 }

@@ -46,6 +46,9 @@ public protocol NodeNetwork: Sendable {
     /// - Parameter annotations: the pod's, which may ask for what the node's administrator allows.
     func join(tap: String, into namespacePath: String, with network: AttachedNetwork, annotations: [String: String]) async throws
 
+    /// Namespaces and attachments of an earlier daemon's pods, as ``RuntimeHandler/leftovers(besides:)`` finds other resources.
+    func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover]
+
     /// Of the kinds `networkNamespace` and `networkAttachment`.
     var releasers: [ResourceReleaser] { get }
 }

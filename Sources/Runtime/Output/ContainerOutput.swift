@@ -42,6 +42,9 @@ public protocol ContainerOutput: Sendable {
 
     /// Closes, and forgets what is kept of the container. Idempotent.
     func remove(_ container: String) async
+
+    /// Forgets what is kept of all other containers than these. Called before anything is opened.
+    func keep(only containers: Set<String>) async
 }
 
 /// Reads what an endpoint gives.

@@ -17,6 +17,18 @@ final class FakeNetwork: NodeNetwork {
     var existing: Set<String> { held.withLock { $0 } }
 
     func obstacle() async -> String? { nil }
+
+    func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover] {
+        // Attachments are named by their pods' whole ids.
+        try existing.filter { $0.hasPrefix("attachment ") }.map { String($0.dropFirst("attachment ".count)) }.filter { !isKnown($0) }
+            .flatMap { pod in
+                [
+                    try Leftover(pod: pod, kind: .networkNamespace, name: namespacePath(of: pod), document: EmptyDocument()),
+                    try Leftover(pod: pod, kind: .networkAttachment, name: pod, document: EmptyDocument()),
+                ]
+            }
+    }
+
     func configure(ranges: [IPPrefix]) async throws {}
     func namespacePath(of podID: String) -> String { "\(directory)/\(podID.prefix(13)).netns" }
     func createNamespace(path: String) async throws { held.withLock { _ = $0.insert("namespace \(path)") } }
