@@ -30,8 +30,7 @@ import Testing
     @Test func sizesAreKubernetesQuantitiesWithinTheRange() throws {
         var configuration = MicroVMConfiguration(
             kernel: "/k", initramfs: "/i", runDirectory: "/r", stateDirectory: "/s", vsockBackend: "/v", accelerator: .tcg,
-            vsock: .vhostUser,
-            qemuUID: 0, qemuGID: 0)
+            vsock: .vhostUser, users: try .test(), sharedUser: .test)
         func bytes(_ text: String) throws -> UInt64 {
             try ScratchQuota.bytes([ScratchQuota.annotation: text], configuration: configuration)
         }
