@@ -10,23 +10,31 @@ import Testing
 struct LostStateTests {
     @Test func podsOfALostStateAreEndedWithAllThatTheyHoldAndLayersAreSetAside() async throws {
         let node = try node()
-        let before = try await Footprint.now(node)
         let volume = node.root + "/logs/volume"
         try FileManager.default.createDirectory(atPath: volume, withIntermediateDirectories: true)
-        let pod = try await node.runPod("lost") {
-            $0.portMappings = [
-                .with {
-                    $0.containerPort = 80; $0.hostPort = 18080
-                }
-            ]
+        func run(_ name: String) async throws -> String {
+            let pod = try await node.runPod(name) {
+                $0.portMappings = [
+                    .with {
+                        $0.containerPort = 80
+                        $0.hostPort = 18080
+                    }
+                ]
+            }
+            _ = try await node.runContainer(in: pod, name, ["/bin/sleep", "6000"]) {
+                $0.mounts = [
+                    .with {
+                        $0.hostPath = volume
+                        $0.containerPath = "/volume"
+                    }
+                ]
+            }
+            return pod
         }
-        _ = try await node.runContainer(in: pod, "c", ["/bin/sleep", "6000"]) {
-            $0.mounts = [
-                .with {
-                    $0.hostPath = volume; $0.containerPath = "/volume"
-                }
-            ]
-        }
+        // The plug-ins keep chains of iptables for good, by design.
+        try await node.removePod(run("first"))
+        let before = try await Footprint.now(node)
+        let pod = try await run("lost")
         await node.kill()
         let state = node.root + "/state"
         for file in try FileManager.default.contentsOfDirectory(atPath: state) where file.hasPrefix("state.sqlite") {
