@@ -51,7 +51,8 @@ struct EmbeddedRoot {
 
     /// A directory that an earlier release has made stays as long as a machine's state is in it.
     private func linkRun(to target: String) throws {
-        guard mkdir(target, 0o755) == 0 || errno == EEXIST else { throw SwiftletError.system("creating \(target)") }
+        // QEMU's user passes through.
+        guard mkdir(target, 0o711) == 0 || errno == EEXIST else { throw SwiftletError.system("creating \(target)") }
         let run = "\(path)/run"
         if symlink(target, run) == 0 { return }
         var status = stat()
