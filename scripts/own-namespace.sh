@@ -23,9 +23,15 @@ in_namespace() {
 
 clear_namespace() {
     ip netns pids "$namespace" 2>/dev/null | xargs --no-run-if-empty kill -KILL 2>/dev/null || true
-    # Machines and what serves them are in other network namespaces; their command lines name files of the run.
-    grep --files-with-matches --text "/\(run\|tmp\)/$namespace/" /proc/[0-9]*/cmdline 2>/dev/null | cut -d / -f 3 \
-        | xargs --no-run-if-empty kill -KILL 2>/dev/null || true
+    # Machines and what serves them are in other network namespaces; their command lines name files of the run, as those of bystanders
+    # (an editor, a pager) may.
+    local pid program
+    for pid in $(grep --files-with-matches --text "/\(run\|tmp\)/$namespace/" /proc/[0-9]*/cmdline 2>/dev/null | cut -d / -f 3); do
+        program=$(readlink "/proc/$pid/exe") || continue
+        case ${program##*/} in
+        qemu-system-* | swiftletd* | swiftlet-vsockd* | hostile-vsockd* | virtiofsd*) kill -KILL "$pid" 2>/dev/null || true ;;
+        esac
+    done
     awk -v name="$namespace" '$2 ~ "^/(run|tmp)/" name "/" { print $2 }' /proc/self/mounts | sort -r | xargs --no-run-if-empty umount --lazy
     rm -rf --one-file-system "/run/$namespace" "/tmp/$namespace"
     find "/sys/fs/cgroup/$namespace" /sys/fs/cgroup/*/"$namespace" -depth -type d -exec rmdir {} + 2>/dev/null || true

@@ -6,8 +6,8 @@ import Linux
 /// The directory of libvirt's embedded QEMU driver.
 struct EmbeddedRoot {
     let path: String
-    /// Where the driver keeps the state of running machines, by a link; nil: below `path`. libvirt ends every machine whose state it
-    /// cannot write when it finds it again after a restart: the state must not be on a file system that machines fill.
+    /// Where the driver keeps the state of running machines, by a link; nil: below `path`. With the state on a full
+    /// file system machines were lost when they were found again after a restart: it must not be where machines fill the disk.
     var runDirectory: String?
 
     var uri: String { "qemu:///embed?root=\(path)" }
