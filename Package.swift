@@ -31,7 +31,7 @@ let fuzzTargets: [Target] =
     : [
         .executableTarget(
             name: "swiftlet-fuzz", dependencies: fuzzed, path: "Tests/FuzzTests", exclude: ["Corpus", "ReplayTests.swift"],
-            swiftSettings: [.unsafeFlags(["-parse-as-library"])])
+            swiftSettings: [.unsafeFlags(["-parse-as-library", "-sanitize=fuzzer"])], linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])])
     ]
 
 let package = Package(
@@ -162,7 +162,7 @@ let package = Package(
 
         // Tests
         .target(
-            name: "Support", dependencies: ["Errors", crypto], path: "Tests/Support"),
+            name: "Support", dependencies: ["Errors", crypto, logging], path: "Tests/Support"),
         .target(name: "MachineFakes", dependencies: ["Machines", "Linux", "Errors"], path: "Tests/MachineFakes"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Linux", "Support", "Errors"]),
         .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),

@@ -26,7 +26,7 @@ enum Mode: String {
 }
 
 /// One connection of the daemon to a port of the guest.
-final class Relay: @unchecked Sendable {
+final class Relay: Sendable {
     private let client: Int32
     private let guest: Int32
     private let modeFile: String

@@ -75,6 +75,27 @@ import Testing
         try await destinations("http://localhost:5000", isConfigured: false, addresses: ["127.0.0.1"]).checkRegistry("manifest x")
     }
 
+    @Test func aMirrorIsTheAdministratorsChoice() async throws {
+        func rules(isMirror: Bool, _ registries: [RegistryConfiguration] = []) -> RegistryDestinations {
+            let endpoint = RegistryEndpoint(origin: "https://169.254.7.7", host: "169.254.7.7", isMirror: isMirror)
+            return RegistryDestinations(endpoint: endpoint, registries) { IPAddress($0).map { [$0] } ?? [] }
+        }
+        try await rules(isMirror: true).checkRegistry("manifest x")
+        try await rules(isMirror: false, [RegistryConfiguration(host: "169.254.7.7")]).checkRegistry("manifest x")
+        await #expect(throws: SwiftletError.self) { try await rules(isMirror: false).checkRegistry("manifest x") }
+        let allowed = RegistryConfiguration(host: "169.254.7.7", allowedRedirects: ["http://10.0.0.1:9000"])
+        #expect(try await refusal(rules(isMirror: true, [allowed]), "http://10.0.0.1:9000/x") == nil)
+    }
+
+    /// As a token server is named.
+    @Test func anAllowedOriginNeedsNoEncryption() async throws {
+        let rules = destinations(allowed: ["http://tokens.internal:8080"])
+        try await rules.check(try #require(URL(string: "http://tokens.internal:8080/token")), "token server", "manifest x")
+        await #expect(throws: SwiftletError.self) {
+            try await rules.check(try #require(URL(string: "http://tokens.internal/token")), "token server", "manifest x")
+        }
+    }
+
     @Test func originsAreComparedInOneForm() {
         for good in ["https://a.example", "http://a.example:9000", "https://[2001:db8::1]:8443"] {
             #expect(RegistryConfiguration.isOrigin(good), "\(good)")

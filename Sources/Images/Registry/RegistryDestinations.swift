@@ -19,6 +19,21 @@ struct RegistryDestinations: Sendable {
     let isConfigured: Bool
     let resolve: Resolve
 
+    init(endpoint: RegistryEndpoint, allowed: [String], isConfigured: Bool, resolve: @escaping Resolve) {
+        self.endpoint = endpoint
+        self.allowed = allowed
+        self.isConfigured = isConfigured
+        self.resolve = resolve
+    }
+
+    /// Those of an endpoint by the administrator's configuration, in which a mirror stands by being one.
+    init(endpoint: RegistryEndpoint, _ registries: [RegistryConfiguration], resolve: @escaping Resolve) {
+        let registry = registries.first { $0.host == endpoint.host }
+        self.init(
+            endpoint: endpoint, allowed: registry?.allowedRedirects ?? [], isConfigured: registry != nil || endpoint.isMirror,
+            resolve: resolve)
+    }
+
     private var isPlain: Bool { endpoint.origin.hasPrefix("http:") }
 
     /// - Throws: `SwiftletError(.permissionDenied)` when the registry's own name leads to such an address.

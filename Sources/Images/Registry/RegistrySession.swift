@@ -32,9 +32,7 @@ actor RegistrySession {
         self.auth = endpoint.isMirror || auth?.isMeant(for: endpoint.host) == false ? nil : auth
         self.client = client
         self.configuration = configuration
-        let registry = configuration.registries.first { $0.host == endpoint.host }
-        destinations = RegistryDestinations(
-            endpoint: endpoint, allowed: registry?.allowedRedirects ?? [], isConfigured: registry != nil, resolve: resolve)
+        destinations = RegistryDestinations(endpoint: endpoint, configuration.registries, resolve: resolve)
         if let token = self.auth?.registryToken, !token.isEmpty { authorization = "Bearer \(token)" }
     }
 
@@ -153,11 +151,8 @@ actor RegistrySession {
     private func token(_ challenge: AuthChallenge, _ step: String) async throws -> String {
         let step = "\(step): token"
         guard let realm = challenge.parameters["realm"], var components = URLComponents(string: realm), let host = components.host,
-            components.scheme == "https" || components.scheme == "http" && endpoint.origin.hasPrefix("http:")
+            let server = components.url
         else { throw SwiftletError(.unauthenticated, "\(step): the registry names no usable token server") }
-        guard let server = components.url else {
-            throw SwiftletError(.unauthenticated, "\(step): the registry names no usable token server")
-        }
         try await destinations.check(server, "token server", step)
         let service = challenge.parameters["service"]
         let scope = challenge.parameters["scope"] ?? "repository:\(repository):pull"

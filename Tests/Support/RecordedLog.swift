@@ -1,14 +1,18 @@
 import Logging
 import Synchronization
 
-/// What was logged, each line with its metadata.
-final class RecordedLog: Sendable {
+/// What was logged, each line with its metadata and its error.
+public final class RecordedLog: Sendable {
     private let state = Mutex<[String]>([])
 
-    var lines: [String] { state.withLock { $0 } }
+    public init() {}
 
-    var logger: Logger {
-        var logger = Logger(label: "test") { _ in Handler(log: self) }
+    public var lines: [String] { state.withLock { $0 } }
+
+    public var handler: any LogHandler { Handler(log: self) }
+
+    public var logger: Logger {
+        var logger = Logger(label: "test") { _ in handler }
         logger.logLevel = .info
         return logger
     }
@@ -24,7 +28,7 @@ final class RecordedLog: Sendable {
         }
 
         func log(event: LogEvent) {
-            let line = "\(event.level) \(event.message) \(event.metadata ?? [:])"
+            let line = "\(event.level) \(event.message) \(metadata) \(event.metadata ?? [:]) \(event.error.map { "\($0)" } ?? "")"
             log.state.withLock { $0.append(line) }
         }
     }
