@@ -29,9 +29,11 @@ let fuzzTargets: [Target] =
             name: "FuzzTests", dependencies: fuzzed + ["Support"], exclude: ["FuzzEntry.swift"], resources: [.copy("Corpus")])
     ]
     : [
+        .target(name: "CFuzz", path: "Tests/CFuzz"),
         .executableTarget(
-            name: "swiftlet-fuzz", dependencies: fuzzed, path: "Tests/FuzzTests", exclude: ["Corpus", "ReplayTests.swift"],
-            swiftSettings: [.unsafeFlags(["-parse-as-library", "-sanitize=fuzzer"])], linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])])
+            name: "swiftlet-fuzz", dependencies: fuzzed + ["CFuzz"], path: "Tests/FuzzTests", exclude: ["Corpus", "ReplayTests.swift"],
+            swiftSettings: [.unsafeFlags(["-parse-as-library", "-sanitize=fuzzer"])],
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]),
     ]
 
 let package = Package(
