@@ -52,6 +52,8 @@ public final class RecordingHypervisor: Hypervisor {
         case failAfterwards(SwiftletError.Code)
         /// Nothing happens and nothing returns, until the caller is cancelled.
         case hang
+        /// It happens when the step is healed, whoever is cancelled meanwhile.
+        case hold
     }
 
     private struct Running {
@@ -254,6 +256,9 @@ public final class RecordingHypervisor: Hypervisor {
         case .hang:
             try await Task.sleep(for: .seconds(3600))
             throw SwiftletError(.deadlineExceeded, "\(call.step.rawValue): hung for an hour")
+        case .hold:
+            while state.withLock({ $0.faults[call.step]?.fault == .hold }) { try? await Task.sleep(for: .milliseconds(1)) }
+            return try await body()
         }
     }
 

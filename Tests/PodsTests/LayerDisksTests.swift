@@ -111,6 +111,29 @@ struct LayerDisksTests {
         #expect(ground.attached == ["old"])
     }
 
+    @Test func disksOfUnknownUsersStayAlsoWhenTheDaemonIsRestartedAgain() async throws {
+        let ground = try await Ground(disks: ["old"])
+        let ledger = ground.ledger("first")
+        try await ground.disks.attach(Self.layers("old", "new"), for: "first", ledger: ledger)
+        ground.table.forget(ground.machine)
+        try await ground.disks.restore(ledger.all(.layerDisks, named: LayerDisks.name(ground.machine, "")))
+        #expect(await ground.release(ledger).isEmpty)
+        #expect(ground.attached == ["old"])
+    }
+
+    /// It did not say which of them were there before.
+    @Test func whatAnEarlierDaemonMayHavePluggedInStaysWhenAnAttachFails() async throws {
+        let ground = try await Ground(disks: ["old"])
+        let ledger = ground.ledger("first")
+        try ground.disks.restore([])
+        ground.hypervisor.inject(.failAfterwards(.deadlineExceeded), at: .attach, times: 1)
+        await #expect(throws: SwiftletError.self) {
+            try await ground.disks.attach(Self.layers("old"), for: "first", ledger: ledger)
+        }
+        #expect(await ground.release(ledger).isEmpty)
+        #expect(ground.attached == ["old"])
+    }
+
     @Test(arguments: [RecordingHypervisor.Fault.fail(.internal), .failAfterwards(.deadlineExceeded)])
     func anAttachThatFailedLeavesNothing(fault: RecordingHypervisor.Fault) async throws {
         let ground = try await Ground()

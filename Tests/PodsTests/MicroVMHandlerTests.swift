@@ -1,11 +1,15 @@
+import AgentClient
 import Errors
 import Foundation
+import Linux
 import Logging
 import MachineFakes
 import Machines
 import PodNetwork
 import Runtime
 import State
+import Support
+import Synchronization
 import Testing
 
 @testable import MicroVMRuntime
@@ -87,6 +91,39 @@ struct MicroVMHandlerTests {
         try MicroVMSandbox.check(ContainerUser(uid: 0, gid: 5, groups: [5]), against: plan)
         let groups = Array(repeating: UInt32(1), count: 70_000)
         #expect(throws: SwiftletError.self) { try MicroVMSandbox.check(ContainerUser(uid: 0, gid: 5, groups: groups), against: plan) }
+    }
+
+    /// The guest was asked to forget it meanwhile.
+    @Test(.timeLimit(.minutes(1))) func aCreationThatWasGivenUpDoesNotReachTheGuest() async throws {
+        try await Self.withHandler { handler, hypervisor, directory in
+            let names = Self.names(handler)
+            try FileManager.default.createDirectory(
+                atPath: (names.hostSocket as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+            let asked = Mutex<Set<String>>([])
+            let guest = try InProcessGuest(at: names.hostSocket) { method in
+                _ = asked.withLock { $0.insert(method) }
+                return InProcessGuest.plain(method)
+            }
+            defer { guest.end() }
+            _ = try await hypervisor.start(Self.spec(names.machine))
+            let ledger = Ledger(owner: "pod", database: try StateDatabase(path: directory + "/state.sqlite"))
+            let client = try await AgentClient.connect(to: handler.address(names), deadline: .now + .seconds(30))
+            let sandbox = MicroVMSandbox(
+                names: names, networkNamespace: nil, process: nil, client: client, mark: CrashMark(), handler: handler, ledger: ledger,
+                isNew: true)
+            defer { sandbox.close() }
+            let plan = ContainerPlan(
+                spec: ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "i"),
+                root: [LayerImage(path: "/layer", serial: "layer", filesystem: "erofs", sizeBytes: 4096)], arguments: ["/x"],
+                environment: [], workingDirectory: "/", user: try UserReference(parsing: "1000", ""), stopSignal: 15)
+            hypervisor.inject(.hold, at: .attach)
+            let creation = Task { try await sandbox.createContainer("c", plan, ledger: ledger) }
+            try await eventually("its layers are being attached") { !hypervisor.calls(.attach).isEmpty }
+            creation.cancel()
+            hypervisor.heal(.attach)
+            _ = await creation.result
+            #expect(asked.withLock { $0 } == ["GetInfo"])
+        }
     }
 
     private static func names(_ handler: MicroVMHandler) -> MachineNames {

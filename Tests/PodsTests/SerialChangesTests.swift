@@ -147,6 +147,44 @@ import Testing
             #expect(try await node.ledger().isEmpty)
         }
     }
+
+    @Test func aSaveThatComesAfterTheRemovalDoesNotBringTheRecordBack() async throws {
+        try await FakeNode.withPod { node, pod, _ in
+            let id = try await create(node, pod)
+            try await self.pod(pod, node).saveBehindTheRemoval(of: id)
+            #expect(try await PodStore(database: node.database).load().containers.isEmpty)
+        }
+    }
+
+    @Test func whateverIsCreatedWhileItsPodIsRemovedGoesWithIt() async throws {
+        let node = try await FakeNode()
+        try await node.loadImage()
+        for number in 0..<20 {
+            let pod = try await node.registry.runSandbox(FakeNode.spec("pod-\(number)"))
+            let creations = (0..<3).map { name in Task { try await create(node, pod, "c\(name)") } }
+            for _ in 0..<number * 2 { await Task.yield() }
+            try await node.registry.removeSandbox(pod)
+            for creation in creations { _ = await creation.result }
+            let stored = try await PodStore(database: node.database).load()
+            #expect(stored.sandboxes.isEmpty && stored.containers.isEmpty)
+            #expect(node.registry.containers().isEmpty && node.handler.existing.isEmpty)
+            #expect(try await node.ledger().isEmpty)
+        }
+        await node.close()
+    }
+}
+
+/// Holds the work that reaches it until it is ended.
+private final class Hold: Sendable {
+    private let state = Mutex((reached: false, ended: false))
+
+    var isReached: Bool { state.withLock { $0.reached } }
+    func end() { state.withLock { $0.ended = true } }
+
+    func wait() async {
+        state.withLock { $0.reached = true }
+        while !state.withLock({ $0.ended }) { await Task.yield() }
+    }
 }
 
 /// Something that each creation of a container makes, not before it is let go and whether or not it is cancelled.
@@ -170,4 +208,20 @@ private final class LateMounts: Sendable {
 
 extension Pod {
     fileprivate func removes(_ container: String) -> Bool { containers[container]?.removeAttempt != nil }
+
+    /// Removes a container, and saves it when the deletion of its record has been asked for.
+    fileprivate func saveBehindTheRemoval(of id: String) async throws {
+        let container = try container(id)
+        let (saves, hold) = (container.saves, Hold())
+        let held = Task { await saves.run { await hold.wait() } }
+        try await eventually("the queue is held") { hold.isReached }
+        let removal = Task { try await removeContainer(id) }
+        try await eventually("the deletion waits for its turn") { saves.waiting == 1 }
+        let save = Task { try await self.save(container) }
+        try await eventually("the save waits behind it") { saves.waiting == 2 }
+        hold.end()
+        await held.value
+        try await removal.value
+        try await save.value
+    }
 }

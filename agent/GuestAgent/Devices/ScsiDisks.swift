@@ -7,6 +7,16 @@ import Synchronization
 final class ScsiDisks: Sendable {
     /// Names in /sys/block by serial, as last seen: a name may be another disk's by now.
     private let seen = Mutex<[String: String]>([:])
+    private let blockDevices: String
+    private let nodes: String
+
+    /// - Parameters:
+    ///   - blockDevices: where the kernel lists block devices.
+    ///   - nodes: where their nodes are.
+    init(blockDevices: String = "/sys/block", nodes: String = "/dev") {
+        self.blockDevices = blockDevices
+        self.nodes = nodes
+    }
 
     /// The device node of the disk with a serial, "/dev/sdb". Does not wait: ``DeviceWaits`` does.
     ///
@@ -16,7 +26,7 @@ final class ScsiDisks: Sendable {
         guard !present([serial]).isEmpty, let name = seen.withLock({ $0[serial] }) else {
             throw SwiftletError(.notFound, "no disk with serial \(serial) is attached to the guest: attach it before it is named")
         }
-        return "/dev/\(name)"
+        return "\(nodes)/\(name)"
     }
 
     /// - Throws: `.invalidArgument` for a serial that no disk can have.
@@ -30,31 +40,31 @@ final class ScsiDisks: Sendable {
     func present(_ serials: Set<String>) -> Set<String> {
         let known = seen.withLock { $0 }
         // Opened each time: a disk that was unplugged and plugged in again may have its name back before it can be opened.
-        var present = serials.filter { serial in known[serial].map { Self.serial(of: $0) == serial && Self.isOpen("/dev/\($0)") } ?? false }
+        var present = serials.filter { serial in known[serial].map { self.serial(of: $0) == serial && isOpen($0) } ?? false }
         if present.count < serials.count {
-            let current = Self.all()
+            let current = all()
             seen.withLock { $0 = current }
             present = serials.intersection(current.keys)
         }
         return present
     }
 
-    private static func all() -> [String: String] {
+    private func all() -> [String: String] {
         var disks: [String: String] = [:]
-        for name in (try? KernelFile.names(in: "/sys/block")) ?? [] where name.hasPrefix("sd") {
+        for name in (try? KernelFile.names(in: blockDevices)) ?? [] where name.hasPrefix("sd") {
             guard let serial = serial(of: name) else { continue }
-            if isOpen("/dev/\(name)") { disks[serial] = name }
+            if isOpen(name) { disks[serial] = name }
         }
         return disks
     }
 
-    private static func serial(of name: String) -> String? {
-        KernelFile.bytes("/sys/block/\(name)/device/vpd_pg80", limit: 512).flatMap(unitSerial)
+    private func serial(of name: String) -> String? {
+        KernelFile.bytes("\(blockDevices)/\(name)/device/vpd_pg80", limit: 512).flatMap(Self.unitSerial)
     }
 
     /// The node appears a moment after the device does, and can be opened a moment later still: until then it says ENXIO.
-    private static func isOpen(_ path: String) -> Bool {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    private func isOpen(_ name: String) -> Bool {
+        let descriptor = open("\(nodes)/\(name)", O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         // Any other error is there to stay, and the caller's to meet.
         guard descriptor >= 0 else { return errno != ENXIO && errno != ENOENT }
         close(descriptor)
