@@ -27,7 +27,7 @@ struct FuzzTarget: Sendable {
         FuzzTarget(name: "reference", run: reference), FuzzTarget(name: "ttrpc", run: ttrpc), FuzzTarget(name: "output", run: output),
         FuzzTarget(name: "answers", run: answers), FuzzTarget(name: "rings", run: rings), FuzzTarget(name: "network", run: network),
         FuzzTarget(name: "log", run: log), FuzzTarget(name: "seccomp", run: seccomp), FuzzTarget(name: "mounts", run: mounts),
-        FuzzTarget(name: "users", run: users),
+        FuzzTarget(name: "users", run: users), FuzzTarget(name: "vhost", run: vhost),
     ]
 
     /// Files in memory, of this process.
@@ -155,6 +155,38 @@ struct FuzzTarget: Sendable {
             queue.push(head: chain.head, length: 0)
             _ = queue.publish()
         }
+    }
+
+    /// All that a QEMU sends, each message as one byte that says what comes along, one of length, and the bytes. The machine then leaves.
+    private static func vhost(_ bytes: [UInt8]) {
+        let directory = "/dev/shm/swiftlet-fuzz-\(getpid())-\(UInt64.random(in: 0 ... .max))"
+        guard mkdir(directory, 0o700) == 0 else { return }
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let options = VsockDeviceOptions(vhostSocket: directory + "/vhost", hostSocket: directory + "/host", guestCID: 3)
+        let (machine, memory, event) = (clinux_unix_socket(), clinux_memfd("fuzz"), clinux_eventfd())
+        defer { for descriptor in [memory, event] { close(descriptor) } }
+        guard let device = try? VsockDevice(options), ftruncate(memory, 1 << 20) == 0,
+            clinux_unix_connect(machine, options.vhostSocket) == 0
+        else {
+            close(machine)
+            return
+        }
+        var rest = bytes[...]
+        while rest.count > 2, let what = rest.popFirst(), let length = rest.popFirst() {
+            let payload = Array(rest.prefix(Int(length)))
+            rest = rest.dropFirst(Int(length))
+            var message = payload
+            // Most bytes that are no message say nothing that the first such did not say.
+            if what & 0x80 == 0, let request = payload.first {
+                message = []
+                for field in [UInt32(request), what & 0x40 == 0 ? 1 : 9, UInt32(payload.count - 1)] { message.append(littleEndian: field) }
+                message += payload.dropFirst()
+            }
+            let passed = [Int32](repeating: what & 0x20 == 0 ? memory : event, count: Int(what & 0x0F))
+            if clinux_send_with_fds(machine, message, message.count, passed, Int32(passed.count)) != message.count { break }
+        }
+        close(machine)
+        _ = try? device.run()
     }
 
     // MARK: The node
