@@ -46,10 +46,52 @@ struct CNIChain: Sendable {
         }
     }
 
-    private func stdin(_ settings: JSONValue, previous: JSONValue?, _ request: PodNetworkRequest) throws -> JSONValue {
+    /// How long one plugin may take to say whether it can attach pods. A kubelet waits for the answer.
+    private static let statusDeadline = Duration.seconds(5)
+    private static let garbageDeadline = Duration.seconds(20)
+
+    /// STATUS through the chain; nothing where the version has none.
+    ///
+    /// - Throws: why pods cannot be attached now.
+    func status() async throws {
+        guard network.knowsStatus else { return }
+        for settings in network.plugins {
+            let plugin = try CNIPlugin(settings["type"]?.string ?? "", configuration: configuration)
+            try await plugin.run(.status, stdin: stdin(settings), deadline: Self.statusDeadline)
+        }
+    }
+
+    /// GC through the chain: the plugins release what is of no attachment that is named. Every plugin is asked.
+    ///
+    /// - Throws: the first plugin's error.
+    func collectGarbage(besides valid: [PodNetworkRequest]) async throws {
+        guard network.knowsStatus, network.disableGC != true else { return }
+        let attachments = JSONValue.array(
+            valid.map { .object(["containerID": .string($0.podID), "ifname": .string($0.interfaceName)]) })
+        var failure: (any Error)?
+        for settings in network.plugins {
+            do {
+                let plugin = try CNIPlugin(settings["type"]?.string ?? "", configuration: configuration)
+                var members = stdin(settings).object ?? [:]
+                // The second name is that of the specification's first text, which plugins may go by.
+                for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] { members[key] = attachments }
+                try await plugin.run(.collectGarbage, stdin: .object(members), deadline: Self.garbageDeadline)
+            } catch {
+                failure = failure ?? error
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    private func stdin(_ settings: JSONValue) -> JSONValue {
         var members = settings.object ?? [:]
         members["name"] = .string(network.name)
         members["cniVersion"] = .string(network.cniVersion)
+        return .object(members)
+    }
+
+    private func stdin(_ settings: JSONValue, previous: JSONValue?, _ request: PodNetworkRequest) throws -> JSONValue {
+        var members = stdin(settings).object ?? [:]
         members["prevResult"] = previous
         let capabilities = members["capabilities"]?.object?.filter { $0.value.bool == true } ?? [:]
         let runtime = request.runtimeConfiguration.filter { capabilities[$0.key] != nil }

@@ -12,6 +12,10 @@ public struct CNIConfiguration: Sendable, Equatable {
     public var namespaceDirectory: String
     /// For one call of one plugin.
     public var pluginDeadline: Duration
+    /// How long plugins may fail in STATUS before the node's network counts as not ready.
+    public var statusGrace = Duration.seconds(30)
+    /// The plugins are asked to release what is of no pod of this node: not where another runtime uses the same network.
+    public var collectsGarbage = true
     /// A pod may ask by annotation to send from other addresses than its own.
     public var allowsSpoofing = false
     /// The network namespace in which plugins run and taps are made; nil is the daemon's own.

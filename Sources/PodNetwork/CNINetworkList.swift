@@ -1,5 +1,6 @@
 import Errors
 import FoundationEssentials
+import Runtime
 
 /// A chain of CNI plugins: a .conflist file, or a .conf file as a chain of one.
 ///
@@ -8,6 +9,8 @@ struct CNINetworkList: Sendable, Equatable, Codable {
     let name: String
     let cniVersion: String
     let disableCheck: Bool
+    /// Whether other runtimes attach pods to the network too, so that none may clean up by itself. Nil in records of earlier releases.
+    let disableGC: Bool?
     let plugins: [JSONValue]
 
     /// Those whose plugins pass results along and answer in the form that is read here.
@@ -15,6 +18,9 @@ struct CNINetworkList: Sendable, Equatable, Codable {
 
     /// CHECK exists, and DEL is given the previous result, from 0.4.0 on.
     var knowsCheck: Bool { !cniVersion.hasPrefix("0.3.") }
+
+    /// STATUS and GC exist from 1.1.0 on.
+    var knowsStatus: Bool { cniVersion == "1.1.0" }
 
     /// - Throws: `failedPrecondition` naming the file and what is wrong in it.
     init(parsing data: Data, file: String) throws {
@@ -50,6 +56,7 @@ struct CNINetworkList: Sendable, Equatable, Codable {
         self.name = name
         self.cniVersion = version
         self.disableCheck = document["disableCheck"]?.bool ?? false
+        self.disableGC = document["disableGC"]?.bool ?? false
         self.plugins = plugins
     }
 

@@ -1,6 +1,7 @@
 import Errors
 import FoundationEssentials
 import Linux
+import Runtime
 
 /// A network list with places for what the kubelet reports of the node's addresses. It is JSON itself: a place is a string that
 /// nothing else stands in.

@@ -4,6 +4,7 @@ import Glibc
 import Linux
 import Logging
 import Runtime
+import Synchronization
 
 /// Whether pods can be attached to a network now.
 public enum NetworkStatus: Sendable, Equatable {
@@ -20,26 +21,61 @@ public enum NetworkStatus: Sendable, Equatable {
 public final class PodNetworks: Sendable {
     private let configuration: CNIConfiguration
     private let records: AttachmentRecords
+    private let readiness: NetworkReadiness
     private let logger: Logger
+    /// Attachments wait for it: one that GC is not told of would be released.
+    private let garbage = Mutex<Task<Void, Never>?>(nil)
 
     public init(configuration: CNIConfiguration = CNIConfiguration(), logger: Logger) {
         self.configuration = configuration
         records = AttachmentRecords(directory: configuration.cacheDirectory)
+        readiness = NetworkReadiness(grace: configuration.statusGrace, logger: logger)
         self.logger = logger
     }
 
-    /// Looks at the configuration and for its plugins, without running any.
+    /// Looks at the configuration and for its plugins, and asks them where they know STATUS.
     public func status() async -> NetworkStatus {
         do {
-            let configuration = configuration
-            let network = try await OwnThread.run {
-                let network = try CNINetworkList.load(from: configuration.configDirectory)
-                for plugin in network.plugins { _ = try CNIPlugin(plugin["type"]?.string ?? "", configuration: configuration) }
-                return network
+            let network = try await usable()
+            var failure: SwiftletError?
+            do {
+                try await CNIChain(network: network, configuration: configuration).status()
+            } catch {
+                failure = SwiftletError.wrap(error, "CNI network \(network.name)")
             }
+            if let failure = readiness.take(failure, of: network) { return .notReady(reason: "\(failure)") }
             return .ready(network: network.name)
         } catch {
             return .notReady(reason: "\(error)")
+        }
+    }
+
+    /// The network in use, whose plugins are all there.
+    private func usable() async throws -> CNINetworkList {
+        let configuration = configuration
+        return try await OwnThread.run {
+            let network = try CNINetworkList.load(from: configuration.configDirectory)
+            for plugin in network.plugins { _ = try CNIPlugin(plugin["type"]?.string ?? "", configuration: configuration) }
+            return network
+        }
+    }
+
+    /// Begins to have the plugins release what is of no pod that is recorded. Pods are attached when that has ended.
+    public func collectGarbage() {
+        guard configuration.collectsGarbage else { return }
+        garbage.withLock { garbage in
+            let earlier = garbage
+            garbage = Task {
+                await earlier?.value
+                do {
+                    // What is not configured has nothing to release.
+                    guard let network = try? await usable() else { return }
+                    let valid = try await records.all().filter { $0.network.name == network.name }.map(\.request)
+                    try await CNIChain(network: network, configuration: configuration).collectGarbage(besides: valid)
+                } catch {
+                    logger.warning("network plugins did not clean up", metadata: ["error": "\(error)"])
+                }
+            }
         }
     }
 
@@ -90,6 +126,7 @@ public final class PodNetworks: Sendable {
     ///   the plugin's error (`CNIPluginError` as cause).
     public func attach(_ request: PodNetworkRequest) async throws -> AttachedNetwork {
         try request.validate()
+        await garbage.withLock { $0 }?.value
         guard NetworkNamespace.isBound(at: request.namespacePath) else {
             throw SwiftletError(.notFound, "pod \(request.podID): no network namespace is bound at \(request.namespacePath)")
         }
@@ -133,7 +170,7 @@ public final class PodNetworks: Sendable {
     public func detach(_ request: PodNetworkRequest) async throws {
         try request.validate()
         let record = await records.read(request)
-        let configured = record == nil ? try await configuredNetwork() : nil
+        let configured = record == nil ? await configuredNetwork() : nil
         guard let network = record?.network ?? configured else { return }
         do {
             let chain = CNIChain(network: network, configuration: configuration)
@@ -167,9 +204,8 @@ public final class PodNetworks: Sendable {
     func attached() async throws -> [PodNetworkRequest] { try await records.all().map(\.request) }
 
     /// The network in use now, for a pod without a record; nil when there is none, since then nothing can be attached.
-    private func configuredNetwork() async throws -> CNINetworkList? {
-        guard case .ready = await status() else { return nil }
-        return try await configured()
+    private func configuredNetwork() async -> CNINetworkList? {
+        try? await usable()
     }
 
     private func configured() async throws -> CNINetworkList {

@@ -11,6 +11,7 @@ extension PodRegistry {
     public func recover() async throws {
         let network = context.network
         try await context.settings.load(context.logger) { try await network.configure(ranges: $0) }
+        network.collectGarbage()
         let stored = try await context.store.load()
         var resources = try await Ledger.stored(in: context.store.database)
         for sandbox in stored.sandboxes {

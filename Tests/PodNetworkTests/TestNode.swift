@@ -16,7 +16,8 @@ final class TestNode: Sendable {
 
     /// - Parameter plugins: the chain after "bridge".
     init(
-        _ plugins: [String] = [], cniVersion: String = "0.4.0", pluginDeadline: Duration = .seconds(30), allowsSpoofing: Bool = false
+        _ plugins: [String] = [], cniVersion: String = "0.4.0", pluginDeadline: Duration = .seconds(30), allowsSpoofing: Bool = false,
+        statusGrace: Duration = .seconds(30)
     ) throws {
         directory = "/tmp/swiftlet-cni-\(UUID().uuidString.prefix(8))"
         var configuration = CNIConfiguration(
@@ -24,6 +25,7 @@ final class TestNode: Sendable {
             pluginDirectories: [directory + "/bin", "/usr/lib/cni"], cacheDirectory: directory + "/cache", pluginDeadline: pluginDeadline,
             hostNamespace: directory + "/host")
         configuration.allowsSpoofing = allowsSpoofing
+        configuration.statusGrace = statusGrace
         self.configuration = configuration
         networks = PodNetworks(configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         for name in ["net.d", "bin", "pods"] {

@@ -27,6 +27,9 @@ public protocol NodeNetwork: Sendable {
     /// What keeps pods from getting a network now; nil when nothing does.
     func obstacle() async -> String?
 
+    /// Begins to release what earlier daemons have left at the network's plugins. Pods are attached when that has ended.
+    func collectGarbage()
+
     /// Takes in the ranges that the node's pods get addresses from.
     ///
     /// - Throws: `failedPrecondition` when the network cannot be set up for them; it stays as it was.

@@ -17,6 +17,7 @@ final class FakeNetwork: NodeNetwork {
     var existing: Set<String> { held.withLock { $0 } }
 
     func obstacle() async -> String? { nil }
+    func collectGarbage() {}
 
     func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover] {
         // Attachments are named by their pods' whole ids.

@@ -1,4 +1,4 @@
-/// Any JSON document, for the parts of CNI configurations and results that only the plugins understand.
+/// Any JSON document: what only others understand of it, as CNI's plug-ins, and what people are shown.
 public enum JSONValue: Sendable, Equatable, Codable {
     case null
     case bool(Bool)
@@ -68,4 +68,9 @@ public enum JSONValue: Sendable, Equatable, Codable {
 
     /// The strings of an array; empty for anything else.
     public var strings: [String] { array?.compactMap(\.string) ?? [] }
+}
+
+extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral {
+    public init(stringLiteral value: String) { self = .string(value) }
+    public init(integerLiteral value: Int64) { self = .integer(value) }
 }
