@@ -1,12 +1,14 @@
 # Swiftlet: `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup build guest demo test unit-test system-test bench fuzz lint format proto clean
+.PHONY: help setup build guest install demo test unit-test system-test bench fuzz lint format proto clean
 
 export PATH := $(PATH):/opt/swift/usr/bin
 
 # Of the programs that `make build` builds; tests always use debug.
 CONFIG ?= release
 GUEST := .build/guest
+# Where `make install` puts what `make build` and `make guest` made.
+PREFIX ?= /usr
 AGENT := .build-agent/release/swiftlet-agent
 
 agent_sources := $(shell find agent Sources/AgentProtocol Sources/TTRPC Sources/Linux Sources/CLinux Sources/Concurrency Sources/Errors Sources/SwiftletVersion -type f)
@@ -58,6 +60,9 @@ bench: build guest ## measure against containerd with runc; the table goes to do
 	scripts/setup --test
 	swift build -c release --product swiftlet-bench
 	scripts/bench --output docs/performance.md
+
+install: build guest ## install the programs, the guest and the systemd unit below $(DESTDIR)$(PREFIX)
+	scripts/install "$(DESTDIR)" "$(PREFIX)" ".build/$(CONFIG)" "$(GUEST)"
 
 fuzz: ## look for bytes that end a reader of hostile bytes, a minute for each target
 	scripts/setup --test

@@ -15,15 +15,16 @@ struct ConnectionOptions: ParsableArguments {
     @Option(help: ArgumentHelp("How long a request may take: 30s, 2m. (default: depends on the request)", valueName: "duration"))
     var timeout: TimeSpan?
 
+    /// - Parameter configured: where swiftletd's configuration says that it serves, for when the user says nothing.
     /// - Throws: `ValidationError` for a malformed address.
-    func daemon() throws -> Daemon {
-        Daemon(endpoint: try address(), timeout: timeout?.duration)
+    func daemon(else configured: String? = nil) throws -> Daemon {
+        Daemon(endpoint: try address(else: configured), timeout: timeout?.duration)
     }
 
-    func address() throws -> Endpoint {
+    func address(else configured: String? = nil) throws -> Endpoint {
         let fromEnvironment = getenv("SWIFTLET_ENDPOINT").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
         do {
-            return try Endpoint(parsing: endpoint ?? fromEnvironment ?? Self.defaultEndpoint)
+            return try Endpoint(parsing: endpoint ?? fromEnvironment ?? configured ?? Self.defaultEndpoint)
         } catch {
             throw ValidationError("\(error)")
         }

@@ -53,6 +53,7 @@ extension Configuration.Network {
         template = try container.value(.template, else: template)
         pluginDirectories = try container.value(.pluginDirectories, else: pluginDirectories)
         allowsSpoofing = try container.value(.allowsSpoofing, else: allowsSpoofing)
+        collectsGarbage = try container.value(.collectsGarbage, else: collectsGarbage)
     }
 }
 

@@ -35,6 +35,7 @@ extension Configuration {
             pluginDirectories: network.pluginDirectories, cacheDirectory: root + "/cni",
             namespaceDirectory: run + "/pods")
         cni.allowsSpoofing = network.allowsSpoofing
+        cni.collectsGarbage = network.collectsGarbage
         return cni
     }
 

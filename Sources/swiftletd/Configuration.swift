@@ -52,12 +52,15 @@ struct Configuration: Codable, Sendable {
         var pluginDirectories = ["/opt/cni/bin", "/usr/lib/cni"]
         /// Pods with the annotation swiftlet/allow-spoofing: "true" may send from addresses that are not theirs.
         var allowsSpoofing = false
+        /// CNI's GC at start. Not where another runtime of the node uses the same network.
+        var collectsGarbage = true
 
         enum CodingKeys: String, CodingKey {
             case configDirectory = "cni_config_dir"
             case template = "cni_template"
             case pluginDirectories = "cni_plugin_dirs"
             case allowsSpoofing = "allow_spoofing_annotation"
+            case collectsGarbage = "cni_gc"
         }
     }
 

@@ -31,11 +31,11 @@ struct Daemon: Sendable {
         // QEMU's user passes through these two; the daemon's own state is nobody else's: it holds containers' environments.
         for directory in [configuration.root, configuration.run] { try makeDirectory(directory, mode: 0o711) }
         for directory in ["state", "containers", "cni"] { try makeDirectory("\(configuration.root)/\(directory)", mode: 0o700) }
-        let lock = try DirectoryLock(configuration.root)
+        let lock = try await DirectoryLock(configuration.root)
         var opened = Openings()
         opened.add { lock.release() }
         do {
-            let users = try UserRangeLock(try configuration.podUsers())
+            let users = try await UserRangeLock(try configuration.podUsers())
             opened.add { users.release() }
             let database = try StateDatabase(path: configuration.root + "/state/state.sqlite")
             let connection = libvirt ?? configuration.machine.libvirtConnection(root: configuration.root)

@@ -28,6 +28,9 @@ struct SwiftletDaemon: ParsableCommand {
     @Option(help: "trace, debug, info, notice, warning, error or critical; replaces the configured one.")
     var logLevel: String?
 
+    @Flag(help: "Prints the whole configuration in JSON, defaults included, and ends.")
+    var printConfig = false
+
     func run() throws {
         do {
             Backtraces.printNoMemory()
@@ -38,6 +41,10 @@ struct SwiftletDaemon: ParsableCommand {
             if let logLevel { configuration.logLevel = logLevel }
             guard let level = Logger.Level(rawValue: configuration.logLevel) else {
                 throw SwiftletError(.invalidArgument, "log_level \(configuration.logLevel) is unknown")
+            }
+            if printConfig {
+                print(configuration.json)
+                return
             }
             // Before any thread exists: the first changes the environment, the second forks.
             let manager = ServiceManager.fromEnvironment()

@@ -12,10 +12,11 @@ struct UserRangeLock: Sendable {
     private static let file = "/run/swiftlet-users.lock"
 
     /// - Throws: `.failedPrecondition` when another daemon has some of the ids.
-    init(_ users: UserRange) throws {
+    init(_ users: UserRange) async throws {
         descriptor = open(Self.file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else { throw SwiftletError.system("open \(Self.file)") }
-        guard clinux_lock_range(descriptor, off_t(users.ids.lowerBound), off_t(users.ids.count)) == 0 else {
+        let lock = descriptor
+        guard await DirectoryLock.acquire({ clinux_lock_range(lock, off_t(users.ids.lowerBound), off_t(users.ids.count)) == 0 }) else {
             close(descriptor)
             throw SwiftletError(
                 .failedPrecondition,

@@ -33,7 +33,11 @@ private struct MadeUpNode: Node {
     func connectFailure(_ socket: String) -> String? { sockets.contains(socket) ? nil : "No such file or directory" }
     func space(_ directory: String) -> (free: UInt64, total: UInt64)? { (free, 60_000_000_000) }
     func program(_ name: String) -> String? { programs.contains(name) ? "/usr/bin/\(name)" : nil }
-    func output(_ program: String, _ arguments: [String]) async -> String? { qemuVersion }
+    var configuration = ProgramEnd(succeeded: true, output: "", errors: "")
+    func run(_ program: String, _ arguments: [String]) async -> ProgramEnd? {
+        guard !program.hasSuffix("/swiftletd") else { return configuration }
+        return qemuVersion.map { ProgramEnd(succeeded: true, output: $0, errors: "") }
+    }
     func cgroupLayout() -> Cgroups.Layout? { layout }
 
     func all() async -> [Finding] {
@@ -94,6 +98,22 @@ private struct MadeUpNode: Node {
         #expect(troubles.map(\.check) == [check])
         #expect(troubles.first?.verdict == verdict)
         #expect(troubles.first?.advice.isEmpty == false)
+    }
+
+    @Test func whereThingsAreIsReadAsSwiftletdReadsIt() async {
+        var node = MadeUpNode()
+        #expect(await DaemonConfiguration.read(nil, on: node).finding.verdict == .fail)
+        node.programs.insert("swiftletd")
+        node.configuration.output = """
+            {"endpoint": "unix:///run/other.sock", "root": "/data", "machine": {"kernel": "/k", "initramfs": "/i", "libvirt": "embed"},
+            "network": {"cni_config_dir": "/net.d", "cni_plugin_dirs": ["/plugins"]}}
+            """
+        let (finding, configuration) = await DaemonConfiguration.read("/etc/other.toml", on: node)
+        #expect(finding.verdict == .ok && configuration?.root == "/data" && configuration?.network.pluginDirectories == ["/plugins"])
+        #expect(configuration?.endpoint == "unix:///run/other.sock" && configuration?.machine.kernel == "/k")
+        node.configuration = ProgramEnd(succeeded: false, output: "", errors: "swiftletd: configuration /c: no key rot\n")
+        let broken = await DaemonConfiguration.read(nil, on: node)
+        #expect(broken.finding.verdict == .fail && broken.finding.found.contains("no key rot") && broken.configuration == nil)
     }
 
     @Test func theKernelsVsockAloneServesOnlyWhoAsksForIt() {

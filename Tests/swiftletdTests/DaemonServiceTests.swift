@@ -2,6 +2,7 @@ import CRI
 import Errors
 import Foundation
 import GRPC
+import Linux
 import Logging
 import ServiceLifecycle
 import Synchronization
@@ -105,6 +106,37 @@ import Testing
             await daemon.close()
             await cri.close()
             #expect(!FileManager.default.fileExists(atPath: node.directory + "/swiftletd.sock"))
+        }
+    }
+
+    /// A service manager starts the next one as soon as it knows that the last was killed.
+    @Test func aDaemonWaitsForTheOneBeforeItToEnd() async throws {
+        try await TestNode.with { node in
+            let (configuration, logger) = (node.configuration, logger)
+            let first = try await Daemon.start(configuration, logger: logger)
+            let next = Task { try await Daemon.start(configuration, logger: logger) }
+            try await Task.sleep(for: .milliseconds(300))
+            await first.close()
+            let daemon = try await next.value
+            let cri = try node.connection()
+            #expect(try await cri.call(RuntimeRPC.version, .init()).runtimeName == "swiftlet")
+            await cri.close()
+            await daemon.close()
+        }
+    }
+
+    @Test func theConfigurationIsPrintedWithItsDefaults() async throws {
+        try await TestNode.with { node in
+            let file = node.directory + "/c.toml"
+            let program = try TestNode.program().path
+            try Data("root = \"/data\"\n".utf8).write(to: URL(fileURLWithPath: file))
+            let printed = try await Spawn(program, ["--print-config", "--config", file], deadline: .seconds(60)).run()
+            let configuration = try JSONDecoder().decode(Configuration.self, from: Data(printed.outputText.utf8))
+            #expect(printed.succeeded && configuration.root == "/data")
+            #expect(configuration.network.pluginDirectories == Configuration().network.pluginDirectories)
+            try Data("rot = 1\n".utf8).write(to: URL(fileURLWithPath: file))
+            let refused = try await Spawn(program, ["--print-config", "--config", file], deadline: .seconds(60)).run()
+            #expect(!refused.succeeded && refused.errorText.contains("rot"))
         }
     }
 

@@ -8,20 +8,26 @@ struct DoctorCommand: AsyncParsableCommand {
     @OptionGroup var connection: ConnectionOptions
     @OptionGroup var format: OutputOptions
 
-    @Option(help: "swiftletd's data directory.")
-    var dataDir = "/var/lib/swiftlet"
+    @Option(name: .shortAndLong, help: "swiftletd's configuration file. (default: its own)")
+    var config: String?
 
-    @Option(help: "Directory of CNI configurations.")
-    var cniConfDir = "/etc/cni/net.d"
+    @Option(help: "swiftletd's data directory, in place of the configured one.")
+    var dataDir: String?
 
-    @Option(help: "Directory of CNI plugins; may be repeated.")
-    var cniBinDir = ["/opt/cni/bin", "/usr/lib/cni"]
+    @Option(help: "Directory of CNI configurations, in place of the configured one.")
+    var cniConfDir: String?
 
-    @Option(help: "Directory with the guest's kernel and initramfs, for when swiftletd does not say; may be repeated.")
+    @Option(help: "Directory of CNI plugins, in place of the configured ones; may be repeated.")
+    var cniBinDir: [String] = []
+
+    @Option(help: "Directory with the guest's kernel and initramfs, for when nothing else says; may be repeated.")
     var guestDir = ["/usr/lib/swiftlet/guest", "/usr/local/lib/swiftlet/guest"]
 
     func run() async throws {
-        let findings = await findings(on: ThisNode(), daemon: try connection.daemon())
+        let node = ThisNode()
+        let (finding, configuration) = await DaemonConfiguration.read(config, on: node)
+        let daemon = try connection.daemon(else: configuration?.endpoint)
+        let findings = [finding] + (await findings(on: node, daemon, configuration))
         switch format.output {
         case .json: Terminal.output(try JSONText.of(findings))
         case .text: Terminal.output(findings.text)
@@ -29,19 +35,23 @@ struct DoctorCommand: AsyncParsableCommand {
         if findings.contains(where: { $0.verdict == .fail }) { throw ExitCode.failure }
     }
 
-    private func findings(on node: some Node, daemon: Daemon) async -> [Finding] {
+    private func findings(on node: some Node, _ daemon: Daemon, _ configuration: DaemonConfiguration?) async -> [Finding] {
         let report = await DaemonChecks.ask(daemon)
+        let plugins = cniBinDir.isEmpty ? configuration?.network.pluginDirectories ?? ["/opt/cni/bin", "/usr/lib/cni"] : cniBinDir
         return [
             MachineChecks.kvm(node),
             MachineChecks.vsock(node),
             MachineChecks.tun(node),
             MachineChecks.cgroups(node),
-            MachineChecks.disk(node, directory: dataDir),
+            MachineChecks.disk(node, directory: dataDir ?? configuration?.root ?? "/var/lib/swiftlet"),
             HypervisorChecks.libvirt(node),
             await HypervisorChecks.qemu(node),
-            HypervisorChecks.guest(node, kernel: report.kernel, initramfs: report.initramfs, directories: guestDir),
+            HypervisorChecks.guest(
+                node, kernel: report.kernel ?? configuration?.machine.kernel,
+                initramfs: report.initramfs ?? configuration?.machine.initramfs, directories: guestDir),
             HypervisorChecks.tools(node),
-            NetworkChecks.cni(node, configurations: cniConfDir, plugins: cniBinDir),
+            NetworkChecks.cni(
+                node, configurations: cniConfDir ?? configuration?.network.configDirectory ?? "/etc/cni/net.d", plugins: plugins),
         ] + report.findings
     }
 }

@@ -18,6 +18,7 @@ struct RmCommand: AsyncParsableCommand {
         let daemon = try connection.daemon()
         let targets = try await Targets.load(from: daemon)
         let found = try ids.map { try targets.resolve($0) }
+        let force = force
         try await EachTarget.run(zip(ids, found)) { name, target in
             guard force || !target.isAlive else {
                 throw SwiftletError(

@@ -16,9 +16,25 @@ protocol Node: Sendable {
     func space(_ directory: String) -> (free: UInt64, total: UInt64)?
     /// Absolute path of a program in $PATH or the system's directories.
     func program(_ name: String) -> String?
-    /// What a program prints to standard output within a few seconds; nil when it fails.
-    func output(_ program: String, _ arguments: [String]) async -> String?
+    /// How a program ends within a few seconds; nil when it does not.
+    func run(_ program: String, _ arguments: [String]) async -> ProgramEnd?
     func cgroupLayout() -> Cgroups.Layout?
+}
+
+extension Node {
+    /// What a program prints to standard output; nil when it fails.
+    func output(_ program: String, _ arguments: [String]) async -> String? {
+        guard let end = await run(program, arguments), end.succeeded else { return nil }
+        return end.output
+    }
+}
+
+/// How a program ended.
+struct ProgramEnd: Equatable, Sendable {
+    var succeeded: Bool
+    var output: String
+    /// Of its standard error.
+    var errors: String
 }
 
 struct FileStatus: Equatable, Sendable {
@@ -83,10 +99,10 @@ struct ThisNode: Node {
         return text.lastIndex(of: "/").map { String(text[..<$0]) }
     }
 
-    func output(_ program: String, _ arguments: [String]) async -> String? {
+    func run(_ program: String, _ arguments: [String]) async -> ProgramEnd? {
         let spawn = Spawn(program, arguments, deadline: .seconds(5), outputLimit: 64 << 10)
-        guard let result = try? await spawn.run(), result.succeeded else { return nil }
-        return result.outputText
+        guard let result = try? await spawn.run() else { return nil }
+        return ProgramEnd(succeeded: result.succeeded, output: result.outputText, errors: result.errorText)
     }
 
     func cgroupLayout() -> Cgroups.Layout? { try? Cgroups.detect().layout }
