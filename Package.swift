@@ -216,7 +216,7 @@ let package = Package(
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
         .testTarget(
             name: "swiftletdTests",
-            dependencies: ["swiftletd", "Images", "Support", "CRIClient", "CRI", "GRPC", "CLinux", "Errors", lifecycle, logging]),
+            dependencies: ["swiftletd", "Images", "Support", "CRIClient", "CRI", "GRPC", "Linux", "CLinux", "Errors", lifecycle, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "TTRPCTests", dependencies: ["TTRPC", "Linux", "Support", "Errors"]),
         .testTarget(name: "VolumesTests", dependencies: ["Runtime", "Volumes", "Linux", "CLinux", "Errors"]),
@@ -226,7 +226,7 @@ let package = Package(
             name: "SystemTests",
             dependencies: [
                 "hostile-vsockd",
-                "Support", "CRIClient", "CRI", "GRPC", "Linux", "Concurrency", "Errors", protobuf,
+                "Support", "CRIClient", "CRI", "GRPC", "Linux", "Runtime", "Concurrency", "Errors", protobuf,
             ]),
     ] + fuzzTargets,
     swiftLanguageModes: [.v6]

@@ -79,14 +79,17 @@ struct ContainerMetric: Sendable {
         Self(name: "container_hugetlb_usage_bytes", help: "Huge pages in use.", type: .gauge, labels: ["pagesize"]) { reading in
             reading.usage.cgroup.hugepages.map { ([$0.size], $0.usageBytes) }
         },
+        Self(
+            name: "container_hugetlb_max_usage_bytes", help: "The most huge pages seen in use.", type: .gauge, labels: ["pagesize"]
+        ) { reading in
+            reading.usage.cgroup.hugepages.map { ([$0.size], $0.peakBytes) }
+        },
     ]
 
     private static let processes = [
         gauge("container_processes", "Processes that run.") { $0.usage.processes.processes },
         gauge("container_threads", "Threads that run.") { $0.usage.cgroup.threads },
-        Self(name: "container_threads_max", help: "The most threads allowed.", type: .gauge, labels: []) { reading in
-            reading.usage.cgroup.threadsLimit.map { [([], $0)] } ?? []
-        },
+        gauge("container_threads_max", "The most threads allowed; 0 for no limit.") { $0.usage.cgroup.threadsLimit ?? 0 },
         gauge("container_file_descriptors", "Open files.") { $0.usage.processes.openFiles },
         gauge("container_sockets", "Open sockets.") { $0.usage.processes.sockets },
         Self(

@@ -66,6 +66,9 @@ enum MountRequest {
         mount.image = message.image.image
         try Validation.relativePath(message.imageSubPath, "\(field): image_sub_path")
         mount.imageSubPath = message.imageSubPath
+        guard message.readonly else {
+            throw SwiftletError(.invalidArgument, "\(field): image needs readonly: the files of an image cannot be written")
+        }
     }
 
     private static func propagation(_ value: CRIMountPropagation, _ field: String) throws -> ContainerMount.Propagation {
@@ -125,7 +128,10 @@ enum MountMessage {
             $0.mountOptions = mount.options
             $0.uidMappings = mount.mappings?.uids.map(mapping) ?? []
             $0.gidMappings = mount.mappings?.gids.map(mapping) ?? []
-            if !mount.image.isEmpty { $0.image = .with { $0.image = mount.image } }
+            if !mount.image.isEmpty {
+                $0.image.image = mount.image
+                $0.image.imageRef = mount.imageReference ?? ""
+            }
             $0.imageSubPath = mount.imageSubPath
         }
     }

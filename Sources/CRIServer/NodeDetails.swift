@@ -15,15 +15,15 @@ public struct NodePaths: Sendable {
     }
 }
 
-/// What verbose Status answers of the node. `swiftlet doctor` reads it; all values are strings in JSON.
+/// What verbose Status answers of the node. `swiftlet doctor` reads it.
 struct NodeDetails: Encodable {
     var version: String
-    /// Joined by commas, the default first.
-    var handlers: String
+    /// The default first.
+    var handlers: [String]
     var cgroupDriver: String
-    var eventWatchers: String
-    /// Joined by commas; absent before UpdateRuntimeConfig.
-    var podCIDR: String?
+    var eventWatchers: Int
+    /// Empty before UpdateRuntimeConfig.
+    var podCIDRs: [String]
     var kernel: String
     var initramfs: String
     var root: String

@@ -52,10 +52,9 @@ extension CRIService {
     }
 
     private func nodeDetails(_ handlers: [String]) -> NodeDetails {
-        let ranges = pods.podCIDRs
-        return NodeDetails(
-            version: version, handlers: handlers.joined(separator: ","), cgroupDriver: cgroupDriver.rawValue,
-            eventWatchers: String(pods.eventWatchers), podCIDR: ranges.isEmpty ? nil : ranges.joined(separator: ","),
+        NodeDetails(
+            version: version, handlers: handlers, cgroupDriver: cgroupDriver.rawValue, eventWatchers: pods.eventWatchers,
+            podCIDRs: pods.podCIDRs,
             kernel: paths.kernel, initramfs: paths.initramfs, root: paths.root, run: paths.run)
     }
 

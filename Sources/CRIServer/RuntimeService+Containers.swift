@@ -29,9 +29,7 @@ extension CRIService {
         let container = try pods.container(request.containerID)
         return .with {
             $0.status = ContainerMessage.status(container)
-            if request.verbose {
-                $0.info = ["info": VerboseInfo.json(["sandboxID": container.sandboxID, "state": container.state.name])]
-            }
+            if request.verbose { $0.info = ["info": VerboseInfo.json(ContainerMessage.details(container, pods))] }
         }
     }
 
@@ -71,7 +69,7 @@ enum ContainerMessage {
         }
     }
 
-    private static func image(_ spec: ContainerSpec) -> CRIImageSpec {
+    static func image(_ spec: ContainerSpec) -> CRIImageSpec {
         .with {
             $0.image = spec.imageTag.isEmpty ? spec.image : spec.imageTag
             $0.userSpecifiedImage = spec.userSpecifiedImage
@@ -98,6 +96,16 @@ enum ContainerMessage {
         }
     }
 
+    /// What verbose adds: what was asked for, and the process of the node in which the container runs.
+    static func details(_ container: ContainerSnapshot, _ pods: PodRegistry) -> [String: JSONValue] {
+        var details: [String: JSONValue] = [
+            "sandboxID": .string(container.sandboxID), "state": .string(container.state.name), "pid": 0,
+            "config": ConfigMessage.value(container.spec),
+        ]
+        if case .running = container.state, let pid = (try? pods.sandbox(container.sandboxID))?.details["pid"] { details["pid"] = pid }
+        return details
+    }
+
     static func status(_ container: ContainerSnapshot) -> CRIContainerStatus {
         .with {
             $0.id = container.id
@@ -106,7 +114,8 @@ enum ContainerMessage {
             $0.createdAt = container.createdAt
             $0.startedAt = container.state.startedAt
             $0.image = image(container.spec)
-            $0.imageRef = container.imageID
+            // Scanners look for the digest under which the registry has it.
+            $0.imageRef = container.spec.imageDigest ?? container.imageID
             $0.imageID = container.imageID
             $0.labels = container.spec.labels
             $0.annotations = container.spec.annotations

@@ -102,7 +102,7 @@ enum SandboxMessage {
         }
     }
 
-    private static func namespaces(_ spec: SandboxSpec) -> CRINamespaceOption {
+    static func namespaces(_ spec: SandboxSpec) -> CRINamespaceOption {
         .with {
             $0.pid = spec.sharesPidNamespace ? .pod : .container
             $0.ipc = spec.separatesIPC == true ? .container : .pod
@@ -113,16 +113,18 @@ enum SandboxMessage {
         }
     }
 
-    /// What verbose adds: the machine and what still waits for release.
-    static func details(_ sandbox: SandboxSnapshot) -> [String: String] {
+    /// What verbose adds: what was asked for, the machine, and what still waits for release.
+    static func details(_ sandbox: SandboxSnapshot) -> [String: JSONValue] {
         var details = sandbox.details
-        details["state"] = sandbox.state.name
+        details["state"] = .string(sandbox.state.name)
+        details["runtimeHandler"] = .string(sandbox.spec.runtimeHandler)
+        details["config"] = VerboseInfo.value(ConfigMessage.config(sandbox.spec))
         if let halt = sandbox.halt {
-            details["halted"] = halt.reason
-            details["haltedSince"] = String(halt.since)
+            details["halted"] = .string(halt.reason)
+            details["haltedSince"] = .integer(halt.since)
         }
-        if case .failed(let step) = sandbox.state { details["failure"] = step }
-        if !sandbox.pendingReleases.isEmpty { details["pendingReleases"] = sandbox.pendingReleases.joined(separator: ", ") }
+        if case .failed(let step) = sandbox.state { details["failure"] = .string(step) }
+        if !sandbox.pendingReleases.isEmpty { details["pendingReleases"] = .array(sandbox.pendingReleases.map { .string($0) }) }
         return details
     }
 }

@@ -7,11 +7,13 @@ import Synchronization
 /// end works again. Work that waits for a call with its own key waits for itself, for ever.
 public final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// What becomes of work whose callers were all cancelled.
-    public enum WhenAbandoned: Sendable {
+    public enum WhenAbandoned: Sendable, Equatable {
         /// It goes on to its end: what was begun is brought to an end, and a retry joins it.
         case finish
         /// It is cancelled. A caller that comes after that waits for its end and then works anew.
         case cancel
+        /// As `cancel`, unless somebody joins it within a time.
+        case cancelAfter(Duration)
     }
 
     private struct Flight {
@@ -19,6 +21,8 @@ public final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Send
         let task: Task<Value, any Error>
         /// Callers that were not cancelled.
         var interested = 1
+        /// How often the last of them was cancelled.
+        var departures = 0
         /// Noted under the lock, before the task is cancelled outside of it: nobody joins work that is about to be cancelled.
         var isAbandoned = false
     }
@@ -103,13 +107,29 @@ public final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Send
     }
 
     private func leave(_ key: Key, _ number: UInt64) {
-        guard whenAbandoned == .cancel else { return }
-        let abandoned: Task<Value, any Error>? = state.withLock { state in
+        guard whenAbandoned != .finish else { return }
+        let departure: Int? = state.withLock { state in
             guard var flight = state.flights[key], flight.number == number else { return nil }
             flight.interested -= 1
-            if flight.interested == 0 { flight.isAbandoned = true }
+            if flight.interested == 0 { flight.departures += 1 }
             state.flights[key] = flight
-            return flight.isAbandoned ? flight.task : nil
+            return flight.interested == 0 ? flight.departures : nil
+        }
+        guard let departure else { return }
+        guard case .cancelAfter(let grace) = whenAbandoned else { return abandon(key, number, departure) }
+        Task {
+            try? await Task.sleep(for: grace)
+            abandon(key, number, departure)
+        }
+    }
+
+    /// Cancels work that nobody has waited for since a departure.
+    private func abandon(_ key: Key, _ number: UInt64, _ departure: Int) {
+        let abandoned: Task<Value, any Error>? = state.withLock { state in
+            guard let flight = state.flights[key], flight.number == number, flight.interested == 0, flight.departures == departure
+            else { return nil }
+            state.flights[key]?.isAbandoned = true
+            return flight.task
         }
         abandoned?.cancel()
     }

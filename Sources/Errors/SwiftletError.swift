@@ -53,7 +53,21 @@ public struct SwiftletError: Error, Sendable {
 extension SwiftletError: CustomStringConvertible {
     /// The message followed by every cause, outermost first.
     public var description: String {
-        guard let cause else { return message }
-        return oneLine("\(message): \(cause)")
+        guard let cause, let reason = Self.reason(cause) else { return message }
+        return oneLine("\(message): \(reason)")
+    }
+
+    /// A cause in words for people; nil for one of which the message has said all.
+    private static func reason(_ cause: any Error) -> String? {
+        switch cause {
+        case is CancellationError: return nil
+        case let error as DecodingError: return error.reason
+        default:
+            let text = "\(cause)"
+            // Foundation's own: Error Domain=NSCocoaErrorDomain Code=260 "The file doesn’t exist." UserInfo={…}
+            guard text.hasPrefix("Error Domain="), let start = text.firstIndex(of: "\"") else { return text }
+            let quote = text[text.index(after: start)...]
+            return String(quote[..<(quote.firstIndex(of: "\"") ?? quote.endIndex)])
+        }
     }
 }

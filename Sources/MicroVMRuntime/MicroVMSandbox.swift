@@ -45,12 +45,15 @@ final class MicroVMSandbox: Sandbox {
 
     var logger: Logger { handler.logger }
 
-    var details: [String: String] {
-        [
-            "handler": handler.name, "domain": names.domain, "uuid": names.machine.description,
-            "pid": process.map { String($0.pid) } ?? "", "console": names.console, "vsock": names.hostSocket,
-            "accelerator": handler.configuration.accelerator.rawValue, "networkNamespace": networkNamespace ?? "",
+    var details: [String: JSONValue] {
+        var details: [String: JSONValue] = [
+            "handler": .string(handler.name), "domain": .string(names.domain), "uuid": .string(names.machine.description),
+            "console": .string(names.console), "vsock": .string(names.hostSocket),
+            "accelerator": .string(handler.configuration.accelerator.rawValue),
         ]
+        if let process { details["pid"] = .integer(Int64(process.pid)) }
+        if let networkNamespace { details["networkNamespace"] = .string(networkNamespace) }
+        return details
     }
 
     func close() {

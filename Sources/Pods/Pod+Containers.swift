@@ -18,9 +18,13 @@ extension Pod {
             throw SwiftletError(.notFound, "container \(spec.metadata.name): image \(spec.image) is not on this node; pull it first")
         }
         spec.imageTag = image.repoTags.first ?? spec.image
+        spec.imageDigest = image.digest(named: spec.image)
         let rootfs = try await context.images.rootfs(of: image.id)
         var plan = try ContainerPlan(spec, rootfs: rootfs, hostname: self.spec.effectiveHostname)
         let volumes = try await volumeImages(of: spec)
+        for (index, volume) in volumes {
+            spec.mounts[index].imageReference = volume.image.digest(named: spec.mounts[index].image) ?? volume.image.id
+        }
         plan.volumeImages = volumes.mapValues(\.layers)
         try checkNamespaces(spec)
         plan.seccomp = try await seccomp(of: spec)

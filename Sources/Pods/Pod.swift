@@ -39,6 +39,8 @@ actor Pod {
     private var isRetrying = false
     /// The handler's work on a start; it ends at its own pace, also after the start was given up.
     private var startWork: Task<any Sandbox, any Error>?
+    /// Whether nobody waits for the start any more.
+    private var isAbandoned = false
     private var stopAttempt: Task<Void, any Error>?
     private var removeAttempt: Task<Void, any Error>?
     private var machineWatch: Task<Void, Never>?
@@ -74,6 +76,7 @@ actor Pod {
             try await save()
             let work = Task { try await self.startWithNetwork() }
             startWork = work
+            if isAbandoned { work.cancel() }
             let started = try await withDeadline(context.deadlines.sandboxStart, "start") { try await work.value }
             startWork = nil
             do {
@@ -84,7 +87,7 @@ actor Pod {
             }
             adopt(started)
         } catch {
-            try await abandonStart(error)
+            try await undoStart(error)
         }
     }
 
@@ -113,7 +116,13 @@ actor Pod {
         publish()
     }
 
-    private func abandonStart(_ error: any Error) async throws {
+    /// Nobody waits for the start any more. One that has succeeded stays.
+    func abandonStart() {
+        isAbandoned = true
+        startWork?.cancel()
+    }
+
+    private func undoStart(_ error: any Error) async throws {
         let failure = SwiftletError.wrap(error, "pod sandbox \(spec.metadata.namespace)/\(spec.metadata.name)")
         switch state {
         case .stopping, .stopped, .removed: throw SwiftletError(.aborted, "\(failure.message): stopped while starting")

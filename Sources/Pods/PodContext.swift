@@ -35,6 +35,8 @@ public struct PodDeadlines: Sendable {
     public var statistics: Duration = .seconds(2)
     /// One release from the ledger.
     public var release: Duration = .seconds(30)
+    /// From the moment when a client has given up what it creates until that is undone.
+    public var abandonedCreation: Duration = .seconds(10)
 
     public init() {}
 }

@@ -14,8 +14,8 @@ public final class PodRegistry: Sendable {
     let handlers: [String: any RuntimeHandler]
     let defaultHandler: String
     let pods = Mutex<[String: Pod]>([:])
-    private let sandboxCreations = Creations()
-    private let containerCreations = Creations()
+    private let sandboxCreations: Creations
+    private let containerCreations: Creations
     let collector = Mutex<Task<Void, Never>?>(nil)
     let recoveryWork = Mutex<Task<Void, Never>?>(nil)
     /// What owners hold that nobody knows any more.
@@ -35,10 +35,13 @@ public final class PodRegistry: Sendable {
         defaultHandler = handlers.first?.name ?? ""
         let leases = ResourceReleaser(.imageLease, scope: .container) { entry in try await images.releaseLeases(holder: entry.name) }
         context = PodContext(
-            network: network, images: images, store: PodStore(database: database), snapshots: Snapshots(),
+            network: network, images: images, store: PodStore(database: database), snapshots: Snapshots(logger: logger),
             statistics: Statistics(patience: deadlines.statistics, logger: logger),
             settings: NodeSettings(database: database), output: output, crashes: crashes,
             releasers: Releasers(releasers + network.releasers + [leases]), deadlines: deadlines, logger: logger)
+        sandboxCreations = Creations(grace: deadlines.abandonedCreation, cancels: true, logger: logger)
+        // The guest is asked for a container within seconds.
+        containerCreations = Creations(grace: deadlines.abandonedCreation, cancels: false, logger: logger)
         orphans = Orphans(releasers: context.releasers, within: deadlines.release, logger: logger)
     }
 
@@ -56,24 +59,37 @@ public final class PodRegistry: Sendable {
         let key = [metadata.namespace, metadata.name, metadata.uid, String(metadata.attempt)].joined(separator: "\u{0}")
         let what = "pod sandbox \(metadata.namespace)/\(metadata.name) (uid \(metadata.uid), attempt \(metadata.attempt))"
         let snapshots = context.snapshots
-        return try await sandboxCreations.run(key, what: what, existing: { Self.holder(of: metadata, in: snapshots) }) {
+        let request = Creations.Request(key: key, what: what) {
+            Self.holder(of: metadata, in: snapshots)
+        } undo: { [weak self] id in
+            guard let self, let pod = pods.withLock({ $0[id] }) else { return }
+            // What cannot be released is retried as for any pod.
+            try? await forget(pod)
+        }
+        return try await sandboxCreations.run(request) {
             let pod = Pod(
                 id: Identifier.make(), spec: spec, createdAt: WallClock.now(), state: .reserved, handler: handler, context: self.context)
             self.pods.withLock { $0[pod.id] = pod }
-            do {
-                try await pod.start()
-            } catch {
-                if await pod.isClean { try? await self.forget(pod) }
-                throw error
+            // Not cancelled itself: it writes down and releases what it has begun.
+            let start = Task {
+                do {
+                    try await pod.start()
+                } catch {
+                    if await pod.isClean { try? await self.forget(pod) }
+                    throw error
+                }
+            }
+            try await withTaskCancellationHandler {
+                try await start.value
+            } onCancel: {
+                Task { await pod.abandonStart() }
             }
             return pod.id
         }
     }
 
     /// Callers that wait for a sandbox to start.
-    var waitingForSandboxes: Int {
-        get async { await sandboxCreations.waiting }
-    }
+    var waitingForSandboxes: Int { sandboxCreations.waiting }
 
     /// Ends a sandbox and releases what it holds. Succeeds for one that does not exist.
     public func stopSandbox(_ id: String) async throws {
@@ -91,6 +107,7 @@ public final class PodRegistry: Sendable {
     public func sandbox(_ id: String) throws -> SandboxSnapshot {
         try Identifier.check(id, of: "pod sandbox")
         guard let snapshot = try context.snapshots.sandbox(id) else { throw SwiftletError(.notFound, "pod sandbox \(id)") }
+        sandboxCreations.claim(snapshot.id)
         return snapshot
     }
 
@@ -116,20 +133,16 @@ public final class PodRegistry: Sendable {
         let key = [pod.id, spec.metadata.name, String(spec.metadata.attempt)].joined(separator: "\u{0}")
         let what = "container \(spec.metadata.name) (attempt \(spec.metadata.attempt)) of pod sandbox \(pod.id)"
         let snapshots = context.snapshots
-        return try await containerCreations.run(
-            key, what: what,
-            existing: {
-                snapshots.containers().first { $0.snapshot.sandboxID == pod.id && $0.snapshot.spec.metadata == spec.metadata }?.snapshot.id
-            }
-        ) {
-            try await pod.createContainer(spec)
+        let request = Creations.Request(key: key, what: what) {
+            snapshots.containers().first { $0.snapshot.sandboxID == pod.id && $0.snapshot.spec.metadata == spec.metadata }?.snapshot.id
+        } undo: { id in
+            try? await pod.removeContainer(id)
         }
+        return try await containerCreations.run(request) { try await pod.createContainer(spec) }
     }
 
     /// Callers that wait for a container to be made.
-    var waitingForContainers: Int {
-        get async { await containerCreations.waiting }
-    }
+    var waitingForContainers: Int { containerCreations.waiting }
 
     public func startContainer(_ id: String) async throws {
         let (pod, id) = try podOfContainer(id)
@@ -156,6 +169,7 @@ public final class PodRegistry: Sendable {
     public func container(_ id: String) throws -> ContainerSnapshot {
         try Identifier.check(id, of: "container")
         guard let snapshot = try context.snapshots.container(id) else { throw SwiftletError(.notFound, "container \(id)") }
+        containerCreations.claim(snapshot.id)
         return snapshot
     }
 
@@ -225,6 +239,7 @@ public final class PodRegistry: Sendable {
     private func pod(_ id: String) throws -> Pod? {
         try Identifier.check(id, of: "pod sandbox")
         guard let snapshot = try context.snapshots.sandbox(id) else { return nil }
+        sandboxCreations.claim(snapshot.id)
         return pods.withLock { $0[snapshot.id] }
     }
 

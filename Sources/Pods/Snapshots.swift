@@ -1,5 +1,6 @@
 import Errors
 import Linux
+import Logging
 import Runtime
 import Synchronization
 
@@ -10,7 +11,7 @@ public struct SandboxSnapshot: Sendable, Equatable {
     public var state: SandboxState
     /// Unix time in nanoseconds.
     public var createdAt: Int64
-    public var details: [String: String] = [:]
+    public var details: [String: JSONValue] = [:]
     /// What keeps it from running although it is up.
     public var halt: SandboxHalt?
     /// Resources that still wait for release.
@@ -55,36 +56,49 @@ final class Snapshots: Sendable {
     }
 
     let events = PodEvents()
+    private let log: LifeLog
     private let tables = Mutex(Tables())
 
+    init(logger: Logger) { log = LifeLog(logger: logger) }
+
     func publish(_ sandbox: SandboxSnapshot) {
-        tables.withLock { tables in
-            tables.sandboxes[sandbox.id] = ListEntry(sandbox)
+        let last = tables.withLock { tables in
+            let last = tables.sandboxes.updateValue(ListEntry(sandbox), forKey: sandbox.id)
             announce(sandbox.lastEvent, of: sandbox.id, in: sandbox.id, &tables)
+            return last
         }
+        log.changed(sandbox, from: last?.snapshot)
     }
 
     func publish(_ container: ContainerSnapshot) {
-        tables.withLock { tables in
-            tables.containers[container.id] = ListEntry(container)
+        let last = tables.withLock { tables in
+            let last = tables.containers.updateValue(ListEntry(container), forKey: container.id)
             announce(container.lastEvent, of: container.id, in: container.sandboxID, &tables)
+            return last
         }
+        log.changed(container, from: last?.snapshot)
     }
 
     func withdraw(sandbox id: String) {
-        tables.withLock { tables in
-            guard let last = tables.sandboxes.removeValue(forKey: id) else { return }
+        let last = tables.withLock { tables in
+            let last = tables.sandboxes.removeValue(forKey: id)
+            guard let last else { return last }
             tables.announced[id] = nil
             send(.deleted, of: id, last.snapshot, tables)
+            return last
         }
+        if let last { log.removed(last.snapshot) }
     }
 
     func withdraw(container id: String) {
-        tables.withLock { tables in
-            guard let last = tables.containers.removeValue(forKey: id) else { return }
+        let last = tables.withLock { tables in
+            let last = tables.containers.removeValue(forKey: id)
+            guard let last else { return last }
             tables.announced[id] = nil
             send(.deleted, of: id, tables.sandboxes[last.snapshot.sandboxID]?.snapshot, tables)
+            return last
         }
+        if let last { log.removed(last.snapshot) }
     }
 
     /// Sends what is news. What an earlier daemon has left is none.

@@ -37,7 +37,9 @@ extension StoredDocument {
         } catch let error as SwiftletError {
             throw error
         } catch {
-            throw SwiftletError(.dataLoss, "\(Self.what) cannot be read: \(Self.reason(error))")
+            // Without its contents: they hold tenants' environments.
+            let reason = (error as? DecodingError)?.reason ?? "it is malformed"
+            throw SwiftletError(.dataLoss, "\(Self.what) cannot be read: \(reason)")
         }
     }
 
@@ -48,20 +50,6 @@ extension StoredDocument {
         }
         for step in version..<Self.version { try upgrade(&document, from: step) }
         return try JSONSerialization.data(withJSONObject: document)
-    }
-
-    /// Where a document is wrong, without its contents: they hold tenants' environments.
-    private static func reason(_ error: any Error) -> String {
-        func place(_ context: DecodingError.Context) -> String {
-            context.codingPath.isEmpty ? "the document" : context.codingPath.map(\.stringValue).joined(separator: ".")
-        }
-        switch error {
-        case DecodingError.keyNotFound(let key, let context): return "\(place(context)) lacks \(key.stringValue)"
-        case DecodingError.valueNotFound(_, let context): return "\(place(context)) is null"
-        case DecodingError.typeMismatch(_, let context): return "\(place(context)) is of another type"
-        case DecodingError.dataCorrupted(let context): return "\(place(context)) is malformed"
-        default: return "it is malformed"
-        }
     }
 }
 

@@ -43,6 +43,10 @@ struct MountRequestTests {
         }
         refuses("mount_options") { $0.mountOptions = ["noexec", "upperdir=/"] }
         refuses("exclude each other") { $0.image.image = "localhost/a:1" }
+        refuses("image needs readonly") {
+            $0.hostPath = ""
+            $0.image.image = "localhost/a:1"
+        }
         refuses("image_sub_path needs image") { $0.imageSubPath = "a" }
         for path in ["../a", "a/../..", "/a", "a\0"] {
             refuses("image_sub_path") {
@@ -98,6 +102,7 @@ struct MountRequestTests {
             },
             mount {
                 $0.hostPath = ""
+                $0.readonly = true
                 $0.image.image = "localhost/a:1"
                 $0.imageSubPath = "a/b"
             },

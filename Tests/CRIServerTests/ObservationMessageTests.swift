@@ -34,17 +34,15 @@ import Testing
         processes: .with { $0.openFilesLimit = 1024 })
 
     /// `swiftlet doctor` reads these names.
-    @Test func theNodesDetailsAreStringsByName() throws {
-        var details = NodeDetails(
-            version: "1", handlers: "microvm", cgroupDriver: "systemd", eventWatchers: "0", podCIDR: nil, kernel: "/k", initramfs: "/i",
-            root: "/var", run: "/run")
-        let expected = [
-            "version": "1", "handlers": "microvm", "cgroupDriver": "systemd", "eventWatchers": "0", "kernel": "/k", "initramfs": "/i",
-            "root": "/var", "run": "/run",
+    @Test func theNodesDetailsHaveTheirTypes() throws {
+        let details = NodeDetails(
+            version: "1", handlers: ["microvm"], cgroupDriver: "systemd", eventWatchers: 2, podCIDRs: ["10.0.0.0/24"], kernel: "/k",
+            initramfs: "/i", root: "/var", run: "/run")
+        let expected: [String: JSONValue] = [
+            "version": "1", "handlers": .array(["microvm"]), "cgroupDriver": "systemd", "eventWatchers": 2,
+            "podCIDRs": .array(["10.0.0.0/24"]), "kernel": "/k", "initramfs": "/i", "root": "/var", "run": "/run",
         ]
-        #expect(try JSONDecoder().decode([String: String].self, from: Data(VerboseInfo.json(details).utf8)) == expected)
-        details.podCIDR = "10.0.0.0/24"
-        #expect(VerboseInfo.json(details).contains(#""podCIDR":"10.0.0.0/24""#))
+        #expect(try JSONDecoder().decode([String: JSONValue].self, from: Data(VerboseInfo.json(details).utf8)) == expected)
     }
 
     private static func sandbox(_ name: String = "pod") -> SandboxSnapshot {
@@ -87,6 +85,10 @@ import Testing
         #expect(values["container_cpu_usage_seconds_total"] == 3)
         #expect(values["container_pressure_memory_stalled_seconds_total"] == 4)
         #expect(values["container_start_time_seconds"] == 5 && values["container_last_seen"] == 7)
+        var unlimited = Self.pod
+        unlimited.containers["c"]?.cgroup.threadsLimit = nil
+        let names = MetricMessage.pod(Self.sandbox(), [Self.container], unlimited).containerMetrics[0].metrics.map(\.name)
+        #expect(names.contains("container_threads_max"))
         // 1024 shares became weight 39; the way back loses what rounding lost.
         #expect((990...1030).contains(values["container_spec_cpu_shares"] ?? 0))
     }

@@ -58,6 +58,34 @@ import Testing
         for caller in callers { #expect(try await caller.value == cancels) }
     }
 
+    @Test func whoJoinsWithinTheGraceKeepsTheWork() async throws {
+        let (flight, door) = (SingleFlight<NoKey, Bool>(whenAbandoned: .cancelAfter(.milliseconds(300))), Door())
+        let work: @Sendable () async throws -> Bool = {
+            await door.pass()
+            return Task.isCancelled
+        }
+        let first = Task { try await flight.run(work) }
+        try await eventually("it waits") { flight.waiting == 1 }
+        first.cancel()
+        let second = Task { try await flight.run(work) }
+        try await eventually("the second has joined") { flight.waiting == 2 }
+        try await Task.sleep(for: .milliseconds(600))
+        door.open()
+        #expect(try await second.value == false)
+        _ = await first.result
+
+        let late = SingleFlight<NoKey, Bool>(whenAbandoned: .cancelAfter(.milliseconds(50)))
+        let alone = Task {
+            try await late.run {
+                try await Task.sleep(for: .seconds(3600))
+                return true
+            }
+        }
+        try await eventually("it waits") { late.waiting == 1 }
+        alone.cancel()
+        await #expect(throws: CancellationError.self) { try await alone.value }
+    }
+
     @Test func workGoesOnWhileOneCallerIsLeft() async throws {
         let (flight, door) = (SingleFlight<NoKey, Bool>(whenAbandoned: .cancel), Door())
         let work: @Sendable () async throws -> Bool = {

@@ -178,6 +178,20 @@ extension Database {
         }
     }
 
+    /// As `crictl images REPOSITORY` asks.
+    @Test func aRepositoryListsItsImages() async throws {
+        let images = try ["x", "y", "z"].map { try OCIImageBuilder(layers: [layer("file", $0)]).build() }
+        try await withStore { store, directory async throws in
+            let names = ["app:v1", "app:v2", "localhost:5000/app:v1"]
+            _ = try await store.load(path: try archive(Array(zip(names, images)), directory), reference: nil)
+            #expect(try await Set(store.list(filter: "app").map(\.id)) == Set(images[..<2].map(\.id)))
+            #expect(try await store.list(filter: "localhost:5000/app").map(\.id) == [images[2].id])
+            let found = try #require(try await store.status("app:v2"))
+            #expect(found.digest(named: "app:v2") == "docker.io/library/app@\(images[1].manifest.digest)")
+            #expect(found.digest(named: "elsewhere/app") == found.repoDigests.first)
+        }
+    }
+
     @Test func removalByOneTagTakesAllAndIsIdempotent() async throws {
         let built = try OCIImageBuilder(layers: [layer("file", "x")]).build()
         try await withStore { store, directory async throws in

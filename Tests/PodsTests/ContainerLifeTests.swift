@@ -91,7 +91,7 @@ import Testing
             let second = Task { try await node.registry.createContainer(in: pod, Self.container("c")) }
             let other = Task { try await node.registry.createContainer(in: pod, Self.container("c", attempt: 1)) }
             while machine.life.creations < 2 { await Task.yield() }
-            while await node.registry.waitingForContainers < 3 { await Task.yield() }
+            while node.registry.waitingForContainers < 3 { await Task.yield() }
             machine.life.holdCreations(false)
             let ids = [try await first.value, try await second.value, try await other.value]
             #expect(ids[0] == ids[1] && ids[1] != ids[2])

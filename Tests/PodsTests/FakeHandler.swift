@@ -84,6 +84,7 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
 
     // MARK: The network
 
+    func collectGarbage() {}
     func namespacePath(of podID: String) -> String { "netns-\(podID)" }
 
     func createNamespace(path: String) async throws {
@@ -164,7 +165,7 @@ struct SilentOutput: OutputReader {
 
 /// A machine that never answers about containers; only its end can be injected.
 final class FakeMachine: Sandbox {
-    let details: [String: String] = [:]
+    let details: [String: JSONValue] = [:]
     private let end = Mutex<String?>(nil)
     let updates = FakeUpdates()
     /// What it says of its use.
@@ -247,7 +248,10 @@ struct FakeNode {
     let registry: PodRegistry
     let logger: Logger
 
-    init(handler: FakeHandler = FakeHandler(), directory: String? = nil, release: Duration = .seconds(30)) async throws {
+    init(
+        handler: FakeHandler = FakeHandler(), directory: String? = nil, release: Duration = .seconds(30),
+        abandoned: Duration = .seconds(600)
+    ) async throws {
         let directory = directory ?? NSTemporaryDirectory() + "swiftlet-pods-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         self.directory = directory
@@ -260,6 +264,7 @@ struct FakeNode {
             configuration: ImageStoreConfiguration(root: directory + "/images"), database: database, logger: logger)
         var deadlines = PodDeadlines()
         deadlines.release = release
+        deadlines.abandonedCreation = abandoned
         deadlines.sandboxStart = .seconds(20)
         deadlines.statistics = .seconds(1)
         registry = PodRegistry(
@@ -287,7 +292,7 @@ struct FakeNode {
     }
 
     /// Puts an image into the store that containers can be made of.
-    private func loadImage() async throws {
+    func loadImage() async throws {
         var tar = TarBuilder()
         tar.file("file", "content")
         let archive = directory + "/image.tar"

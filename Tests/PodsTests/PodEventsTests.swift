@@ -1,4 +1,6 @@
 import Errors
+import Logging
+import Support
 import Testing
 
 @testable import Pods
@@ -45,7 +47,7 @@ import Testing
     }
 
     @Test func anEventShowsThePodAsListsDo() async throws {
-        let snapshots = Snapshots()
+        let snapshots = Snapshots(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         var sandbox = SandboxSnapshot(id: "p", spec: FakeNode.spec(), state: .ready(.attached(.sample)), createdAt: 1)
         snapshots.publish(sandbox)
         let events = snapshots.events.watch()
@@ -79,7 +81,7 @@ import Testing
     }
 
     @Test func whatAnEarlierDaemonLeftIsNoNews() async throws {
-        let snapshots = Snapshots()
+        let snapshots = Snapshots(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         let events = snapshots.events.watch()
         snapshots.publish(SandboxSnapshot(id: "p", spec: FakeNode.spec(), state: .ready(.attached(.sample)), createdAt: 1))
         snapshots.publish(Self.container("a", in: "p", .running(startedAt: 1)))
@@ -101,5 +103,34 @@ import Testing
         let next = hub.watch()
         hub.send(event)
         #expect(try await Self.collect(1, from: next) == ["created a"])
+    }
+
+    @Test func theLogNamesEachStepOfALifeOnce() {
+        let log = RecordedLog()
+        let snapshots = Snapshots(logger: Logger(label: "test") { _ in log.handler })
+        var sandbox = SandboxSnapshot(
+            id: "p", spec: SandboxSpec(metadata: .init(name: "web", uid: "u", namespace: "default", attempt: 0)), state: .reserved,
+            createdAt: 1)
+        for state in [.reserved, .starting(nil, phase: "a"), .starting(nil, phase: "b"), .ready(.node), .ready(.node)] as [SandboxState] {
+            sandbox.state = state
+            snapshots.publish(sandbox)
+        }
+        for state in [.created, .running(startedAt: 1), Self.exit, Self.exit] as [ContainerState] {
+            snapshots.publish(Self.container("c", in: "p", state))
+        }
+        snapshots.withdraw(container: "c")
+        for state in [.stopping(nil), .stopped] as [SandboxState] {
+            sandbox.state = state
+            snapshots.publish(sandbox)
+        }
+        snapshots.withdraw(sandbox: "p")
+        // What a restarted daemon takes over is no news.
+        snapshots.publish(sandbox)
+        let steps = [
+            "pod sandbox starting", "pod sandbox ready", "container created", "container running", "container exited", "container removed",
+            "pod sandbox stopping", "pod sandbox stopped", "pod sandbox removed",
+        ]
+        #expect(log.lines.count == steps.count)
+        for (line, step) in zip(log.lines, steps) { #expect(line.contains(step) && line.contains(step.hasPrefix("pod") ? "web" : "c")) }
     }
 }

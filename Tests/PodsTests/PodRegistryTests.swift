@@ -111,7 +111,7 @@ import Testing
         while node.handler.starts == 0 { await Task.yield() }
         async let second = node.registry.runSandbox(FakeNode.spec())
         async let third = node.registry.runSandbox(FakeNode.spec())
-        while await node.registry.waitingForSandboxes < 3 { await Task.yield() }
+        while node.registry.waitingForSandboxes < 3 { await Task.yield() }
         node.handler.letStartsGo()
         let ids = try await [first, second, third]
         #expect(node.handler.starts == 1)
@@ -202,6 +202,38 @@ import Testing
         try await next.registry.stopSandbox(id)
         #expect(node.handler.existing.isEmpty)
         await next.close()
+    }
+
+    /// As crictl does after four seconds, or a kubelet that ends.
+    @Test func aStartThatItsClientGivesUpIsRolledBack() async throws {
+        let node = try await FakeNode(abandoned: .milliseconds(50))
+        node.handler.inject(.hangAgent)
+        let start = Task { try await node.registry.runSandbox(FakeNode.spec()) }
+        while !node.handler.existing.contains(where: { $0.hasPrefix("vm-") }) { await Task.yield() }
+        start.cancel()
+        await #expect(throws: (any Error).self) { try await start.value }
+        try await eventually("nothing is left") { node.registry.sandboxes().isEmpty && node.handler.existing.isEmpty }
+        #expect(try await node.ledger().isEmpty)
+        node.handler.inject(.none)
+        _ = try await node.registry.runSandbox(FakeNode.spec())
+        await node.close()
+    }
+
+    @Test func aSandboxThatNobodyHasTakenIsRemovedUnlessItIsUsed() async throws {
+        let node = try await FakeNode(abandoned: .seconds(5))
+        var ids: [String] = []
+        for name in ["used", "unused"] {
+            node.handler.holdStarts()
+            let start = Task { try await node.registry.runSandbox(FakeNode.spec(name)) }
+            while node.registry.waitingForSandboxes < 1 { await Task.yield() }
+            start.cancel()
+            node.handler.letStartsGo()
+            ids.append(try await start.value)
+            if name == "used" { _ = try node.registry.sandbox(ids[0]) }
+        }
+        try await eventually("what nobody uses is removed") { node.registry.sandboxes().map(\.snapshot.id) == [ids[0]] }
+        #expect(try node.registry.sandbox(ids[0]).isReady)
+        await node.close()
     }
 
     @Test func aRestartReleasesWhatAnInterruptedStartHeld() async throws {

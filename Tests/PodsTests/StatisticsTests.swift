@@ -61,6 +61,17 @@ import Testing
         await node.close()
     }
 
+    @Test func theMostHugePagesSeenAreKept() {
+        var usage = CgroupUsage()
+        var earlier: [HugepageUsage] = []
+        for (bytes, peak) in [(4, 4), (9, 9), (2, 9)] as [(UInt64, UInt64)] {
+            usage.hugepages = [.with { ($0.size, $0.usageBytes) = ("2MB", bytes) }]
+            usage.raiseHugepagePeaks(by: earlier)
+            #expect(usage.hugepages[0].peakBytes == peak)
+            earlier = usage.hugepages
+        }
+    }
+
     @Test func theRateIsOfTheLastInterval() {
         let start = ContinuousClock.now
         // 1 s of CPU time in 4 s of life.

@@ -70,8 +70,8 @@ struct BadInputTests {
         let pod = try await node.runPod("killed")
         let container = try await node.runContainer(in: pod, "victim", ["/bin/sleep", "600"])
         let info = try await node.podStatus(pod, verbose: true).info["info"] ?? ""
-        let details = try JSONDecoder().decode([String: String].self, from: Data(info.utf8))
-        let pid = try #require(details["pid"].flatMap { Int32($0) })
+        let details = try JSONDecoder().decode(ProcessOfPod.self, from: Data(info.utf8))
+        let pid = details.pid
         kill(pid, SIGKILL)
         let exit = try await node.exit(of: container)
         #expect(exit.exitCode == 137)
@@ -149,4 +149,9 @@ struct BrokenGuestTests {
         #expect(status?.message.contains("bridge") == true)
         #expect(left == [])
     }
+}
+
+/// Of the verbose answer.
+private struct ProcessOfPod: Decodable {
+    var pid: Int32
 }

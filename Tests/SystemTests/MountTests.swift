@@ -405,6 +405,7 @@ extension CRIMount {
         .with {
             $0.image.image = image
             $0.containerPath = destination
+            $0.readonly = true
             change(&$0)
         }
     }

@@ -4,6 +4,7 @@ import Errors
 import Foundation
 import GRPC
 import Glibc
+import Runtime
 import Support
 import Testing
 
@@ -205,11 +206,20 @@ struct ObservationTests {
         let cost = try JSONDecoder().decode([Cost].self, from: Data((status.info["hostCost"] ?? "").utf8))
         let machine = try #require(cost.first { $0.kind == "machine" })
         #expect(machine.cpuNanoseconds > 0 && machine.rssBytes > 1 << 20)
-        #expect(status.info["info"]?.contains("\"pid\":\"\(machine.pid)\"") == true)
         #expect(cost.contains { $0.kind == "vsockDevice" })
-        let details = try JSONDecoder().decode([String: String].self, from: Data((status.info["info"] ?? "").utf8))
-        #expect(details["domain"]?.isEmpty == false && details["state"] == "ready" && details["accelerator"] == "tcg")
-        #expect(FileManager.default.fileExists(atPath: details["console"] ?? ""))
+        let details = try JSONDecoder().decode(JSONValue.self, from: Data((status.info["info"] ?? "").utf8))
+        #expect(details["domain"]?.string?.isEmpty == false && details["state"] == "ready" && details["accelerator"] == "tcg")
+        #expect(details["pid"] == .integer(Int64(machine.pid)))
+        #expect(details["config"]?["metadata"]?["namespace"] == "default")
+        #expect(FileManager.default.fileExists(atPath: details["console"]?.string ?? ""))
+        let worker = try await node.cri.call(
+            RuntimeRPC.containerStatus,
+            .with {
+                $0.containerID = status.containersStatuses[0].id
+                $0.verbose = true
+            })
+        let container = try JSONDecoder().decode(JSONValue.self, from: Data((worker.info["info"] ?? "").utf8))
+        #expect(container["pid"] == details["pid"] && container["config"]?["metadata"]?["name"] == "worker")
         #expect(status.info["guestUsage"]?.contains("memoryAvailableBytes") == true)
         #expect(try await node.podStatus(pod).info.isEmpty)
     }

@@ -82,6 +82,12 @@ public struct ImageReference: Sendable, Hashable, CustomStringConvertible {
         self.init(host: host, path: path, tag: tag ?? (digest == nil ? Self.defaultTag : nil), digest: digest)
     }
 
+    /// The name of the repository that `text` names alone, without a tag or digest; nil for anything else.
+    static func repository(_ text: String) -> String? {
+        guard !text.contains("@"), !text[(text.lastIndex(of: "/") ?? text.startIndex)...].contains(":") else { return nil }
+        return (try? ImageReference(text))?.name
+    }
+
     private static func isTag(_ text: Substring) -> Bool {
         guard let first = text.utf8.first, text.utf8.count <= maximumTagLength else { return false }
         guard first != UInt8(ascii: "."), first != UInt8(ascii: "-") else { return false }

@@ -25,6 +25,12 @@ public struct Image: Sendable, Equatable {
 }
 
 extension Image {
+    /// Its digest in the repository of `reference`, else in any.
+    public func digest(named reference: String) -> String? {
+        guard let name = try? ImageReference(reference).name else { return repoDigests.first }
+        return repoDigests.first { $0.hasPrefix("\(name)@") } ?? repoDigests.first
+    }
+
     /// - Parameter head: nil for an image whose record cannot be read.
     init(id: String, names: [ImageNameRecord], head: ImageHead?, pinned: Set<String>) {
         self.init(

@@ -84,10 +84,21 @@ public final class ImageStore: Sendable {
 
     // MARK: Questions
 
-    /// All images, or the one that `filter` (a reference or id) names. One whose records are damaged has its id and names only.
+    /// All images, or the one that `filter` (a reference or id) names, or those of the repository that it names. One whose records are
+    /// damaged has its id and names only.
     public func list(filter: String? = nil) async throws -> [Image] {
-        if let filter, !filter.isEmpty { return try await find(filter).map { [listed($0)] } ?? [] }
-        return try await database.imageHeads().map { Image(id: $0.id, names: $0.names, head: try? $0.head.get(), pinned: pinned) }
+        guard let filter, !filter.isEmpty else { return try await all() }
+        if let repository = ImageReference.repository(filter) {
+            let found = try await all().filter { image in
+                (image.repoTags + image.repoDigests).contains { (try? ImageReference($0))?.name == repository }
+            }
+            if !found.isEmpty { return found }
+        }
+        return try await find(filter).map { [listed($0)] } ?? []
+    }
+
+    private func all() async throws -> [Image] {
+        try await database.imageHeads().map { Image(id: $0.id, names: $0.names, head: try? $0.head.get(), pinned: pinned) }
     }
 
     /// The image that `reference` names: a tag, a digest, an id, or the beginning of exactly one id. Nil when there is none, and when

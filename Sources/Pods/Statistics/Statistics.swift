@@ -104,8 +104,10 @@ extension Statistics.Entry {
             var rate = containerRates[container.id] ?? CPURate(usage, at: now, age: .nanoseconds(time - container.state.startedAt))
             rate.update(usage, at: now)
             containerRates[container.id] = rate
+            var cgroup = GuestAccount.bounded(stats.cgroup)
+            cgroup.raiseHugepagePeaks(by: last?.containers[container.id]?.cgroup.hugepages ?? [])
             usages[container.id] = ContainerUsage(
-                time: time, cgroup: GuestAccount.bounded(stats.cgroup), nanoCores: container.state.startedAt > 0 ? rate.nanoCores : nil,
+                time: time, cgroup: cgroup, nanoCores: container.state.startedAt > 0 ? rate.nanoCores : nil,
                 writableLayer: stats.writableLayer, processes: stats.processes)
         }
         containerRates = containerRates.filter { usages[$0.key] != nil }

@@ -59,7 +59,7 @@ public struct SandboxContext: Sendable {
 /// A sandbox that is up: where its containers live.
 public protocol Sandbox: Sendable {
     /// For verbose status: the machine's name, pid, console, ...
-    var details: [String: String] { get }
+    var details: [String: JSONValue] { get }
 
     /// What keeps the sandbox from running at this moment, and each change of it; nil: nothing. Ends with the sandbox.
     func halts() -> AsyncStream<SandboxHalt?>

@@ -22,6 +22,8 @@ public struct ContainerMount: Codable, Sendable, Equatable {
     public var selinuxRelabel = false
     /// An image whose files are mounted, as the client named it; empty: `hostPath` counts.
     public var image = ""
+    /// `repository@digest` of that image when the container was made, else its id.
+    public var imageReference: String?
     /// The part of the image, relative to its root; empty: all.
     public var imageSubPath = ""
 

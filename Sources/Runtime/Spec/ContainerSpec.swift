@@ -48,6 +48,8 @@ public struct ContainerSpec: Codable, Sendable, Equatable {
     public var userSpecifiedImage = ""
     /// The image's first tag when the container was made, for people.
     public var imageTag = ""
+    /// `repository@digest` of the image when the container was made; nil for one that no registry gave.
+    public var imageDigest: String?
     public var command: [String] = []
     public var arguments: [String] = []
     public var workingDirectory = ""

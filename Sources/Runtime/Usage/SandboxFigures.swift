@@ -137,8 +137,20 @@ public struct HugepageUsage: UsageGroup {
     /// As in the file's name: "2MB".
     public var size = ""
     @GuestCount public var usageBytes: UInt64 = 0
+    /// The most that was seen in use: the kernel keeps none.
+    @GuestCount public var peakBytes: UInt64 = 0
 
     public init() {}
+}
+
+extension CgroupUsage {
+    /// Takes over what was seen before where it was more.
+    public mutating func raiseHugepagePeaks(by earlier: [HugepageUsage]) {
+        for index in hugepages.indices {
+            let before = earlier.first { $0.size == hugepages[index].size }?.peakBytes ?? 0
+            hugepages[index].peakBytes = max(hugepages[index].usageBytes, before)
+        }
+    }
 }
 
 /// What a writable layer takes.
