@@ -69,10 +69,7 @@ struct BadInputTests {
         let before = try await Footprint.now(node)
         let pod = try await node.runPod("killed")
         let container = try await node.runContainer(in: pod, "victim", ["/bin/sleep", "600"])
-        let info = try await node.podStatus(pod, verbose: true).info["info"] ?? ""
-        let details = try JSONDecoder().decode(ProcessOfPod.self, from: Data(info.utf8))
-        let pid = details.pid
-        kill(pid, SIGKILL)
+        kill(try await node.machine(of: pod), SIGKILL)
         let exit = try await node.exit(of: container)
         #expect(exit.exitCode == 137)
         try await eventually("the pod is not ready") { try await node.podStatus(pod).status.state == .sandboxNotready }
@@ -149,9 +146,4 @@ struct BrokenGuestTests {
         #expect(status?.message.contains("bridge") == true)
         #expect(left == [])
     }
-}
-
-/// Of the verbose answer.
-private struct ProcessOfPod: Decodable {
-    var pid: Int32
 }

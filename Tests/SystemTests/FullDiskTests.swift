@@ -44,8 +44,7 @@ struct FullDiskTests {
     private static func ballast(_ node: Node) -> String { node.root + "/ballast" }
 
     private static func halted(_ node: Node, _ pod: String) async throws -> String {
-        let info = try await node.podStatus(pod, verbose: true).info["info"] ?? "{}"
-        return try JSONDecoder().decode([String: String].self, from: Data(info.utf8))["halted"] ?? ""
+        try await node.details(of: pod)["halted"]?.string ?? ""
     }
 
     private static func expectRefusal(_ node: Node, _ container: String) async {

@@ -21,8 +21,7 @@ struct LifecycleTests {
     /// The disks of an image's layers go with its last container, and come back with the next one.
     @Test func disksOfLayersGoWithTheirLastContainer() async throws {
         let (node, pod) = (try node(), try sharedPod())
-        let info = try await node.podStatus(pod, verbose: true).info["info"] ?? ""
-        let machine = try #require(try JSONDecoder().decode([String: String].self, from: Data(info.utf8))["pid"])
+        let machine = try await node.machine(of: pod)
         func layers() throws -> Int {
             let descriptors = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(machine)/fd")
             return descriptors.count {
@@ -46,8 +45,7 @@ struct LifecycleTests {
     /// The guest stands still while the client gives up and asks again.
     @Test func aRetriedCreationMakesOneContainer() async throws {
         let (node, pod) = (try node(), try sharedPod())
-        let info = try await node.podStatus(pod, verbose: true).info["info"] ?? ""
-        let machine = try #require(try JSONDecoder().decode([String: String].self, from: Data(info.utf8))["pid"].flatMap { pid_t($0) })
+        let machine = try await node.machine(of: pod)
         let request = CRICreateContainerRequest.with {
             $0.podSandboxID = pod
             $0.config.metadata.name = "retried"

@@ -2,7 +2,9 @@ import CRI
 import Errors
 import Foundation
 import GRPC
+import Runtime
 import Support
+import Testing
 
 /// Shorthand for what most tests do.
 extension Node {
@@ -84,6 +86,20 @@ extension Node {
                 $0.podSandboxID = pod
                 $0.verbose = verbose
             })
+    }
+
+    /// What verbose status says of the pod's machine.
+    func details(of pod: String) async throws -> JSONValue {
+        let info = try await podStatus(pod, verbose: true).info["info"] ?? ""
+        return try JSONDecoder().decode(JSONValue.self, from: Data(info.utf8))
+    }
+
+    /// The pod's QEMU.
+    func machine(of pod: String) async throws -> pid_t {
+        guard case .integer(let process)? = try await details(of: pod)["pid"] else {
+            throw SwiftletError(.internal, "the verbose status of pod \(pod) names no process")
+        }
+        return pid_t(process)
     }
 
     func exec(_ container: String, _ command: [String], timeout: Int64 = 60) async throws -> CRIExecSyncResponse {

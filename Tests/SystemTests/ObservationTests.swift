@@ -207,10 +207,10 @@ struct ObservationTests {
         let machine = try #require(cost.first { $0.kind == "machine" })
         #expect(machine.cpuNanoseconds > 0 && machine.rssBytes > 1 << 20)
         #expect(cost.contains { $0.kind == "vsockDevice" })
-        let details = try JSONDecoder().decode(JSONValue.self, from: Data((status.info["info"] ?? "").utf8))
+        let details = try await node.details(of: pod)
         #expect(details["domain"]?.string?.isEmpty == false && details["state"] == "ready" && details["accelerator"] == "tcg")
         #expect(details["pid"] == .integer(Int64(machine.pid)))
-        #expect(details["config"]?["metadata"]?["namespace"] == "default")
+        #expect(details["config"]?["metadata"]?["namespace"] == "test")
         #expect(FileManager.default.fileExists(atPath: details["console"]?.string ?? ""))
         let worker = try await node.cri.call(
             RuntimeRPC.containerStatus,
@@ -265,7 +265,7 @@ struct ObservationTests {
         _ = try await node.cri.call(RuntimeRPC.listContainerStats, .init())
         _ = try await node.cri.call(RuntimeRPC.listPodSandboxStats, .init())
         let usual = try await median(node, healthy, sleeper, frozen)
-        let machine = try await machine(of: frozen, node)
+        let machine = try await node.machine(of: frozen)
         #expect(kill(machine, SIGSTOP) == 0)
         defer { kill(machine, SIGCONT) }
         let during = try await median(node, healthy, sleeper, frozen)
@@ -306,12 +306,6 @@ struct ObservationTests {
         }
         return times.sorted()[times.count / 2]
     }
-
-    private func machine(of pod: String, _ node: Node) async throws -> pid_t {
-        let info = try await node.podStatus(pod, verbose: true).info["info"] ?? ""
-        let values = try JSONDecoder().decode([String: String].self, from: Data(info.utf8))
-        return try #require(values["pid"].flatMap { pid_t($0) })
-    }
 }
 
 /// Reads a node's events from its start on.
@@ -331,7 +325,7 @@ private actor Watcher {
         }
         try await eventually("the daemon counts the watcher") {
             let info = try await node.cri.call(RuntimeRPC.status, .with { $0.verbose = true }).info["swiftlet"] ?? ""
-            return info.contains("\"eventWatchers\":\"1\"")
+            return info.contains("\"eventWatchers\":1,")
         }
     }
 
