@@ -1,11 +1,19 @@
 import Errors
 import Images
+import Linux
 import Runtime
 
 extension ContainerPlan {
-    /// - Throws: `.invalidArgument` when there is no command, or the stop signal or the user makes no sense.
+    /// - Throws: `.invalidArgument` when there is no command, or the stop signal or the user makes no sense, `.failedPrecondition` when the
+    ///   image's programs are for another machine.
     init(_ spec: ContainerSpec, rootfs: ImageRootfs, hostname: String) throws {
         let image = rootfs.config
+        guard image.runs(on: .current) else {
+            throw SwiftletError(
+                .failedPrecondition,
+                "container \(spec.metadata.name): image \(spec.image) is for \(printable("\(image.os)/\(image.architecture)")); "
+                    + "this machine runs \(Platform.current.os)/\(Platform.current.architecture)")
+        }
         let arguments = Self.arguments(spec, image)
         guard !arguments.isEmpty else {
             throw SwiftletError(
@@ -17,6 +25,18 @@ extension ContainerPlan {
             spec: spec, root: rootfs.layers, arguments: arguments, environment: Self.environment(spec, image, hostname: hostname),
             workingDirectory: workingDirectory.isEmpty ? "/" : workingDirectory, user: try Self.user(spec, image),
             stopSignal: try SignalName.number(of: signal.isEmpty ? "SIGTERM" : signal))
+        volumes = Self.volumes(image)
+    }
+
+    /// Relative paths are below the root, as container runtimes take them.
+    private static func volumes(_ image: ImageConfig) -> [String] {
+        image.volumes.compactMap { path in
+            var parts: [Substring] = []
+            for part in path.split(separator: "/") where part != "." {
+                if part == ".." { _ = parts.popLast() } else { parts.append(part) }
+            }
+            return parts.isEmpty ? nil : "/" + parts.joined(separator: "/")
+        }
     }
 
     private static func user(_ spec: ContainerSpec, _ image: ImageConfig) throws -> UserReference {

@@ -59,7 +59,7 @@ struct FuzzTarget: Sendable {
             let archive = try ImageArchive(path: input.path, scratch: output, limits: limits)
             for format in imageFormats {
                 for image in try format.images(in: archive, platform: .current) ?? [] {
-                    _ = try ImageConfig.decode(image.config, what: "x", platform: .current)
+                    _ = try ImageConfig.decode(image.config, what: "x")
                 }
             }
         }
@@ -67,10 +67,12 @@ struct FuzzTarget: Sendable {
 
     private static func manifest(_ bytes: [UInt8]) {
         let data = Data(bytes)
-        if let document = try? ManifestDocument(data, contentType: nil, what: "x"), case .index(let index) = document {
-            _ = try? Platform.current.choose(from: index, what: "x")
+        if let document = try? ManifestDocument(data, contentType: nil, what: "x") {
+            var search = ManifestSearch(platform: .current, cpuLevel: 3, what: "x")
+            _ = search.take(document)
+            while let next = try? search.next() { _ = try? Digest(next.digest) }
         }
-        if let config = try? ImageConfig.decode(data, what: "x", platform: .current) {
+        if let config = try? ImageConfig.decode(data, what: "x") {
             _ = ImageUser(config.user)
             _ = try? UserReference(parsing: config.user, "USER")
         }

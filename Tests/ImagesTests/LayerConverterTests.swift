@@ -22,6 +22,7 @@ import Testing
         tar.hardLink("etc/second", to: "bin/tool")
         tar.characterDevice("dev/null", major: 1, minor: 3)
         tar.characterDevice("dev/odd", major: 259, minor: 70_000)
+        tar.characterDevice("dev/widest", major: 4095, minor: (1 << 20) - 1)
         tar.fifo("run/fifo")
         tar.file("long/" + String(repeating: "d/", count: 100) + String(repeating: "n", count: 255), "deep")
         tar.file("naïve/文件\n", "named")
@@ -45,6 +46,9 @@ import Testing
             #expect(try image.link("etc/link") == "../../outside")
             #expect(try image.status("dev/null").st_rdev == 0x103)
             #expect(try image.status("dev/odd").st_mode & S_IFMT == S_IFCHR)
+            // makedev(259, 70000), as glibc has it.
+            #expect(try image.status("dev/odd").st_rdev == 70_000 & 0xff | 259 << 8 | (70_000 & ~0xff) << 12)
+            #expect(try image.status("dev/widest").st_rdev == 0xffff_ffff)
             #expect(try image.status("run/fifo").st_mode & S_IFMT == S_IFIFO)
             #expect(try image.contents("naïve/文件\n") == Data("named".utf8))
             #expect(try image.status("bin").st_mode == S_IFDIR | 0o755)

@@ -17,6 +17,21 @@ import Testing
         return try ContainerPlan(spec, rootfs: ImageRootfs(image: stored, config: image, layers: []), hostname: "host")
     }
 
+    @Test func anImageForAnotherMachineMakesNoContainer() throws {
+        for image in [ImageConfig(architecture: "s390x", cmd: ["/x"]), ImageConfig(architecture: "amd64", os: "windows", cmd: ["/x"])] {
+            let error = #expect(throws: SwiftletError.self) { try self.plan(image) }
+            #expect(error?.code == .failedPrecondition, "\(error?.message ?? "")")
+            #expect(error?.message.contains("\(image.os)/\(image.architecture)") == true)
+        }
+        // What says nothing runs anywhere.
+        #expect(try plan(ImageConfig(architecture: "", os: "", cmd: ["/x"])).arguments == ["/x"])
+    }
+
+    @Test func theImagesVolumesArePathsOfTheContainer() throws {
+        let image = ImageConfig(cmd: ["/x"], volumes: ["", "/", "/a/./b//", "../../c", "/d/../e", "rel"])
+        #expect(try plan(image).volumes == ["/a/b", "/c", "/e", "/rel"])
+    }
+
     @Test func theClientsCommandReplacesTheImages() throws {
         #expect(try plan().arguments == ["/entry", "default", "args"])
         #expect(try plan { $0.arguments = ["mine"] }.arguments == ["/entry", "mine"])

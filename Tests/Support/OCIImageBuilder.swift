@@ -40,6 +40,7 @@ public struct OCIImageBuilder: Sendable {
     public var user = ""
     public var stopSignal: String?
     public var labels: [String: String] = [:]
+    public var volumes: [String] = []
     /// Digests to claim for the uncompressed layers instead of the true ones.
     public var diffIDs: [String]?
     /// Uncompressed tars, lowest first.
@@ -61,6 +62,7 @@ public struct OCIImageBuilder: Sendable {
         process["Entrypoint"] = entrypoint
         process["Cmd"] = cmd
         process["StopSignal"] = stopSignal
+        if !volumes.isEmpty { process["Volumes"] = Dictionary(uniqueKeysWithValues: volumes.map { ($0, [String: String]()) }) }
         let config = try Self.json([
             "architecture": architecture, "os": "linux", "config": process,
             "rootfs": ["type": "layers", "diff_ids": diffIDs ?? layers.map(Self.digest)] as [String: Any],

@@ -6,16 +6,18 @@ import Linux
 enum DockerArchive: ImageFormat {
     static let name = "Docker archive"
 
-    private struct Item: Decodable {
+    private struct Item: JSONFields {
         var config: String
         var repoTags: [String]?
-        var layers: [String]
+        var layers: [String]?
 
-        enum CodingKeys: String, CodingKey {
+        enum CodingKeys: String, CodingKey, CaseIterable {
             case config = "Config"
             case repoTags = "RepoTags"
             case layers = "Layers"
         }
+
+        static var fields: [String] { CodingKeys.allCases.map(\.rawValue) }
     }
 
     static func images(in archive: ImageArchive, platform: Platform) throws -> [ArchivedImage]? {
@@ -24,8 +26,8 @@ enum DockerArchive: ImageFormat {
         let items = try JSONDocument.decode([Item].self, from: bytes, "\(archive.path): manifest.json is not that of a Docker archive")
         var budget = ArchiveBudget(path: archive.path)
         return try items.map { item in
-            try budget.addImage(layers: item.layers.count)
-            let layers = try item.layers.map { name in
+            try budget.addImage(layers: item.layers?.count ?? 0)
+            let layers = try (item.layers ?? []).map { name in
                 guard let blob = archive.file(name) else {
                     throw SwiftletError(.dataLoss, "\(archive.path): layer \(name.prefix(200)) is missing")
                 }

@@ -23,15 +23,7 @@ enum OCILayout: ImageFormat {
     private static func image(
         _ top: Descriptor, _ archive: ImageArchive, _ platform: Platform, _ budget: inout ArchiveBudget
     ) throws -> ArchivedImage {
-        let manifest: Manifest
-        switch try document(top, archive, &budget) {
-        case .manifest(let found): manifest = found
-        case .index(let index):
-            guard case .manifest(let found) = try document(platform.choose(from: index, what: archive.path), archive, &budget) else {
-                throw SwiftletError(.unimplemented, "\(archive.path): an index within an index is not supported")
-            }
-            manifest = found
-        }
+        let manifest = try manifest(top, archive, platform, &budget)
         try budget.addImage(layers: manifest.layers.count)
         let layers = try manifest.layers.map { descriptor in
             guard let compression = descriptor.mediaType.flatMap(MediaType.compression(ofLayer:)) else {
@@ -48,10 +40,25 @@ enum OCILayout: ImageFormat {
             layers: layers)
     }
 
+    private static func manifest(
+        _ top: Descriptor, _ archive: ImageArchive, _ platform: Platform, _ budget: inout ArchiveBudget
+    ) throws -> Manifest {
+        var search = ManifestSearch(platform: platform, cpuLevel: CPULevel.machines, what: archive.path)
+        var found = search.take(try document(top, archive, &budget))
+        while true {
+            if let found {
+                guard search.mustCheckConfiguration else { return found }
+                let config = try verified(found.config, archive, limit: ImageConfig.maximumBytes, &budget)
+                if try ImageConfig.decode(config, what: archive.path).runs(on: platform) { return found }
+            }
+            found = search.take(try document(search.next(), archive, &budget))
+        }
+    }
+
     /// A full name if the archive has one; a mere tag is combined with the archive's file name.
     private static func reference(_ descriptor: Descriptor, _ archive: ImageArchive) throws -> ImageReference? {
-        if let name = descriptor.annotations?[containerdName] { return try ImageReference(name) }
-        guard let name = descriptor.annotations?[referenceName] else { return nil }
+        if let name = descriptor.annotations[containerdName] { return try ImageReference(name) }
+        guard let name = descriptor.annotations[referenceName] else { return nil }
         if name.contains("/") || name.contains(":") { return try ImageReference(name) }
         let stem = archive.path.split(separator: "/").last?.prefix { $0 != "." } ?? ""
         return try? ImageReference("\(stem.lowercased()):\(name)")

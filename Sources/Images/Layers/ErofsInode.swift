@@ -1,3 +1,5 @@
+import Errors
+
 /// An extended inode: `struct erofs_inode_extended`.
 struct ErofsInode {
     static let size = 64
@@ -26,7 +28,8 @@ struct ErofsInode {
         bytes.append(UInt64(bitPattern: node.mtime))
         bytes.append(node.mtimeNanoseconds)
         bytes.append(Self.links(node))
-        bytes.append([UInt8](repeating: 0, count: 16))
+        // `i_reserved2`, which kernels do not read.
+        bytes.append([node.isImplied ? 1 : 0] + [UInt8](repeating: 0, count: 15))
     }
 
     /// A directory has its entry in the parent, its own `.`, and the `..` of each directory in it.
@@ -49,7 +52,7 @@ struct ErofsInode {
 
 /// Extended attributes stored after an inode: `struct erofs_xattr_ibody_header` and its entries.
 enum ErofsXattrs {
-    private static let headerSize = 12
+    static let headerSize = 12
     /// EROFS_XATTR_INDEX_*: the part of the name that is not stored.
     private static let prefixes: [(index: UInt8, prefix: [UInt8], isWhole: Bool)] = [
         (2, Array("system.posix_acl_access".utf8), true),
@@ -67,6 +70,27 @@ enum ErofsXattrs {
         }
         return nil
     }
+
+    /// The attributes in the bytes after an inode, `size` of them from `start`.
+    static func read(_ image: UnsafeRawBufferPointer, at start: Int, size: Int) throws -> [ExtendedAttribute] {
+        var attributes: [ExtendedAttribute] = []
+        var at = start + headerSize
+        let end = start + size
+        while at + 4 <= end {
+            let (length, index) = (Int(image[at]), image[at + 1])
+            let valueSize = Int(image.loadUnaligned(fromByteOffset: at + 2, as: UInt16.self).littleEndian)
+            let (name, value) = (at + 4, at + 4 + length)
+            guard let prefix = prefixes.first(where: { $0.index == index })?.prefix, value + valueSize <= end else {
+                throw SwiftletError(.dataLoss, "an extended attribute cannot be read")
+            }
+            attributes.append(
+                ExtendedAttribute(name: prefix + Array(image[name..<value]), value: Array(image[value..<(value + valueSize)])))
+            at = (value + valueSize + 3) & ~3
+        }
+        return attributes
+    }
+
+    static func isOpaqueMark(_ attribute: ExtendedAttribute) -> Bool { attribute == opaque }
 
     /// Bytes, 0 without attributes.
     static func size(_ node: LayerNode) -> Int {

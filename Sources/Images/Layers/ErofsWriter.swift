@@ -14,6 +14,7 @@ final class ErofsWriter {
     private let file: SparseFile
     private var nextBlock: UInt32 = 1
     private var tailBytes = 0
+    private var marks: LayerMarks = []
 
     /// - Parameter file: empty; the image grows in it from offset 0.
     init(_ file: SparseFile) throws {
@@ -96,6 +97,8 @@ final class ErofsWriter {
         let blockSize = UInt64(Self.blockSize)
         for (number, node) in nodes.enumerated() {
             node.number = UInt32(number + 1)
+            if node.isImplied { marks.insert(number == 0 ? .impliedRoot : .impliedDirectories) }
+            if node.linkPath != nil { marks.insert(.foreignLinks) }
             let head = UInt64(ErofsInode.size + ErofsXattrs.size(node))
             let inline = UInt64(inlineSize(node))
             let inBlock = position % blockSize
@@ -179,6 +182,8 @@ final class ErofsWriter {
         bytes.append(nextBlock)
         bytes.append(metadataBlock)
         bytes.append(UInt32(0))  // no shared extended attributes
+        bytes.append([UInt8](repeating: 0, count: LayerMarks.offset - bytes.storage.count))
+        bytes.append(marks.volumeName)
         bytes.append([UInt8](repeating: 0, count: 128 - bytes.storage.count))
         try bytes.storage.withUnsafeBytes { try file.overwrite($0, at: 1024) }
     }

@@ -17,6 +17,34 @@ struct LayerConverter: Sendable {
         var entries: Int
     }
 
+    /// What a layer is made of.
+    enum Content: Sendable {
+        case tar(BlobSource, Compression)
+        /// One file of a name, which may be a path. `digest` is the blob's.
+        case file(BlobSource, name: String, digest: Digest)
+    }
+
+    /// Makes a layer of one file, as `convert` makes one of a tar. Its digest stands for the name and the content.
+    func wrap(_ blob: BlobSource, name: String, digest: Digest, to path: String) throws -> Result {
+        let output = try SparseFile(creating: path, reserve: limits.diskReserve)
+        do {
+            let reader = try BlobReader(blob)
+            let writer = try ErofsWriter(output)
+            var tree = LayerTree(limits: limits)
+            try tree.add(TarEntry(kind: .file, path: Array(name.utf8), mode: 0o644, size: blob.length)) { xattrs in
+                try writer.store(size: blob.length, xattrs: xattrs) { body in
+                    while let piece = try reader.next() { try body(.bytes(piece)) }
+                }
+            }
+            let size = try writer.finish(root: tree.root)
+            try output.seal()
+            return Result(diffID: Digest(of: Array("swiftlet file 1\n\(digest)\n\(name)".utf8)), sizeBytes: size, entries: 1)
+        } catch {
+            unlink(path)
+            throw error
+        }
+    }
+
     /// Converts `blob` into a new file at `path`, which is read-only, world-readable and on disk when this returns.
     ///
     /// Blocks, for as long as reading the blob takes. On failure nothing is left at `path`.

@@ -17,6 +17,8 @@ final class LayerNode {
     var xattrs: [ExtendedAttribute]
     /// Hides what lower layers have in this directory.
     var isOpaque = false
+    /// A directory that the layer's tar does not name: a lower layer's has its own mode, owner and attributes, or is a symbolic link.
+    var isImplied = false
     /// Directory entries other than `.` and `..`.
     var links: UInt32 = 1
 
@@ -45,7 +47,23 @@ final class LayerNode {
 
     /// A directory a tar implies without naming it.
     static func impliedDirectory() -> LayerNode {
-        LayerNode(content: .directory([:]), mode: 0o755)
+        let node = LayerNode(content: .directory([:]), mode: 0o755)
+        node.isImplied = true
+        return node
+    }
+
+    /// Stands for a hard link to a file that the layer has not, which is that of a lower one (`LayerStack`). To overlayfs it is a whiteout.
+    static func foreignLink(to path: [UInt8]) -> LayerNode {
+        let node = whiteout()
+        node.xattrs = [ExtendedAttribute(name: linkAttribute, value: path)]
+        return node
+    }
+
+    private static let linkAttribute = Array("trusted.swiftlet.link".utf8)
+
+    /// Of a `foreignLink`: the path in the image.
+    var linkPath: [UInt8]? {
+        isWhiteout ? xattrs.first { $0.name == Self.linkAttribute }?.value : nil
     }
 
     /// Overlayfs' mark for "not here, whatever the lower layers say": a character device 0:0.
@@ -59,6 +77,12 @@ final class LayerNode {
 
     var isWhiteout: Bool {
         if case .device(true, 0, 0) = content { true } else { false }
+    }
+
+    /// Whether mode, owner and extended attributes are the same.
+    func hasAttributes(of other: LayerNode) -> Bool {
+        mode == other.mode && uid == other.uid && gid == other.gid && xattrs.count == other.xattrs.count
+            && xattrs.allSatisfy { other.xattrs.contains($0) }
     }
 
     func child(_ name: [UInt8]) -> LayerNode? {

@@ -11,6 +11,7 @@ struct LayerTree {
     private static let whiteoutPrefix = Array(".wh.".utf8)
     private static let opaqueName = Array(".wh..wh..opq".utf8)
     private static let reservedPrefix = Array(".wh..wh.".utf8)
+    private static let ownPrefixes = ["trusted.overlay.", "trusted.swiftlet."].map { Array($0.utf8) }
     private static let maximumNameBytes = 255
     private static let maximumXattrBytes = 65_535
     /// As the kernel: ELOOP after 40.
@@ -45,7 +46,7 @@ struct LayerTree {
             if let old, old.isDirectory {
                 try setAttributes(of: old, entry)
             } else {
-                let node = LayerNode.impliedDirectory()
+                let node = LayerNode(content: .directory([:]), mode: 0)
                 try setAttributes(of: node, entry)
                 node.isOpaque = old?.isWhiteout ?? false
                 parent.setChild(name, node)
@@ -62,11 +63,18 @@ struct LayerTree {
             try budget.addName(entry.linkPath, for: entry)
             try addNode(.symlink(entry.linkPath), name, parent, entry)
         case .hardLink:
-            let target = try linkTarget(entry)
-            target.links += 1
-            parent.setChild(name, target)
+            if let target = try linkTarget(entry) {
+                target.links += 1
+                parent.setChild(name, target)
+            } else {
+                try budget.addXattrs([ExtendedAttribute(name: name, value: entry.linkPath)], for: entry)
+                parent.setChild(name, .foreignLink(to: entry.linkPath))
+            }
         case .characterDevice, .blockDevice:
             let isCharacter = entry.kind == .characterDevice
+            guard entry.deviceMajor < 1 << 12, entry.deviceMinor < 1 << 20 else {
+                throw rejected(entry, "is the device \(entry.deviceMajor):\(entry.deviceMinor); Linux has 12 and 20 bits for the two")
+            }
             try addNode(.device(character: isCharacter, major: entry.deviceMajor, minor: entry.deviceMinor), name, parent, entry)
         case .fifo:
             try addNode(.fifo, name, parent, entry)
@@ -95,7 +103,7 @@ struct LayerTree {
         case nil:
             try budget.addNode(named: hidden, for: entry)
             parent.setChild(hidden, .whiteout())
-        case let present? where present.isDirectory: present.isOpaque = true
+        case let present? where present.isDirectory: (present.isOpaque, present.isImplied) = (true, false)
         default: break
         }
     }
@@ -148,7 +156,7 @@ struct LayerTree {
                 guard name.count <= Self.maximumNameBytes else { throw rejected(entry, "goes through a name of \(name.count) bytes") }
                 try budget.addNode(named: name, for: entry)
                 let made = LayerNode.impliedDirectory()
-                made.isOpaque = next != nil
+                (made.isOpaque, made.isImplied) = (next != nil, next == nil)
                 current.setChild(name, made)
                 stack.append(made)
             } else {
@@ -159,18 +167,23 @@ struct LayerTree {
         return stack[stack.count - 1]
     }
 
-    private mutating func linkTarget(_ entry: TarEntry) throws -> LayerNode {
+    /// The file of this layer that `entry` is a hard link to; nil when it is one of a lower layer, if it is there at all.
+    private mutating func linkTarget(_ entry: TarEntry) throws -> LayerNode? {
         let target = TarEntry(kind: .hardLink, path: entry.linkPath)
-        do {
-            let components = try components(of: entry.linkPath, target)
-            if let name = components.last {
-                let node = try directory(components.dropLast(), creating: false, target).child(name)
-                if let node, !node.isDirectory, !node.isWhiteout { return node }
-            }
-        } catch let error as SwiftletError where error.code == .invalidArgument {
-            // As good as absent.
+        guard let components = try? components(of: entry.linkPath, target), let name = components.last else {
+            throw rejected(entry, "is a hard link to \(target.displayPath), which is no file")
         }
-        throw rejected(entry, "is a hard link to \(target.displayPath), which is no file of this layer")
+        let parent: LayerNode
+        do { parent = try directory(components.dropLast(), creating: false, target) } catch let error as SwiftletError
+            where error.code == .invalidArgument
+        {
+            return nil
+        }
+        guard let node = parent.child(name) else { return nil }
+        guard !node.isDirectory, !node.isWhiteout || node.linkPath != nil else {
+            throw rejected(entry, "is a hard link to \(target.displayPath), which is no file of this layer")
+        }
+        return node
     }
 
     // MARK: Attributes
@@ -181,9 +194,11 @@ struct LayerTree {
         node.gid = entry.gid
         node.mtime = entry.mtime
         node.mtimeNanoseconds = entry.mtimeNanoseconds
-        // Attributes of overlayfs' own are ours to give; those EROFS has no place for mean nothing in the guest.
-        let overlayPrefix = Array("trusted.overlay.".utf8)
-        node.xattrs = entry.xattrs.filter { !$0.name.starts(with: overlayPrefix) && ErofsXattrs.split($0.name) != nil }
+        node.isImplied = false
+        // Attributes of overlayfs' own and of Swiftlet's are ours to give; those EROFS has no place for mean nothing in the guest.
+        node.xattrs = entry.xattrs.filter { attribute in
+            !Self.ownPrefixes.contains { attribute.name.starts(with: $0) } && ErofsXattrs.split(attribute.name) != nil
+        }
         for xattr in node.xattrs where xattr.name.count > Self.maximumNameBytes {
             throw rejected(entry, "has an extended attribute with a name of \(xattr.name.count) bytes")
         }

@@ -3,8 +3,10 @@ import Foundation
 import Linux
 
 /// What an image says about the processes made of it: OCI image spec, image configuration.
-public struct ImageConfig: Codable, Sendable, Equatable {
+public struct ImageConfig: Decodable, Sendable, Equatable {
+    /// Empty: any.
     public var architecture: String
+    /// Empty: any.
     public var os: String
     /// `NAME=value`.
     public var env: [String]
@@ -48,8 +50,8 @@ public struct ImageConfig: Codable, Sendable, Equatable {
         self.diffIDs = diffIDs
     }
 
-    private enum TopKeys: String, CodingKey { case architecture, os, config, rootfs }
-    private enum ConfigKeys: String, CodingKey {
+    private enum TopKeys: String, CodingKey, CaseIterable { case architecture, os, config, rootfs }
+    private enum ConfigKeys: String, CodingKey, CaseIterable {
         case env = "Env"
         case entrypoint = "Entrypoint"
         case cmd = "Cmd"
@@ -60,60 +62,49 @@ public struct ImageConfig: Codable, Sendable, Equatable {
         case exposedPorts = "ExposedPorts"
         case volumes = "Volumes"
     }
-    private enum RootfsKeys: String, CodingKey {
-        case type
+    private enum RootfsKeys: String, CodingKey, CaseIterable {
         case diffIDs = "diff_ids"
     }
-    private struct Empty: Codable {}
+    private struct Empty: Decodable {}
 
     public init(from decoder: any Decoder) throws {
         let top = try decoder.container(keyedBy: TopKeys.self)
-        self.init(architecture: try top.decode(String.self, forKey: .architecture), os: try top.decode(String.self, forKey: .os))
-        diffIDs = try top.nestedContainer(keyedBy: RootfsKeys.self, forKey: .rootfs).decodeIfPresent([String].self, forKey: .diffIDs) ?? []
+        self.init(
+            architecture: try top.decodeIfPresent(String.self, forKey: .architecture) ?? "",
+            os: try top.decodeIfPresent(String.self, forKey: .os) ?? "")
+        if top.contains(.rootfs), try !top.decodeNil(forKey: .rootfs) {
+            let rootfs = try top.nestedContainer(keyedBy: RootfsKeys.self, forKey: .rootfs)
+            diffIDs = try rootfs.decodeIfPresent([String].self, forKey: .diffIDs) ?? []
+        }
         guard top.contains(.config), try !top.decodeNil(forKey: .config) else { return }
         let config = try top.nestedContainer(keyedBy: ConfigKeys.self, forKey: .config)
-        env = try config.decodeIfPresent([String].self, forKey: .env) ?? []
-        entrypoint = try config.decodeIfPresent([String].self, forKey: .entrypoint) ?? []
-        cmd = try config.decodeIfPresent([String].self, forKey: .cmd) ?? []
-        workingDir = try config.decodeIfPresent(String.self, forKey: .workingDir) ?? ""
-        user = try config.decodeIfPresent(String.self, forKey: .user) ?? ""
-        stopSignal = try config.decodeIfPresent(String.self, forKey: .stopSignal) ?? ""
-        labels = try config.decodeIfPresent([String: String].self, forKey: .labels) ?? [:]
-        exposedPorts = (try config.decodeIfPresent([String: Empty].self, forKey: .exposedPorts) ?? [:]).keys.sorted()
-        volumes = (try config.decodeIfPresent([String: Empty].self, forKey: .volumes) ?? [:]).keys.sorted()
+        func text(_ key: ConfigKeys) throws -> String { try config.decodeIfPresent(String.self, forKey: key) ?? "" }
+        // A null in a list is an empty string to Go.
+        func list(_ key: ConfigKeys) throws -> [String] {
+            (try config.decodeIfPresent([String?].self, forKey: key) ?? []).map { $0 ?? "" }
+        }
+        env = try list(.env).filter { !$0.isEmpty }
+        entrypoint = try list(.entrypoint)
+        cmd = try list(.cmd)
+        workingDir = try text(.workingDir)
+        user = try text(.user)
+        stopSignal = try text(.stopSignal)
+        labels = (try config.decodeIfPresent([String: String?].self, forKey: .labels) ?? [:]).mapValues { $0 ?? "" }
+        exposedPorts = (try config.decodeIfPresent([String: Empty?].self, forKey: .exposedPorts) ?? [:]).keys.sorted()
+        volumes = (try config.decodeIfPresent([String: Empty?].self, forKey: .volumes) ?? [:]).keys.sorted()
     }
 
-    public func encode(to encoder: any Encoder) throws {
-        var top = encoder.container(keyedBy: TopKeys.self)
-        try top.encode(architecture, forKey: .architecture)
-        try top.encode(os, forKey: .os)
-        var config = top.nestedContainer(keyedBy: ConfigKeys.self, forKey: .config)
-        try config.encode(env, forKey: .env)
-        try config.encode(entrypoint, forKey: .entrypoint)
-        try config.encode(cmd, forKey: .cmd)
-        try config.encode(workingDir, forKey: .workingDir)
-        try config.encode(user, forKey: .user)
-        try config.encode(stopSignal, forKey: .stopSignal)
-        try config.encode(labels, forKey: .labels)
-        try config.encode(Dictionary(uniqueKeysWithValues: Set(exposedPorts).map { ($0, Empty()) }), forKey: .exposedPorts)
-        try config.encode(Dictionary(uniqueKeysWithValues: Set(volumes).map { ($0, Empty()) }), forKey: .volumes)
-        var rootfs = top.nestedContainer(keyedBy: RootfsKeys.self, forKey: .rootfs)
-        try rootfs.encode("layers", forKey: .type)
-        try rootfs.encode(diffIDs, forKey: .diffIDs)
+    /// Whether its programs are for `platform`, as far as it says.
+    public func runs(on platform: Platform) -> Bool {
+        (os.isEmpty || os == platform.os) && (architecture.isEmpty || architecture == platform.architecture)
     }
 
     /// Decodes and checks a configuration from a registry or an archive.
     ///
-    /// - Throws: `SwiftletError(.dataLoss)` when it is no image configuration, `.failedPrecondition` when the image is
-    ///   for another platform.
-    static func decode(_ bytes: Data, what: String, platform: Platform) throws -> ImageConfig {
+    /// - Throws: `SwiftletError(.dataLoss)` when it is no image configuration.
+    static func decode(_ bytes: Data, what: String) throws -> ImageConfig {
         let config = try JSONDocument.decode(
             ImageConfig.self, from: bytes, "configuration of \(what): not that of a container image")
-        guard config.os == platform.os, config.architecture == platform.architecture else {
-            throw SwiftletError(
-                .failedPrecondition,
-                "image \(what) is for \(config.os)/\(config.architecture); this machine runs \(platform.os)/\(platform.architecture)")
-        }
         guard config.diffIDs.count <= ManifestDocument.maximumLayers else {
             throw SwiftletError(
                 .invalidArgument, "image \(what): \(config.diffIDs.count) layers, at most \(ManifestDocument.maximumLayers) can be stacked")
@@ -141,5 +132,11 @@ public struct ImageConfig: Codable, Sendable, Equatable {
         guard volumes.count <= Self.maximumVolumes else {
             throw SwiftletError(.invalidArgument, "\(what): \(volumes.count) volumes, at most \(Self.maximumVolumes) can be")
         }
+    }
+}
+
+extension ImageConfig: JSONFields {
+    static var fields: [String] {
+        TopKeys.allCases.map(\.rawValue) + ConfigKeys.allCases.map(\.rawValue) + RootfsKeys.allCases.map(\.rawValue)
     }
 }

@@ -11,7 +11,16 @@ enum MediaType {
     static let dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
     static let dockerConfig = "application/vnd.docker.container.image.v1+json"
 
+    static let emptyConfig = "application/vnd.oci.empty.v1+json"
+
     static let manifests = [ociIndex, ociManifest, dockerList, dockerManifest]
+
+    /// Whether a manifest's configuration is that of no image, as its media type says. Old tools give images no type, or one that says
+    /// nothing.
+    static func isArtifact(_ manifest: Manifest) -> Bool {
+        guard let type = manifest.config.mediaType, type != ociConfig, type != dockerConfig else { return false }
+        return type.hasPrefix("application/vnd.")
+    }
 
     /// How a layer of this media type is compressed, or nil when it is no layer.
     static func compression(ofLayer mediaType: String) -> Compression? {
@@ -47,33 +56,87 @@ enum Compression: String, Sendable {
 }
 
 /// A pointer to content: OCI image spec, descriptor.
-struct Descriptor: Codable, Sendable, Equatable {
-    struct Platform: Codable, Sendable, Equatable {
+struct Descriptor: Sendable, Equatable {
+    struct Platform: Sendable, Equatable {
         var architecture: String
         var os: String
-        var variant: String?
+        var variant: String
     }
 
     var mediaType: String?
     var digest: String
     var size: Int64
     var platform: Platform?
-    var annotations: [String: String]?
+    var annotations: [String: String] = [:]
+}
+
+extension Descriptor: Decodable {
+    fileprivate enum CodingKeys: String, CodingKey, CaseIterable { case mediaType, digest, size, platform, annotations }
+
+    init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        mediaType = try fields.decodeIfPresent(String.self, forKey: .mediaType).flatMap { $0.isEmpty ? nil : $0 }
+        digest = try fields.decode(String.self, forKey: .digest)
+        size = try fields.decodeIfPresent(Int64.self, forKey: .size) ?? 0
+        platform = try fields.decodeIfPresent(Platform.self, forKey: .platform).flatMap { $0.isEmpty ? nil : $0 }
+        annotations = (try fields.decodeIfPresent([String: String?].self, forKey: .annotations) ?? [:]).mapValues { $0 ?? "" }
+    }
+
+    /// What buildkit puts beside an image about how it was made; no image itself.
+    var isAttestation: Bool {
+        annotations["vnd.docker.reference.type"] == "attestation-manifest"
+            || platform?.os == "unknown" && platform?.architecture == "unknown"
+    }
+}
+
+extension Descriptor.Platform: Decodable {
+    fileprivate enum CodingKeys: String, CodingKey, CaseIterable { case architecture, os, variant }
+
+    init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        architecture = try fields.decodeIfPresent(String.self, forKey: .architecture) ?? ""
+        os = try fields.decodeIfPresent(String.self, forKey: .os) ?? ""
+        variant = try fields.decodeIfPresent(String.self, forKey: .variant) ?? ""
+    }
+
+    var isEmpty: Bool { architecture.isEmpty && os.isEmpty }
 }
 
 /// An image manifest, OCI or Docker.
-struct Manifest: Codable, Sendable {
-    var schemaVersion: Int
-    var mediaType: String?
+struct Manifest: Sendable {
     var config: Descriptor
     var layers: [Descriptor]
 }
 
+extension Manifest: JSONFields {
+    private enum CodingKeys: String, CodingKey, CaseIterable { case config, layers }
+
+    init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        config = try fields.decode(Descriptor.self, forKey: .config)
+        layers = try fields.decodeIfPresent([Descriptor].self, forKey: .layers) ?? []
+    }
+
+    static var fields: [String] { CodingKeys.allCases.map(\.rawValue) + Descriptor.fields }
+}
+
 /// A manifest list (Docker) or index (OCI).
-struct ManifestIndex: Codable, Sendable {
-    var schemaVersion: Int
-    var mediaType: String?
+struct ManifestIndex: Sendable {
     var manifests: [Descriptor]
+}
+
+extension ManifestIndex: JSONFields {
+    private enum CodingKeys: String, CodingKey, CaseIterable { case manifests }
+
+    init(from decoder: any Decoder) throws {
+        manifests = try decoder.container(keyedBy: CodingKeys.self).decodeIfPresent([Descriptor].self, forKey: .manifests) ?? []
+    }
+
+    static var fields: [String] { CodingKeys.allCases.map(\.rawValue) + Descriptor.fields }
+}
+
+extension Descriptor: JSONFields {
+    static var fields: [String] { CodingKeys.allCases.map(\.rawValue) + Platform.CodingKeys.allCases.map(\.rawValue) }
 }
 
 /// Either kind of document a registry answers for a reference.
@@ -86,12 +149,16 @@ enum ManifestDocument: Sendable {
     /// The distribution spec asks registries to accept manifests of 4 MiB.
     static let maximumBytes = 4 << 20
 
-    private struct Shape: Codable {
-        struct Anything: Codable {}
+    private struct Shape: JSONFields {
+        struct Anything: Decodable {}
+        enum CodingKeys: String, CodingKey, CaseIterable { case schemaVersion, mediaType, manifests, layers }
+
         var schemaVersion: Int?
         var mediaType: String?
         var manifests: [Anything]?
         var layers: [Anything]?
+
+        static var fields: [String] { CodingKeys.allCases.map(\.rawValue) }
     }
 
     /// - Parameter contentType: what the registry said it is; must not contradict the document.
@@ -102,7 +169,8 @@ enum ManifestDocument: Sendable {
             throw SwiftletError(
                 .unimplemented, "manifest of \(what): Docker schema 1 is not supported; push the image again with a current tool")
         }
-        let declared = shape.mediaType ?? contentType.flatMap { MediaType.manifests.contains($0) ? $0 : nil }
+        let own = shape.mediaType.flatMap { $0.isEmpty ? nil : $0 }
+        let declared = own ?? contentType.flatMap { MediaType.manifests.contains($0) ? $0 : nil }
         let isIndex = declared.map { $0 == MediaType.ociIndex || $0 == MediaType.dockerList } ?? (shape.manifests != nil)
         if let declared, !MediaType.manifests.contains(declared) {
             throw SwiftletError(.dataLoss, "manifest of \(what): media type \"\(declared.prefix(200))\" is not that of an image")
@@ -115,21 +183,5 @@ enum ManifestDocument: Sendable {
             isIndex
             ? .index(try JSONDocument.decode(ManifestIndex.self, from: bytes, bad))
             : .manifest(try JSONDocument.decode(Manifest.self, from: bytes, bad))
-    }
-}
-
-extension Platform {
-    /// The descriptor of an index to take.
-    ///
-    /// - Throws: `SwiftletError(.failedPrecondition)` listing what the image is there for instead.
-    func choose(from index: ManifestIndex, what: String) throws -> Descriptor {
-        let images = index.manifests.filter { $0.mediaType.map(MediaType.manifests.contains) ?? true }
-        if let match = images.first(where: { $0.platform?.os == os && $0.platform?.architecture == architecture }) { return match }
-        if images.count == 1, images[0].platform == nil { return images[0] }
-        let platforms = images.compactMap(\.platform).prefix(20).map { "\($0.os)/\($0.architecture)" }
-        let offered = platforms.isEmpty ? "nothing named" : platforms.joined(separator: ", ")
-        throw SwiftletError(
-            .failedPrecondition,
-            "image \(what): no manifest for \(os)/\(architecture); it is there for \(offered)")
     }
 }

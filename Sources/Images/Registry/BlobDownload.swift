@@ -35,9 +35,15 @@ struct BlobDownload: Sendable {
     }
 
     private func receive(_ digest: Digest, _ size: UInt64, into file: BlobFile, _ step: String) async throws {
-        let have = file.count
+        var have = file.count
         if have == size, size > 0 { return }
-        let response = try await session.blob(digest, from: have, step: step)
+        var response = try await session.blob(digest, from: have, step: step)
+        if response.status == .rangeNotSatisfiable {
+            // Of storage that serves no parts, or that has something else there than before.
+            try await work.run(step) { _ in try file.restart() }
+            have = 0
+            response = try await session.blob(digest, from: 0, step: step)
+        }
         if have > 0 {
             let continues =
                 response.status == .partialContent && response.headers.first(name: "content-range")?.hasPrefix("bytes \(have)-") == true

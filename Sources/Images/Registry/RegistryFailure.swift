@@ -29,8 +29,11 @@ struct RegistryFailure: Error {
 
     /// An answer that is not what was asked for.
     ///
-    /// - Parameter detail: what the registry said in the body.
-    static func status(_ response: HTTPClientResponse, detail: String, _ step: String) -> RegistryFailure {
+    /// - Parameters:
+    ///   - detail: what the server said in the body.
+    ///   - speaker: who said it: the registry, or where its redirects led.
+    static func status(_ response: HTTPClientResponse, detail: String, speaker: String = "the registry", _ step: String) -> RegistryFailure
+    {
         let status = response.status
         let delay = response.headers.first(name: "retry-after").flatMap(Int.init).map { min(Duration.seconds(max(0, $0)), maximumDelay) }
         let (code, advice, isTransient): (SwiftletError.Code, String, Bool) =
@@ -38,17 +41,18 @@ struct RegistryFailure: Error {
             case 401: (.unauthenticated, "it wants credentials, or rejects those given", false)
             case 403: (.permissionDenied, "access is denied", false)
             case 404: (.notFound, "not found", false)
-            case 408: (.unavailable, "the registry timed out", true)
+            case 408: (.unavailable, "\(speaker) timed out", true)
             case 429: (.resourceExhausted, "too many requests", true)
-            case 500...: (.unavailable, "the registry has a problem", true)
+            case 500...: (.unavailable, "\(speaker) has a problem", true)
             default: (.unknown, "unexpected answer", false)
             }
-        let said = detail.isEmpty ? "" : ", the registry says: \(detail)"
+        let said = detail.isEmpty ? "" : ", \(speaker) says: \(detail)"
         return RegistryFailure(
             error: SwiftletError(code, "\(step): \(advice) (HTTP \(status.code)\(said))"), isTransient: isTransient, delay: delay)
     }
 
-    /// The first message of an error document, made safe for a log line.
+    /// The first message of an error document, made safe for a log line: a registry's JSON, an object store's XML (S3, Azure, Google),
+    /// or text.
     static func detail(_ body: Data) -> String {
         struct Document: Decodable {
             struct Entry: Decodable {
@@ -57,8 +61,26 @@ struct RegistryFailure: Error {
             }
             var errors: [Entry]?
         }
-        guard let entry = try? JSONDecoder().decode(Document.self, from: body).errors?.first else { return "" }
-        let text = [entry.code, entry.message].compactMap { $0 }.joined(separator: ": ")
-        return printable(text, limit: 200)
+        let said: String
+        if let entry = try? JSONDecoder().decode(Document.self, from: body).errors?.first {
+            said = [entry.code, entry.message].compactMap { $0 }.joined(separator: ": ")
+        } else {
+            let text = String(decoding: body.prefix(4096), as: UTF8.self)
+            let parts = ["Code", "Message"].compactMap { element(of: text, named: $0) }
+            // A page for people says nothing in a line.
+            let isText = !text.contains("<") && !text.hasPrefix("{")
+            said = parts.isEmpty && isText ? String(text.prefix { !$0.isNewline }) : parts.joined(separator: ": ")
+        }
+        return printable(said, limit: 200)
+    }
+
+    /// What stands in the first XML element of this name, if it has no elements itself.
+    private static func element(of text: String, named name: String) -> String? {
+        guard let start = text.range(of: "<\(name)>"), let end = text.range(of: "</\(name)>", range: start.upperBound..<text.endIndex)
+        else {
+            return nil
+        }
+        let content = text[start.upperBound..<end.lowerBound]
+        return content.isEmpty || content.contains("<") ? nil : String(content)
     }
 }

@@ -61,7 +61,7 @@ actor RegistrySession {
         return bytes
     }
 
-    /// Begins a download at byte `offset`. The answer's status is 200 (all of it) or 206 (from the offset).
+    /// Begins a download at byte `offset`. The answer's status is 200 (all of it), 206 (from the offset) or 416 (not from there).
     func blob(_ digest: Digest, from offset: UInt64, step: String) async throws -> HTTPClientResponse {
         try await get("blobs/\(digest)", accept: ["*/*"], range: offset > 0 ? "bytes=\(offset)-" : nil, step: step)
     }
@@ -74,7 +74,9 @@ actor RegistrySession {
             try await retry.run {
                 try await self.destinations.checkRegistry(step)
                 let response = try await self.get(path, accept: accept, range: nil, step: step)
-                let bytes = try await Self.collect(response, limit: limit, step: step)
+                let bytes = try Self.decoded(
+                    try await Self.collect(response, limit: limit, step: step), response.headers["content-encoding"], limit: limit,
+                    step: step)
                 let type = response.headers.first(name: "content-type").map { String($0.prefix { $0 != ";" }) }
                 return (bytes, type)
             }
@@ -86,17 +88,19 @@ actor RegistrySession {
         for type in accept { request.headers.add(name: "accept", value: type) }
         if let range { request.headers.add(name: "range", value: range) }
         let sent = authorization
-        var response = try await execute(request, authorization: sent, step)
+        var (response, server) = try await execute(request, authorization: sent, step)
         if response.status == .unauthorized, try await authorize(response, sent: sent, step) {
-            response = try await execute(request, authorization: authorization, step)
+            (response, server) = try await execute(request, authorization: authorization, step)
         }
-        guard response.status == .ok || response.status == .partialContent && range != nil else {
-            throw try await Self.failure(response, step)
-        }
+        let isPart = response.status == .partialContent || response.status == .rangeNotSatisfiable
+        guard response.status == .ok || isPart && range != nil else { throw try await failure(response, of: server, step) }
         return response
     }
 
-    private func execute(_ request: HTTPClientRequest, authorization: String?, _ step: String) async throws -> HTTPClientResponse {
+    /// - Returns: the answer, and the URL that gave it after all redirects.
+    private func execute(
+        _ request: HTTPClientRequest, authorization: String?, _ step: String
+    ) async throws -> (response: HTTPClientResponse, server: String) {
         var request = request
         if let authorization { request.headers.replaceOrAdd(name: "authorization", value: authorization) }
         request.headers.replaceOrAdd(name: "user-agent", value: "swiftlet")
@@ -107,7 +111,7 @@ actor RegistrySession {
             } catch {
                 throw RegistryFailure.transport(error, step)
             }
-            guard let next = try await redirected(request, response, step) else { return response }
+            guard let next = try await redirected(request, response, step) else { return (response, request.url) }
             request = next
         }
         throw SwiftletError(.unavailable, "\(step): more than \(Self.maximumRedirects) redirects")
@@ -174,9 +178,9 @@ actor RegistrySession {
                 + [("service", service), ("scope", scope)].compactMap { name, value in value.map { URLQueryItem(name: name, value: $0) } }
             request = HTTPClientRequest(url: components.string ?? realm)
         }
-        let answer = try await execute(
+        let (answer, tokenServer) = try await execute(
             request, authorization: auth?.identityToken.isEmpty == false ? nil : auth?.basic, "\(step) from \(host)")
-        guard answer.status == .ok else { throw try await Self.failure(answer, "\(step) from \(host)") }
+        guard answer.status == .ok else { throw try await failure(answer, of: tokenServer, "\(step) from \(host)") }
         struct Token: Decodable {
             var token: String?
             var accessToken: String?
@@ -206,8 +210,55 @@ actor RegistrySession {
         }
     }
 
-    private static func failure(_ response: HTTPClientResponse, _ step: String) async throws -> RegistryFailure {
-        let body = (try? await response.body.collect(upTo: maximumAnswerBytes)).map { Data(buffer: $0) } ?? Data()
-        return .status(response, detail: RegistryFailure.detail(body), step)
+    /// A small document without what its transport put around it. Compression that was not asked for is common behind proxies.
+    private static func decoded(_ bytes: Data, _ encodings: [String], limit: Int, step: String) throws -> Data {
+        let encodings = encodings.flatMap { $0.lowercased().split { $0 == "," || $0 == " " } }.filter { $0 != "identity" }
+        let compression: Compression
+        switch encodings {
+        case []: return bytes
+        case ["gzip"], ["x-gzip"]: compression = .gzip
+        case ["zstd"]: compression = .zstd
+        default:
+            let names = printable(encodings.joined(separator: ", "))
+            throw SwiftletError(.dataLoss, "\(step): the content encoding \(names) was not asked for")
+        }
+        let stream = try Decompressor(DataStream(bytes), compression: compression)
+        var plain = Data()
+        do {
+            while let piece = try stream.next() {
+                guard plain.count + piece.count <= limit else {
+                    throw SwiftletError(.resourceExhausted, "the answer exceeds \(limit) bytes when decompressed")
+                }
+                plain.append(contentsOf: piece)
+            }
+        } catch { throw SwiftletError.wrap(error, step) }
+        return plain
+    }
+
+    private func failure(_ response: HTTPClientResponse, of server: String, _ step: String) async throws -> RegistryFailure {
+        let body = (try? await response.body.collect(upTo: Self.maximumAnswerBytes)).map { Data(buffer: $0) } ?? Data()
+        let plain = (try? Self.decoded(body, response.headers["content-encoding"], limit: Self.maximumAnswerBytes, step: step)) ?? Data()
+        let origin = URL(string: server).flatMap { RegistryDestinations.origin(of: $0) }
+        let speaker = origin == endpoint.origin ? "the registry" : origin.map { printable($0, limit: 200) } ?? "the server"
+        return .status(response, detail: RegistryFailure.detail(plain), speaker: speaker, step)
+    }
+}
+
+/// Bytes in memory as a stream.
+private final class DataStream: ByteStream {
+    private let bytes: UnsafeMutableRawBufferPointer
+    private var isRead = false
+
+    init(_ data: Data) {
+        bytes = .allocate(byteCount: data.count, alignment: 16)
+        bytes.copyBytes(from: data)
+    }
+
+    deinit { bytes.deallocate() }
+
+    func next() throws -> UnsafeRawBufferPointer? {
+        guard !isRead, !bytes.isEmpty else { return nil }
+        isRead = true
+        return UnsafeRawBufferPointer(bytes)
     }
 }

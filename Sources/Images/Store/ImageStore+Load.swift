@@ -38,13 +38,13 @@ extension ImageStore {
     }
 
     private func take(_ archived: ArchivedImage, named reference: ImageReference?, archive: String) async throws -> Image {
-        let config = try ImageConfig.decode(archived.config, what: archive, platform: .current)
-        guard config.diffIDs.count == archived.layers.count, !config.diffIDs.isEmpty else {
-            throw SwiftletError(
-                .dataLoss, "\(archived.layers.count) layers where the configuration has \(config.diffIDs.count); one at least is needed")
+        let config = try ImageConfig.decode(archived.config, what: archive)
+        guard config.diffIDs.count == archived.layers.count else {
+            throw SwiftletError(.dataLoss, "\(archived.layers.count) layers where the configuration has \(config.diffIDs.count)")
         }
         let share = PullShare(configuration)
-        layers.claims.hold(config.diffIDs)
+        let held = Self.layers(of: config)
+        layers.claims.hold(held)
         do {
             try await withThrowingTaskGroup { group in
                 for (diffID, layer) in Dictionary(zip(config.diffIDs, archived.layers), uniquingKeysWith: { first, _ in first }) {
@@ -63,12 +63,12 @@ extension ImageStore {
                     ImageNameRecord(name: "\($0)@\(digest)", isDigest: true, imageID: id.description)
                 }
             }
-            let image = try await register(id: id, bytes: archived.config, config, names: names)
-            layers.claims.release(config.diffIDs)
+            let image = try await register(id: id, bytes: archived.config, config, names: names, share)
+            layers.claims.release(held)
             logger.info("image loaded", metadata: ["path": "\(archive)", "image": "\(image.id)"])
             return image
         } catch {
-            layers.claims.release(config.diffIDs)
+            layers.claims.release(held)
             await collectAfterFailure()
             throw error
         }

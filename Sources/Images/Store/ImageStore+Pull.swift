@@ -33,9 +33,13 @@ extension ImageStore {
             throw SwiftletError(.dataLoss, "manifest from \(session.endpoint.host): it has the digest \(digest), not the one asked for")
         }
         let manifest = try await imageManifest(ManifestDocument(bytes, contentType: contentType, what: "\(reference)"), session, reference)
+        if MediaType.isArtifact(manifest) {
+            if let known = try await known(digest, reference) { return known }
+            return try await fetchArtifact(manifest, digest: digest, session, reference)
+        }
         let configBytes = try await session.smallBlob(manifest.config, limit: ImageConfig.maximumBytes, what: "configuration")
-        let config = try ImageConfig.decode(configBytes, what: "\(reference)", platform: .current)
-        guard config.diffIDs.count == manifest.layers.count, !config.diffIDs.isEmpty else {
+        let config = try ImageConfig.decode(configBytes, what: "\(reference)")
+        guard config.diffIDs.count == manifest.layers.count else {
             throw SwiftletError(
                 .dataLoss,
                 "\(manifest.layers.count) layers in the manifest, \(config.diffIDs.count) in the configuration; they must be as many"
@@ -43,7 +47,8 @@ extension ImageStore {
         }
 
         let share = PullShare(configuration)
-        layers.claims.hold(config.diffIDs)
+        let held = Self.layers(of: config)
+        layers.claims.hold(held)
         do {
             try await withThrowingTaskGroup { group in
                 for (descriptor, diffID) in Dictionary(zip(config.diffIDs, manifest.layers), uniquingKeysWith: { first, _ in first }).map({
@@ -54,17 +59,14 @@ extension ImageStore {
                 // Not `waitForAll`, which lets the others go on to their end.
                 for try await _ in group {}
             }
-            var names = [ImageNameRecord(name: "\(reference.name)@\(digest)", isDigest: true, imageID: manifest.config.digest)]
-            if reference.digest == nil {
-                names.append(ImageNameRecord(name: reference.description, isDigest: false, imageID: manifest.config.digest))
-            }
-            let image = try await register(id: Digest(manifest.config.digest), bytes: configBytes, config, names: names)
-            layers.claims.release(config.diffIDs)
+            let id = try Digest(manifest.config.digest)
+            let image = try await register(id: id, bytes: configBytes, config, names: names(reference, digest, id), share)
+            layers.claims.release(held)
             logger.info("image pulled", metadata: ["reference": "\(reference)", "image": "\(image.id)"])
             return image
         } catch {
             // Layers that did arrive have no image: give them up.
-            layers.claims.release(config.diffIDs)
+            layers.claims.release(held)
             await collectAfterFailure()
             throw error
         }
@@ -98,25 +100,29 @@ extension ImageStore {
     private func imageManifest(
         _ document: ManifestDocument, _ session: RegistrySession, _ reference: ImageReference
     ) async throws -> Manifest {
-        switch document {
-        case .manifest(let manifest): return manifest
-        case .index(let index):
-            let descriptor = try Platform.current.choose(from: index, what: "\(reference)")
-            let digest = try Digest(descriptor.digest)
-            let (bytes, contentType) = try await session.manifest(digest.description)
-            let found = Digest(of: bytes)
-            guard found == digest, bytes.count == descriptor.size else {
-                let what = "\(bytes.count) bytes with the digest \(found); the index announces \(descriptor.size) bytes"
-                throw SwiftletError(
-                    .dataLoss,
-                    "manifest \(digest) from \(session.endpoint.host): \(what)"
-                )
+        var search = ManifestSearch(platform: .current, cpuLevel: CPULevel.machines, what: "\(reference)")
+        var found = search.take(document)
+        while true {
+            if let found {
+                guard search.mustCheckConfiguration else { return found }
+                let config = try await session.smallBlob(found.config, limit: ImageConfig.maximumBytes, what: "configuration")
+                if try ImageConfig.decode(config, what: "\(reference)").runs(on: .current) { return found }
             }
-            guard case .manifest(let manifest) = try ManifestDocument(bytes, contentType: contentType, what: "\(reference)") else {
-                throw SwiftletError(.unimplemented, "manifest \(digest): an index within an index is not supported")
-            }
-            return manifest
+            found = search.take(try await manifest(search.next(), session, reference))
         }
+    }
+
+    private func manifest(
+        _ descriptor: Descriptor, _ session: RegistrySession, _ reference: ImageReference
+    ) async throws -> ManifestDocument {
+        let digest = try Digest(descriptor.digest)
+        let (bytes, contentType) = try await session.manifest(digest.description)
+        let found = Digest(of: bytes)
+        guard found == digest, bytes.count == descriptor.size else {
+            let what = "\(bytes.count) bytes with the digest \(found); the index announces \(descriptor.size) bytes"
+            throw SwiftletError(.dataLoss, "manifest \(digest) from \(session.endpoint.host): \(what)")
+        }
+        return try ManifestDocument(bytes, contentType: contentType, what: "\(reference)")
     }
 
     private func fetchLayer(_ descriptor: Descriptor, diffID: Digest, _ session: RegistrySession, _ share: PullShare) async throws {
@@ -143,17 +149,25 @@ extension ImageStore {
     ) async throws {
         if try await layers.find(diffID) != nil { return }
         try await share.layers.withPermit { [self] in
-            let path = layers.partialPath("blob")
-            do {
-                let download = BlobDownload(
-                    session: session, descriptor: descriptor, configuration: configuration, throughput: share.throughput, work: work)
-                let blob = try await downloads.withPlace(host: session.endpoint.host, pull: share.id) { try await download.run(to: path) }
-                try await convert(blob, compression, diffID: diffID, share, name: name)
-                await work.discard(path)
-            } catch {
-                await work.discard(path)
-                throw error
-            }
+            try await download(descriptor, session, share) { try await convert($0, compression, diffID: diffID, share, name: name) }
+        }
+    }
+
+    /// Fetches a blob for the time of `use`.
+    func download<Value: Sendable>(
+        _ descriptor: Descriptor, _ session: RegistrySession, _ share: PullShare, _ use: @Sendable (BlobSource) async throws -> Value
+    ) async throws -> Value {
+        let path = layers.partialPath("blob")
+        do {
+            let download = BlobDownload(
+                session: session, descriptor: descriptor, configuration: configuration, throughput: share.throughput, work: work)
+            let blob = try await downloads.withPlace(host: session.endpoint.host, pull: share.id) { try await download.run(to: path) }
+            let value = try await use(blob)
+            await work.discard(path)
+            return value
+        } catch {
+            await work.discard(path)
+            throw error
         }
     }
 

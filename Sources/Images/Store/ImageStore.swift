@@ -127,11 +127,7 @@ public final class ImageStore: Sendable {
         let stored = try await stored(imageID)
         let (image, config) = try whole(stored)
         let records = try stored.layers.map { try $0.record.get() }
-        // The topmost of equal layers covers the others; empty ones show nothing. Each layer costs the VM a disk.
-        var seen: Set<String> = []
-        var kept = records.reversed().filter { $0.entries > 0 && seen.insert($0.diffID).inserted }.reversed().map(layers.image)
-        if kept.isEmpty { kept = [layers.image(of: records[0])] }
-        return ImageRootfs(image: image, config: config, layers: kept)
+        return ImageRootfs(image: image, config: config, layers: layers.stacked(records).map { layers.image(of: records[$0]) })
     }
 
     /// Where images are kept and what they take there.
@@ -194,18 +190,20 @@ public final class ImageStore: Sendable {
     }
 
     /// - Throws: `SwiftletError` when any record of the image is damaged.
-    private func whole(_ stored: StoredImage) throws -> (image: Image, config: ImageConfig) {
+    func whole(_ stored: StoredImage) throws -> (image: Image, config: ImageConfig) {
         do {
             let record = try stored.record.get()
             guard Digest(of: record.config).description == stored.id else {
                 throw SwiftletError(.dataLoss, "image record cannot be read: config has another digest than the image")
             }
             // The decoder's error would quote the configuration, which may hold secrets.
-            guard let config = try? JSONDecoder().decode(ImageConfig.self, from: record.config) else {
+            guard let config = try? JSONDocument.decode(ImageConfig.self, from: record.config, "") else {
                 throw SwiftletError(.dataLoss, "image record cannot be read: config is no image configuration")
             }
             let layers = try stored.layers.map { try $0.record.get() }
-            guard !layers.isEmpty, layers.map(\.diffID) == config.diffIDs else {
+            let diffIDs = layers.map(\.diffID)
+            let fixedUp = config.diffIDs + [FixupLayer.id(of: config.diffIDs).description]
+            guard !layers.isEmpty, diffIDs == config.diffIDs || diffIDs == fixedUp else {
                 throw SwiftletError(.dataLoss, "image record cannot be read: its layers are not those of its configuration")
             }
             return (Image(id: stored.id, names: stored.names, head: ImageHead(record), pinned: pinned), config)
@@ -230,10 +228,38 @@ public final class ImageStore: Sendable {
         }
     }
 
-    /// Records an image whose layers are all in place and held.
-    func register(id: Digest, bytes: Data, _ config: ImageConfig, names: [ImageNameRecord]) async throws -> Image {
-        try whole(
-            try await database.addImage(id: id.description, config: bytes, user: config.user, layers: config.diffIDs, names: names)
+    /// Records an image whose layers are all in place and held, the fix-up layer that their stack may need held too.
+    func register(id: Digest, bytes: Data, _ config: ImageConfig, names: [ImageNameRecord], _ share: PullShare) async throws -> Image {
+        var diffIDs = config.diffIDs
+        if let fixup = try await fixup(id: id, diffIDs, share) { diffIDs.append(fixup.diffID) }
+        return try whole(
+            try await database.addImage(id: id.description, config: bytes, user: config.user, layers: diffIDs, names: names)
         ).image
+    }
+
+    /// Layers that an image needs while it is taken in: its own, and the fix-up layer of their stack.
+    static func layers(of config: ImageConfig) -> [String] {
+        config.diffIDs + [FixupLayer.id(of: config.diffIDs).description]
+    }
+
+    private func fixup(id: Digest, _ diffIDs: [String], _ share: PullShare) async throws -> LayerRecord? {
+        let fixupID = FixupLayer.id(of: diffIDs)
+        if let known = try await layers.find(fixupID) { return known }
+        // Taken in before, and found to need none.
+        if let known = try await database.image(id: id.description), (try? whole(known)) != nil { return nil }
+        try await layerPulls.run("\(fixupID)") { [self] in
+            try await conversions.withPermit(for: share.id) { [self] in
+                if try await layers.find(fixupID) != nil { return }
+                var records: [LayerRecord] = []
+                for diffID in diffIDs {
+                    guard let record = try await layers.find(try Digest(diffID)) else {
+                        throw SwiftletError(.internal, "layer \(diffID) is gone before the image was recorded")
+                    }
+                    records.append(record)
+                }
+                _ = try await layers.addFixup(fixupID, of: records)
+            }
+        }
+        return try await layers.find(fixupID)
     }
 }

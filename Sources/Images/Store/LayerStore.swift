@@ -98,6 +98,68 @@ struct LayerStore: Sendable {
         }
     }
 
+    /// Makes a layer whose digest nobody has told. The caller holds it from then on, and releases it.
+    func addUnnamed(_ content: LayerConverter.Content, name: String) async throws -> Digest {
+        let temporary = partialPath("layer")
+        do {
+            let result = try await work.run(name) { call in
+                switch content {
+                case .tar(let blob, let compression):
+                    try converter.convert(blob, compression: compression, to: temporary, isCancelled: { call.isCancelled })
+                case .file(let blob, let file, let digest): try converter.wrap(blob, name: file, digest: digest, to: temporary)
+                }
+            }
+            let diffID = result.diffID.description
+            claims.hold([diffID])
+            do {
+                await claims.settled(diffID)
+                let record = LayerRecord(
+                    diffID: diffID, filesystem: LayerConverter.filesystem, sizeBytes: Int64(result.sizeBytes),
+                    entries: Int64(result.entries))
+                try await uncancelled { try await publish(record, temporary) }
+                return result.diffID
+            } catch {
+                claims.release([diffID])
+                throw error
+            }
+        } catch {
+            await work.discard(temporary)
+            throw SwiftletError.wrap(error, name)
+        }
+    }
+
+    /// Makes the fix-up layer of a stack, if it needs one. The caller holds its layers and `id`.
+    ///
+    /// - Parameter layers: lowest first.
+    func addFixup(_ id: Digest, of layers: [LayerRecord]) async throws -> LayerRecord? {
+        let temporary = partialPath("fixup")
+        let paths = layers.map(path)
+        let stacked = stacked(layers)
+        do {
+            let result = try await work.run("fix-up layer") { call in
+                try FixupLayer.make(
+                    of: paths, stacked: stacked, at: temporary, limits: converter.limits, isCancelled: { call.isCancelled })
+            }
+            guard let result else { return nil }
+            let record = LayerRecord(
+                diffID: id.description, filesystem: LayerConverter.filesystem, sizeBytes: Int64(result.sizeBytes),
+                entries: Int64(result.entries))
+            try await uncancelled { try await publish(record, temporary) }
+            return record
+        } catch {
+            await work.discard(temporary)
+            throw error
+        }
+    }
+
+    /// The places of those that a stack is made of. The topmost of equal layers covers the others; empty ones show nothing. Each layer
+    /// costs the VM a disk.
+    func stacked(_ layers: [LayerRecord]) -> [Int] {
+        var seen: Set<String> = []
+        let kept = layers.indices.reversed().filter { layers[$0].entries > 0 && seen.insert(layers[$0].diffID).inserted }
+        return kept.isEmpty && !layers.isEmpty ? [0] : kept.reversed()
+    }
+
     private func publish(_ layer: LayerRecord, _ temporary: String) async throws {
         // The same layer may have come in another compression meanwhile.
         guard try await database.beginPublishing(layer) else { return await work.discard(temporary) }

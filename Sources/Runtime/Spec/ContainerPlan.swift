@@ -12,6 +12,8 @@ public struct ContainerPlan: Sendable {
     public var stopSignal: Int32
     /// Nil: no filter.
     public var seccomp: SeccompPlan?
+    /// Directories that the image declares as volumes: absolute, without "." and "..".
+    public var volumes: [String] = []
     /// The images of the mounts that have one, by the mount's index in the spec.
     public var volumeImages: [Int: [LayerImage]] = [:]
 
