@@ -19,6 +19,7 @@ enum GuestSpec {
                 }
                 $0.readonly = spec.readonlyRoot
             }
+            $0.volumes = plan.volumes
             $0.process = try process(plan)
             $0.maskedPaths = spec.privileged ? [] : spec.maskedPaths
             $0.readonlyPaths = spec.privileged ? [] : spec.readonlyPaths

@@ -37,6 +37,29 @@ import Testing
         }
     }
 
+    @Test func theImagesVolumesAreThereAndWritableBelowAReadOnlyRoot() async throws {
+        let image = try TestImage.extended(
+            by: "mkdir -p data/sub; echo own > data/file; chmod 1777 data; ln -s data link; mkdir -p var; ln -s /run var/run")
+        try await ProbeClient.with(image) { (probe) async throws in
+            var spec = image.shell(
+                """
+                touch /x || echo refused; cat /data/file; stat -c %a /data
+                echo new > /data/file && echo more > /data/sub/more && cat /data/file /data/sub/more
+                touch /made/deep/x /var/run/app/x && ls /run/app; touch /made/x || echo refused too
+                touch /mounted/x || echo mounted; ls /mounted; cat /link/file
+                """)
+            spec.volumes = ["/data", "/made/deep", "/var/run/app", "/mounted", "/proc", "/link"]
+            spec.mounts = [.init("tmpfs", from: "tmpfs", to: "/mounted", ["ro", "size=1m"])]
+            for readOnly in [true, false] {
+                spec.root.readonly = readOnly
+                let outcome = try await probe.run(spec)
+                let refused = readOnly ? ("refused\n", "refused too\n") : ("", "")
+                #expect(
+                    outcome.stdout == "\(refused.0)own\n1777\nnew\nmore\nx\n\(refused.1)mounted\nnew\n", "\(outcome.stderr)")
+            }
+        }
+    }
+
     @Test func standardDevicesWork() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             let outcome = try await probe.run(

@@ -21,6 +21,24 @@ import Testing
         }
     }
 
+    @Test func aUserIsFoundInLargeFilesToo() async throws {
+        // 2 MiB of users and 1 MiB of groups before those that are looked for.
+        let image = try TestImage.extended(
+            by: """
+                mkdir etc
+                { seq 100000 150000 | sed 's/.*/user&:x:&:&:Somebody else:\\/home\\/user&:\\/bin\\/sh/'; echo last:x:77:78::/:/bin/sh; } > etc/passwd
+                { seq 100000 150000 | sed 's/.*/group&:x:&:user&/'; echo late:x:79:first,last; } > etc/group
+                test $(stat -c %s etc/passwd) -gt 2097152
+                """)
+        try await ProbeClient.with(image) { (probe) async throws in
+            var spec = image.shell("echo $(id -u) $(id -g) $(id -G)")
+            for name in ["last", "77"] {
+                spec.process.user.name = name
+                #expect(try await probe.run(spec).stdout == "77 78 78 79\n")
+            }
+        }
+    }
+
     @Test(arguments: ["nobody-here", "app:no-such-group", "-1", "4294967295", "99999999999", "0x10"])
     func unknownUserIsInvalidAndNamed(name: String) async throws {
         try await ProbeClient.with(image) { (probe) async throws in

@@ -45,6 +45,20 @@ static void attach(int tree, int target, const char *path) {
     }
 }
 
+/// Makes a directory of the root if it is missing. Below a read-only root it is a mount of its own, which stays writable.
+static void make_own(const struct cc_mount *mount, bool is_mount) {
+    int target = cc_resolve(CC_ROOT_FD, mount->target, CC_RESOLVE_CREATE_DIRECTORY);
+    if (target < 0) cc_fail(CC_STEP_MOUNT_TARGET, mount->target);
+    if (is_mount) {
+        int tree = open_tree(target, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+        if (tree < 0) cc_fail(CC_STEP_MOUNT_SOURCE, mount->target);
+        set_attributes(tree, mount);
+        attach(tree, target, mount->target);
+        close(tree);
+    }
+    close(target);
+}
+
 static void make_mount(const struct cc_mount *mount) {
     int tree = mount->filesystem ? open_filesystem(mount) : open_bind(mount);
     if (tree < 0) {
@@ -160,7 +174,10 @@ void cc_make_root(const struct cc_root *root, const struct cc_process *process) 
     for (uint32_t i = 0; i < root->mount_count; i++) make_mount(&root->mounts[i]);
     for (uint32_t i = 0; i < root->device_count; i++) make_device(&root->devices[i]);
     for (uint32_t i = 0; i < root->link_count; i++) make_link(&root->links[i]);
-    for (uint32_t i = 0; i < root->volume_count; i++) make_mount(&root->volumes[i]);
+    for (uint32_t i = 0; i < root->volume_count; i++) {
+        if (root->volumes[i].flags & CC_MOUNT_OWN) make_own(&root->volumes[i], root->readonly);
+        else make_mount(&root->volumes[i]);
+    }
     for (uint32_t i = 0; i < root->readonly_count; i++) make_readonly(root->readonly_paths[i]);
     for (uint32_t i = 0; i < root->masked_count; i++) mask(root->masked_paths[i]);
     pivot();

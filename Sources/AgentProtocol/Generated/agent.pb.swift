@@ -337,6 +337,13 @@ public nonisolated struct AgentContainerSpec: @unchecked Sendable {
     set {_uniqueStorage()._annotations = newValue}
   }
 
+  /// Directories that the image declares as its volumes: made where they are missing, and writable below a read-only root as well, unless
+  /// a mount has the same destination.
+  public var volumes: [String] {
+    get {_storage._volumes}
+    set {_uniqueStorage()._volumes = newValue}
+  }
+
   public var ipcMode: AgentIpcMode {
     get {_storage._ipcMode}
     set {_uniqueStorage()._ipcMode = newValue}
@@ -2253,7 +2260,7 @@ nonisolated extension AgentRoute: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ContainerSpec"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}process\0\u{1}mounts\0\u{3}masked_paths\0\u{3}readonly_paths\0\u{3}pid_mode\0\u{3}pid_target\0\u{1}resources\0\u{1}privileged\0\u{1}devices\0\u{1}annotations\0\u{4}\u{9}ipc_mode\0\u{3}ipc_target\0\u{3}user_namespace\0\u{4}\u{8}share_tag\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}process\0\u{1}mounts\0\u{3}masked_paths\0\u{3}readonly_paths\0\u{3}pid_mode\0\u{3}pid_target\0\u{1}resources\0\u{1}privileged\0\u{1}devices\0\u{1}annotations\0\u{1}volumes\0\u{4}\u{8}ipc_mode\0\u{3}ipc_target\0\u{3}user_namespace\0\u{4}\u{8}share_tag\0")
 
   fileprivate class _StorageClass {
     var _root: AgentRootFilesystem? = nil
@@ -2267,6 +2274,7 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
     var _privileged: Bool = false
     var _devices: [AgentDeviceSpec] = []
     var _annotations: Dictionary<String,String> = [:]
+    var _volumes: [String] = []
     var _ipcMode: AgentIpcMode = .ipcPod
     var _ipcTarget: String = String()
     var _userNamespace: AgentUserNamespace? = nil
@@ -2292,6 +2300,7 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
       _privileged = source._privileged
       _devices = source._devices
       _annotations = source._annotations
+      _volumes = source._volumes
       _ipcMode = source._ipcMode
       _ipcTarget = source._ipcTarget
       _userNamespace = source._userNamespace
@@ -2325,6 +2334,7 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
         case 9: try { try decoder.decodeSingularBoolField(value: &_storage._privileged) }()
         case 10: try { try decoder.decodeRepeatedMessageField(value: &_storage._devices) }()
         case 11: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &_storage._annotations) }()
+        case 12: try { try decoder.decodeRepeatedStringField(value: &_storage._volumes) }()
         case 20: try { try decoder.decodeSingularEnumField(value: &_storage._ipcMode) }()
         case 21: try { try decoder.decodeSingularStringField(value: &_storage._ipcTarget) }()
         case 22: try { try decoder.decodeSingularMessageField(value: &_storage._userNamespace) }()
@@ -2374,6 +2384,9 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
       if !_storage._annotations.isEmpty {
         try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: _storage._annotations, fieldNumber: 11)
       }
+      if !_storage._volumes.isEmpty {
+        try visitor.visitRepeatedStringField(value: _storage._volumes, fieldNumber: 12)
+      }
       if _storage._ipcMode != .ipcPod {
         try visitor.visitSingularEnumField(value: _storage._ipcMode, fieldNumber: 20)
       }
@@ -2406,6 +2419,7 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
         if _storage._privileged != rhs_storage._privileged {return false}
         if _storage._devices != rhs_storage._devices {return false}
         if _storage._annotations != rhs_storage._annotations {return false}
+        if _storage._volumes != rhs_storage._volumes {return false}
         if _storage._ipcMode != rhs_storage._ipcMode {return false}
         if _storage._ipcTarget != rhs_storage._ipcTarget {return false}
         if _storage._userNamespace != rhs_storage._userNamespace {return false}

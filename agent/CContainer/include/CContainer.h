@@ -67,6 +67,7 @@ enum cc_mount_flags {
     CC_MOUNT_ATTRIBUTES_RECURSIVE = 2,  ///< attributes hold for the mounts below as well
     CC_MOUNT_TARGET_NO_LINKS = 4,       ///< refuse a target that is reached over a symbolic link
     CC_MOUNT_IF_SUPPORTED = 8,          ///< leave out when the kernel lacks the filesystem
+    CC_MOUNT_OWN = 16,                  ///< a directory of the root itself, which is to be there and writable
 };
 
 /// One mount, made in the order of the array.

@@ -44,6 +44,8 @@ struct MountPlan: Sendable, Equatable {
     var refusesLinks = false
     /// Leave the mount out when the kernel lacks the filesystem.
     var ifSupported = false
+    /// A directory of the container's root itself, which is to be there and writable, whatever the root is.
+    var isOwn = false
 
     /// What a spec may have mounted by name: the filesystems that OCI runtimes' specs have. Anything else that is no volume is one of
     /// a later host's.
@@ -57,6 +59,14 @@ struct MountPlan: Sendable, Equatable {
         self.source = source
         self.filesystem = filesystem
         for option in options { try apply(option) }
+    }
+
+    /// A volume of the image.
+    ///
+    /// - Throws: `.invalidArgument` naming the path.
+    init(volume path: String) throws(SwiftletError) {
+        try self.init(target: try containerPath(path, "volume of the image"), source: nil, filesystem: nil)
+        isOwn = true
     }
 
     /// - Throws: `.invalidArgument` naming the destination.

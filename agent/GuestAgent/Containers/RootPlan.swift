@@ -61,6 +61,7 @@ extension MountPlan {
         if attributesRecursive { flags |= CC_MOUNT_ATTRIBUTES_RECURSIVE.rawValue }
         if refusesLinks { flags |= CC_MOUNT_TARGET_NO_LINKS.rawValue }
         if ifSupported { flags |= CC_MOUNT_IF_SUPPORTED.rawValue }
+        if isOwn { flags |= CC_MOUNT_OWN.rawValue }
         return cc_mount(
             target: memory.string(target),
             source: source.map(memory.string),

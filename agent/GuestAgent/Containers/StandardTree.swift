@@ -38,8 +38,13 @@ struct StandardTree {
         // A volume that is all of /etc comes below the pod's files, not above them.
         let below = own.filter { $0.target == "/etc" }
         own.removeAll { $0.target == "/etc" }
-        volumes =
-            below + files.filter { file in !own.contains { $0.target == file.target } } + own.filter { !replaced.contains($0.target) }
+        let taken = Set(own.map(\.target)).union(below.map(\.target)).union(replaced)
+        var ofImage: [MountPlan] = []
+        for path in spec.volumes { ofImage.append(try MountPlan(volume: path)) }
+        // The image's come first: what the pod mounts is below and above them as it says.
+        ofImage.removeAll { $0.target == "/" || taken.contains($0.target) }
+        let podFiles = files.filter { file in !own.contains { $0.target == file.target } }
+        volumes = ofImage + below + podFiles + own.filter { !replaced.contains($0.target) }
         guard !volumes.contains(where: { $0.target == "/" }) else {
             throw SwiftletError(.invalidArgument, "mount destination \"/\" is the container's own root: choose a directory below it")
         }

@@ -15,14 +15,26 @@ struct UserDatabase {
     struct Group: Equatable {
         var name: String
         var gid: UInt32
-        var members: [String]
+        /// Names with commas between them.
+        var members: String
+
+        func lists(_ user: String) -> Bool {
+            var rest = Substring(members).utf8
+            while !rest.isEmpty {
+                let member = rest.prefix { $0 != UInt8(ascii: ",") }
+                if member.elementsEqual(user.utf8) { return true }
+                rest = rest[member.endIndex...].dropFirst()
+            }
+            return false
+        }
     }
 
-    var users: [User]
-    var groups: [Group]
+    /// The files as they are: a large one, made of its lines, would take many times its size.
+    private let passwd: [UInt8]
+    private let group: [UInt8]
 
-    /// Largest file that is read, in bytes.
-    private static let limit = 1 << 20
+    /// Largest file that is read, in bytes: some 50,000 users.
+    private static let limit = 4 << 20
     /// The kernel refuses more (limits.h, NGROUPS_MAX).
     private static let mostGroups = 65536 - 1  // and the primary group
 
@@ -35,20 +47,39 @@ struct UserDatabase {
     }
 
     init(passwd: [UInt8], group: [UInt8]) {
-        // Small images leave out what follows the numbers, as container runtimes allow.
-        users = Self.lines(passwd, fields: 4).compactMap { fields in
+        self.passwd = passwd
+        self.group = group
+    }
+
+    // Small images leave out what follows the numbers, as container runtimes allow.
+    private func findUser(where isWanted: (User) -> Bool) -> User? {
+        Self.first(in: passwd, fields: 4) { fields in
             guard let uid = UInt32(fields[2]), let gid = UInt32(fields[3]) else { return nil }
-            return User(name: fields[0], uid: uid, gid: gid, home: fields.count > 5 ? fields[5] : "")
+            let user = User(name: fields[0], uid: uid, gid: gid, home: fields.count > 5 ? fields[5] : "")
+            return isWanted(user) ? user : nil
         }
-        groups = Self.lines(group, fields: 3).compactMap { fields in
+    }
+
+    private func findGroup(where isWanted: (Group) -> Bool) -> Group? {
+        Self.first(in: group, fields: 3) { fields in
             guard let gid = UInt32(fields[2]) else { return nil }
-            return Group(name: fields[0], gid: gid, members: fields.dropFirst(3).first?.split(separator: ",").map(String.init) ?? [])
+            let group = Group(name: fields[0], gid: gid, members: fields.count > 3 ? fields[3] : "")
+            return isWanted(group) ? group : nil
         }
+    }
+
+    private func groups(of member: String) -> [UInt32] {
+        var found: [UInt32] = []
+        _ = findGroup { group in
+            if group.lists(member) { found.append(group.gid) }
+            return false
+        }
+        return found
     }
 
     /// The home directory for `uid`, "/" for a user without an entry.
     func home(of uid: UInt32) -> String {
-        guard let home = users.first(where: { $0.uid == uid })?.home, home.utf8.first == UInt8(ascii: "/") else { return "/" }
+        guard let home = findUser(where: { $0.uid == uid })?.home, home.utf8.first == UInt8(ascii: "/") else { return "/" }
         return home
     }
 
@@ -63,12 +94,12 @@ struct UserDatabase {
         var user = ResolvedUser(uid: wanted.uid, gid: wanted.gid, additionalGIDs: [])
         let entry: User?
         if userPart.isEmpty {
-            entry = users.first { $0.uid == wanted.uid }
+            entry = findUser { $0.uid == wanted.uid }
         } else if let uid = Self.identifier(userPart) {
             // A number is that number, also where the image calls another user by it.
-            entry = users.first { $0.uid == uid }
+            entry = findUser { $0.uid == uid }
             user.uid = uid
-        } else if let named = users.first(where: { $0.name == userPart }), !Self.isNumber(userPart) {
+        } else if !Self.isNumber(userPart), let named = findUser(where: { $0.name == userPart }) {
             entry = named
             user.uid = named.uid
         } else {
@@ -81,7 +112,7 @@ struct UserDatabase {
             throw SwiftletError(.invalidArgument, "uid and gid 4294967295 mean \"unchanged\" to the kernel and cannot be used")
         }
         var additional = Set(wanted.additionalGids)
-        if let entry, !wanted.strictGroups { additional.formUnion(groups.filter { $0.members.contains(entry.name) }.map(\.gid)) }
+        if let entry, !wanted.strictGroups { additional.formUnion(groups(of: entry.name)) }
         guard additional.count <= Self.mostGroups, !additional.contains(UInt32.max) else {
             throw SwiftletError(.invalidArgument, "the user has \(additional.count) supplementary groups, or one that is no group")
         }
@@ -91,7 +122,7 @@ struct UserDatabase {
 
     private func gid(of name: String) throws(SwiftletError) -> UInt32 {
         if let gid = Self.identifier(name) { return gid }
-        if let group = groups.first(where: { $0.name == name }), !Self.isNumber(name) { return group.gid }
+        if !Self.isNumber(name), let group = findGroup(where: { $0.name == name }) { return group.gid }
         throw SwiftletError(
             .invalidArgument, "group \"\(printable(name))\" is not in the image's /etc/group: name one that is, or a number")
     }
@@ -102,12 +133,18 @@ struct UserDatabase {
 
     private static func identifier(_ text: String) -> UInt32? { isNumber(text) ? UInt32(text) : nil }
 
-    private static func lines(_ bytes: [UInt8], fields: Int) -> [[String]] {
-        bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
-            let parts = line.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false)
-            guard parts.count >= fields, parts[0].first != UInt8(ascii: "#") else { return nil }
-            return parts.map { String(decoding: $0, as: UTF8.self) }
+    /// The first line with as many fields that `take` takes.
+    private static func first<Value>(in bytes: [UInt8], fields: Int, _ take: ([String]) -> Value?) -> Value? {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let line = rest.prefix { $0 != UInt8(ascii: "\n") }
+            rest = rest[line.endIndex...].dropFirst()
+            guard line.first != UInt8(ascii: "#") else { continue }
+            let parts = line.split(separator: UInt8(ascii: ":"), maxSplits: 6, omittingEmptySubsequences: false)
+            guard parts.count >= fields else { continue }
+            if let value = take(parts.map { String(decoding: $0, as: UTF8.self) }) { return value }
         }
+        return nil
     }
 
     private static func content(_ path: String, root: Int32) throws(SwiftletError) -> [UInt8] {
