@@ -39,6 +39,37 @@ struct RegistryImageTests {
         registry.stop()
     }
 
+    @Test func layersMeanAboveEachOtherWhatTheyMeanUnpacked() async throws {
+        let node = try node()
+        let registry = try await TestRegistry.start()
+        defer { registry.stop() }
+        try await registry.push(try SampleImages.stacked(), "team/stacked", tag: "v1")
+        try await registry.push(try SampleImages.foreign(), "team/foreign", tag: "v1")
+        let (stacked, foreign) = ("\(registry.host)/team/stacked:v1", "\(registry.host)/team/foreign:v1")
+        for image in [stacked, foreign] { _ = try await node.cri.call(ImageRPC.pullImage, .with { $0.image.image = image }) }
+        let pod = try await node.runPod("stacked")
+        let container = try await node.createContainer(in: pod, "stacked", [], image: stacked) {
+            $0.linux.securityContext.readonlyRootfs = true
+        }
+        try await node.start(container)
+        #expect(try await node.exit(of: container).exitCode == 0)
+        let lines = try node.log("stacked").filter { $0.hasPrefix("stdout F ") }.map { String($0.dropFirst("stdout F ".count)) }
+        #expect(
+            lines == [
+                "/usr/bin 711 0", "/tmp 1777 0", "/home/worker 700 1000", "usr/bin", "/run", "7", "note", "removed", "same", "read-only",
+                "/data:", "new", "own", "", "/run/made:", "new",
+            ])
+        let look = try await node.runContainer(in: pod, "look", ["/bin/sleep", "600"]) {
+            $0.mounts = [.image(foreign, "/models") { $0.imageSubPath = "models" }, .image(stacked, "/mnt")]
+        }
+        #expect(try await node.shell(look, "cat /models/weights /mnt/run/app/pid; readlink /mnt/bin") == "data\n7\nusr/bin\n")
+        let refused = await #expect(throws: GRPCStatus.self) {
+            try await node.createContainer(in: pod, "foreign", ["/x"], image: foreign)
+        }
+        #expect(refused?.code == .failedPrecondition && refused?.message.contains("s390x") == true, "\(String(describing: refused))")
+        try await node.removePod(pod)
+    }
+
     private func checkStopSignal(_ node: Node, _ pod: String, _ reference: String) async throws {
         let script = "trap 'echo usr1; exit 6' USR1; trap '' TERM; echo up; while :; do busybox sleep 0.1; done"
         let container = try await node.createContainer(in: pod, "signals", ["/bin/sh", "-c", script], image: reference)

@@ -44,4 +44,55 @@ enum SampleImages {
         builder.workingDir = "/work"
         return try builder.build()
     }
+
+    /// Layers that name no parents, lead through links of lower ones and link to their files; volumes, for a read-only root.
+    static func stacked() throws -> BuiltImage {
+        var base = TarBuilder()
+        base.directory("usr/bin", mode: 0o711)
+        base.file("usr/bin/busybox", try Data(contentsOf: URL(fileURLWithPath: "/bin/busybox")), mode: 0o755)
+        for applet in ["sh", "cat", "stat", "ls", "touch", "readlink"] { base.symlink("usr/bin/\(applet)", to: "busybox") }
+        base.file("usr/bin/removed", "removed")
+        base.symlink("bin", to: "usr/bin")
+        base.directory("run")
+        base.directory("var")
+        base.symlink("var/run", to: "/run")
+        base.directory("tmp", mode: 0o1777)
+        base.directory("home/worker", mode: 0o700, uid: 1000, gid: 1000)
+        var upper = TarBuilder()
+        upper.file(
+            "bin/check",
+            Data(
+                """
+                #!/bin/sh
+                stat -c '%n %a %u' /usr/bin /tmp /home/worker
+                readlink /bin
+                readlink /var/run
+                cat /run/app/pid /home/worker/note
+                [ -e /bin/removed ] || echo removed
+                [ /again -ef /usr/bin/busybox ] && echo same
+                touch /denied || echo read-only
+                touch /data/new /var/run/made/new && ls /data /run/made
+
+                """.utf8), mode: 0o755)
+        upper.file("bin/.wh.removed", "")
+        upper.file("var/run/app/pid", "7\n")
+        upper.file("home/worker/note", "note\n")
+        upper.file("tmp/x", "x")
+        upper.file("data/own", "own\n")
+        upper.hardLink("again", to: "bin/busybox")
+        var builder = OCIImageBuilder(layers: [base.finished(), upper.finished()])
+        builder.entrypoint = ["/bin/check"]
+        builder.cmd = nil
+        builder.volumes = ["/data", "/var/run/made"]
+        return try builder.build()
+    }
+
+    /// Files for a machine that this one is not.
+    static func foreign() throws -> BuiltImage {
+        var tar = TarBuilder()
+        tar.file("models/weights", "data\n")
+        var builder = OCIImageBuilder(layers: [tar.finished()])
+        builder.architecture = "s390x"
+        return try builder.build()
+    }
 }
