@@ -10,12 +10,15 @@ enum Identifier {
         return (0..<4).map { _ in hexadecimal(generator.next()) }.joined()
     }
 
+    /// Whether a text could be an id, or the beginning of one.
+    static func isPossible(_ id: String) -> Bool { !id.isEmpty && id.utf8.count <= length && id.utf8.allSatisfy(isHexadecimalDigit) }
+
     /// Checks an id, or the beginning of one, that came from a client.
     ///
     /// - Throws: `.invalidArgument` for anything that could not be (the beginning of) an id of ours.
     static func check(_ id: String, of what: String) throws {
         guard !id.isEmpty else { throw SwiftletError(.invalidArgument, "\(what) id is missing") }
-        guard id.utf8.count <= length, id.utf8.allSatisfy(isHexadecimalDigit) else {
+        guard isPossible(id) else {
             throw SwiftletError(.invalidArgument, "\(what) id \(quoted(id)) is not 1 to \(length) lower-case hexadecimal digits")
         }
     }

@@ -91,15 +91,16 @@ public final class PodRegistry: Sendable {
     /// Callers that wait for a sandbox to start.
     var waitingForSandboxes: Int { sandboxCreations.waiting }
 
-    /// Ends a sandbox and releases what it holds. Succeeds for one that does not exist.
+    /// Ends a sandbox and releases what it holds. Succeeds for one that does not exist, whatever the id looks like: it may be another
+    /// runtime's.
     public func stopSandbox(_ id: String) async throws {
-        guard let pod = try pod(id) else { return }
+        guard Identifier.isPossible(id), let pod = try pod(id) else { return }
         try await pod.stop()
     }
 
-    /// Removes a sandbox with its containers. Succeeds for one that does not exist.
+    /// Removes a sandbox with its containers. Succeeds for one that does not exist, as ``stopSandbox(_:)``.
     public func removeSandbox(_ id: String) async throws {
-        guard let pod = try pod(id) else { return }
+        guard Identifier.isPossible(id), let pod = try pod(id) else { return }
         try await forget(pod)
     }
 
@@ -149,18 +150,16 @@ public final class PodRegistry: Sendable {
         try await pod.startContainer(id)
     }
 
-    /// Ends a container. Succeeds for one that does not exist.
+    /// Ends a container. Succeeds for one that does not exist, as ``stopSandbox(_:)``.
     public func stopContainer(_ id: String, timeout: Duration) async throws {
-        try Identifier.check(id, of: "container")
-        guard try context.snapshots.container(id) != nil else { return }
+        guard Identifier.isPossible(id), try context.snapshots.container(id) != nil else { return }
         let (pod, id) = try podOfContainer(id)
         try await pod.stopContainer(id, timeout: timeout)
     }
 
-    /// Removes a container, ending it first. Succeeds for one that does not exist.
+    /// Removes a container, ending it first. Succeeds for one that does not exist, as ``stopSandbox(_:)``.
     public func removeContainer(_ id: String) async throws {
-        try Identifier.check(id, of: "container")
-        guard try context.snapshots.container(id) != nil else { return }
+        guard Identifier.isPossible(id), try context.snapshots.container(id) != nil else { return }
         let (pod, id) = try podOfContainer(id)
         try await pod.removeContainer(id)
     }

@@ -178,14 +178,16 @@ import Testing
     }
 
     @Test func idsThatNeverExistedCanBeStoppedAndRemoved() async throws {
-        let node = try await FakeNode()
-        try await node.registry.stopSandbox("abc")
-        try await node.registry.removeSandbox("abc")
-        try await node.registry.stopContainer("abc", timeout: .zero)
-        try await node.registry.removeContainer("abc")
-        #expect(throws: SwiftletError.self) { try node.registry.sandbox("abc") }
-        await #expect(throws: SwiftletError.self) { try await node.registry.stopSandbox("../x") }
-        await node.close()
+        try await FakeNode.withPod { node, pod, _ in
+            for id in ["abc", "", "../x", "3f0c9a3e-6d0e-4b5a-9d0a-1f6c6c1f2b7e", "FEED", "a\u{0}", String(repeating: "f", count: 10_000)] {
+                try await node.registry.stopSandbox(id)
+                try await node.registry.removeSandbox(id)
+                try await node.registry.stopContainer(id, timeout: .zero)
+                try await node.registry.removeContainer(id)
+                #expect(throws: SwiftletError.self) { try node.registry.sandbox(id) }
+            }
+            #expect(try node.registry.sandbox(pod).isReady)
+        }
     }
 
     // MARK: Recovery
