@@ -56,7 +56,7 @@ public actor ContainerLog: OutputSink {
         return file.position.offsets
     }
 
-    /// Ends a source: an unfinished last line is written as a P piece.
+    /// Ends a source: an unfinished last line is written and closed.
     public func finish(_ source: StandardStream) throws -> OutputOffsets {
         try file.finish(source)
         reopenBetweenLines()

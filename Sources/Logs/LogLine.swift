@@ -39,12 +39,17 @@ struct LogLineEncoder {
         }
     }
 
-    /// Writes what is left of an unfinished last line, as a P piece.
+    /// Writes what is left of an unfinished last line, and closes the line.
+    ///
+    /// The source has written no end of line, and its bytes are counted by what the log holds (``LogPosition``): what is left becomes P
+    /// pieces shorter than any other, and the F behind them stands for no byte.
     mutating func finish(timestamp: [UInt8], to output: inout [UInt8]) {
-        if !pending.isEmpty {
-            emit(timestamp, full: false, UnsafeRawBufferPointer(start: nil, count: 0), to: &output)
-        }
-        isWithinLine = false
+        guard !pending.isEmpty else { return }
+        let rest = pending.count == Self.maximumContent ? [pending.removeLast()] : []
+        let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+        emit(timestamp, full: false, nothing, to: &output)
+        if !rest.isEmpty { rest.withUnsafeBytes { emit(timestamp, full: false, $0, to: &output) } }
+        emit(timestamp, full: true, nothing, to: &output)
     }
 
     private mutating func emit(_ timestamp: [UInt8], full: Bool, _ tail: UnsafeRawBufferPointer, to output: inout [UInt8]) {

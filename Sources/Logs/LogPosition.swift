@@ -13,6 +13,9 @@ struct LogPosition: Equatable {
     /// Size and inode of the log file when this was noted.
     var logSize: UInt64 = 0
     var inode: UInt64 = 0
+    /// Whether the last line counted of each source was a P piece that only the end of the source makes so short.
+    private var stdoutIsClosing = false
+    private var stderrIsClosing = false
 
     /// Of the file: four words, since 2 with the version behind them. Version 1 had the four words alone.
     static let version: UInt64 = 2
@@ -43,7 +46,8 @@ struct LogPosition: Equatable {
         return words.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) == $0.count }
     }
 
-    /// Adds what complete lines of the CRI format hold: F lines count their newline, P pieces do not.
+    /// Adds what complete lines of the CRI format hold: F lines count their newline, P pieces do not, nor does an F that closes a line
+    /// without end (``LogLineEncoder/finish(timestamp:to:)``).
     ///
     /// - Returns: the number of bytes of `bytes` that complete lines take.
     mutating func advance(over bytes: [UInt8]) -> Int {
@@ -60,12 +64,17 @@ struct LogPosition: Equatable {
     private mutating func count(line: UnsafeRawBufferPointer) {
         let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
         guard fields.count == 4 else { return }
-        let content = UInt64(fields[3].count) + (fields[2].first == UInt8(ascii: "F") ? 1 : 0)
         if fields[1].elementsEqual("stdout".utf8) {
-            stdout += content
+            Self.count(fields[3].count, isFull: fields[2].first == UInt8(ascii: "F"), &stdout, &stdoutIsClosing)
         } else {
-            stderr += content
+            Self.count(fields[3].count, isFull: fields[2].first == UInt8(ascii: "F"), &stderr, &stderrIsClosing)
         }
+    }
+
+    private static func count(_ content: Int, isFull: Bool, _ total: inout UInt64, _ isClosing: inout Bool) {
+        total += UInt64(content)
+        if isFull, content > 0 || !isClosing { total += 1 }
+        isClosing = !isFull && content < LogLineEncoder.maximumContent
     }
 }
 

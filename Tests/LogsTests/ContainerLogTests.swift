@@ -11,8 +11,9 @@ private final class Scratch {
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
     var log: String { path + "/c.log" }
+    var position: String { path + "/c.position" }
     func open() async throws -> ContainerLog {
-        try await ContainerLog.open(location: LogLocation(directory: path, path: "c.log"), positionPath: path + "/c.position")
+        try await ContainerLog.open(location: LogLocation(directory: path, path: "c.log"), positionPath: position)
     }
     func lines() throws -> [[String]] {
         try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: true)
@@ -62,7 +63,25 @@ private final class Scratch {
         #expect(before.stdout == 0)
         let after = try await log.finish(.stdout)
         #expect(after.stdout == 10)
-        #expect(try scratch.lines().map { [$0[2], $0[3]] } == [["P", "no newline"]])
+        #expect(try scratch.lines().map { [$0[2], $0[3]] } == [["P", "no newline"], ["F", ""]])
+    }
+
+    /// The daemon is killed before it notes the position: the next one counts what the log holds.
+    @Test(arguments: [1, 16383, 16384, 16385, 40000])
+    func aClosedLastLineCountsNoEndThatItsSourceHasNotWritten(_ length: Int) async throws {
+        let scratch = try Scratch()
+        let first = try await scratch.open()
+        _ = try await first.take(Array("whole\n\n".utf8), from: .stdout)
+        let noted = try Data(contentsOf: URL(fileURLWithPath: scratch.position))
+        _ = try await first.take([UInt8](repeating: UInt8(ascii: "x"), count: length), from: .stdout)
+        _ = try await first.finish(.stdout)
+        await first.close()
+        let lines = try scratch.lines()
+        #expect(lines.last?[2] == "F" && lines.map { $0[3] }.joined().count == "whole".count + length)
+        try noted.write(to: URL(fileURLWithPath: scratch.position))
+        let second = try await scratch.open()
+        #expect(await second.received().stdout == UInt64("whole\n\n".utf8.count + length))
+        await second.close()
     }
 
     @Test func aReopenedLogGoesOnInANewFileBetweenLines() async throws {
