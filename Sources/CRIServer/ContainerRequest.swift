@@ -42,11 +42,8 @@ enum ContainerRequest {
             throw SwiftletError(.invalidArgument, "config.envs: the name \(name) is empty or goes on with \"=\"")
         }
         try Validation.noNUL(entry.key, "config.envs")
-        guard let value = String(validatingUTF8Bytes: entry.value) else {
-            throw SwiftletError(.invalidArgument, "config.envs: the value of \(entry.key) is not UTF-8")
-        }
-        try Validation.noNUL(value, "config.envs \(entry.key)")
-        return ContainerSpec.KeyValue(key: entry.key, value: value)
+        guard !entry.value.contains(0) else { throw SwiftletError(.invalidArgument, "config.envs \(entry.key) contains a NUL") }
+        return ContainerSpec.KeyValue(key: entry.key, value: RawText(bytes: entry.value))
     }
 
     /// Names what a container may not ask for yet, instead of running it without.

@@ -1,5 +1,4 @@
 import Errors
-import Foundation
 
 /// Checks of what clients send, before any of it reaches a path, a statement or a document.
 enum Validation {
@@ -79,12 +78,5 @@ enum Validation {
 
     private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
         scalar.properties.generalCategory == .control
-    }
-}
-
-extension String {
-    /// The text that the bytes are in UTF-8, or nil.
-    init?(validatingUTF8Bytes bytes: Data) {
-        self.init(data: bytes, encoding: .utf8)
     }
 }

@@ -45,7 +45,7 @@ enum GuestSpec {
         let spec = plan.spec
         return try .with {
             $0.args = plan.arguments
-            $0.env = plan.environment
+            $0.env = plan.environment.map { Data($0.bytes) }
             $0.cwd = plan.workingDirectory
             $0.terminal = spec.terminal
             $0.stdin = spec.stdin

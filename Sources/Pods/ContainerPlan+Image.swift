@@ -52,10 +52,10 @@ extension ContainerPlan {
         return image.entrypoint + defaults
     }
 
-    private static func environment(_ spec: ContainerSpec, _ image: ImageConfig, hostname: String) -> [String] {
-        var entries: [(key: String, value: String)] = []
+    private static func environment(_ spec: ContainerSpec, _ image: ImageConfig, hostname: String) -> [RawText] {
+        var entries: [(key: String, value: RawText)] = []
         var indices: [String: Int] = [:]
-        func set(_ key: String, _ value: String) {
+        func set(_ key: String, _ value: RawText) {
             if let index = indices[key] {
                 entries[index].value = value
             } else {
@@ -64,13 +64,13 @@ extension ContainerPlan {
             }
         }
         set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        set("HOSTNAME", hostname)
+        set("HOSTNAME", RawText(hostname))
         if spec.terminal { set("TERM", "xterm") }
         for entry in image.env {
             let parts = entry.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            set(String(parts[0]), parts.count > 1 ? String(parts[1]) : "")
+            set(String(parts[0]), RawText(parts.count > 1 ? String(parts[1]) : ""))
         }
         for entry in spec.environment { set(entry.key, entry.value) }
-        return entries.map { "\($0.key)=\($0.value)" }
+        return entries.map { RawText(bytes: Array("\($0.key)=".utf8) + $0.value.bytes) }
     }
 }

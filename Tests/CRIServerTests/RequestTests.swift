@@ -103,6 +103,15 @@ import Testing
 }
 
 @Suite struct ContainerRequestTests {
+    /// A kubelet hands the bytes of a Secret on as they are.
+    @Test func valuesOfTheEnvironmentNeedNotBeUTF8() throws {
+        let value = Data([0x66, 0xFF, 0xFE, 0xC3])
+        let spec = try ContainerRequest.spec(Self.valid { $0.envs = [.with { ($0.key, $0.value) = ("RAW", value) }] })
+        #expect(spec.environment == [.init(key: "RAW", value: RawText(bytes: value))])
+        let stored = try JSONEncoder().encode(spec)
+        #expect(try JSONDecoder().decode(ContainerSpec.self, from: stored).environment == spec.environment)
+    }
+
     private static func valid(_ change: (inout CRIContainerConfig) -> Void = { _ in }) -> CRIContainerConfig {
         .with {
             $0.metadata.name = "c"
@@ -123,7 +132,6 @@ import Testing
         let changes: [(inout CRIContainerConfig) -> Void] = [
             { $0.envs = [.with { $0.key = "PASSWORD=hunter2" }] },
             { $0.envs = [.with { ($0.key, $0.value) = ("PASSWORD", Data("hunter2\u{0}".utf8)) }] },
-            { $0.envs = [.with { ($0.key, $0.value) = ("PASSWORD", Data("hunter2".utf8) + [0xFF]) }] },
             { $0.args = ["--password=hunter2\u{0}"] },
         ]
         for change in changes {
@@ -143,7 +151,7 @@ import Testing
             $0.envs = [
                 .with {
                     $0.key = "A"
-                    $0.value = Data([0xFF, 0xFE])
+                    $0.value = Data([0xFF, 0x00])
                 }
             ]
         }

@@ -1,5 +1,6 @@
 import AgentProtocol
 import Errors
+import Foundation
 import Testing
 
 /// The first process and further ones: what they are, what they see, and how they fail to start.
@@ -48,7 +49,7 @@ import Testing
             by: "mkdir -p opt/tools; printf '#!/bin/sh\\necho tool $PATH\\n' > opt/tools/tool; chmod 755 opt/tools/tool")
         try await ProbeClient.with(image) { (probe) async throws in
             var spec = image.spec("tool")
-            spec.process.env = ["PATH=/nowhere::/opt/tools"]
+            spec.process.env = ["PATH=/nowhere::/opt/tools"].map { Data($0.utf8) }
             #expect(try await probe.run(spec).stdout == "tool /nowhere::/opt/tools\n")
             spec.process.env = []
             let error = await #expect(throws: SwiftletError.self) { try await probe.launch("d", spec) }
@@ -90,12 +91,12 @@ import Testing
     @Test func environmentIsTheSpecsPlusHomeAndPath() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             var spec = image.spec("env")
-            spec.process.env = ["A=b c"]
+            spec.process.env = ["A=b c"].map { Data($0.utf8) }
             spec.process.user.name = "app"
             #expect(
                 try await probe.run(spec).stdout
                     == "A=b c\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nHOME=/home/app\n")
-            spec.process.env = ["HOME=/x", "PATH=/bin"]
+            spec.process.env = ["HOME=/x", "PATH=/bin"].map { Data($0.utf8) }
             #expect(try await probe.run(spec).stdout == "HOME=/x\nPATH=/bin\n")
         }
     }

@@ -1,5 +1,6 @@
 import AgentProtocol
 import Errors
+import Foundation
 import Testing
 
 @testable import GuestAgent
@@ -77,7 +78,8 @@ import Testing
 
     @Test func everyFieldIsChecked() {
         let wrong: [(inout AgentContainerSpec) -> Void] = [
-            { $0.process.args = [] }, { $0.process.args = [""] }, { $0.process.args = ["a\0"] }, { $0.process.env = ["A=\0"] },
+            { $0.process.args = [] }, { $0.process.args = [""] }, { $0.process.args = ["a\0"] },
+            { $0.process.env = ["A=\0"].map { Data($0.utf8) } },
             { $0.process.capabilities.bounding = ["CAP_FLY"] }, { $0.process.capabilities.effective = ["CAP_CHOWN"] },
             { $0.process.rlimits = [.init("RLIMIT_FUN", 1, 1)] }, { $0.process.rlimits = [.init("RLIMIT_CPU", 2, 1)] },
             { $0.process.oomScoreAdj = 1001 }, { $0.process.user.name = "a\0" }, { $0.root.layers = [] },

@@ -1,5 +1,6 @@
 import AgentProtocol
 import Errors
+import Foundation
 import Testing
 
 /// Users, groups, capabilities and no_new_privs as a process of the container sees them.
@@ -127,14 +128,14 @@ import Testing
         try await ProbeClient.with(image) { (probe) async throws in
             var spec = image.spec("sleep", "1000")
             spec.process.user.name = "app"
-            spec.process.env = ["WHO=container"]
+            spec.process.env = ["WHO=container"].map { Data($0.utf8) }
             spec.process.cwd = "/home/app"
             try await probe.launch("c", spec)
             let script = ["sh", "-c", "echo $(id -u) $WHO $HOME $PWD $(grep -c '^CapBnd:.0000000000000000' /proc/self/status)"]
             #expect(try await probe.exec("c", script).stdout == "1000 container /home/app /home/app 0\n")
             var own = AgentProcessSpec()
             own.user.name = "root"
-            own.env = ["WHO=exec"]
+            own.env = ["WHO=exec"].map { Data($0.utf8) }
             #expect(try await probe.exec("c", script, as: own).stdout == "0 exec /root / 1\n")
         }
     }

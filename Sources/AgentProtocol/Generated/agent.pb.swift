@@ -543,7 +543,8 @@ public nonisolated struct AgentProcessSpec: @unchecked Sendable {
     set {_uniqueStorage()._args = newValue}
   }
 
-  public var env: [String] {
+  /// NAME=VALUE; values need not be UTF-8.
+  public var env: [Data] {
     get {_storage._env}
     set {_uniqueStorage()._env = newValue}
   }
@@ -2763,7 +2764,7 @@ nonisolated extension AgentProcessSpec: SwiftProtobuf.Message, SwiftProtobuf._Me
 
   fileprivate class _StorageClass {
     var _args: [String] = []
-    var _env: [String] = []
+    var _env: [Data] = []
     var _cwd: String = String()
     var _user: AgentUser? = nil
     var _terminal: Bool = false
@@ -2817,7 +2818,7 @@ nonisolated extension AgentProcessSpec: SwiftProtobuf.Message, SwiftProtobuf._Me
         // enabled. https://github.com/apple/swift-protobuf/issues/1034
         switch fieldNumber {
         case 1: try { try decoder.decodeRepeatedStringField(value: &_storage._args) }()
-        case 2: try { try decoder.decodeRepeatedStringField(value: &_storage._env) }()
+        case 2: try { try decoder.decodeRepeatedBytesField(value: &_storage._env) }()
         case 3: try { try decoder.decodeSingularStringField(value: &_storage._cwd) }()
         case 4: try { try decoder.decodeSingularMessageField(value: &_storage._user) }()
         case 5: try { try decoder.decodeSingularBoolField(value: &_storage._terminal) }()
@@ -2845,7 +2846,7 @@ nonisolated extension AgentProcessSpec: SwiftProtobuf.Message, SwiftProtobuf._Me
         try visitor.visitRepeatedStringField(value: _storage._args, fieldNumber: 1)
       }
       if !_storage._env.isEmpty {
-        try visitor.visitRepeatedStringField(value: _storage._env, fieldNumber: 2)
+        try visitor.visitRepeatedBytesField(value: _storage._env, fieldNumber: 2)
       }
       if !_storage._cwd.isEmpty {
         try visitor.visitSingularStringField(value: _storage._cwd, fieldNumber: 3)

@@ -6,7 +6,7 @@ public struct ContainerPlan: Sendable {
     /// The program and its arguments.
     public var arguments: [String]
     /// "KEY=value", later entries win.
-    public var environment: [String]
+    public var environment: [RawText]
     public var workingDirectory: String
     public var user: UserReference
     public var stopSignal: Int32
@@ -18,7 +18,7 @@ public struct ContainerPlan: Sendable {
     public var volumeImages: [Int: [LayerImage]] = [:]
 
     public init(
-        spec: ContainerSpec, root: [LayerImage], arguments: [String], environment: [String], workingDirectory: String,
+        spec: ContainerSpec, root: [LayerImage], arguments: [String], environment: [RawText], workingDirectory: String,
         user: UserReference,
         stopSignal: Int32
     ) {

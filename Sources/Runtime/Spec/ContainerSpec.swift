@@ -33,9 +33,9 @@ public struct ContainerSpec: Codable, Sendable, Equatable {
 
     public struct KeyValue: Codable, Sendable, Equatable {
         public var key: String
-        public var value: String
+        public var value: RawText
 
-        public init(key: String, value: String) {
+        public init(key: String, value: RawText) {
             self.key = key
             self.value = value
         }

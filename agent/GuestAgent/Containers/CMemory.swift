@@ -9,8 +9,11 @@ final class CMemory {
     }
 
     /// A NUL-terminated copy.
-    func string(_ text: String) -> UnsafePointer<CChar> {
-        let bytes = Array(text.utf8) + [0]
+    func string(_ text: String) -> UnsafePointer<CChar> { string(Array(text.utf8)) }
+
+    /// A copy with a NUL behind it.
+    func string(_ text: [UInt8]) -> UnsafePointer<CChar> {
+        let bytes = text + [0]
         let copy = allocate(UInt8.self, count: bytes.count)
         copy.initialize(from: bytes, count: bytes.count)
         return UnsafeRawPointer(copy).assumingMemoryBound(to: CChar.self)
@@ -25,7 +28,9 @@ final class CMemory {
     }
 
     /// A NULL-terminated vector as execve(2) takes it.
-    func vector(_ texts: [String]) -> UnsafePointer<UnsafePointer<CChar>?>? {
+    func vector(_ texts: [String]) -> UnsafePointer<UnsafePointer<CChar>?>? { vector(texts.map { Array($0.utf8) }) }
+
+    func vector(_ texts: [[UInt8]]) -> UnsafePointer<UnsafePointer<CChar>?>? {
         array(texts.map { Optional(string($0)) } + [nil])
     }
 

@@ -11,8 +11,9 @@ struct ProcessPlan {
     private static let longestArgument = 131_071
 
     var arguments: [String]
-    var environment: [String]
-    var searchPath: String
+    /// "NAME=VALUE", whatever bytes a value has.
+    var environment: [[UInt8]]
+    var searchPath: [UInt8]
     var workingDirectory: String
     var user: AgentUser
     var capabilities: cc_capabilities
@@ -24,19 +25,20 @@ struct ProcessPlan {
     /// - Throws: `.invalidArgument` naming the field.
     init(_ spec: AgentProcessSpec) throws(SwiftletError) {
         arguments = try Self.arguments(spec)
-        environment = spec.env
+        environment = spec.env.map { Array($0) }
         for variable in environment {
-            try requireText(
-                variable, "environment variable \(quoted(String(variable.prefix { $0 != "=" })))", limit: Self.longestArgument,
-                isSecret: true)
+            guard variable.contains(0) || variable.count > Self.longestArgument else { continue }
+            let name = quoted(String(decoding: variable.prefix { $0 != UInt8(ascii: "=") }, as: UTF8.self))
+            let reason = variable.contains(0) ? "holds a NUL" : "is longer than \(Self.longestArgument) bytes"
+            throw SwiftletError(.invalidArgument, "environment variable \(name) \(reason)")
         }
         if let path = Self.value(of: "PATH", in: environment) {
             searchPath = path
         } else {
-            searchPath = Self.defaultPath
-            environment.append("PATH=\(Self.defaultPath)")
+            searchPath = Array(Self.defaultPath.utf8)
+            environment.append(Array("PATH=\(Self.defaultPath)".utf8))
         }
-        if spec.terminal && Self.value(of: "TERM", in: environment) == nil { environment.append("TERM=xterm") }
+        if spec.terminal && Self.value(of: "TERM", in: environment) == nil { environment.append(Array("TERM=xterm".utf8)) }
         workingDirectory = try containerPath(spec.cwd.isEmpty ? "/" : spec.cwd, "working directory")
         user = spec.user
         try requireText(user.name, "user", limit: 256)
@@ -61,12 +63,12 @@ struct ProcessPlan {
     }
 
     /// The environment with HOME from the container's passwd file where none was given.
-    func environment(home: String) -> [String] {
-        Self.value(of: "HOME", in: environment) == nil ? environment + ["HOME=\(home)"] : environment
+    func environment(home: String) -> [[UInt8]] {
+        Self.value(of: "HOME", in: environment) == nil ? environment + [Array("HOME=\(home)".utf8)] : environment
     }
 
-    private static func value(of name: String, in environment: [String]) -> String? {
-        environment.last { $0.hasPrefix(name + "=") }.map { String($0.dropFirst(name.count + 1)) }
+    private static func value(of name: String, in environment: [[UInt8]]) -> [UInt8]? {
+        environment.last { $0.starts(with: "\(name)=".utf8) }.map { Array($0.dropFirst(name.utf8.count + 1)) }
     }
 
     /// The compiled seccomp profile; nil without one.
