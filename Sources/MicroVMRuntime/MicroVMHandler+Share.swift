@@ -14,9 +14,9 @@ actor SandboxShare {
     private let names: MachineNames
     private let ledger: Ledger
     private let handler: MicroVMHandler
-    private let attempts = SingleFlight<NoKey, PodShare>(whenAbandoned: .finish)
+    private let attempts = SingleFlight<NoKey, (PodShare, ShareNamespace)>(whenAbandoned: .finish)
     /// Once it is plugged in.
-    private var plugged: PodShare?
+    private var plugged: (PodShare, ShareNamespace)?
     private var daemon = ProcessDocument(process: nil) {
         didSet {
             guard let process else { return }
@@ -36,9 +36,9 @@ actor SandboxShare {
         self.handler = handler
     }
 
-    /// The share, plugged into the machine. Joins an attempt in flight; one that failed is tried again. Returns only when the attempt
+    /// The share, plugged into the machine, and where its mounts are made. Joins an attempt in flight; one that failed is tried again. Returns only when the attempt
     /// has ended, even to a caller that is cancelled: the release of what the pod holds waits for its callers.
-    func ready() async throws -> PodShare {
+    func ready() async throws -> (PodShare, ShareNamespace) {
         do {
             return try await attempts.run { [self] in try await acquire() }
         } catch {
@@ -46,7 +46,7 @@ actor SandboxShare {
         }
     }
 
-    private func acquire() async throws -> PodShare {
+    private func acquire() async throws -> (PodShare, ShareNamespace) {
         if let plugged { return plugged }
         let share = PodShare(directory: names.shareDirectory)
         let device = FilesystemSpec(tag: Self.tag, socket: names.shareSocket)
@@ -69,8 +69,10 @@ actor SandboxShare {
             throw error
         }
         await noteChild(share)
-        plugged = share
-        return share
+        guard let process else { throw SwiftletError(.unavailable, "virtiofsd of \(share.directory) was given up") }
+        let ready = (share, try ShareNamespace(of: process))
+        plugged = ready
+        return ready
     }
 
     /// - Parameter wasBegun: an earlier daemon may have started one and not have lived to note it.

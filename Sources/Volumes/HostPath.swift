@@ -72,6 +72,12 @@ public final class HostPath: Sendable {
     /// Whether mounts made below it later can be passed on.
     public var receivesMounts: Bool { mount.map { $0.isShared || $0.isSlave } ?? false }
 
+    /// Whether something is mounted below it. Blocks.
+    public var holdsMounts: Bool {
+        guard let own = Self.canonical("/proc/self/fd/\(descriptor)"), let table = try? MountTable.current() else { return false }
+        return table.entries.contains { $0.mountPoint.hasPrefix(own == "/" ? own : own + "/") && $0.mountPoint != own }
+    }
+
     /// The emptyDir in memory that the path is in, as the kubelet mounts it; nil for everything else.
     public var memoryVolume: MemoryVolume? {
         guard isDirectory, let mount, mount.filesystem == "tmpfs" else { return nil }

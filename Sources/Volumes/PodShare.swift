@@ -9,7 +9,8 @@ import Runtime
 /// Below `directory`:
 /// - `tree/CONTAINER/N`: an empty directory or file for each mount; on it nothing is ever mounted by this path, so that it
 ///   can be removed at any time without reaching what a volume holds;
-/// - `share`: `tree` again, read-only and shared. Mounts are made in it and appear in the mount namespace of its virtiofsd.
+/// - `share`: `tree` again, read-only, which virtiofsd serves. Mounts are made in its mount namespace alone (``ShareNamespace``), and end
+///   with their places: the removal of a directory ends the mounts that other namespaces have on it.
 public struct PodShare: Sendable {
     public let directory: String
 
@@ -22,12 +23,15 @@ public struct PodShare: Sendable {
     /// How one mount is made.
     public struct Options: Sendable, Equatable {
         public var readOnly: Bool
+        /// What is mounted below it is read-only as well.
+        public var recursiveReadOnly: Bool
         /// Mounts that the node makes below the source later appear as well.
         public var receivesMounts: Bool
         public var mappings: IDMappings?
 
-        public init(readOnly: Bool, receivesMounts: Bool, mappings: IDMappings? = nil) {
+        public init(readOnly: Bool, recursiveReadOnly: Bool = false, receivesMounts: Bool, mappings: IDMappings? = nil) {
             self.readOnly = readOnly
+            self.recursiveReadOnly = recursiveReadOnly
             self.receivesMounts = receivesMounts
             self.mappings = mappings
         }
@@ -51,10 +55,10 @@ public struct PodShare: Sendable {
         defer { close(mount) }
         // Read-only: a guest must not fill the node's memory with files of its own beside the mounts.
         let attributes = UInt64(CLINUX_MOUNT_ATTR_RDONLY | CLINUX_MOUNT_ATTR_NOSUID | CLINUX_MOUNT_ATTR_NODEV | CLINUX_MOUNT_ATTR_NOEXEC)
-        // Shared before it can be seen: one that is found mounted is complete. Private first, or it would be its origin's peer.
-        guard clinux_set_mount(mount, 0, attributes, UInt64(CLINUX_MS_PRIVATE), -1) == 0,
-            clinux_set_mount(mount, 0, 0, UInt64(CLINUX_MS_SHARED), -1) == 0, clinux_attach_tree(mount, root) == 0
-        else { throw SwiftletError.system("mount \(root)") }
+        // Before it can be seen: one that is found mounted is complete.
+        guard clinux_set_mount(mount, 0, attributes, UInt64(CLINUX_MS_PRIVATE), -1) == 0, clinux_attach_tree(mount, root) == 0 else {
+            throw SwiftletError.system("mount \(root)")
+        }
     }
 
     private var isMounted: Bool {
@@ -77,26 +81,32 @@ public struct PodShare: Sendable {
 
     // MARK: Mounts
 
-    /// Mounts `source` as the container's mount number `index`. Blocks.
+    /// Mounts `source` as the container's mount number `index`. On a thread of its own (``ShareNamespace``). Blocks.
     ///
     /// - Returns: where it is, relative to the share.
     /// - Throws: errors naming the source's path.
-    public func add(_ source: HostPath, container: String, index: Int, _ options: Options) throws -> String {
+    public func add(
+        _ source: HostPath, container: String, index: Int, _ options: Options, in namespace: ShareNamespace
+    ) throws -> String {
         let mount = clinux_clone_tree(source.descriptor, 1)
         guard mount >= 0 else { throw SwiftletError.system("host_path \(source.path): clone its mount") }
         defer { close(mount) }
         let propagation = UInt64(options.receivesMounts ? CLINUX_MS_SLAVE : CLINUX_MS_PRIVATE)
         // No device of the node is ever opened through a share, whatever node a guest finds or plants there.
-        var attributes = UInt64(CLINUX_MOUNT_ATTR_NODEV | CLINUX_MOUNT_ATTR_NOSUID)
-        if options.readOnly { attributes |= UInt64(CLINUX_MOUNT_ATTR_RDONLY) }
-        guard clinux_set_mount(mount, 1, attributes, propagation, -1) == 0 else {
+        let attributes = UInt64(CLINUX_MOUNT_ATTR_NODEV | CLINUX_MOUNT_ATTR_NOSUID)
+        let readOnly = UInt64(options.readOnly ? CLINUX_MOUNT_ATTR_RDONLY : 0)
+        guard clinux_set_mount(mount, 1, attributes, propagation, -1) == 0,
+            clinux_set_mount(mount, options.recursiveReadOnly ? 1 : 0, attributes | readOnly, 0, -1) == 0
+        else {
             throw SwiftletError.system("host_path \(source.path): set the mount's options")
         }
         if let mappings = options.mappings { try map(mount, mappings, source) }
         let place = "\(container)/\(index)"
         try makePlace(container, index, isDirectory: source.isDirectory)
-        guard clinux_attach_tree(mount, "\(root)/\(place)") == 0 else {
-            throw SwiftletError.system("host_path \(source.path): mount it in the pod's share")
+        do {
+            try namespace.attach(mount, at: place)
+        } catch {
+            throw SwiftletError.wrap(error, "host_path \(source.path)")
         }
         return place
     }
@@ -130,6 +140,7 @@ public struct PodShare: Sendable {
 
     /// Takes a container's mounts away. Idempotent; needs neither guest nor virtiofsd. Blocks.
     public func remove(container: String) throws {
+        // 0.1.0 made them in the node's own namespace.
         for name in try Self.names(in: "\(tree)/\(container)") { try Self.detach("\(root)/\(container)/\(name)") }
         try removePlaces(container)
     }

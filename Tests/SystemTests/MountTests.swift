@@ -173,11 +173,39 @@ struct MountTests {
         #expect(try await node.shell(container, wait) == "late\n")
         #expect(try await node.shell(container, "cat /private/later/file").contains("No such file"))
         let second = try await node.runContainer(in: pod, "second", ["/bin/sleep", "600"]) {
-            $0.mounts = [.host(volumes.path("shared"), "/shared") { $0.readonly = true }]
+            $0.mounts = [
+                .host(volumes.path("shared"), "/shared") { $0.readonly = true },
+                .host(volumes.path("shared"), "/all") { ($0.readonly, $0.recursiveReadOnly) = (true, true) },
+                .host(volumes.path("shared"), "/follows") {
+                    ($0.readonly, $0.propagation) = (true, .propagationHostToContainer)
+                },
+            ]
         }
-        #expect(try await node.shell(second, "cat /shared/later/file") == "late\n")
-        #expect(try await node.shell(second, "touch /shared/later/new").contains("Read-only file system"), "read-only all the way down")
+        #expect(try await node.shell(second, "cat /shared/later/file /all/later/file /follows/later/file") == "late\nlate\nlate\n")
+        for path in ["/shared/new", "/all/new", "/all/later/new", "/follows/new"] {
+            #expect(try await node.shell(second, "touch \(path)").contains("Read-only file system"), "\(path)")
+        }
+        #expect(try await node.shell(second, "touch /shared/later/new /follows/later/new") == "")
+        try await checkUnmountsOfTheNode(node, volumes, pod)
         try await node.removeContainer(second)
+    }
+
+    /// A kubelet unmounts and removes what it has mounted below a volume while containers have it.
+    private func checkUnmountsOfTheNode(_ node: Node, _ volumes: Volumes, _ pod: String) async throws {
+        try await volumes.mountTmpfs("shared/gone")
+        try await volumes.mountTmpfs("whole")
+        try "kept\n".write(toFile: volumes.path("shared/gone/file"), atomically: true, encoding: .utf8)
+        let container = try await node.runContainer(in: pod, "holder", ["/bin/sh", "-c", "cd /copy/gone && exec sleep 600"]) {
+            $0.mounts = [
+                .host(volumes.path("shared"), "/copy"), .host(volumes.path("shared/gone"), "/gone"), .host(volumes.path("whole"), "/whole"),
+            ]
+        }
+        #expect(try await node.shell(container, "cat /copy/gone/file /gone/file; touch /whole/x") == "kept\nkept\n")
+        for name in ["shared/gone", "whole"] {
+            #expect(umount(volumes.path(name)) == 0, "\(name): errno \(errno)")
+            #expect(rmdir(volumes.path(name)) == 0, "\(name): errno \(errno)")
+        }
+        try await node.removeContainer(container)
     }
 
     private func checkStatus(_ node: Node, _ container: String) async throws {

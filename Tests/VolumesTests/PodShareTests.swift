@@ -1,4 +1,5 @@
 import CLinux
+import Concurrency
 import Errors
 import Foundation
 import Linux
@@ -12,6 +13,8 @@ import Testing
 final class PodShareTests {
     private let directory = NSTemporaryDirectory() + "share-\(UInt32.random(in: 0 ... .max))"
     private let share: PodShare
+    /// In the place of a virtiofsd: in a mount namespace of its own, which has the node's mounts as well.
+    private var server: Process?
 
     init() throws {
         share = PodShare(directory: directory + "/share")
@@ -20,7 +23,9 @@ final class PodShareTests {
     }
 
     deinit {
+        server?.terminate()
         try? share.remove()
+        for path in ["/source/below", "/source"] { clinux_detach_mount(directory + path) }
         try? FileManager.default.removeItem(atPath: directory)
     }
 
@@ -31,8 +36,44 @@ final class PodShareTests {
     }
 
     private func add(_ path: String, _ index: Int, readOnly: Bool = false) throws -> String {
-        let place = try share.add(HostPath(path), container: "c", index: index, .init(readOnly: readOnly, receivesMounts: false))
-        return "\(share.root)/\(place)"
+        try add(HostPath(path), index, .init(readOnly: readOnly, receivesMounts: false))
+    }
+
+    /// - Returns: where the server finds it.
+    private func add(_ path: HostPath, _ index: Int, _ options: PodShare.Options) throws -> String {
+        let namespace = try namespace()
+        let place = try OwnThread.runAndWait { [share] in try share.add(path, container: "c", index: index, options, in: namespace) }
+        return "/proc/\(server?.processIdentifier ?? 0)/root\(share.root)/\(place)"
+    }
+
+    private func namespace() throws -> ShareNamespace {
+        let server = try self.server ?? startServer()
+        self.server = server
+        let process = try #require(ProcessIdentity.of(server.processIdentifier))
+        for _ in 0..<1000 {
+            if let namespace = try? ShareNamespace(of: process, root: share.root) { return namespace }
+            usleep(5000)
+        }
+        return try ShareNamespace(of: process, root: share.root)
+    }
+
+    private func startServer() throws -> Process {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
+        process.arguments = ["--mount", "--propagation", "slave", "/bin/sleep", "600"]
+        try process.run()
+        return process
+    }
+
+    private func tmpfs(_ name: String) throws {
+        try FileManager.default.createDirectory(atPath: "\(directory)/\(name)", withIntermediateDirectories: true)
+        try #require(clinux_mount("tmpfs", "\(directory)/\(name)", "tmpfs", 0, "size=1m") == 0)
+    }
+
+    private func canWrite(_ path: String) -> Bool {
+        let file = open(path + "/new", O_CREAT | O_WRONLY | O_CLOEXEC, 0o644)
+        if file >= 0 { close(file) }
+        return file >= 0
     }
 
     @Test func mountsShowTheirSourcesAndGoWithoutTouchingThem() throws {
@@ -53,6 +94,49 @@ final class PodShareTests {
         #expect(!FileManager.default.fileExists(atPath: share.directory))
         #expect(try String(contentsOfFile: source + "/file", encoding: .utf8) == "kept\n")
         #expect(try !Self.mounts().contains(directory))
+    }
+
+    /// A kubelet unmounts what was mounted below a volume and removes the directory, while containers may have either.
+    @Test func theNodeUnmountsAndRemovesWhatContainersHaveMounted() throws {
+        try share.create()
+        try tmpfs("source/below")
+        try tmpfs("volume")
+        let whole = try add(source, 0)
+        let volume = try add(directory + "/volume", 1)
+        #expect(canWrite(whole + "/below") && canWrite(volume))
+        for name in ["source/below", "volume"] {
+            #expect(umount("\(directory)/\(name)") == 0, "\(name): errno \(errno)")
+            #expect(rmdir("\(directory)/\(name)") == 0, "\(name): errno \(errno)")
+        }
+        // What a container has of a volume stays its own until it goes.
+        #expect(FileManager.default.fileExists(atPath: volume + "/new"))
+        #expect(try !Self.mounts().contains(share.root + "/c"))
+    }
+
+    @Test func readOnlyIsTheMountItselfAndAllBelowWhereThatWasAsked() throws {
+        try share.create()
+        try tmpfs("source/below")
+        let single = try add(source, 0, readOnly: true)
+        #expect(!canWrite(single) && canWrite(single + "/below"))
+        let all = try add(HostPath(source), 1, .init(readOnly: true, recursiveReadOnly: true, receivesMounts: false))
+        #expect(!canWrite(all) && !canWrite(all + "/below"))
+    }
+
+    @Test func readOnlyMountsReceiveTheNodesLaterMounts() throws {
+        try share.create()
+        try #require(clinux_mount(source, source, "", UInt(CLINUX_MS_BIND), "") == 0)
+        try #require(clinux_mount("none", source, "", UInt(CLINUX_MS_SHARED), "") == 0)
+        let path = try HostPath(source)
+        #expect(path.receivesMounts && !path.holdsMounts)
+        let received = try add(path, 0, .init(readOnly: true, receivesMounts: true))
+        let own = try add(path, 1, .init(readOnly: true, receivesMounts: false))
+        try tmpfs("source/below")
+        #expect(path.holdsMounts)
+        try "late\n".write(toFile: source + "/below/file", atomically: true, encoding: .utf8)
+        #expect(try String(contentsOfFile: received + "/below/file", encoding: .utf8) == "late\n")
+        #expect(!FileManager.default.fileExists(atPath: own + "/below/file"))
+        #expect(umount(source + "/below") == 0 && rmdir(source + "/below") == 0, "errno \(errno)")
+        #expect(!FileManager.default.fileExists(atPath: received + "/below"))
     }
 
     @Test func aMountThatContainsTheShareEnds() throws {
@@ -82,8 +166,8 @@ final class PodShareTests {
         let path = try HostPath(source)
         try FileManager.default.moveItem(atPath: source, toPath: directory + "/moved")
         symlink("/etc", source)
-        let place = try share.add(path, container: "c", index: 0, .init(readOnly: false, receivesMounts: false))
-        #expect(try FileManager.default.contentsOfDirectory(atPath: "\(share.root)/\(place)").sorted() == ["below", "file"])
+        let place = try add(path, 0, .init(readOnly: false, receivesMounts: false))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: place).sorted() == ["below", "file"])
     }
 
     @Test func idsAreMappedWhereTheFilesystemCan() throws {
@@ -93,11 +177,11 @@ final class PodShareTests {
             uids: [IDMapping(containerID: 0, hostID: 100_000, length: 1000)],
             gids: [IDMapping(containerID: 0, hostID: 200_000, length: 1000)])
         let options = PodShare.Options(readOnly: false, receivesMounts: false, mappings: mappings)
-        let place = try share.add(HostPath(source), container: "c", index: 0, options)
+        let place = try add(HostPath(source), 0, options)
         var status = stat()
-        #expect(stat("\(share.root)/\(place)/file", &status) == 0 && status.st_uid == 100_005 && status.st_gid == 200_006)
+        #expect(stat("\(place)/file", &status) == 0 && status.st_uid == 100_005 && status.st_gid == 200_006)
         let error = #expect(throws: SwiftletError.self) {
-            try self.share.add(HostPath("/proc/sys"), container: "c", index: 1, options)
+            try self.add(HostPath("/proc/sys"), 1, options)
         }
         #expect(error?.message.contains("uidMappings") == true)
     }

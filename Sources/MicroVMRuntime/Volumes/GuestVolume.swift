@@ -13,7 +13,7 @@ protocol GuestVolume: Sendable {
     /// Makes what the volume needs on the node and plugs it into the machine. What it makes on the node is written to the
     /// container's ledger first.
     ///
-    /// - Returns: how the guest brings the volume: the fields of its type alone.
+    /// - Returns: how the guest brings the volume: the fields of its type, and options that replace those of the mount.
     func provide(_ place: VolumePlace) async throws -> AgentMountSpec
 }
 
@@ -66,7 +66,7 @@ struct ResolvedVolume: Sendable {
         var message = try await volume.provide(place)
         message.type = type.rawValue
         message.destination = mount.containerPath
-        message.options = mount.guestOptions
+        message.options = mount.guestOptions + message.options
         return message
     }
 }

@@ -8,6 +8,8 @@ import Volumes
 struct SharedVolume: GuestVolume {
     private let path: HostPath
     private let options: PodShare.Options
+    /// The node's kernel alone keeps a guest from writing, which may write to some of the mounts below.
+    private let leavesReadOnlyToNode: Bool
 
     init?(_ request: MountRequest) throws {
         guard let path = request.path else { return nil }
@@ -20,19 +22,23 @@ struct SharedVolume: GuestVolume {
         }
         self.path = path
         options = PodShare.Options(
-            readOnly: mount.readOnly,
-            // The flags of a mount that arrives later are the node's: a guest could write there.
-            receivesMounts: mount.propagation == .hostToContainer && !mount.readOnly, mappings: mount.mappings)
+            readOnly: mount.readOnly, recursiveReadOnly: mount.recursiveReadOnly, receivesMounts: mount.propagation == .hostToContainer,
+            mappings: mount.mappings)
+        // In the guest, what is found mounted below takes over the flags of the mount above it.
+        leavesReadOnlyToNode = mount.readOnly && !mount.recursiveReadOnly && (options.receivesMounts || path.holdsMounts)
     }
 
     func provide(_ place: VolumePlace) async throws -> AgentMountSpec {
-        let share = try await place.sandbox.share.ready()
+        let (share, namespace) = try await place.sandbox.share.ready()
         let document = ShareMountsDocument(share: share.directory, container: place.container)
         // Refused once the container's creation is being undone.
         try await place.ledger.note(.shareMounts, "\(share.directory)/\(place.container)", document)
         let source = try await OwnThread.run { [path, options] in
-            try share.add(path, container: place.container, index: place.index, options)
+            try share.add(path, container: place.container, index: place.index, options, in: namespace)
         }
-        return .with { $0.source = source }
+        return .with {
+            $0.source = source
+            if leavesReadOnlyToNode { $0.options = ["rw"] }
+        }
     }
 }

@@ -10,9 +10,9 @@ public struct ContainerMount: Codable, Sendable, Equatable {
     public var containerPath: String
     /// A directory or file of the node; empty with `image`.
     public var hostPath = ""
-    /// Read-only with all that is mounted below.
+    /// Read-only itself; what is mounted below is as it is on the node.
     public var readOnly = false
-    /// What the client said of mounts below a read-only one; they are read-only in any case.
+    /// Read-only with all that is mounted below.
     public var recursiveReadOnly = false
     public var propagation = Propagation.none
     /// noexec, nodev, nosuid, ….
@@ -33,7 +33,7 @@ public struct ContainerMount: Codable, Sendable, Equatable {
 
     /// As fstab writes what the guest is to do.
     package var guestOptions: [String] {
-        ["rbind", readOnly || !image.isEmpty ? "rro" : "rw", "nodev", "rprivate"] + options
+        ["rbind", recursiveReadOnly || !image.isEmpty ? "rro" : readOnly ? "ro" : "rw", "nodev", "rprivate"] + options
     }
 
     /// How many directories its destination lies below: a mount is made after those that it lies in.
