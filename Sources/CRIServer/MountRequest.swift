@@ -59,9 +59,6 @@ enum MountRequest {
         guard message.hostPath.isEmpty else {
             throw SwiftletError(.invalidArgument, "\(field): host_path and image exclude each other")
         }
-        guard mount.mappings == nil else {
-            throw SwiftletError(.invalidArgument, "\(field): uidMappings and gidMappings do not go with image: its files keep their owners")
-        }
         try Validation.word(message.image.image, "\(field): image.image")
         mount.image = message.image.image
         try Validation.relativePath(message.imageSubPath, "\(field): image_sub_path")

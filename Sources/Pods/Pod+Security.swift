@@ -18,6 +18,19 @@ extension Pod {
                 .invalidArgument,
                 "config.linux.security_context.namespace_options.userns_options of container \(spec.metadata.name) differs from its pod's")
         }
+        try checkImageMappings(spec)
+    }
+
+    /// The files of an image have the owners that those of the container's own image have.
+    private func checkImageMappings(_ spec: ContainerSpec) throws {
+        for mount in spec.mounts where !mount.image.isEmpty && mount.mappings != nil {
+            guard mount.mappings == self.spec.userNamespace else {
+                throw SwiftletError(
+                    .invalidArgument,
+                    "config.mounts \(quoted(mount.containerPath)): uidMappings and gidMappings of an image are not those of the pod's user namespace"
+                )
+            }
+        }
     }
 
     private func requireRunning(_ target: String) throws {

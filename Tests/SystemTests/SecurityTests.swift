@@ -308,7 +308,24 @@ struct SecurityTests {
                     ($0.uidMappings, $0.gidMappings, $0.readonly) = (namespace.uids, namespace.gids, readOnly)
                 }
             }
+            $0.mounts.append(.image(Node.image, "/image") { ($0.uidMappings, $0.gidMappings) = (namespace.uids, namespace.gids) })
+            $0.mounts.append(.image(Node.image, "/part") { $0.imageSubPath = "home" })
         }
+        #expect(
+            try await node.shell(container, "stat -c %u:%g /image /image/bin/busybox /image/home/user /part/user")
+                == "0:0\n0:0\n1000:1000\n1000:1000\n")
+        let other = await #expect(throws: GRPCStatus.self) {
+            try await node.createContainer(in: pod, "other", ["/bin/true"]) {
+                $0.linux.securityContext.namespaceOptions.usernsOptions = namespace
+                $0.mounts = [
+                    .image(Node.image, "/image") {
+                        $0.uidMappings = [.with { ($0.hostID, $0.length) = (65536, 65536) }]
+                        $0.gidMappings = $0.uidMappings
+                    }
+                ]
+            }
+        }
+        #expect(other?.code == .invalidArgument && other?.message.contains("uidMappings") == true, "\(String(describing: other))")
         chmod(volumes.path("data"), 0o777)
         let seen = try await node.shell(
             container, "stat -c %u:%g:%a /data/owned; echo mine > /data/mine && stat -c %u:%g /data/mine; touch /readonly/x")
@@ -327,7 +344,8 @@ struct SecurityTests {
         let namespace = CRIUserNamespace.with {
             $0.uids = [
                 .with {
-                    $0.hostID = 131_072
+                    // A kubelet takes multiples of 65536 of all 32 bits: this one is beyond those that a signed number has.
+                    $0.hostID = 2_147_549_184
                     $0.length = 65536
                 }
             ]
@@ -349,7 +367,7 @@ struct SecurityTests {
             nc -w 5 127.0.0.1 80 </dev/null
             """)
         #expect(
-            seen.hasPrefix(" 0 131072 65536\n0\n0:0\n0:0\n1000:1000\n0:0\n1000:1000\n"), "\(seen)")
+            seen.hasPrefix(" 0 2147549184 65536\n0\n0:0\n0:0\n1000:1000\n0:0\n1000:1000\n"), "\(seen)")
         #expect(seen.contains("served\n") && !seen.contains("written"), "\(seen)")
         #expect(try await node.podStatus(pod).status.linux.namespaces.options.usernsOptions == namespace)
         try await checkMappedVolume(node, pod, namespace)

@@ -29,7 +29,7 @@ struct PreparedContainer: Sendable {
             made.root = root
             credentials = try ProcessCredentials(ProcessPlan(spec.process), root: root.tree.number, namespace: namespace)
             sharedMemory = try Self.sharedMemory(spec, root, environment)
-            volumes = try ContainerVolumes(spec, directory: root.directory, environment: environment)
+            volumes = try ContainerVolumes(spec, directory: root.directory, environment: environment, namespace: namespace)
             made.volumes = volumes
             first = try Self.createFirst(id, spec, stdio, environment, (root, volumes, cgroup, credentials, sharedMemory))
         } catch {

@@ -79,7 +79,8 @@ struct StandardTree {
             case "tmpfs" where uid != 0 || gid != 0:
                 own("uid", uid)
                 own("gid", gid)
-            case "devpts": own("gid", terminals)
+            // devpts takes a signed number (fs/devpts/inode.c); without one, terminals have the group of who opens them.
+            case "devpts" where terminals <= UInt32(Int32.max): own("gid", terminals)
             default: break
             }
             return mount

@@ -9,10 +9,16 @@ struct ContainerVolumes: Sendable {
     /// In the order in which they were made.
     private var mountPoints: [String] = []
 
-    /// - Parameter directory: the container's own, for mount points.
+    /// - Parameters:
+    ///   - directory: the container's own, for mount points.
+    ///   - namespace: the container's; nil: the guest's own.
     /// - Throws: errors naming the destination, after everything has been undone.
-    init(_ spec: AgentContainerSpec, directory: String, environment: SandboxEnvironment) throws(SwiftletError) {
-        for (kind, request) in Self.requests(spec, directory: directory, environment: environment) {
+    init(
+        _ spec: AgentContainerSpec, directory: String, environment: SandboxEnvironment, namespace: UserNamespace?
+    ) throws(SwiftletError) {
+        for (kind, asked) in Self.requests(spec, directory: directory, environment: environment) {
+            var request = asked
+            request.namespace = namespace
             do throws(SwiftletError) {
                 var mount = request.mount
                 if let kind {

@@ -46,6 +46,12 @@ struct ImageVolumes: VolumeKind {
                 throw .system("mount layer \(printable(layer.serial)) (\(device), \(layer.filesystem))")
             }
             mounted(path)
+            if let namespace = request.namespace {
+                guard cc_map_mount(path, namespace.file.number) == 0 else {
+                    throw .system("show layer \(printable(layer.serial)) with the ids of the pod's user namespace")
+                }
+                mounted(path)
+            }
             lower.append(try OwnedDescriptor(result: open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open \(path)"))
         }
         // An overlay without an upper directory needs two lower ones; a single layer has nothing to merge.

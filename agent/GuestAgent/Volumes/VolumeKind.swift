@@ -35,6 +35,8 @@ struct VolumeRequest {
     var shareTag: String
     /// For mount points of this mount alone; made when it is needed.
     var directory: String
+    /// The container's, that the owners of an image's files are ids of; nil: the guest's own.
+    var namespace: UserNamespace? = nil
     /// The block device of a layer's SCSI serial.
     var diskPath: (_ serial: String) throws(SwiftletError) -> String
 }
