@@ -163,12 +163,62 @@ public struct ProcessCgroup: Sendable, Codable, Equatable {
     // MARK: Limits
 
     /// Sets limits in the hierarchies that have them.
-    public func apply(_ limits: CgroupLimits) throws(SwiftletError) {
+    ///
+    /// - Returns: whether all are set. cgroup v1 takes no CPU quota beyond that of a group above, which holds as well until it is raised:
+    ///   the group has none of its own then.
+    @discardableResult
+    public func apply(_ limits: CgroupLimits) throws(SwiftletError) -> Bool {
+        var isWhole = true
         for directory in directories {
             for (file, value) in directory.isUnified ? limits.unifiedFiles : limits.legacyFiles {
                 let path = "\(directory.path)/\(file)"
-                if access(path, F_OK) == 0 { try KernelFile.write(value, to: path) }
+                guard access(path, F_OK) == 0 else { continue }
+                do throws(SwiftletError) {
+                    try KernelFile.write(value, to: path)
+                } catch {
+                    guard !directory.isUnified, file == "cpu.cfs_quota_us", error.systemErrno == EINVAL else { throw error }
+                    isWhole = false
+                }
             }
+        }
+        return isWhole
+    }
+
+    /// A group's limit of memory.
+    public struct MemoryLimit: Sendable, Equatable {
+        public var bytes: UInt64
+        /// The group's directory.
+        public var group: String
+
+        public init(bytes: UInt64, group: String) {
+            self.bytes = bytes
+            self.group = group
+        }
+    }
+
+    /// The least limit of memory of the groups above it; nil when none has one.
+    public var memoryAbove: MemoryLimit? {
+        var least: MemoryLimit?
+        for directory in directories {
+            let file = directory.isUnified ? "memory.max" : "memory.limit_in_bytes"
+            var path = directory.path
+            while let slash = path.lastIndex(of: "/"), slash > path.startIndex {
+                path = String(path[..<slash])
+                // cgroup v1 says "no limit" by the largest number of whole pages.
+                guard let text = KernelFile.text("\(path)/\(file)"), let bytes = UInt64(text.prefix { $0 != "\n" }), bytes < 1 << 62
+                else { continue }
+                if bytes < least?.bytes ?? .max { least = MemoryLimit(bytes: bytes, group: path) }
+            }
+        }
+        return least
+    }
+
+    /// How many of its processes the kernel has killed for lack of memory, whoever's limit it was.
+    public var memoryKills: UInt64 {
+        directories.reduce(0) { sum, directory in
+            let lines = KernelFile.text("\(directory.path)/\(directory.isUnified ? "memory.events" : "memory.oom_control")") ?? ""
+            let count = lines.split(separator: "\n").first { $0.hasPrefix("oom_kill ") }.flatMap { UInt64($0.dropFirst("oom_kill ".count)) }
+            return sum + (count ?? 0)
         }
     }
 }

@@ -1,3 +1,5 @@
+import Errors
+import Linux
 import Machines
 import Runtime
 
@@ -14,6 +16,26 @@ extension MicroVMConfiguration {
     /// its limit rounded up. Never more than the node has: what a limit allows beyond that can never be had.
     func extent(for demand: PodDemand) -> MachineExtent {
         MachineExtent(memoryBytes: memory(for: demand), vcpus: vcpus(for: demand))
+    }
+
+    /// The size of a machine that holds the pod as far as the control groups above it allow: a machine uses all of its RAM in time,
+    /// and the node's kernel would kill QEMU for it.
+    ///
+    /// - Throws: `.failedPrecondition` with the numbers when no machine fits.
+    func extent(for demand: PodDemand, within limit: ProcessCgroup.MemoryLimit?) throws -> MachineExtent {
+        var extent = extent(for: demand)
+        guard let limit, extent.memoryBytes + Self.emulatorMemory > limit.bytes else { return extent }
+        let room = limit.bytes > Self.emulatorMemory ? (limit.bytes - Self.emulatorMemory) / Self.memoryUnit * Self.memoryUnit : 0
+        guard room >= Self.leastMemory else {
+            let (least, wanted) = (Self.leastMemory + Self.emulatorMemory, extent.memoryBytes + Self.emulatorMemory)
+            throw SwiftletError(
+                .failedPrecondition,
+                "cgroup_parent: control group \(limit.group) has a memory limit of \(limit.bytes) bytes; a machine needs \(least) at least, "
+                    + "and \(wanted) for this pod; set overhead.podFixed.memory of its RuntimeClass to "
+                    + "\((wanted - min(wanted, demand.pod?.memoryCeiling ?? 0) + (1 << 20) - 1) >> 20)Mi, or raise the limit")
+        }
+        extent.memoryBytes = room
+        return extent
     }
 
     /// What a machine that starts at `extent` may grow to.

@@ -2,6 +2,7 @@ import Concurrency
 import Errors
 import Foundation
 import Linux
+import Machines
 import Runtime
 
 /// The pod's processes on the node stand in "<cgroup_parent>/<pod id>", where the kubelet's limits of the pod hold them. Without
@@ -49,10 +50,44 @@ extension MicroVMHandler {
         }
     }
 
-    /// Sets the limits on the pod's control group, if it has one.
-    func limitCgroup(_ ledger: Ledger, _ limits: CgroupLimits?) async throws {
-        guard let limits, let cgroup = try ledger.entry(.cgroup)?.decoded(ProcessCgroup.self) else { return }
-        try await OwnThread.run { try cgroup.apply(limits) }
+    /// The size of the pod's machine at its start.
+    ///
+    /// - Throws: `.failedPrecondition` when the control group that is to hold it is too small.
+    func firstExtent(_ names: MachineNames, _ spec: SandboxSpec) async throws -> MachineExtent {
+        guard !spec.cgroupParent.isEmpty else { return configuration.extent(for: spec.demand) }
+        let limit = try await OwnThread.run {
+            try ProcessCgroup(parent: spec.cgroupParent, name: names.id, on: Cgroups.detect()).memoryAbove
+        }
+        let extent = try configuration.extent(for: spec.demand, within: limit)
+        let wanted = configuration.extent(for: spec.demand)
+        if let limit, extent != wanted {
+            logger.notice(
+                "machine smaller than its pod asks for: its RuntimeClass's overhead is missing or too small",
+                metadata: [
+                    "pod": "\(names.id)", "memory": "\(extent.memoryBytes)", "wanted": "\(wanted.memoryBytes)", "limit": "\(limit.bytes)",
+                    "group": "\(limit.group)",
+                ])
+        }
+        return extent
+    }
+
+    /// What a machine may grow to for its pod: no further than the control groups above it allow at this moment.
+    func extent(for demand: PodDemand, in ledger: Ledger) async throws -> MachineExtent {
+        let wanted = configuration.extent(for: demand)
+        guard let cgroup = try ledger.entry(.cgroup)?.decoded(ProcessCgroup.self) else { return wanted }
+        let limit = await OwnThread.answer { cgroup.memoryAbove }
+        // One that runs keeps its size where none would fit any more.
+        return (try? configuration.extent(for: demand, within: limit)) ?? MachineExtent(memoryBytes: 0, vcpus: wanted.vcpus)
+    }
+
+    /// Why the pod's machine has ended when the node's kernel has killed a process of its control group for lack of memory.
+    func memoryKill(_ ledger: Ledger) async -> String? {
+        guard let cgroup = try? ledger.entry(.cgroup)?.decoded(ProcessCgroup.self) else { return nil }
+        let (kills, limit) = await OwnThread.answer { (cgroup.memoryKills, cgroup.memoryAbove) }
+        guard kills > 0 else { return nil }
+        let whose = limit.map { "control group \($0.group) has a memory limit of \($0.bytes) bytes" } ?? "the node was out of memory"
+        return "the node's kernel killed the machine's process for lack of memory: \(whose); "
+            + "set overhead.podFixed.memory of the pod's RuntimeClass, or raise it"
     }
 
     /// The pod's limits with what the machine costs beside them; nil without an overhead, when only the kubelet can know them.

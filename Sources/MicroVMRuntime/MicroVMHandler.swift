@@ -116,12 +116,13 @@ public final class MicroVMHandler: RuntimeHandler {
         var names = MachineNames(id: context.id, configuration: configuration)
         try checkSocketPaths(names)
         _ = try ScratchQuota.bytes(context.spec.annotations, configuration: configuration)
+        let extent = try await firstExtent(names, context.spec)
         // Before all that will be this user's: it is released after that.
         names.user.uid = try await users.acquire(context.ledger)
-        return try await start(context, names)
+        return try await start(context, names, extent)
     }
 
-    private func start(_ context: SandboxContext, _ names: MachineNames) async throws -> any Sandbox {
+    private func start(_ context: SandboxContext, _ names: MachineNames, _ extent: MachineExtent) async throws -> any Sandbox {
         let (spec, ledger) = (context.spec, context.ledger)
         for directory in [names.runDirectory, names.stateDirectory] {
             try await ledger.acquire(.directory, directory) { try await OwnThread.run { try Directory.create(directory, mode: 0o711) } }
@@ -132,7 +133,7 @@ public final class MicroVMHandler: RuntimeHandler {
         defer { end.cancel() }
         // The guest needs its addresses only when it is up: the machine boots while the plugins work.
         let (running, booted) = AsyncStream<Void>.makeStream()
-        async let guest = measured("swiftlet_machine_boot") { try await bootGuest(names, context, end, booted) }
+        async let guest = measured("swiftlet_machine_boot") { try await bootGuest(names, context, extent, end, booted) }
         let steps = StepTimes(context.id, logger)
         guard let network = try await context.network.attached().attached else {
             throw SwiftletError(.invalidArgument, "a machine cannot have the node's network")
@@ -155,7 +156,6 @@ public final class MicroVMHandler: RuntimeHandler {
         let sandbox = MicroVMSandbox(
             names: started, networkNamespace: context.network.namespacePath, process: process, client: client,
             mark: context.mark, handler: self, ledger: ledger, isNew: true)
-        let extent = configuration.extent(for: spec.demand)
         sandbox.size.withLock { $0 = MachineSizeCache(MachineSize(asked: extent, actual: extent)) }
         do {
             try await Failpoint.pass("configure the guest")
@@ -215,10 +215,12 @@ public final class MicroVMHandler: RuntimeHandler {
     /// Starts the machine and moves QEMU to where the pod's limits hold it.
     ///
     /// - Returns: the names that it was started with, and QEMU.
-    private func startPlacedMachine(_ names: MachineNames, _ context: SandboxContext) async throws -> (MachineNames, ProcessIdentity?) {
+    private func startPlacedMachine(
+        _ names: MachineNames, _ context: SandboxContext, _ extent: MachineExtent
+    ) async throws -> (MachineNames, ProcessIdentity?) {
         let (spec, ledger) = (context.spec, context.ledger)
         do {
-            let started = try await startMachine(names, spec, ledger)
+            let started = try await startMachine(names, extent, ledger)
             if !spec.cgroupParent.isEmpty { try await placeInCgroup(ledger) }
             return started
         } catch {
@@ -230,12 +232,12 @@ public final class MicroVMHandler: RuntimeHandler {
     private static let mostContextIDs = 8
 
     func startMachine(
-        _ names: MachineNames, _ spec: SandboxSpec, _ ledger: Ledger
+        _ names: MachineNames, _ extent: MachineExtent, _ ledger: Ledger
     ) async throws -> (MachineNames, ProcessIdentity?) {
         var names = names
         for attempt in 1... {
             do {
-                let (machine, entry) = (machineSpec(names, spec), names.machine.uuid.uuidString)
+                let (machine, entry) = (machineSpec(names, extent), names.machine.uuid.uuidString)
                 var document = MachineDocument(process: nil, contextID: names.contextID)
                 consoles.watch(names.console, of: names.machine)
                 fullDisks.watch(names.scratchDisk, of: names.machine)
@@ -255,7 +257,8 @@ public final class MicroVMHandler: RuntimeHandler {
     ///
     /// - Parameter booted: yields when QEMU runs; finished in any case.
     private func bootGuest(
-        _ names: MachineNames, _ context: SandboxContext, _ end: Task<String?, Never>, _ booted: AsyncStream<Void>.Continuation
+        _ names: MachineNames, _ context: SandboxContext, _ extent: MachineExtent, _ end: Task<String?, Never>,
+        _ booted: AsyncStream<Void>.Continuation
     ) async throws -> (MachineNames, ProcessIdentity?, AgentClient) {
         defer { booted.finish() }
         let steps = StepTimes(names.id, logger)
@@ -265,18 +268,23 @@ public final class MicroVMHandler: RuntimeHandler {
         steps.passed("devices acquired")
         return try await boots.withPermit {
             steps.passed("permit to boot")
-            let (started, process) = try await startPlacedMachine(names, context)
+            let (started, process) = try await startPlacedMachine(names, context, extent)
             steps.passed("machine started")
             booted.yield()
             booted.finish()
-            let client = try await firstAnswer(started, end, context.mark)
+            let client: AgentClient
+            do {
+                client = try await firstAnswer(started, end, context.mark)
+            } catch {
+                guard let reason = await memoryKill(context.ledger) else { throw error }
+                throw SwiftletError(.resourceExhausted, "boot the guest: \(reason)", cause: error)
+            }
             steps.passed("agent answered")
             return (started, process, client)
         }
     }
 
-    func machineSpec(_ names: MachineNames, _ spec: SandboxSpec) -> MachineSpec {
-        let extent = configuration.extent(for: spec.demand)
+    func machineSpec(_ names: MachineNames, _ extent: MachineExtent) -> MachineSpec {
         let vsock: VsockDeviceSpec =
             configuration.vsock == .vhostUser
             ? .vhostUser(socket: names.vhostSocket, cid: names.contextID) : .kernel(cid: names.contextID)

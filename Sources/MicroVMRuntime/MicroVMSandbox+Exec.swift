@@ -5,92 +5,131 @@ import Errors
 import Foundation
 import Logging
 import Runtime
+import Synchronization
 
 extension MicroVMSandbox {
-    func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
-        let client = try await link.client()
-        let processID = UUID().uuidString.lowercased()
-        let token = AgentClient.token()
-        let request = AgentExecRequest.with {
-            $0.containerID = id
-            $0.processID = processID
-            $0.process = .with { $0.args = command }
-            $0.inherit = true
-            $0.outputToken = Data(token)
-        }
-        // Also when the call fails: the guest may run the process all the same.
-        defer { forget(id, processID, client) }
-        _ = try await client.call(.exec, request, timeout: .seconds(25))
-        guard let timeout, timeout > .zero else {
-            return try await Self.collect(client, id, processID, token, outputLimit)
-        }
+    func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
+        let run = ExecRun(container: id, command: command, output: output)
+        guard let timeout, timeout > .zero else { return try await execute(run, try await link.client()) }
+        let deadline = ContinuousClock.now + min(timeout, .seconds(100 * 365 * 86400))
         do {
+            // Left behind at the deadline: others wait for the same connection.
+            let client = try await withDeadline(timeout, "connect to the guest") { [link] in try await link.client() }
             // A client that goes away ends the wait, and with it the process.
-            return try await withTimeout(timeout, "exec \(quoted(command[0]))") {
-                try await Self.collect(client, id, processID, token, outputLimit)
-            }
-        } catch let error as SwiftletError where error.code == .deadlineExceeded {
+            return try await withTimeout(deadline - .now, "exec") { try await self.execute(run, client) }
+        } catch let error as SwiftletError where error.code == .deadlineExceeded && deadline <= .now {
+            if let result = run.result { return result }
+            let reason = run.isRunning ? "ran longer than" : "was not confirmed by the guest within"
             throw SwiftletError(
-                .deadlineExceeded, "exec \(quoted(command[0])) ran longer than \(timeout.components.seconds) s and was killed"
-            )
+                .deadlineExceeded, "exec \(quoted(command[0])) \(reason) \(timeout.components.seconds) s and was killed", cause: error)
         }
     }
 
-    private static func collect(
-        _ client: AgentClient, _ id: String, _ processID: String, _ token: [UInt8], _ limit: Int
-    ) async throws -> ExecResult {
-        async let exit = client.wait(containerID: id, processID: processID)
-        let stream = try await client.openOutput(token: token)
-        defer { stream.close() }
-        var output = CollectedOutput(limit: limit)
-        for try await chunk in stream {
-            let received = output.take(chunk)
-            stream.acknowledge(stdout: received.stdout, stderr: received.stderr)
-            if output.isComplete { break }
-        }
-        let status = try await exit
-        return ExecResult(stdout: output.stdout, stderr: output.stderr, exitCode: Int32(clamping: status.exitCode))
+    private func execute(_ run: ExecRun, _ client: AgentClient) async throws -> ExecResult {
+        // Also when the call fails: the guest may run the process all the same.
+        defer { forget(run, client) }
+        return try await run.perform(client)
     }
 
     /// Kills the process if it still runs, and frees what the guest keeps of it.
-    private func forget(_ id: String, _ processID: String, _ client: AgentClient) {
+    private func forget(_ run: ExecRun, _ client: AgentClient) {
         let logger = logger
         Task {
             let request = AgentDeleteProcessRequest.with {
-                $0.containerID = id
-                $0.processID = processID
+                $0.containerID = run.container
+                $0.processID = run.process
             }
             do {
+                // A guest that is frozen reads it when it goes on.
                 _ = try await client.call(.deleteProcess, request, timeout: .seconds(10))
             } catch {
-                logger.debug("process not forgotten", metadata: ["container": "\(id)", "error": "\(error)"])
+                logger.debug("process not forgotten", metadata: ["container": "\(run.container)", "error": "\(error)"])
             }
         }
     }
 }
 
-/// Both sources of a process's output, up to a limit together; the rest is counted and dropped.
+/// One process of ExecSync.
+private final class ExecRun: Sendable {
+    private struct State {
+        var isRunning = false
+        var output = CollectedOutput()
+        var exitCode: Int32?
+    }
+
+    let container: String
+    let process = UUID().uuidString.lowercased()
+    private let command: [String]
+    private let allowance: OutputAllowance
+    private let state = Mutex(State())
+
+    init(container: String, command: [String], output: OutputAllowance) {
+        self.container = container
+        self.command = command
+        allowance = output
+    }
+
+    /// Whether the guest has said that it runs, or has run.
+    var isRunning: Bool { state.withLock { $0.isRunning } }
+
+    /// Once the process has ended: with the output so far.
+    var result: ExecResult? {
+        state.withLock { state in
+            state.exitCode.map { ExecResult(stdout: state.output.stdout, stderr: state.output.stderr, exitCode: $0) }
+        }
+    }
+
+    func perform(_ client: AgentClient) async throws -> ExecResult {
+        let token = AgentClient.token()
+        let request = AgentExecRequest.with {
+            $0.containerID = container
+            $0.processID = process
+            $0.process = .with { $0.args = command }
+            $0.inherit = true
+            $0.outputToken = Data(token)
+        }
+        _ = try await client.call(.exec, request, timeout: .seconds(25))
+        state.withLock { $0.isRunning = true }
+        async let exit: Void = waitForExit(client)
+        let stream = try await client.openOutput(token: token)
+        defer { stream.close() }
+        // The guest ends it with the process.
+        for try await chunk in stream {
+            let (received, isComplete) = try state.withLock { state in
+                (try state.output.take(chunk, allowance), state.output.isComplete)
+            }
+            stream.acknowledge(stdout: received.stdout, stderr: received.stderr)
+            if isComplete { break }
+        }
+        try await exit
+        guard let result else { throw SwiftletError(.internal, "exec \(quoted(command[0])) has no exit code") }
+        return result
+    }
+
+    private func waitForExit(_ client: AgentClient) async throws {
+        let status = try await client.wait(containerID: container, processID: process)
+        state.withLock { $0.exitCode = Int32(clamping: status.exitCode) }
+    }
+}
+
+/// Both sources of a process's output, as far as they may be kept; the rest is counted and dropped.
 private struct CollectedOutput {
-    let limit: Int
     var stdout: [UInt8] = []
     var stderr: [UInt8] = []
     private var received = OutputOffsets()
     private var ended: (stdout: Bool, stderr: Bool) = (false, false)
 
-    init(limit: Int) {
-        self.limit = limit
-    }
-
     var isComplete: Bool { ended.stdout && ended.stderr }
 
-    mutating func take(_ chunk: OutputChunk) -> OutputOffsets {
+    mutating func take(_ chunk: OutputChunk, _ allowance: OutputAllowance) throws -> OutputOffsets {
+        let kept = chunk.bytes.prefix(try allowance.take(chunk.bytes.count))
         switch chunk.source {
         case .stdout:
-            stdout.append(contentsOf: chunk.bytes.prefix(limit - stdout.count - stderr.count))
+            stdout.append(contentsOf: kept)
             received.stdout += UInt64(chunk.bytes.count)
             ended.stdout = ended.stdout || chunk.end
         case .stderr:
-            stderr.append(contentsOf: chunk.bytes.prefix(limit - stdout.count - stderr.count))
+            stderr.append(contentsOf: kept)
             received.stderr += UInt64(chunk.bytes.count)
             ended.stderr = ended.stderr || chunk.end
         }

@@ -16,7 +16,7 @@ extension MicroVMSandbox {
     }
 
     func fit(_ demand: PodDemand) async throws {
-        let wanted = handler.configuration.extent(for: demand)
+        let wanted = try await handler.extent(for: demand, in: ledger)
         let size = try await grow(to: wanted)
         var limits = handler.cgroupLimits(demand)
         // A machine that has grown keeps its memory: a lower limit would kill QEMU.
@@ -25,7 +25,7 @@ extension MicroVMSandbox {
         }
         // Given up after its deadline, it must not undo what a later one has set meanwhile.
         try Task.checkCancellation()
-        try await handler.limitCgroup(ledger, limits)
+        if let limits { try await limiter.set(limits) }
     }
 
     /// Nothing is asked of the machine as long as it has been asked for as much before. Right after a restart of the daemon,

@@ -23,6 +23,7 @@ final class MicroVMSandbox: Sandbox {
     let disks: LayerDisks
     /// Unknown after a restart of the daemon, until the machine has to grow.
     let size = Mutex(MachineSizeCache())
+    let limiter: CgroupLimiter
 
     /// Where the pod's network namespace is bound.
     private let networkNamespace: String?
@@ -37,6 +38,7 @@ final class MicroVMSandbox: Sandbox {
         self.process = process
         self.handler = handler
         self.ledger = ledger
+        limiter = CgroupLimiter(ledger: ledger)
         disks = handler.layers.disks(of: names.machine, process: process)
         share = SandboxShare(names: names, ledger: ledger, handler: handler)
         link = AgentLink(address: handler.address(names), client: client, mark: mark, clockIsRight: isNew)
@@ -59,13 +61,14 @@ final class MicroVMSandbox: Sandbox {
     func close() {
         handler.links.remove(link)
         link.close()
+        limiter.close()
     }
 
     func halts() -> AsyncStream<SandboxHalt?> { handler.fullDisks.halts(of: names.machine) }
 
-    func lost() async -> String {
+    func lost() async -> SandboxLoss {
         let (ends, machine, link, share, process) = (handler.ends, names.machine, link, share, process)
-        return await withTaskGroup(of: String?.self) { group in
+        let reason = await withTaskGroup(of: String?.self) { group in
             group.addTask { await ends.wait(for: machine) }
             if let process {
                 group.addTask {
@@ -86,6 +89,8 @@ final class MicroVMSandbox: Sandbox {
             }
             return "cancelled"
         }
+        guard let kill = await handler.memoryKill(ledger) else { return SandboxLoss(reason) }
+        return SandboxLoss("\(kill) (\(reason))", outOfMemory: true)
     }
 
     // MARK: Containers

@@ -237,12 +237,13 @@ extension Pod {
     }
 
     /// Records the end of a container whose machine is gone: as it was heard, or as a kill.
-    func markLost(_ container: Container, _ message: String) async {
+    func markLost(_ container: Container, _ message: String, outOfMemory: Bool = false) async {
         await context.output.close(container.id)
         container.exitWatch?.cancel()
         switch container.state {
         case .created, .running:
-            let lost = ContainerExit(code: 137, finishedAt: WallClock.now(), reason: "Error", message: message)
+            let reason = outOfMemory ? "OOMKilled" : "Error"
+            let lost = ContainerExit(code: 137, finishedAt: WallClock.now(), reason: reason, message: message)
             await record(container, exit: container.arrivedExit ?? lost)
         case .exited, .removed: break
         }

@@ -7,7 +7,8 @@ import State
 extension Pod {
     // MARK: Stop
 
-    /// Asks the container to end, and makes it end when `timeout` has passed. Idempotent; one that never ran stays as it is.
+    /// Asks the container to end, and makes it end when `timeout` has passed. Idempotent; one that never ran stays as it is, and one
+    /// whose machine goes away meanwhile has ended.
     ///
     /// - Throws: `.deadlineExceeded` when the guest does not confirm the kill; StopPodSandbox ends such a machine.
     func stopContainer(_ id: String, timeout: Duration) async throws {
@@ -16,6 +17,16 @@ extension Pod {
         guard container.isRunning else { return }
         guard case .ready = state else { return await markLost(container, "its pod sandbox is \(state.name)") }
         let machine = try await readyMachine()
+        do {
+            try await end(container, in: machine, timeout: timeout)
+        } catch {
+            // The machine's watch may need a moment to see that it is gone; the container ends with it.
+            guard await ends(container, within: context.deadlines.kill) else { throw error }
+        }
+    }
+
+    private func end(_ container: Container, in machine: any Sandbox, timeout: Duration) async throws {
+        let id = container.id
         if timeout > .zero {
             let signal = container.stopSignal
             let delivered: Void? = try? await withDeadline(context.deadlines.guestAnswer, "signal") {
@@ -94,7 +105,11 @@ extension Pod {
         await container.updates.drained()
         if case .ready = state {
             let machine = try await readyMachine()
-            try await withDeadline(context.deadlines.guestAnswer, "remove container \(id)") { try await machine.deleteContainer(id) }
+            do {
+                try await withDeadline(context.deadlines.guestAnswer, "remove container \(id)") { try await machine.deleteContainer(id) }
+            } catch {
+                guard await isLost(within: context.deadlines.kill) else { throw error }
+            }
         }
         container.exitWatch?.cancel()
         await context.output.close(id)
@@ -117,11 +132,11 @@ extension Pod {
 
     // MARK: Exec
 
-    func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
+    func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
         let container = try container(id)
         guard container.isRunning, container.removeAttempt == nil else {
             throw SwiftletError(.failedPrecondition, "container \(id) is \(container.state.name); exec needs a running one")
         }
-        return try await readyMachine().execute(id, command, timeout: timeout, outputLimit: outputLimit)
+        return try await readyMachine().execute(id, command, timeout: timeout, output: output)
     }
 }

@@ -100,8 +100,8 @@ actor Pod {
             for await halt in halts { await self?.changed(halt) }
         }
         machineWatch = Task { [weak self] in
-            let reason = await found.lost()
-            if !Task.isCancelled { await self?.machineWasLost(reason) }
+            let loss = await found.lost()
+            if !Task.isCancelled { await self?.machineWasLost(loss) }
         }
     }
 
@@ -183,16 +183,25 @@ actor Pod {
 
     // MARK: Failure
 
-    private func machineWasLost(_ reason: String) async {
+    private func machineWasLost(_ loss: SandboxLoss) async {
         guard case .ready = state else { return }
-        logger.error("machine lost", metadata: ["pod": "\(id)", "reason": "\(reason)"])
+        logger.error("machine lost", metadata: ["pod": "\(id)", "reason": "\(loss.reason)"])
         // In a task of its own: a stop cancels the watch that this is called from, and not the release that has begun.
-        await Task { await fail(step: "machine lost: \(reason)") }.value
+        await Task { await fail(step: "machine lost: \(loss.reason)", outOfMemory: loss.outOfMemory) }.value
+    }
+
+    /// Whether the machine is gone; its watch may need a moment to see it.
+    func isLost(within limit: Duration) async -> Bool {
+        if case .ready = state, let watch = machineWatch {
+            try? await withDeadline(limit, "see the machine's end") { await watch.value }
+        }
+        if case .ready = state { return false }
+        return true
     }
 
     /// The sandbox cannot go on: its containers have ended and what it holds is released. A stop that is under way does the same and
     /// goes on.
-    func fail(step: String) async {
+    func fail(step: String, outOfMemory: Bool = false) async {
         do {
             guard try lifecycle.handle(.failed(step: step)) == .release else { return }
         } catch {
@@ -202,7 +211,7 @@ actor Pod {
         let lost = machine
         machine = nil
         await drainLogs(within: .seconds(1))
-        for container in containers.values { await markLost(container, step) }
+        for container in containers.values { await markLost(container, step, outOfMemory: outOfMemory) }
         lost?.close()
         await releaseResources()
     }

@@ -183,12 +183,12 @@ public final class PodRegistry: Sendable {
     public func execute(_ id: String, _ command: [String], timeout: Duration?) async throws -> ExecResult {
         guard !command.isEmpty else { throw SwiftletError(.invalidArgument, "exec: the command is missing") }
         let (pod, id) = try podOfContainer(id)
-        return try await pod.execute(id, command, timeout: timeout, outputLimit: Self.execOutputLimit)
+        return try await pod.execute(id, command, timeout: timeout, output: outputs.allowance(for: pod.id))
     }
 
-    /// Bytes of stdout and stderr together that ExecSync returns; the rest is read and dropped (CVE-2022-1708). The kubelet
-    /// takes messages of 16 MiB; 1 KiB of it is left for the rest of the reply.
-    static let execOutputLimit = 16 * 1024 * 1024 - 1024
+    /// ExecSync returns so much of stdout and stderr together; the rest is read and dropped (CVE-2022-1708). The kubelet takes
+    /// messages of 16 MiB; 1 KiB of it is left for the rest of the reply.
+    private let outputs = OutputBudget(.init(call: 16 * 1024 * 1024 - 1024))
 
     // MARK: The node
 

@@ -2,6 +2,7 @@ import AgentClient
 import AgentProtocol
 import Errors
 import Glibc
+import Linux
 import Support
 import Testing
 
@@ -45,6 +46,60 @@ extension AgentServiceTests {
         }
         let error = await #expect(throws: SwiftletError.self) { try await client.wait(containerID: "c", processID: "e") }
         #expect(error?.code == .notFound)
+        _ = try await client.call(.deleteContainer, .with { $0.containerID = "c" }, timeout: timeout)
+    }
+
+    /// All that the process has written itself comes, however slowly it is taken; its children are not waited for.
+    @Test func theOutputOfAFurtherProcessEndsWithIt() async throws {
+        let guest = try TestGuest()
+        let client = try await guest.start()
+        _ = try await run(client, "c", "sleep 1000")
+        let token = token()
+        _ = try await client.call(
+            .exec,
+            .with {
+                $0.containerID = "c"
+                $0.processID = "e"
+                $0.process.args = ["/bin/sh", "-c", "sleep 1000 & dd if=/dev/zero bs=1024 count=1000 2>/dev/null; echo end >&2; exit 4"]
+                $0.outputToken = .init(token)
+            }, timeout: timeout)
+        // The buffer of 1 MiB is full long before it is taken.
+        try await Task.sleep(for: .milliseconds(500))
+        let output = try await client.openOutput(token: token)
+        var (stdout, stderr) = (0, 0)
+        for try await chunk in output {
+            if chunk.source == .stdout { stdout += chunk.bytes.count } else { stderr += chunk.bytes.count }
+            output.acknowledge(stdout: UInt64(stdout), stderr: UInt64(stderr))
+        }
+        #expect(stdout == 1000 << 10 && stderr == 4)
+        #expect(try await client.wait(containerID: "c", processID: "e").exitCode == 4)
+        _ = try await client.call(.deleteContainer, .with { $0.containerID = "c" }, timeout: timeout)
+    }
+
+    @Test func aProcessThatIsForgottenGoesWithItsChildren() async throws {
+        let guest = try TestGuest()
+        let client = try await guest.start()
+        _ = try await run(client, "c", "sleep 1000")
+        let token = token()
+        _ = try await client.call(
+            .exec,
+            .with {
+                $0.containerID = "c"
+                $0.processID = "e"
+                $0.process.args = ["/bin/sh", "-c", "sleep 1000 & echo $!; wait"]
+                $0.outputToken = .init(token)
+            }, timeout: timeout)
+        let output = try await client.openOutput(token: token)
+        var chunks = output.makeAsyncIterator()
+        let line = String(decoding: try #require(try await chunks.next()).bytes, as: UTF8.self)
+        let child = try #require(pid_t(line.dropLast()))
+        _ = try await client.call(
+            .deleteProcess,
+            .with {
+                $0.containerID = "c"
+                $0.processID = "e"
+            }, timeout: timeout)
+        try await eventually("the child ends") { kill(child, 0) != 0 || ProcessIdentity.of(child) == nil }
         _ = try await client.call(.deleteContainer, .with { $0.containerID = "c" }, timeout: timeout)
     }
 

@@ -10,7 +10,7 @@ import Testing
         let loop = try EventLoop(name: "table")
         let record = ContainerRecord(
             id: "c", process: AgentProcessSpec(), container: PlainContainer("c", AgentContainerSpec(), try HeldLaunch()),
-            reaper: try Reaper(scope: .launched, loop: loop), workers: WorkerPool(limit: 1), loop: loop)
+            reaper: try Reaper(scope: .launched, loop: loop), victims: MemoryVictims(), workers: WorkerPool(limit: 1), loop: loop)
         let table = ContainerTable()
         try table.reserve("c")
         #expect(throws: SwiftletError.self) { try table.beginDelete("c") }

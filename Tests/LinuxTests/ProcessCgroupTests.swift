@@ -116,6 +116,44 @@ import Testing
         if cgroups.layout != .v2 { #expect(value("cpu", "cpu.cfs_quota_us") == "-1") }
     }
 
+    /// A kubelet has a pod's new limits set before it raises those of its own group, which cgroup v1 refuses.
+    @Test func aQuotaBeyondTheParentsHoldsAsSoonAsTheParentAllowsIt() throws {
+        let cgroups = try Cgroups.detect()
+        guard cgroups.layout != .v2, let cpu = cgroups.hierarchies["cpu"] else { return }
+        let parent = "/swl\(getpid())quota"
+        let cgroup = try ProcessCgroup(parent: parent, name: "id", on: cgroups)
+        try cgroup.create()
+        defer { try? cgroup.remove() }
+        func quota() throws -> String { try String(contentsOfFile: "\(cpu)\(parent)/id/cpu.cfs_quota_us", encoding: .utf8) }
+        try KernelFile.write("100000", to: "\(cpu)\(parent)/cpu.cfs_quota_us")
+        #expect(try cgroup.apply(CgroupLimits(cpuQuota: 80_000)))
+        #expect(try !cgroup.apply(CgroupLimits(memory: 64 << 20, cpuQuota: 200_000, cpuShares: 512)))
+        // The parent's holds, and what stands behind the quota is set.
+        #expect(try quota() == "-1\n")
+        #expect(try String(contentsOfFile: "\(cpu)\(parent)/id/cpu.shares", encoding: .utf8) == "512\n")
+        try KernelFile.write("200000", to: "\(cpu)\(parent)/cpu.cfs_quota_us")
+        #expect(try cgroup.apply(CgroupLimits(cpuQuota: 200_000)))
+        #expect(try quota() == "200000\n")
+    }
+
+    @Test func theLeastLimitAboveIsFoundWithItsGroup() throws {
+        let cgroups = try Cgroups.detect()
+        let parent = "/swl\(getpid())above/pod"
+        let cgroup = try ProcessCgroup(parent: parent, name: "id", on: cgroups)
+        let before = cgroup.memoryAbove?.bytes ?? .max
+        try cgroup.create()
+        defer { try? cgroup.remove() }
+        let isUnified = cgroups.layout == .v2
+        let root = try #require(cgroups.hierarchies[isUnified ? "unified" : "memory"])
+        let file = isUnified ? "memory.max" : "memory.limit_in_bytes"
+        try KernelFile.write("\(64 << 20)", to: "\(root)/swl\(getpid())above/\(file)")
+        let above = try #require(cgroup.memoryAbove)
+        #expect(above.bytes == min(before, 64 << 20) && above.group.hasSuffix("above"), "\(above)")
+        try KernelFile.write("\(32 << 20)", to: "\(root)\(parent)/\(file)")
+        #expect(cgroup.memoryAbove?.bytes == 32 << 20)
+        #expect(cgroup.memoryKills == 0)
+    }
+
     @Test func filesOfBothVersionsSayTheSame() {
         let limits = CgroupLimits(memory: 1024, cpuQuota: 5000, cpuPeriod: 10_000, cpuShares: 2, cpuWeight: 1)
         #expect(limits.unifiedFiles.map { "\($0)=\($1)" } == ["cpu.max=5000 10000", "memory.max=1024", "cpu.weight=1"])

@@ -54,6 +54,35 @@ import Testing
         }
     }
 
+    @Test func containersWhoseMachineGoesAwayMeanwhileAreStoppedAndRemoved() async throws {
+        try await FakeNode.withPod { node, pod, machine in
+            let running = try await node.registry.createContainer(in: pod, Self.container("c"))
+            try await node.registry.startContainer(running)
+            let created = try await node.registry.createContainer(in: pod, Self.container("d"))
+            // The machine is gone, and its watch has not seen it yet.
+            machine.life.deafen(SwiftletError(.unavailable, "the connection was lost"))
+            async let stop: Void = node.registry.stopContainer(running, timeout: .seconds(60))
+            async let removal: Void = node.registry.removeContainer(created)
+            try await Task.sleep(for: .milliseconds(100))
+            machine.die("QEMU has ended")
+            _ = try await (stop, removal)
+            let exit = try #require(try node.registry.container(running).state.exit)
+            #expect(exit.code == 137 && exit.message.contains("QEMU has ended"), "\(exit)")
+            #expect(node.registry.containers().map(\.snapshot.id) == [running])
+        }
+    }
+
+    @Test func aMachineThatTheNodeKilledForMemorySaysSoInItsContainers() async throws {
+        try await FakeNode.withPod { node, pod, machine in
+            let id = try await node.registry.createContainer(in: pod, Self.container("c"))
+            try await node.registry.startContainer(id)
+            machine.die("the node's kernel killed it", outOfMemory: true)
+            try await eventually("the end is recorded") { try node.registry.container(id).state.exit != nil }
+            let exit = try #require(try node.registry.container(id).state.exit)
+            #expect(exit.code == 137 && exit.reason == "OOMKilled" && exit.message.contains("the node's kernel"), "\(exit)")
+        }
+    }
+
     @Test func aContainerThatHasEndedKeepsItsCodeWhenItsPodIsStopped() async throws {
         try await FakeNode.withPod { node, pod, machine in
             machine.life.failWaits(1)

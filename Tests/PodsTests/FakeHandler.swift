@@ -166,7 +166,7 @@ struct SilentOutput: OutputReader {
 /// A machine that never answers about containers; only its end can be injected.
 final class FakeMachine: Sandbox {
     let details: [String: JSONValue] = [:]
-    private let end = Mutex<String?>(nil)
+    private let end = Mutex<SandboxLoss?>(nil)
     let updates = FakeUpdates()
     /// What it says of its use.
     let answer = FakeAnswer()
@@ -184,15 +184,15 @@ final class FakeMachine: Sandbox {
         for stream in haltStreams.withLock({ $0 }) { stream.yield(halt) }
     }
 
-    func die(_ reason: String) { end.withLock { $0 = reason } }
+    func die(_ reason: String, outOfMemory: Bool = false) { end.withLock { $0 = SandboxLoss(reason, outOfMemory: outOfMemory) } }
 
     /// Of several daemons, each asks for itself.
-    func lost() async -> String {
+    func lost() async -> SandboxLoss {
         while !Task.isCancelled {
-            if let reason = end.withLock({ $0 }) { return reason }
+            if let loss = end.withLock({ $0 }) { return loss }
             try? await Task.sleep(for: .milliseconds(2))
         }
-        return "cancelled"
+        return SandboxLoss("cancelled")
     }
 
     func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
@@ -207,10 +207,13 @@ final class FakeMachine: Sandbox {
     func waitForExit(_ id: String) async throws -> ProcessExit {
         try await life.exit()
     }
-    func signal(_ id: String, _ signal: Int32, all: Bool) async throws {}
-    func deleteContainer(_ id: String) async throws { life.deleted(id) }
+    func signal(_ id: String, _ signal: Int32, all: Bool) async throws { try life.hear() }
+    func deleteContainer(_ id: String) async throws {
+        try life.hear()
+        life.deleted(id)
+    }
     func output(of id: String) -> OutputEndpoint { .agent(.unixProxy(path: "/none"), container: id) }
-    func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult {
+    func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
         ExecResult(stdout: [], stderr: [], exitCode: 0)
     }
     func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures { try await answer.value() }

@@ -11,6 +11,7 @@ final class FakeLife: Sendable {
         var present: Set<String> = []
         var startFailure: SwiftletError?
         var exit: ProcessExit?
+        var deafness: SwiftletError?
         var exitFailures = 0
         var deleted: [String] = []
         var acquires: (@Sendable (String, Ledger) async throws -> Void)?
@@ -21,6 +22,13 @@ final class FakeLife: Sendable {
     var creations: Int { state.withLock { $0.creations } }
     func holdCreations(_ hold: Bool) { state.withLock { $0.holdsCreations = hold } }
     func failStarts(_ failure: SwiftletError?) { state.withLock { $0.startFailure = failure } }
+    /// Signals and deletions fail from now on, as those of a machine whose end nobody has seen yet.
+    func deafen(_ failure: SwiftletError) { state.withLock { $0.deafness = failure } }
+
+    func hear() throws {
+        if let failure = state.withLock({ $0.deafness }) { throw failure }
+    }
+
     /// The next waits for an end fail, whatever has ended.
     func failWaits(_ count: Int) { state.withLock { $0.exitFailures = count } }
     var failuresLeft: Int { state.withLock { $0.exitFailures } }

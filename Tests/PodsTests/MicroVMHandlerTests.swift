@@ -130,13 +130,15 @@ struct MicroVMHandlerTests {
         MachineNames(id: "0123456789abcdef", configuration: handler.configuration)
     }
 
-    private static let sandbox = SandboxSpec(metadata: .init(name: "a", uid: "b", namespace: "c", attempt: 0))
+    private static func extent(_ handler: MicroVMHandler) -> MachineExtent {
+        handler.configuration.extent(for: PodDemand(pod: nil, overhead: nil))
+    }
 
     @Test func aContextIDOfAnotherMachineIsReplacedAndTheOneTakenIsKept() async throws {
         try await Self.withHandler(vsock: .kernel) { handler, hypervisor, directory in
             let ledger = Ledger(owner: "pod", database: try StateDatabase(path: directory + "/state.sqlite"))
             hypervisor.inject(.fail(.alreadyExists), at: .start, times: 2)
-            let (names, _) = try await handler.startMachine(Self.names(handler), Self.sandbox, ledger)
+            let (names, _) = try await handler.startMachine(Self.names(handler), Self.extent(handler), ledger)
             let tried = hypervisor.calls(.start).compactMap { call -> UInt32? in
                 if case .start(let spec) = call, case .kernel(let cid) = spec.vsock { cid } else { nil }
             }
@@ -146,7 +148,7 @@ struct MicroVMHandlerTests {
 
             hypervisor.inject(.fail(.alreadyExists), at: .start)
             await #expect(throws: SwiftletError.self) {
-                _ = try await handler.startMachine(Self.names(handler), Self.sandbox, ledger)
+                _ = try await handler.startMachine(Self.names(handler), Self.extent(handler), ledger)
             }
             #expect(hypervisor.calls(.start).count == 3 + 8)
         }
@@ -154,7 +156,7 @@ struct MicroVMHandlerTests {
             let ledger = Ledger(owner: "pod", database: try StateDatabase(path: directory + "/state.sqlite"))
             hypervisor.inject(.fail(.alreadyExists), at: .start)
             await #expect(throws: SwiftletError.self) {
-                _ = try await handler.startMachine(Self.names(handler), Self.sandbox, ledger)
+                _ = try await handler.startMachine(Self.names(handler), Self.extent(handler), ledger)
             }
             #expect(hypervisor.calls(.start).count == 1, "vsockd's bus is the machine's own")
         }

@@ -175,6 +175,26 @@ import Testing
         #expect(extent(limit(0, quota: 50_000, shares: 4096)).vcpus == 1)
     }
 
+    @Test func aMachineFitsTheControlGroupsAboveItOrIsRefusedWithTheNumbers() throws {
+        func fitted(_ mebibytes: UInt64, _ overhead: LinuxResources? = nil) throws -> UInt64 {
+            let demand = PodDemand(pod: limit(256 << 20), overhead: overhead)
+            return try configuration.extent(for: demand, within: .init(bytes: mebibytes << 20, group: "/pods/p")).memoryBytes >> 20
+        }
+        // 256, and 64 and a 32nd for the guest; 96 for QEMU.
+        #expect(try fitted(512) == 328)
+        #expect(try fitted(424) == 328)
+        #expect(try fitted(384, limit(128 << 20)) == 288)
+        #expect(try fitted(256) == 160)
+        let refused = #expect(throws: SwiftletError.self) { try fitted(200) }
+        #expect(refused?.code == .failedPrecondition)
+        let text = try #require(refused?.message)
+        for part in ["/pods/p", "\(200 << 20) bytes", "\(224 << 20) at least", "\(424 << 20) for this pod", "168Mi"] {
+            #expect(text.contains(part), "\(text)")
+        }
+        let demand = PodDemand(pod: limit(256 << 20), overhead: nil)
+        #expect(try configuration.extent(for: demand, within: nil) == configuration.extent(for: demand))
+    }
+
     @Test func noMachineIsLargerThanTheNode() {
         #expect(extent(limit(1 << 50, quota: 1 << 43)) == MachineExtent(memoryBytes: 8 << 30, vcpus: 8))
         #expect(configuration.growth(from: extent(nil)) == MachineExtent(memoryBytes: 8 << 30, vcpus: 8))

@@ -84,20 +84,53 @@ struct PodTests {
             ps -o args | grep -c '[s]leep 987'
             """)
         #expect(sleepers == "0\n")
+        try await checkExecEndsWithItsCommand(node, client)
         let missing = await #expect(throws: GRPCStatus.self) { try await node.exec(client, ["/no/such/command"]) }
         #expect(missing?.message.contains("/no/such/command") == true)
         let large = try await node.exec(client, ["/bin/sh", "-c", "dd if=/dev/zero bs=1M count=17 2>/dev/null"])
         #expect(large.stdout.count == (16 << 20) - 1024)
     }
 
+    private func checkExecEndsWithItsCommand(_ node: Node, _ client: String) async throws {
+        // A child that holds the output open goes on; what it writes right behind the end still comes.
+        let script = "(sleep 0.1; echo late; exec sleep 986) & dd if=/dev/zero bs=1024 count=600 2>/dev/null; echo end; exit 5"
+        let held = try await node.exec(client, ["/bin/sh", "-c", script], timeout: 30)
+        #expect(held.exitCode == 5 && held.stdout.count >= 600 << 10 && held.stdout.suffix(9) == Data("end\nlate\n".utf8))
+        #expect(try await node.shell(client, "ps -o args | grep -c '[s]leep 986'") == "1\n")
+        // One that is cut off goes with its children.
+        let cut = await refusal { _ = try await node.exec(client, ["/bin/sh", "-c", "sleep 985 & sleep 985; true"], timeout: 1) }
+        #expect(cut?.code == .deadlineExceeded)
+        let cri = try await node.cri
+        let cancelled = Task {
+            try await cri.call(
+                RuntimeRPC.execSync,
+                .with {
+                    $0.containerID = client
+                    $0.cmd = ["/bin/sh", "-c", "sleep 984; true"]
+                })
+        }
+        let count = "ps -o args | grep -c '[s]leep 98[45]'"
+        let runs = "for i in $(seq 50); do ps -o args | grep -q '[s]leep 984' && break; sleep 0.1; done; \(count)"
+        #expect(try await node.shell(client, runs) != "0\n")
+        cancelled.cancel()
+        _ = try? await cancelled.value
+        let ends = "for i in $(seq 50); do ps -o args | grep -q '[s]leep 98[45]' || break; sleep 0.1; done; \(count)"
+        #expect(try await node.shell(client, ends) == "0\n")
+    }
+
     private func checkProcessSettings(_ node: Node, _ pod: String) async throws {
-        let script = "echo $GREETING; pwd; id -u; id -g; id -G; grep CapEff /proc/self/status; touch /x; ls /proc/kcore"
+        let script =
+            "echo $GREETING; pwd; id -u; id -g; id -G; grep CapEff /proc/self/status; touch /x; ls /proc/kcore; printf %s \"$RAW\" | od -An -tx1"
         let container = try await node.runContainer(in: pod, "settings", ["/bin/sh", "-c", script]) {
             $0.envs = [
                 .with {
                     $0.key = "GREETING"
                     $0.value = Data("hello world".utf8)
-                }
+                },
+                .with {
+                    $0.key = "RAW"
+                    $0.value = Data([0x66, 0xFF, 0xFE])
+                },
             ]
             $0.workingDir = "/made/for/me"
             $0.linux.securityContext = .with {
@@ -114,6 +147,7 @@ struct PodTests {
             log.prefix(5) == ["stdout F hello world", "stdout F /made/for/me", "stdout F 1000", "stdout F 2000", "stdout F 2000 50 3000"])
         #expect(log.contains { $0.hasSuffix("CapEff:\t0000000000000000") })
         #expect(log.contains { $0.contains("Read-only file system") })
+        #expect(log.contains("stdout F  66 ff fe"), "\(log)")
     }
 
     private func checkFailures(_ node: Node, _ pod: String) async throws {

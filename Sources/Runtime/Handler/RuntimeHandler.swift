@@ -65,7 +65,7 @@ public protocol Sandbox: Sendable {
     func halts() -> AsyncStream<SandboxHalt?>
 
     /// Answers when the machine has ended or its agent is lost for good, with the reason.
-    func lost() async -> String
+    func lost() async -> SandboxLoss
 
     /// Makes the container ready to start. What it gets inside the machine ends with the machine; what it needs on the node is
     /// written to `ledger`, the container's own, first.
@@ -90,10 +90,12 @@ public protocol Sandbox: Sendable {
     /// Where the first process's output is read.
     func output(of id: String) -> OutputEndpoint
 
-    /// Runs a process and collects its output.
+    /// Runs a process and collects its output. Ends with the process, whoever else holds its output open.
     ///
-    /// - Throws: `.deadlineExceeded` when it runs longer than `timeout`; it is killed then.
-    func execute(_ id: String, _ command: [String], timeout: Duration?, outputLimit: Int) async throws -> ExecResult
+    /// - Parameter output: what may be kept of stdout and stderr together.
+    /// - Throws: `.deadlineExceeded` when it runs longer than `timeout`, or the guest does not answer; it is killed then, and when the
+    ///   caller is cancelled.
+    func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult
 
     /// What the pod uses. Ends by itself, with an error when the guest does not answer, or says more than is to be said of so many
     /// containers.
@@ -112,6 +114,18 @@ public protocol Sandbox: Sendable {
 
     /// Ends the connections to the machine, which goes on. Idempotent.
     func close()
+}
+
+/// Why a sandbox cannot go on.
+public struct SandboxLoss: Sendable, Equatable {
+    public var reason: String
+    /// The node's kernel has killed it for lack of memory.
+    public var outOfMemory: Bool
+
+    public init(_ reason: String, outOfMemory: Bool = false) {
+        self.reason = reason
+        self.outOfMemory = outOfMemory
+    }
 }
 
 /// How a process ended, as the guest saw it.

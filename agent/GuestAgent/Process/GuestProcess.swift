@@ -70,7 +70,7 @@ final class GuestProcess: Sendable {
     func start(
         reaper: Reaper, openTerminal: () -> (master: Int32, slave: Int32)?,
         launch: (ProcessDescriptors) throws(SwiftletError) -> pid_t,
-        wasKilledForMemory: @escaping @Sendable () -> Bool, exited: @escaping @Sendable () -> Void
+        wasKilledForMemory: @escaping @Sendable (ProcessExit) -> Bool, exited: @escaping @Sendable () -> Void
     ) throws(SwiftletError) -> pid_t {
         var stdio = try openStdio(openTerminal)
         defer { stdio.closeAll() }
@@ -91,20 +91,20 @@ final class GuestProcess: Sendable {
     /// - Throws: `.failedPrecondition` unless it was never started; what `launch` throws, after which the process
     ///   counts as never started; `.aborted` when it was deleted meanwhile, after the child was killed.
     func start(
-        reaper: Reaper, launch: () throws(SwiftletError) -> pid_t, wasKilledForMemory: @escaping @Sendable () -> Bool,
+        reaper: Reaper, launch: () throws(SwiftletError) -> pid_t, wasKilledForMemory: @escaping @Sendable (ProcessExit) -> Bool,
         exited: @escaping @Sendable () -> Void
     ) throws(SwiftletError) -> pid_t {
         try begin()
         do {
             let pid = try reaper.launch(launch) { [self] exit in
-                finish(exit, outOfMemory: wasKilledForMemory())
+                finish(exit, outOfMemory: wasKilledForMemory(exit))
                 exited()
             }
             try state.withLock { state throws(SwiftletError) in
                 if case .starting = state.phase { state.phase = .running(pid) }
                 guard case .deleted = state.phase else { return }
                 // Who deleted it had no pid to kill yet.
-                if !state.isReaped { kill(pid, SIGKILL) }
+                if !state.isReaped { Glibc.kill(pid, SIGKILL) }
                 throw SwiftletError(.aborted, "process \"\(id)\" was deleted while it was started")
             }
             return pid
@@ -142,6 +142,8 @@ final class GuestProcess: Sendable {
             return state.waiters.map(\.1)
         }
         input?.close()
+        // With a container's first process all others end, and with them what they hold.
+        if !id.isEmpty { output.processEnded() }
         for waiter in waiters { waiter(.success(answer)) }
     }
 
@@ -162,8 +164,17 @@ final class GuestProcess: Sendable {
             case .created, .starting: throw SwiftletError(.failedPrecondition, "process \"\(id)\" has not been started")
             case .exited, .deleted: return
             case .running(let pid):
-                guard kill(pid, signal) == 0 || errno == ESRCH else { throw .system("sending signal \(signal) to process \"\(id)\"") }
+                guard Glibc.kill(pid, signal) == 0 || errno == ESRCH else { throw .system("sending signal \(signal) to process \"\(id)\"") }
             }
+        }
+    }
+
+    /// Kills the process if it runs, with those that it has begun and that have not left its process group, which is its own.
+    func kill() {
+        state.withLock { state in
+            guard case .running(let pid) = state.phase else { return }
+            Glibc.kill(-pid, SIGKILL)
+            Glibc.kill(pid, SIGKILL)
         }
     }
 

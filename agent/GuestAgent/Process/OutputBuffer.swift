@@ -49,6 +49,9 @@ struct OutputBuffer {
 
     func acknowledged(_ source: OutputSource) -> UInt64 { self[source].acknowledged }
 
+    /// Bytes that were read of a source so far.
+    func received(_ source: OutputSource) -> UInt64 { self[source].received }
+
     /// - Precondition: at most ``OutputFrame/maximumPayload`` bytes, and the source has not ended.
     mutating func append(_ source: OutputSource, _ bytes: UnsafeRawBufferPointer) {
         precondition(bytes.count <= OutputFrame.maximumPayload && !self[source].ended)

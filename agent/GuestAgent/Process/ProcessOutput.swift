@@ -1,5 +1,6 @@
 import AgentProtocol
 import Errors
+import Glibc
 import Linux
 import Synchronization
 
@@ -12,12 +13,17 @@ final class ProcessOutput: Sendable {
         var acknowledgements = ByteQueue()
         /// Whether the pipes are read; off while the buffer is full.
         var reading = true
+        /// Totals at which sources end although others hold them open.
+        var ends: [OutputSource: UInt64] = [:]
         /// The process is deleted: nothing is taken over any more.
         var closed = false
     }
 
     /// Bytes that may wait in a connection's queue before frames stay in the buffer.
     private static let connectionQueue = 128 << 10
+
+    /// How long what children write behind the end of a process is still taken.
+    private static let grace = Duration.milliseconds(200)
 
     private let loop: EventLoop
     private let state = Mutex(State())
@@ -87,6 +93,28 @@ final class ProcessOutput: Sendable {
         for channel in channels { channel.close() }
     }
 
+    /// The process has ended: what it has written is read to the end, and children that hold its output open are not waited for.
+    func processEnded() {
+        guard !state.withLock({ $0.readers.isEmpty }) else { return }
+        loop.schedule(at: .now + Self.grace) { [weak self] in self?.endWithWhatIsThere() }
+    }
+
+    /// On the loop's thread, which reads the sources: no byte is on its way from them to the buffer.
+    private func endWithWhatIsThere() {
+        for (source, reader) in state.withLock({ $0.readers }) {
+            let waiting = reader.withDescriptor { descriptor in
+                var count: Int32 = 0
+                return ioctl(descriptor, UInt(FIONREAD), &count) == 0 ? UInt64(max(0, count)) : 0
+            }
+            let isThere = state.withLock { state in
+                let end = state.buffer.received(source) + (waiting ?? 0)
+                state.ends[source] = end
+                return state.buffer.received(source) >= end
+            }
+            if isThere { reader.close() }
+        }
+    }
+
     private func end(_ source: OutputSource) {
         state.withLock { state in
             state.buffer.end(source)
@@ -113,15 +141,15 @@ final class ProcessOutput: Sendable {
 
 extension ProcessOutput: ByteChannelOwner {
     func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) {
-        let broken = state.withLock { state -> Bool in
+        let closes = state.withLock { state -> Bool in
             if channel === state.connection { return !acknowledge(bytes, &state) }
             guard let source = state.readers.first(where: { $0.value === channel })?.key else { return false }
             state.buffer.append(source, bytes)
             pump(&state)
             updateReading(&state)
-            return false
+            return state.ends[source].map { state.buffer.received(source) >= $0 } ?? false
         }
-        if broken { channel.close() }
+        if closes { channel.close() }
     }
 
     /// False when the host breaks the protocol.

@@ -11,10 +11,13 @@ struct ProcessExit: Sendable, Equatable {
     var code: UInt32
     /// Unix time in nanoseconds.
     var at: Int64
+    /// The process's, in the agent's PID namespace.
+    var pid: pid_t
 
-    init(code: UInt32, at: Int64) {
+    init(code: UInt32, at: Int64, pid: pid_t = 0) {
         self.code = code
         self.at = at
+        self.pid = pid
     }
 
     /// - Parameter child: as of waitid(2).
@@ -22,6 +25,7 @@ struct ProcessExit: Sendable, Equatable {
         let status = UInt32(truncatingIfNeeded: child._sifields._sigchld.si_status)
         code = child.si_code == Int32(CLD_EXITED) ? status & 0xff : 128 + status
         at = WallClock.now()
+        pid = child._sifields._sigchld.si_pid
     }
 }
 

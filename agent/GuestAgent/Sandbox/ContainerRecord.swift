@@ -12,12 +12,20 @@ final class ContainerRecord: Sendable {
     private let reaper: Reaper
     private let workers: WorkerPool
     private let loop: EventLoop
+    private let victims: MemoryVictims
+    /// Before any of its processes.
+    private let beginning: MemoryVictims.Position
     private let execs = Mutex<[String: GuestProcess]>([:])
 
     /// Further processes that a host may have running or not yet deleted.
     private static let execLimit = 1024
 
-    init(id: String, process: AgentProcessSpec, container: any PodContainer, reaper: Reaper, workers: WorkerPool, loop: EventLoop) {
+    init(
+        id: String, process: AgentProcessSpec, container: any PodContainer, reaper: Reaper, victims: MemoryVictims, workers: WorkerPool,
+        loop: EventLoop
+    ) {
+        self.victims = victims
+        beginning = victims.position()
         self.id = id
         self.container = container
         self.reaper = reaper
@@ -37,8 +45,8 @@ final class ContainerRecord: Sendable {
     func start() throws(SwiftletError) -> pid_t {
         try first.start(reaper: reaper) { () throws(SwiftletError) in
             try container.start()
-        } wasKilledForMemory: { [container] in
-            container.oomKillCount > 0
+        } wasKilledForMemory: { [self] in
+            wasKilledForMemory($0)
         } exited: { [container, workers] in
             // With a PID namespace of the pod the others do not die by themselves.
             workers.run { try? container.signalAll(SIGKILL) }
@@ -69,13 +77,18 @@ final class ContainerRecord: Sendable {
 
     /// Runs an entered process; one that cannot be started stays entered.
     func run(_ process: GuestProcess, _ spec: AgentProcessSpec, inherit: Bool) throws(SwiftletError) -> pid_t {
-        let killsBefore = container.oomKillCount
-        return try process.start(reaper: reaper, openTerminal: container.openTerminal) { descriptors throws(SwiftletError) in
+        try process.start(reaper: reaper, openTerminal: container.openTerminal) { descriptors throws(SwiftletError) in
             try container.exec(spec, inherit: inherit, stdio: descriptors)
-        } wasKilledForMemory: { [container] in
-            container.oomKillCount > killsBefore
+        } wasKilledForMemory: { [self] in
+            wasKilledForMemory($0)
         } exited: {
         }
+    }
+
+    /// Whether the kernel has killed this process for lack of memory, not another of its container.
+    private func wasKilledForMemory(_ exit: ProcessExit) -> Bool {
+        guard exit.code == UInt32(128 + SIGKILL), container.oomKillCount > 0 else { return false }
+        return victims.contain(exit.pid, since: beginning) ?? true
     }
 
     /// The first process for an empty id.

@@ -49,7 +49,7 @@ extension AgentService {
             spec.process = spec.process.withOwnOOMScore
             let container = try dependencies.makeContainer(id, spec, environment)
             let record = ContainerRecord(
-                id: id, process: spec.process, container: container, reaper: reaper, workers: workers, loop: loop)
+                id: id, process: spec.process, container: container, reaper: reaper, victims: victims, workers: workers, loop: loop)
             environment.devices.wait(for: try environment.devices(for: spec)) { [self] result in
                 workers.run {
                     do throws(SwiftletError) {
@@ -152,7 +152,7 @@ extension AgentService {
 
     private func forget(_ process: GuestProcess?) {
         guard let process else { return }
-        try? process.signal(SIGKILL)
+        process.kill()
         streams.revoke(process)
         process.delete()
     }

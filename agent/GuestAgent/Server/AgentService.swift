@@ -29,6 +29,7 @@ final class AgentService: TTRPCService {
     let streams: StreamServer
     let reaper: Reaper
     let workers: WorkerPool
+    let victims = MemoryVictims()
     let statistics: PodStatistics
     let loop: EventLoop
 
