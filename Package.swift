@@ -168,7 +168,7 @@ let package = Package(
         .target(name: "MachineFakes", dependencies: ["Machines", "Linux", "Errors"], path: "Tests/MachineFakes"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Linux", "Support", "Errors"]),
         .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),
-        .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
+        .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Images", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
         .testTarget(name: "ErrorsTests", dependencies: ["Errors"]),
         .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Errors", logging], exclude: ["foreign_client.py"]),

@@ -1,4 +1,5 @@
 import CRI
+import Images
 import Pods
 import Runtime
 
@@ -39,8 +40,24 @@ enum ConfigMessage {
     /// A container's as JSON, in which the values of its environment, bytes in the message, are text.
     static func value(_ spec: ContainerSpec) -> JSONValue {
         guard case .object(var members) = VerboseInfo.value(config(spec)) else { return .null }
-        members["envs"] = .array(spec.environment.map { .object(["key": .string($0.key), "value": .string($0.value)]) })
+        members["envs"] = .array(spec.environment.map { .object(["key": .string($0.key), "value": .string(String(decoding: $0.value.bytes, as: UTF8.self))]) })
         return .object(members)
+    }
+
+    /// An image's configuration by the names of the OCI image specification.
+    static func value(_ config: ImageConfig) -> JSONValue {
+        func strings(_ values: [String]) -> JSONValue { .array(values.map { .string($0) }) }
+        func set(_ names: [String]) -> JSONValue { .object(Dictionary(names.map { ($0, .object([:])) }) { first, _ in first }) }
+        return .object([
+            "architecture": .string(config.architecture), "os": .string(config.os),
+            "config": .object([
+                "User": .string(config.user), "Env": strings(config.env), "Entrypoint": strings(config.entrypoint),
+                "Cmd": strings(config.cmd), "WorkingDir": .string(config.workingDir), "StopSignal": .string(config.stopSignal),
+                "Labels": .object(config.labels.mapValues { .string($0) }), "ExposedPorts": set(config.exposedPorts),
+                "Volumes": set(config.volumes),
+            ]),
+            "rootfs": .object(["type": "layers", "diff_ids": strings(config.diffIDs)]),
+        ])
     }
 
     private static func config(_ spec: ContainerSpec) -> CRIContainerConfig {

@@ -35,7 +35,7 @@ extension CRIService {
         var response = CRIImageStatusResponse.with { $0.image = Self.message(image) }
         if request.verbose {
             let config = try await images.config(of: image.id)
-            response.info = ["info": VerboseInfo.json(["imageSpec": config])]
+            response.info = ["info": VerboseInfo.json(["imageSpec": ConfigMessage.value(config)])]
         }
         return response
     }

@@ -1,5 +1,6 @@
 import CRI
 import Foundation
+import Images
 import Runtime
 import Testing
 
@@ -37,6 +38,12 @@ import Testing
         #expect(value["linux"]?["resources"]?["memory_limit_in_bytes"] == .integer(256 << 20))
         #expect(value["linux"]?["security_context"]?["run_as_user"]?["value"] == 1000)
         #expect(value["mounts"]?.array?.first?["image"]?["image"] == "localhost/b:1")
+    }
+
+    @Test func anImagesConfigurationHasItsOwnNames() {
+        let value = ConfigMessage.value(ImageConfig(architecture: "amd64", cmd: ["/run"], volumes: ["/data"], diffIDs: ["sha256:d"]))
+        #expect(value["config"]?["Cmd"] == .array(["/run"]) && value["config"]?["Volumes"]?["/data"] == .object([:]))
+        #expect(value["os"] == "linux" && value["rootfs"]?["diff_ids"] == .array(["sha256:d"]))
     }
 
     @Test func aPodsDetailsHaveTheirTypes() throws {

@@ -9,12 +9,6 @@ import Testing
 /// What a kubelet does to pods at awkward moments, and what it may rely on then.
 @Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("kubelet"))
 struct KubeletTests {
-    private func machine(of pod: String, _ node: Node) async throws -> Int32 {
-        let info = try await node.podStatus(pod, verbose: true).info["info"] ?? ""
-        let details = try JSONDecoder().decode([String: String].self, from: Data(info.utf8))
-        return try #require(details["pid"].flatMap { Int32($0) })
-    }
-
     private func stop(_ node: Node, _ container: String, timeout: Int64) async throws {
         _ = try await node.cri.call(
             RuntimeRPC.stopContainer,
@@ -36,7 +30,7 @@ struct KubeletTests {
             }
             let deaf = try await node.runContainer(in: pod, "deaf", ["/bin/sh", "-c", "trap '' TERM; while true; do sleep 1; done"])
             let created = try await node.createContainer(in: pod, "created", ["/bin/true"])
-            let machine = try await machine(of: pod, node)
+            let machine = try await node.machine(of: pod)
             let servers = Volumes.servers(node)
             async let first: Void = stop(node, deaf, timeout: 60)
             if round == 0 { try await Task.sleep(for: .milliseconds(300)) }
@@ -81,7 +75,7 @@ struct KubeletTests {
 
     private func checkFrozen(_ node: Node, _ pod: String) async throws {
         let sleeper = try await node.runContainer(in: pod, "sleeper", ["/bin/sleep", "600"])
-        let machine = try await machine(of: pod, node)
+        let machine = try await node.machine(of: pod)
         kill(machine, SIGSTOP)
         let begin = ContinuousClock.now
         let refused = await refusal { _ = try await node.exec(sleeper, ["/bin/sleep", "983"], timeout: 2) }
