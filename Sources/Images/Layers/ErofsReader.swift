@@ -3,7 +3,8 @@ import Foundation
 
 /// Reads a layer's disk image that `ErofsWriter` wrote: its tree, and the data of its files. Blocking; belongs to one thread.
 final class ErofsReader {
-    private let image: NSData
+    /// The file in memory: what is not looked at is not read.
+    private let bytes: UnsafeRawBufferPointer
     private let path: String
     private let metadata: Int
     let marks: LayerMarks
@@ -23,17 +24,28 @@ final class ErofsReader {
 
     init(_ path: String) throws {
         self.path = path
-        do { image = try NSData(contentsOfFile: path, options: .alwaysMapped) } catch {
-            throw SwiftletError.wrap(error, "read layer \(path)")
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw SwiftletError.system("open layer \(path)") }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw SwiftletError.system("look at layer \(path)") }
+        guard status.st_size >= ErofsWriter.blockSize else {
+            throw SwiftletError(.dataLoss, "layer \(path): it is no disk image of a layer")
         }
-        let bytes = UnsafeRawBufferPointer(start: image.bytes, count: image.length)
-        guard bytes.count >= ErofsWriter.blockSize, bytes.loadUnaligned(fromByteOffset: 1024, as: UInt32.self).littleEndian == 0xE0F5_E1E2
-        else { throw SwiftletError(.dataLoss, "layer \(path): it is no disk image of a layer") }
+        guard let start = mmap(nil, status.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0), start != MAP_FAILED else {
+            throw SwiftletError.system("map layer \(path)")
+        }
+        bytes = UnsafeRawBufferPointer(start: start, count: status.st_size)
         metadata = Int(bytes.loadUnaligned(fromByteOffset: 1024 + 40, as: UInt32.self).littleEndian) * ErofsWriter.blockSize
         marks = LayerMarks(volumeName: bytes[(1024 + LayerMarks.offset)..<(1024 + LayerMarks.offset + 16)])
+        guard bytes.loadUnaligned(fromByteOffset: 1024, as: UInt32.self).littleEndian == 0xE0F5_E1E2 else {
+            throw SwiftletError(.dataLoss, "layer \(path): it is no disk image of a layer")
+        }
     }
 
-    private var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: image.bytes, count: image.length) }
+    deinit {
+        munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
+    }
 
     /// The root directory without what is in it.
     func root() throws -> LayerNode { try node(inode(0)).node }
@@ -80,7 +92,7 @@ final class ErofsReader {
     // MARK: Inodes
 
     private func range(_ start: Int, _ count: Int) throws -> Range<Int> {
-        guard start >= 0, count >= 0, start <= image.length, count <= image.length - start else { throw damaged() }
+        guard start >= 0, count >= 0, start <= bytes.count, count <= bytes.count - start else { throw damaged() }
         return start..<(start + count)
     }
 
@@ -89,7 +101,7 @@ final class ErofsReader {
     }
 
     private func inode(_ number: UInt64) throws -> Inode {
-        guard let offset = Int(exactly: number), offset < image.length / 32 else { throw damaged() }
+        guard let offset = Int(exactly: number), offset < bytes.count / 32 else { throw damaged() }
         let at = try range(metadata + offset * 32, ErofsInode.size).lowerBound
         let count = Int(integer(at + 2, UInt16.self))
         guard let size = Int(exactly: integer(at + 8, UInt64.self)) else { throw damaged() }
