@@ -26,8 +26,9 @@ struct BadInputTests {
             #expect(status?.code == code && status?.message.contains(text) == true, "\(text): \(String(describing: status))")
         }
         for id in ["../../etc/passwd", "a\u{0}", String(repeating: "f", count: 10_000)] {
-            let status = await refusal { try await node.stopPod(id) }
+            let status = await refusal { _ = try await node.podStatus(id) }
             #expect(status?.code == .invalidArgument)
+            try await node.stopPod(id)
         }
         let unknown = await refusal { _ = try await node.podStatus("feed") }
         #expect(unknown?.code == .notFound)
