@@ -40,7 +40,8 @@ enum ConfigMessage {
     /// A container's as JSON, in which the values of its environment, bytes in the message, are text.
     static func value(_ spec: ContainerSpec) -> JSONValue {
         guard case .object(var members) = VerboseInfo.value(config(spec)) else { return .null }
-        members["envs"] = .array(spec.environment.map { .object(["key": .string($0.key), "value": .string(String(decoding: $0.value.bytes, as: UTF8.self))]) })
+        members["envs"] = .array(
+            spec.environment.map { .object(["key": .string($0.key), "value": .string(String(decoding: $0.value.bytes, as: UTF8.self))]) })
         return .object(members)
     }
 

@@ -2199,7 +2199,7 @@ public nonisolated struct CRIImageSpec: Sendable {
   /// Handlers may keep images in forms of their own.
   public var runtimeHandler: String = String()
 
-  /// Id of the image in use, equal to Image.id.
+  /// In an answer: the image in use, as repository@digest where a registry gave it, else its id.
   public var imageRef: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -3191,6 +3191,7 @@ public nonisolated struct CRIContainerStatus: @unchecked Sendable {
   /// Clears the value of `image`. Subsequent reads from it will return its default value.
   public mutating func clearImage() {_uniqueStorage()._image = nil}
 
+  /// The image as repository@digest where a registry gave it, else its id.
   public var imageRef: String {
     get {_storage._imageRef}
     set {_uniqueStorage()._imageRef = newValue}
