@@ -9,15 +9,6 @@ import Testing
 /// What a kubelet does to pods at awkward moments, and what it may rely on then.
 @Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("kubelet"))
 struct KubeletTests {
-    private func stop(_ node: Node, _ container: String, timeout: Int64) async throws {
-        _ = try await node.cri.call(
-            RuntimeRPC.stopContainer,
-            .with {
-                $0.containerID = container
-                $0.timeout = timeout
-            })
-    }
-
     /// A kubelet that takes a pod for an orphan kills all processes of its control group, and stops the pod at the same moment.
     @Test func aPodWhoseMachineIsKilledWhileItIsStoppedLeavesNothing() async throws {
         let node = try node()
@@ -32,10 +23,10 @@ struct KubeletTests {
             let created = try await node.createContainer(in: pod, "created", ["/bin/true"])
             let machine = try await node.machine(of: pod)
             let servers = Volumes.servers(node)
-            async let first: Void = stop(node, deaf, timeout: 60)
+            async let first: Void = node.stop(deaf, timeout: 60)
             if round == 0 { try await Task.sleep(for: .milliseconds(300)) }
             for pid in [machine] + servers { kill(pid, SIGKILL) }
-            async let second: Void = stop(node, mounted, timeout: 60)
+            async let second: Void = node.stop(mounted, timeout: 60)
             async let third: Void = node.removeContainer(created)
             if round == 0 {
                 _ = try await (first, second, third)
@@ -63,7 +54,7 @@ struct KubeletTests {
         // Killed later, for another reason.
         let stopped = try await run("stopped", "\(hog); echo over; sleep 600")
         try await node.waitForLog("stopped", line: "over")
-        try await stop(node, stopped, timeout: 0)
+        try await node.stop(stopped, timeout: 0)
         let killed = try await node.status(of: stopped)
         #expect(killed.exitCode == 137 && killed.reason == "Error", "\(killed.reason)")
         let own = try await node.exit(of: try await run("own", "exec \(hog)"))

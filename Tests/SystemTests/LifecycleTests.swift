@@ -7,15 +7,6 @@ import Testing
 /// How containers start, end and come back, and what becomes of requests that are repeated. One pod for all of it.
 @Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("life", pod: podOfARetriedRequest))
 struct LifecycleTests {
-    private func stop(_ node: Node, _ container: String, timeout: Int64) async throws {
-        _ = try await node.cri.call(
-            RuntimeRPC.stopContainer,
-            .with {
-                $0.containerID = container
-                $0.timeout = timeout
-            })
-    }
-
     // MARK: Retries
 
     /// The disks of an image's layers go with its last container, and come back with the next one.
@@ -74,7 +65,7 @@ struct LifecycleTests {
         let node = try node()
         let malformed = ["", "../x", "FEED", "a\u{0}", "3f0c9a3e-6d0e-4b5a-9d0a-1f6c6c1f2b7e", String(repeating: "f", count: 10_000)]
         for id in ["feedfeed", "feedfeed"] + malformed {
-            try await stop(node, id, timeout: 5)
+            try await node.stop(id, timeout: 5)
             try await node.removeContainer(id)
             try await node.stopPod(id)
             try await node.removePod(id)
@@ -145,7 +136,7 @@ struct LifecycleTests {
         // It reads, which in a pipe that somebody holds open takes until somebody writes.
         let reads = "until ps -o args | grep -q '^cat /dev/stdin'; do :; done; sleep 0.3; ps -o args | grep -c '^cat /dev/stdin'"
         #expect(try await node.shell(open, reads) == "1\n")
-        try await stop(node, open, timeout: 0)
+        try await node.stop(open, timeout: 0)
         #expect(try node.log("open") == ["stdout F waiting"])
     }
 
@@ -167,14 +158,14 @@ struct LifecycleTests {
         let told = try await node.runContainer(in: pod, "told", ["/bin/sh", "-c", deaf]) { $0.stopSignal = .sigusr1 }
         #expect(try await node.status(of: told).stopSignal == .sigusr1)
         try await node.waitForLog("told", line: "up")
-        try await stop(node, told, timeout: 60)
-        try await stop(node, told, timeout: 60)
+        try await node.stop(told, timeout: 60)
+        try await node.stop(told, timeout: 60)
         let status = try await node.status(of: told)
         #expect(status.exitCode == 6 && status.reason == "Error", "\(status)")
         #expect(try node.log("told") == ["stdout F up", "stdout F told"])
         let plain = try await node.runContainer(in: pod, "plain", ["/bin/sleep", "6000"])
         #expect(try await node.status(of: plain).stopSignal == .sigterm)
-        try await stop(node, plain, timeout: 60)
+        try await node.stop(plain, timeout: 60)
         #expect(try await node.status(of: plain).exitCode == 143)
     }
 
@@ -186,10 +177,10 @@ struct LifecycleTests {
         #expect(String(decoding: result.stdout, as: UTF8.self) == "in time\n")
         let negative = await refusal { _ = try await node.exec(container, ["/bin/true"], timeout: -1) }
         #expect(negative?.code == .invalidArgument && negative?.message.contains("timeout") == true)
-        try await stop(node, container, timeout: .max)
+        try await node.stop(container, timeout: .max)
         #expect(try await node.status(of: container).exitCode == 143)
         let next = try await node.runContainer(in: pod, "impatient", ["/bin/sleep", "6000"])
-        try await stop(node, next, timeout: .min)
+        try await node.stop(next, timeout: .min)
         #expect(try await node.status(of: next).exitCode == 137, "no time at all means SIGKILL")
     }
 

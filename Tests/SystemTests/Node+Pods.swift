@@ -79,6 +79,15 @@ extension Node {
         try await cri.call(RuntimeRPC.containerStatus, .with { $0.containerID = container }).status
     }
 
+    func stop(_ container: String, timeout: Int64) async throws {
+        _ = try await cri.call(
+            RuntimeRPC.stopContainer,
+            .with {
+                $0.containerID = container
+                $0.timeout = timeout
+            })
+    }
+
     func podStatus(_ pod: String, verbose: Bool = false) async throws -> CRIPodSandboxStatusResponse {
         try await cri.call(
             RuntimeRPC.podSandboxStatus,
