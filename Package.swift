@@ -118,6 +118,7 @@ let package = Package(
                 "CArchive", "Runtime", "State", "Linux", "Concurrency", "Measures", "Errors", crypto, deque, logging,
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),
             ]),
         // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).

@@ -169,6 +169,20 @@ import Testing
         }
     }
 
+    @Test func whatTheMirrorsAnsweredIsToldWithTheRegistrysRefusal() async throws {
+        try await withRegistry { registry in
+            let registries = [RegistryConfiguration(host: "127.0.0.1:1", mirrors: [registry.host])]
+            try await withStore({
+                // A host that refuses is not asked again.
+                $0.registries = registries; $0.attempts = 4; $0.retryDelay = .seconds(30)
+            }) { store, _ async throws in
+                let error = await #expect(throws: SwiftletError.self) { _ = try await store.pull("127.0.0.1:1/team/none", auth: nil) }
+                #expect(error?.code == .unavailable && error?.message.contains("Connection refused (errno 111)") == true)
+                #expect(error?.message.contains("mirror \(registry.host)") == true && error?.message.contains("not found") == true)
+            }
+        }
+    }
+
     @Test func mirrorsAreAskedFirst() async throws {
         let built = try OCIImageBuilder(layers: [layer("file", "mirrored")]).build()
         try await withRegistry { registry in

@@ -2,6 +2,7 @@ import AsyncHTTPClient
 import Errors
 import Foundation
 import NIOCore
+import NIOPosix
 
 /// A failed exchange with a registry, and whether trying again may help.
 struct RegistryFailure: Error {
@@ -17,6 +18,8 @@ struct RegistryFailure: Error {
     static func transport(_ error: any Error, _ step: String) -> any Error {
         if error is CancellationError || (error as? HTTPClientError) == .cancelled { return CancellationError() }
         if let error = error as? SwiftletError { return error }
+        if let error = error as? NIOConnectionError { return connection(to: error.host, error.connectionErrors.map(\.error), step) }
+        if error is IOError { return connection(to: "", [error], step) }
         let reason =
             switch error as? HTTPClientError {
             case .readTimeout?, .deadlineExceeded?: "no progress within the time-out"
@@ -25,6 +28,17 @@ struct RegistryFailure: Error {
             default: printable("\(error)", limit: 300)
             }
         return RegistryFailure(error: SwiftletError(.unavailable, "\(step): \(reason)", cause: nil), isTransient: true)
+    }
+
+    /// No connection to any address. A host that refuses is not asked again: nobody listens there.
+    private static func connection(to host: String, _ failures: [any Error], _ step: String) -> RegistryFailure {
+        let errors = failures.map { ($0 as? IOError).map { SystemError($0.errnoCode) } }
+        var reasons: [String] = []
+        for reason in errors.map({ $0.map { "\($0)" } ?? "no connection" }) where !reasons.contains(reason) { reasons.append(reason) }
+        if reasons.isEmpty { reasons = ["\(printable(host)) has no address"] }
+        let isRefused = !errors.isEmpty && errors.allSatisfy { $0?.number == ECONNREFUSED }
+        return RegistryFailure(
+            error: SwiftletError(.unavailable, "\(step): \(reasons.joined(separator: ", "))"), isTransient: !isRefused)
     }
 
     /// An answer that is not what was asked for.

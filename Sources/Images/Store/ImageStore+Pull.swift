@@ -78,7 +78,7 @@ extension ImageStore {
     ) async throws -> (session: RegistrySession, bytes: Data, contentType: String?) {
         let endpoints = RegistryEndpoint.all(for: reference.host, configuration.registries)
         let version = reference.digest?.description ?? reference.tag ?? ImageReference.defaultTag
-        var failure: (any Error)?
+        var mirrors: [String] = []
         for endpoint in endpoints {
             let session = RegistrySession(
                 endpoint: endpoint, repository: reference.path, auth: auth, client: client, configuration: configuration,
@@ -88,12 +88,13 @@ extension ImageStore {
             do {
                 let (bytes, contentType) = try await session.manifest(version)
                 return (session, bytes, contentType)
-            } catch let error as SwiftletError where error.code != .cancelled && endpoint.isMirror {
+            } catch let error as SwiftletError where error.code != .cancelled {
+                guard endpoint.isMirror else { throw mirrors.isEmpty ? error : error.appending("and \(mirrors.joined(separator: "; "))") }
                 logger.info("mirror does not help", metadata: ["mirror": "\(endpoint.host)", "error": "\(error)"])
-                failure = error
+                mirrors.append("mirror \(endpoint.host): \(error)")
             }
         }
-        throw failure ?? SwiftletError(.internal, "no endpoint for \(reference.host)")
+        throw SwiftletError(.internal, "no endpoint for \(reference.host)")
     }
 
     /// Goes from an index to the manifest for this machine.
