@@ -36,8 +36,9 @@ actor SandboxShare {
         self.handler = handler
     }
 
-    /// The share, plugged into the machine, and where its mounts are made. Joins an attempt in flight; one that failed is tried again. Returns only when the attempt
-    /// has ended, even to a caller that is cancelled: the release of what the pod holds waits for its callers.
+    /// The share, plugged into the machine, and where its mounts are made. Joins an attempt in flight; one that failed is tried again.
+    /// Returns only when the attempt has ended, even to a caller that is cancelled: the release of what the pod holds waits for its
+    /// callers.
     func ready() async throws -> (PodShare, ShareNamespace) {
         do {
             return try await attempts.run { [self] in try await acquire() }

@@ -54,7 +54,7 @@ struct CNIChain: Sendable {
     ///
     /// - Throws: why pods cannot be attached now.
     func status() async throws {
-        guard network.knowsStatus else { return }
+        guard network.knowsStatusAndGC else { return }
         for settings in network.plugins {
             let plugin = try CNIPlugin(settings["type"]?.string ?? "", configuration: configuration)
             try await plugin.run(.status, stdin: stdin(settings), deadline: Self.statusDeadline)
@@ -65,7 +65,7 @@ struct CNIChain: Sendable {
     ///
     /// - Throws: the first plugin's error.
     func collectGarbage(besides valid: [PodNetworkRequest]) async throws {
-        guard network.knowsStatus, network.disableGC != true else { return }
+        guard network.knowsStatusAndGC, network.disableGC != true else { return }
         let attachments = JSONValue.array(
             valid.map { .object(["containerID": .string($0.podID), "ifname": .string($0.interfaceName)]) })
         var failure: (any Error)?

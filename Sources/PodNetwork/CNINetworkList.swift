@@ -20,7 +20,7 @@ struct CNINetworkList: Sendable, Equatable, Codable {
     var knowsCheck: Bool { !cniVersion.hasPrefix("0.3.") }
 
     /// STATUS and GC exist from 1.1.0 on.
-    var knowsStatus: Bool { cniVersion == "1.1.0" }
+    var knowsStatusAndGC: Bool { cniVersion == "1.1.0" }
 
     /// - Throws: `failedPrecondition` naming the file and what is wrong in it.
     init(parsing data: Data, file: String) throws {

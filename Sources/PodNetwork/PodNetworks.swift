@@ -64,9 +64,7 @@ public final class PodNetworks: Sendable {
     public func collectGarbage() {
         guard configuration.collectsGarbage else { return }
         garbage.withLock { garbage in
-            let earlier = garbage
             garbage = Task {
-                await earlier?.value
                 do {
                     // What is not configured has nothing to release.
                     guard let network = try? await usable() else { return }

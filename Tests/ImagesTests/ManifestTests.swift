@@ -65,8 +65,8 @@ import Testing
         return Descriptor(mediaType: type, digest: name, size: 1, platform: found)
     }
 
-    private func order(_ entries: [Descriptor], cpuLevel: Int = 3) -> [String] {
-        var search = ManifestSearch(platform: .current, cpuLevel: cpuLevel, what: "x")
+    private func order(_ entries: [Descriptor], platform: Platform = .current, cpuLevel: Int = 3) -> [String] {
+        var search = ManifestSearch(platform: platform, cpuLevel: cpuLevel, what: "x")
         #expect(search.take(.index(ManifestIndex(manifests: entries))) == nil)
         var found: [String] = []
         while let next = try? search.next() { found.append(next.digest + (search.mustCheckConfiguration ? "?" : "")) }
@@ -81,6 +81,9 @@ import Testing
         #expect(order(entries) == ["v3", "v2", "plain"])
         #expect(order(entries, cpuLevel: 2) == ["v2", "plain"])
         #expect(order(entries, cpuLevel: 1) == ["plain"])
+        var arm = Platform.current
+        (arm.architecture, arm.machine) = ("arm64", "aarch64")
+        #expect(order(entries, platform: arm, cpuLevel: 1) == ["arm"])
     }
 
     @Test func theCPUsLevelIsThatOfItsFlags() {

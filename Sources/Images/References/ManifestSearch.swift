@@ -81,7 +81,8 @@ struct ManifestSearch {
     /// How well an entry fits; nil: not at all.
     private func rank(_ entry: Descriptor.Platform) -> Int? {
         guard entry.os.isEmpty || entry.os == platform.os, entry.architecture == platform.architecture else { return nil }
-        guard !entry.variant.isEmpty else { return 1 }
+        // Of other architectures a registry's variant says what every machine of 64 bits has ("v8").
+        guard !entry.variant.isEmpty, platform.architecture == "amd64" else { return 1 }
         guard entry.variant.first == "v", let level = Int(entry.variant.dropFirst()), level <= cpuLevel else { return nil }
         return level
     }

@@ -3,7 +3,7 @@ import State
 
 /// An image in the store.
 public struct Image: Sendable, Equatable {
-    /// `sha256:<digest of the configuration>`; what CRI calls image_ref.
+    /// `sha256:<digest of the configuration>`; what CRI calls Image.id, and PullImage image_ref.
     public var id: String
     /// `host/path:tag`.
     public var repoTags: [String]
