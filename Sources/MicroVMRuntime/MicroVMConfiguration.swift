@@ -21,6 +21,8 @@ public struct MicroVMConfiguration: Sendable {
     public var virtiofsd = "/usr/lib/qemu/virtiofsd"
     public var accelerator: Accelerator
     public var vsock: VsockSupport
+    /// Of the node, where machines are emulated; nil: a guest measures it itself, or KVM tells it.
+    public var timeStampCounterKHz: UInt32?
     /// Bytes of RAM of a machine whose pod names no limit.
     public var defaultMemory: UInt64 = 512 << 20
     /// Bytes that the guest's kernel and agent need beside the containers.

@@ -295,7 +295,9 @@ public final class MicroVMHandler: RuntimeHandler {
                 accelerator: configuration.accelerator),
             boot: .kernel(
                 path: configuration.kernel, initramfs: configuration.initramfs,
-                arguments: GuestKernelArguments.standard + GuestKernelArguments.growing + configuration.extraKernelArguments),
+                arguments: GuestKernelArguments.standard + GuestKernelArguments.growing
+                    + (configuration.timeStampCounterKHz.map { GuestKernelArguments.clock(timeStampCounterKHz: $0) } ?? [])
+                    + configuration.extraKernelArguments),
             devices: [
                 .disk(DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, ephemeral: true)),
                 .interface(InterfaceSpec(tap: names.tap, mac: names.bootMAC)), .console(ConsoleSpec(log: names.console)), .random, .balloon,

@@ -87,6 +87,7 @@ extension Configuration {
             throw SwiftletError(.invalidArgument, "machine.boot_timeout_seconds and machine.default_cpus must be positive")
         }
         result.extraKernelArguments = machine.kernelArguments
+        if result.accelerator == .tcg { result.timeStampCounterKHz = await OwnThread.answer { TimeStampCounter.measureRate() } }
         result.defaultMemory = UInt64(machine.defaultMemory) << 20
         result.defaultCPUs = machine.defaultCPUs
         result.scratchSize = UInt64(machine.scratchSize) << 30

@@ -20,6 +20,21 @@ struct ManyPodsTests {
     }
 
     /// More than this machine can boot at a time; a container runs in each, and one of them lives by the older interface.
+    /// Its kernel has found the rate of its clock while the node was busy with the others' boots.
+    private func checkThatTimePasses(in pod: String, _ node: Node) async throws {
+        let container = try await node.runContainer(in: pod, "clock", ["/bin/sleep", "600"])
+        func uptime() async throws -> (guest: Double, node: ContinuousClock.Instant) {
+            let text = String(decoding: try await node.exec(container, ["/bin/cat", "/proc/uptime"]).stdout, as: UTF8.self)
+            return (try #require(Double(text.prefix { $0 != " " })), .now)
+        }
+        let before = try await uptime()
+        try await Task.sleep(for: .seconds(4))
+        let after = try await uptime()
+        let rate = (after.guest - before.guest) / ((after.node - before.node) / .seconds(1))
+        // An answer may take a second on a busy node.
+        #expect((0.7...1.3).contains(rate), "a second of the node is \(rate) s in the guest")
+    }
+
     @Test func eightPodsStartedAtOnceAllComeUp() async throws {
         let node = try node()
         let old = try CRIConnection(endpoint: node.endpoint, version: .v1alpha2)
@@ -51,6 +66,7 @@ struct ManyPodsTests {
                     let container = try await node.runContainer(in: pod, "at-once\(number)", ["/bin/echo", "pod \(number)"])
                     #expect(try await node.exit(of: container).exitCode == 0)
                     #expect(try node.log("at-once\(number)") == ["stdout F pod \(number)"])
+                    try await checkThatTimePasses(in: pod, node)
                     _ = try await (number == 0 ? old : cri).call(RuntimeRPC.stopPodSandbox, .with { $0.podSandboxID = pod })
                     _ = try await (number == 0 ? old : cri).call(RuntimeRPC.removePodSandbox, .with { $0.podSandboxID = pod })
                 }

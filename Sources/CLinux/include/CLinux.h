@@ -20,6 +20,7 @@
 #include "clinux_spawn.h"
 #include "clinux_subreaper.h"
 #include "clinux_tap.h"
+#include "clinux_tsc.h"
 #include "clinux_terminal.h"
 #include "clinux_unix_socket.h"
 #include "clinux_vring.h"

@@ -26,6 +26,10 @@ public enum GuestKernelArguments {
     /// the 4.2 seconds of CPU that Debian's 6.1 cloud kernel needs to reach init under emulation).
     static let startup = ["tsc=reliable", "no_timer_check", "noreplace-smp", "cryptomgr.notests", "rcupdate.rcu_expedited=1"]
 
+    /// For emulated machines, whose time stamp counter is the node's: a guest that measures it itself while the node is busy may find
+    /// another rate, and its clocks run many times too fast then. What it refines later may differ by no more than one per cent.
+    public static func clock(timeStampCounterKHz rate: UInt32) -> [String] { ["tsc_early_khz=\(rate)"] }
+
     /// Debian's kernels count what tasks wait for (pressure stall information) only when asked to.
     static let accounting = ["psi=1"]
 }
