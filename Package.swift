@@ -64,7 +64,7 @@ let package = Package(
             name: "swiftletd",
             dependencies: [
                 "CRIServer", "Pods", "MicroVMRuntime", "Runtime", "Machines", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI",
-                "Linux", "CLinux", "Errors", "Prometheus", "SwiftletVersion", "TOMLKit", arguments, lifecycle, logging,
+                "Linux", "CLinux", "Concurrency", "Errors", "Prometheus", "SwiftletVersion", "TOMLKit", arguments, lifecycle, logging,
                 metrics,
             ]),
         .executableTarget(

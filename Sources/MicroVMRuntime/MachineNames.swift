@@ -34,6 +34,15 @@ struct MachineNames: Sendable {
     var domain: String { "swiftlet-\(short)" }
     /// At most 15 bytes (IFNAMSIZ).
     var tap: String { "sw\(short)" }
+    /// Interfaces beside the first one: a machine has a port for each.
+    static let mostFurtherInterfaces = 4
+    /// - Parameter number: from 1 on.
+    func furtherTap(_ number: Int) -> String { "s\(number)\(short)" }
+    /// MAC address of the interface's device, by which the agent finds it.
+    func furtherMAC(_ number: Int) -> String {
+        let bytes = withUnsafeBytes(of: machine.uuid.uuid) { Array($0.suffix(5)) }
+        return Self.mac([0x06 + UInt8(number) << 2] + bytes)
+    }
     var runDirectory: String { "\(configuration.runDirectory)/\(short)" }
     var stateDirectory: String { "\(configuration.stateDirectory)/\(short)" }
     var vhostSocket: String { "\(runDirectory)/vhost" }
@@ -50,8 +59,9 @@ struct MachineNames: Sendable {
     /// MAC address of the NIC at boot, by which the agent finds it. Locally administered.
     var bootMAC: String {
         let bytes = withUnsafeBytes(of: machine.uuid.uuid) { Array($0.suffix(5)) }
-        return ([0x02] + bytes).map { String(format: "%02x", $0) }.joined(separator: ":")
+        return Self.mac([0x02] + bytes)
     }
+    private static func mac(_ bytes: [UInt8]) -> String { bytes.map { String(format: "%02x", $0) }.joined(separator: ":") }
     /// 31 bits of the machine's id (0 to 2 and 2^32-1 are reserved).
     private static func contextID(of machine: MachineID) -> UInt32 {
         let bytes = withUnsafeBytes(of: machine.uuid.uuid) { Array($0.prefix(4)) }

@@ -10,22 +10,23 @@ extension MicroVMHandler {
     /// What the agent needs to make the guest this pod's.
     func sandboxRequest(_ names: MachineNames, _ spec: SandboxSpec, _ network: AttachedNetwork) async -> AgentStartSandboxRequest {
         let resolvConf = await Self.resolvConf(spec.dns)
+        let passed = Set(network.interfaces.map(\.name))
         return .with {
             $0.sandboxID = names.id
             $0.hostname = spec.effectiveHostname
             $0.resolvConf = resolvConf
             $0.etcHosts = Self.hosts(spec, network)
             $0.sysctls = spec.guestSysctls
-            $0.interfaces = [
+            $0.interfaces = network.interfaces.enumerated().map { number, interface in
                 .with {
-                    $0.deviceMac = names.bootMAC
-                    $0.name = network.interfaceName
-                    $0.mac = network.mac
-                    $0.mtu = UInt32(clamping: network.mtu)
-                    $0.addresses = network.addresses
+                    $0.deviceMac = number == 0 ? names.bootMAC : names.furtherMAC(number)
+                    $0.name = interface.name
+                    $0.mac = interface.mac
+                    $0.mtu = UInt32(clamping: interface.mtu)
+                    $0.addresses = interface.addresses
                 }
-            ]
-            $0.routes = network.routes.filter { $0.interface == network.interfaceName }.map { route in
+            }
+            $0.routes = network.routes.filter { passed.contains($0.interface) }.map { route in
                 .with {
                     $0.destination = route.destination
                     $0.gateway = route.gateway

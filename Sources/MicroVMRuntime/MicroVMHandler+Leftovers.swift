@@ -35,9 +35,11 @@ extension MicroVMHandler {
             try Leftover(pod: pod, kind: .directory, name: names.stateDirectory, document: nothing),
             try Leftover(pod: pod, kind: .vsockDevice, name: names.hostSocket, document: ProcessDocument(process: nil)),
             try Leftover(pod: pod, kind: .scratchDisk, name: names.scratchDisk, document: nothing),
-            try Leftover(
-                pod: pod, kind: .tap, name: names.tap, document: TapDocument(namespace: networks.namespacePath(of: pod))),
         ]
+        let tap = TapDocument(namespace: networks.namespacePath(of: pod))
+        for name in [names.tap] + (1...MachineNames.mostFurtherInterfaces).map(names.furtherTap) {
+            found.append(try Leftover(pod: pod, kind: .tap, name: name, document: tap))
+        }
         if let machine {
             found.append(
                 try Leftover(

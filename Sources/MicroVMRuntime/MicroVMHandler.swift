@@ -138,14 +138,14 @@ public final class MicroVMHandler: RuntimeHandler {
         guard let network = try await context.network.attached().attached else {
             throw SwiftletError(.invalidArgument, "a machine cannot have the node's network")
         }
-        try Self.requireOneInterface(network)
+        try Self.requirePluggable(network.additional)
         steps.passed("network attached")
         // Once, as soon as the machine has its tap; never when it does not start: then the guest's error says why.
         for await _ in running {
             try await context.phase("booting")
             do {
                 try await Failpoint.pass("join the network")
-                try await context.network.join(tap: names.tap)
+                try await context.network.join(tap: names.tap, with: network.primary)
             } catch {
                 throw SwiftletError.wrap(error, "join the machine with its network")
             }
@@ -153,6 +153,12 @@ public final class MicroVMHandler: RuntimeHandler {
         }
         let (started, process, client) = try await guest
         try Task.checkCancellation()
+        do {
+            try await plugIn(network.additional, names, context)
+        } catch {
+            client.close()
+            throw SwiftletError.wrap(error, "plug in the pod's further interfaces")
+        }
         let sandbox = MicroVMSandbox(
             names: started, networkNamespace: context.network.namespacePath, process: process, client: client,
             mark: context.mark, handler: self, ledger: ledger, isNew: true)
@@ -167,14 +173,6 @@ public final class MicroVMHandler: RuntimeHandler {
         }
         steps.passed("guest configured")
         return sandbox
-    }
-
-    /// The machine boots beside the plug-ins' work, with one interface; what else they made would be missing in the guest.
-    static func requireOneInterface(_ network: AttachedNetwork) throws {
-        guard let other = network.additional.first else { return }
-        throw SwiftletError(
-            .unimplemented,
-            "the CNI plug-ins made \(network.interfaceName) and \(quoted(other.name)); a machine has one interface only")
     }
 
     private func checkSocketPaths(_ names: MachineNames) throws {
@@ -192,9 +190,7 @@ public final class MicroVMHandler: RuntimeHandler {
             try await scratch.create(
                 names.scratchDisk, size: ScratchQuota.bytes(context.spec.annotations, configuration: configuration), owner: names.user)
         }
-        try await ledger.acquire(.tap, names.tap, TapDocument(namespace: context.network.namespacePath ?? "")) {
-            try await networks.createTap(name: names.tap, uid: names.user.uid, gid: names.user.gid)
-        }
+        try await acquireTap(names.tap, names, context)
         try await vsock
     }
 

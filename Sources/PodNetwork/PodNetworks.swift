@@ -249,15 +249,14 @@ public final class PodNetworks: Sendable {
         try await NetworkNamespace.run(in: namespacePath) { _ = try Tap.delete(name) }
     }
 
-    /// Moves the tap into the pod's namespace and joins it to the interface there, so that the guest behind the tap
+    /// Moves the tap into the pod's namespace and joins it to an interface there, so that the guest behind the tap
     /// takes the interface's place. Doing it again changes nothing.
     ///
     /// The interface keeps its addresses, so that CNI's CHECK finds them, but everything it receives goes to the guest:
     /// the namespace's own stack never answers for them. Of what the guest sends, frames from its own addresses leave.
     public func join(
-        tap: String, into namespacePath: String, with network: AttachedNetwork, annotations: [String: String] = [:]
+        tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String] = [:]
     ) async throws {
-        let interface = network.interfaceName
         let isFree = configuration.allowsSpoofing && annotations[Self.spoofingAnnotation] == "true"
         try await inMachineNamespace {
             let netlink = try RouteNetlink()
@@ -273,14 +272,14 @@ public final class PodNetworks: Sendable {
                 throw SwiftletError(.notFound, "\(what) \(name) is not in network namespace \(namespacePath)")
             }
             let device = try find(tap, "tap")
-            let target = try find(interface, "interface")
+            let target = try find(interface.name, "interface")
             // Else the namespace's stack would send router solicitations of its own to the guest.
             try netlink.disableIPv6Autoconfiguration(link: device.index)
             try netlink.change(link: device.index, LinkChange(mtu: target.mtu))
             if isFree {
                 try netlink.redirect(from: device.index, to: target.index)
             } else {
-                try netlink.filter(from: device.index, SourceGuard.rules(for: network, to: target.index))
+                try netlink.filter(from: device.index, SourceGuard.rules(for: interface, to: target.index))
             }
             try netlink.redirect(from: target.index, to: device.index)
             for index in [target.index, device.index] { try netlink.change(link: index, LinkChange(up: true)) }

@@ -12,10 +12,12 @@ enum SourceGuard {
 
     /// Rules for what the guest's tap receives; what none of them lets through is to be dropped.
     ///
-    /// - Parameter target: the pod's interface.
-    static func rules(for network: AttachedNetwork, to target: Int32) -> [FrameRule] {
-        guard let mac = MACAddress(network.mac)?.bytes else { return [] }
-        let addresses = network.addresses.compactMap { IPPrefix($0)?.address.bytes }
+    /// - Parameters:
+    ///   - interface: whose place the guest takes.
+    ///   - target: its index.
+    static func rules(for interface: AttachedInterface, to target: Int32) -> [FrameRule] {
+        guard let mac = MACAddress(interface.mac)?.bytes else { return [] }
+        let addresses = interface.addresses.compactMap { IPPrefix($0)?.address.bytes }
         let sender = [word(-8, mac[0], mac[1], mac[2], mac[3]), word(-4, mask: 0xFFFF_0000, mac[4], mac[5], 0, 0)]
         // The plug-ins leave the addresses to the guest: it is known by its MAC address alone.
         guard !addresses.isEmpty else { return [FrameRule(sender, .redirect(target))] }

@@ -29,6 +29,19 @@ extension Pod {
         return SandboxContext(id: id, spec: spec, ledger: ledger, network: attachment, mark: mark)
     }
 
+    /// Asks the network's plug-ins whether what they gave the pod is still there, and warns when it is not: the pod may work all the
+    /// same, and what made the plug-ins' work undone (a firewall's reload, another program) is for the administrator to find.
+    func checkNetwork() async {
+        guard state.isUp, let entry = ledger.entry(.networkAttachment) else { return }
+        do {
+            try await context.network.check(entry.decoded(PodNetworkRequest.self))
+        } catch {
+            logger.warning(
+                "network of a pod is not as the plug-ins made it; if it does not work, delete the pod",
+                metadata: ["pod": "\(id)", "error": "\(error)"])
+        }
+    }
+
     private func attachment(_ attach: @escaping @Sendable () async throws -> SandboxNetwork) -> AttachmentInFlight {
         AttachmentInFlight(namespacePath: namespacePath, network: context.network, annotations: spec.annotations, attach)
     }

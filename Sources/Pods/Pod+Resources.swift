@@ -21,6 +21,16 @@ extension Pod {
         try await fits.run { try await self.fitNow(machine) }
     }
 
+    /// Sets the limits of the pod's control group again: the daemon before may have waited for the groups above to allow them.
+    func refit() async {
+        guard state.isUp, !spec.cgroupParent.isEmpty, let machine = try? await readyMachine() else { return }
+        do {
+            try await fit(machine)
+        } catch {
+            logger.warning("limits of a pod are not set", metadata: ["pod": "\(id)", "error": "\(error)"])
+        }
+    }
+
     private func fitNow(_ machine: any Sandbox) async throws {
         let demand = demand
         try await withDeadline(context.deadlines.guestAnswer, "fit the machine to its pod") { try await machine.fit(demand) }

@@ -36,6 +36,16 @@ extension PodRegistry {
             }
         }
         recoveryWork.withLock { $0 = recovery }
+        reviews.withLock { reviews in
+            reviews = Task {
+                await recovery.value
+                // One at a time: nobody waits for them.
+                for pod in found.values where !Task.isCancelled {
+                    await pod.checkNetwork()
+                    await pod.refit()
+                }
+            }
+        }
     }
 
     /// How long a handler may look for what earlier daemons have left.
@@ -162,5 +172,6 @@ extension PodRegistry {
     public func close() {
         collector.withLock { $0?.cancel() }
         recoveryWork.withLock { $0?.cancel() }
+        reviews.withLock { $0?.cancel() }
     }
 }

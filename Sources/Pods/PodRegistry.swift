@@ -18,6 +18,8 @@ public final class PodRegistry: Sendable {
     private let containerCreations: Creations
     let collector = Mutex<Task<Void, Never>?>(nil)
     let recoveryWork = Mutex<Task<Void, Never>?>(nil)
+    /// Of what pods have, after they were found again.
+    let reviews = Mutex<Task<Void, Never>?>(nil)
     /// What owners hold that nobody knows any more.
     let orphans: Orphans
 

@@ -86,7 +86,7 @@ struct RawMachine: Sendable {
 
     private func arguments(tap: String) -> [String] {
         let accelerator = machine.accelerator == .kvm ? ["-accel", "kvm", "-cpu", "host"] : ["-accel", "tcg,tb-size=32", "-cpu", "max"]
-        let ports = (1...8).flatMap { ["-device", "pcie-root-port,id=pci.\($0),bus=pcie.0,port=\($0),chassis=\($0)"] }
+        let ports = (1...10).flatMap { ["-device", "pcie-root-port,id=pci.\($0),bus=pcie.0,port=\($0),chassis=\($0)"] }
         let devices = [
             "virtio-scsi-pci,id=scsi0,bus=pci.1", "scsi-hd,bus=scsi0.0,drive=disk0,serial=scratch",
             "virtio-net-pci,netdev=net0,bus=pci.2,romfile=", "virtio-rng-pci,rng=rng0,bus=pci.3",

@@ -1,4 +1,5 @@
 import CRIServer
+import Concurrency
 import Errors
 import Foundation
 import GRPC

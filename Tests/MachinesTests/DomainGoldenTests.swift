@@ -94,7 +94,7 @@ struct DomainGoldenTests {
         expectRefused { $0.boot = .disk }
         expectRefused { $0.add((0..<257).map { DiskSpec(path: "/a", serial: "s\($0)", readOnly: true) }) }
         expectRefused { $0.add((0..<2).map { _ in DiskSpec(path: "/a", serial: "same", readOnly: true) }) }
-        expectRefused { $0.devices += (0..<6).map { .filesystem(FilesystemSpec(tag: "t\($0)", socket: "/a")) } }
+        expectRefused { $0.devices += (0..<8).map { .filesystem(FilesystemSpec(tag: "t\($0)", socket: "/a")) } }
         expectRefused { $0.devices.append(.balloon) }
     }
 

@@ -21,7 +21,7 @@ import Testing
         // Open before the move, as QEMU has it.
         let descriptor = try await NetworkNamespace.run(in: node.directory + "/host") { try Tap.attach(tap) }
         let network = try await node.attach(request)
-        try await node.networks.join(tap: tap, into: request.namespacePath, with: network)
+        try await node.networks.join(tap: tap, into: request.namespacePath, with: network.primary)
         let guest = try PlayedGuest(network, tap: descriptor, path: "\(node.directory)/pods/\(pod)-guest")
         return RunningPod(request: request, network: network, guest: guest)
     }
@@ -53,7 +53,7 @@ import Testing
     @Test func joiningKeepsCheckPassingAndCanBeRepeated() async throws {
         let node = try TestNode([TestNode.portmap])
         let pod = try await run("a", on: node)
-        try await node.networks.join(tap: "tap-a", into: pod.request.namespacePath, with: pod.network)
+        try await node.networks.join(tap: "tap-a", into: pod.request.namespacePath, with: pod.network.primary)
         try await node.networks.check(pod.request)
         #expect(try await node.networks.attach(pod.request) == pod.network)
         let tap = try await NetworkNamespace.run(in: pod.request.namespacePath) {
@@ -90,14 +90,18 @@ import Testing
         let node = try TestNode()
         let request = node.request("a")
         try await node.networks.createNamespace(path: request.namespacePath)
-        await #expect { try await node.networks.join(tap: "tap-a", into: request.namespacePath, with: .sample) } throws: {
+        await #expect {
+            try await node.networks.join(tap: "tap-a", into: request.namespacePath, with: AttachedNetwork.sample.primary)
+        } throws: {
             ($0 as? SwiftletError)?.code == .notFound
         }
         try await node.networks.createTap(name: "tap-a", uid: 0)
-        await #expect { try await node.networks.join(tap: "tap-a", into: request.namespacePath, with: .sample) } throws: {
+        await #expect {
+            try await node.networks.join(tap: "tap-a", into: request.namespacePath, with: AttachedNetwork.sample.primary)
+        } throws: {
             ($0 as? SwiftletError)?.message.contains("eth0") == true
         }
-        await #expect { try await node.networks.join(tap: "tap-a", into: "/nonexistent", with: .sample) } throws: {
+        await #expect { try await node.networks.join(tap: "tap-a", into: "/nonexistent", with: AttachedNetwork.sample.primary) } throws: {
             ($0 as? SwiftletError)?.code == .notFound
         }
     }

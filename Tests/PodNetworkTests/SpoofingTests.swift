@@ -130,7 +130,7 @@ import Testing
         let tap = try await NetworkNamespace.run(in: node.directory + "/host") { try Tap.attach("tap-a") }
         let network = try await node.attach(pod)
         try await node.networks.join(
-            tap: "tap-a", into: pod.namespacePath, with: network, annotations: [PodNetworks.spoofingAnnotation: "true"])
+            tap: "tap-a", into: pod.namespacePath, with: network.primary, annotations: [PodNetworks.spoofingAnnotation: "true"])
         return (tap, try Sender(network))
     }
 

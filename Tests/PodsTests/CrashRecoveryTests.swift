@@ -82,6 +82,28 @@ import Testing
         await node.close()
     }
 
+    /// The daemon before may have waited for a group above to allow a limit.
+    @Test func networksAndLimitsOfPodsThatWereFoundAgainAreLookedAfter() async throws {
+        let node = try await FakeNode()
+        var spec = FakeNode.spec("kept")
+        spec.cgroupParent = "/kubepods/pod1"
+        let (kept, stopped) = (
+            try await node.registry.runSandbox(spec), try await node.registry.runSandbox(FakeNode.spec("stopped"))
+        )
+        let machine = try #require(node.handler.machine(of: kept))
+        let demands = machine.updates.demands.count
+        try await node.registry.stopSandbox(stopped)
+        node.registry.close()
+        let next = try successor(of: node)
+        try await next.recover()
+        await next.recovered()
+        await next.reviews.withLock { $0 }?.value
+        #expect(node.handler.state.withLock { $0.checked } == [kept])
+        #expect(machine.updates.demands.count == demands + 1)
+        next.close()
+        await node.close()
+    }
+
     /// Ids have 64 characters, and all of them tell one pod from another.
     @Test func aPodsOwnMarkAccusesIt() throws {
         let path = NSTemporaryDirectory() + "crash-" + UUID().uuidString

@@ -47,6 +47,8 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
         /// Each time the network was configured.
         var ranges: [[String]] = []
         var starts = 0
+        /// Pods whose networks were asked for.
+        var checked: [String] = []
         /// Sandboxes, in the order in which they were found again.
         var reattachments: [String] = []
         var held = false
@@ -85,6 +87,11 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
     // MARK: The network
 
     func collectGarbage() {}
+
+    func check(_ request: PodNetworkRequest) async throws {
+        state.withLock { $0.checked.append(request.podID) }
+    }
+
     func namespacePath(of podID: String) -> String { "netns-\(podID)" }
 
     func createNamespace(path: String) async throws {
@@ -101,7 +108,7 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
     }
 
     func join(
-        tap: String, into namespacePath: String, with network: AttachedNetwork, annotations: [String: String]
+        tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String]
     ) async throws {}
 
     func configure(ranges: [IPPrefix]) async throws {

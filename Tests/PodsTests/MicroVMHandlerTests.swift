@@ -71,12 +71,31 @@ struct MicroVMHandlerTests {
         }
     }
 
-    @Test func aSecondInterfaceIsRefusedByName() throws {
-        var network = AttachedNetwork(interfaceName: "eth0", mac: "02:00:00:00:00:01", mtu: 1500, addresses: ["10.0.0.2/24"], routes: [])
-        try MicroVMHandler.requireOneInterface(network)
-        network.additional = [AttachedInterface(name: "net1", mac: "02:00:00:00:00:02", mtu: 1500, addresses: [])]
-        let error = #expect(throws: SwiftletError.self) { try MicroVMHandler.requireOneInterface(network) }
-        #expect(error?.code == .unimplemented && error?.message.contains("\"net1\"") == true)
+    @Test func interfacesThatAMachineCannotHaveAreRefusedByName() throws {
+        func interfaces(_ count: Int, mac: String = "02:00:00:00:00:02") -> [AttachedInterface] {
+            (0..<count).map { AttachedInterface(name: "net\($0)", mac: mac, mtu: 1500, addresses: []) }
+        }
+        for count in 0...4 { try MicroVMHandler.requirePluggable(interfaces(count)) }
+        for refused in [interfaces(5), interfaces(1, mac: "")] {
+            let error = #expect(throws: SwiftletError.self) { try MicroVMHandler.requirePluggable(refused) }
+            #expect(error?.code == .failedPrecondition && error?.message.contains("\"net0\"") == true, "\(String(describing: error))")
+        }
+    }
+
+    /// No two of them are alike, and the kernel takes their names.
+    @Test func aMachinesInterfacesHaveNamesAndAddressesOfTheirOwn() async throws {
+        try await Self.withHandler { handler, _, _ in
+            let names = MachineNames(id: "0123456789abcdef0123", configuration: handler.configuration)
+            let numbers = 1...MachineNames.mostFurtherInterfaces
+            let taps = [names.tap] + numbers.map(names.furtherTap)
+            let macs = [names.bootMAC] + numbers.map(names.furtherMAC)
+            #expect(Set(taps).count == 5 && taps.allSatisfy { $0.utf8.count <= 15 })
+            #expect(Set(macs).count == 5)
+            for mac in macs {
+                let address = try #require(MACAddress(mac))
+                #expect(address.bytes[0] & 3 == 2, "local and unicast: \(mac)")
+            }
+        }
     }
 
     @Test func aGuestThatRunsAContainerAsSomebodyElseIsRefused() throws {

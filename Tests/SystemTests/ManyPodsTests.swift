@@ -19,7 +19,6 @@ struct ManyPodsTests {
         #expect(try await node.cri.call(RuntimeRPC.listPodSandbox, CRIListPodSandboxRequest()).items.isEmpty)
     }
 
-    /// More than this machine can boot at a time; a container runs in each, and one of them lives by the older interface.
     /// Its kernel has found the rate of its clock while the node was busy with the others' boots.
     private func checkThatTimePasses(in pod: String, _ node: Node) async throws {
         let container = try await node.runContainer(in: pod, "clock", ["/bin/sleep", "600"])
@@ -35,6 +34,7 @@ struct ManyPodsTests {
         #expect((0.7...1.3).contains(rate), "a second of the node is \(rate) s in the guest")
     }
 
+    /// More than this machine can boot at a time; a container runs in each, and one of them lives by the older interface.
     @Test func eightPodsStartedAtOnceAllComeUp() async throws {
         let node = try node()
         let old = try CRIConnection(endpoint: node.endpoint, version: .v1alpha2)

@@ -49,6 +49,8 @@ actor Node {
         /// GiB of each pod's scratch disk.
         var scratch = 10
         var cni: String?
+        /// Pods have an interface "net1" beside "eth0", on a bridge of its own.
+        var hasSecondInterface = false
         /// A program of this build in the place of swiftlet-vsockd.
         var vsockBackend: String?
     }
@@ -89,7 +91,7 @@ actor Node {
             try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         }
         try configuration().write(toFile: root + "/swiftletd.toml", atomically: true, encoding: .utf8)
-        try (options.cni ?? Self.bridge(name, root)).write(toFile: root + "/net.d/10-test.conflist", atomically: true, encoding: .utf8)
+        try writeNetwork(options)
         try await launch()
     }
 
@@ -169,7 +171,7 @@ actor Node {
         }
         await stop()
         // The plugin keeps its bridge; the next node's has the same address.
-        _ = try? await Spawn("/sbin/ip", ["link", "delete", "sw-\(name)"]).run()
+        for bridge in ["sw", "s2"] { _ = try? await Spawn("/sbin/ip", ["link", "delete", "\(bridge)-\(name)"]).run() }
         try? FileManager.default.removeItem(atPath: run)
         if ProcessInfo.processInfo.environment["SWIFTLET_KEEP"] == nil { try? FileManager.default.removeItem(atPath: root) }
     }
@@ -194,19 +196,7 @@ actor Node {
 
         [network]
         cni_config_dir = "\(root)/net.d"
-        cni_plugin_dirs = ["/usr/lib/cni"]
-        """
-    }
-
-    /// Debian's bridge, host-local and portmap plugins.
-    private static func bridge(_ name: String, _ root: String) -> String {
-        """
-        {"cniVersion": "1.0.0", "name": "\(name)", "plugins": [
-          {"type": "bridge", "bridge": "sw-\(name)", "isGateway": true, "ipMasq": false, "hairpinMode": true,
-           "ipam": {"type": "host-local", "dataDir": "\(root)/ipam", "ranges": [[{"subnet": "10.88.0.0/16"}]],
-                    "routes": [{"dst": "0.0.0.0/0"}]}},
-          {"type": "portmap", "capabilities": {"portMappings": true}}
-        ]}
+        cni_plugin_dirs = ["\(root)/cni", "/usr/lib/cni"]
         """
     }
 

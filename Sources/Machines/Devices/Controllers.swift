@@ -1,7 +1,7 @@
 /// The PCI Express tree with free ports for later devices, one SCSI controller for all disks, and no USB.
 struct Controllers: DomainConfigurator {
-    /// Root ports: SCSI, network, random source, balloon and four to plug into.
-    static let rootPorts = 8
+    /// Root ports: SCSI, network, random source, balloon and six to plug into (four interfaces, a filesystem and memory).
+    static let rootPorts = 10
 
     func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) {
         domain.devices.append(XMLTag("controller", ["type": "usb", "model": "none"]))

@@ -3,7 +3,7 @@ import Errors
 extension MachineSpec {
     /// Most SCSI units a machine can have. Bounds what one pod can make libvirt and QEMU hold.
     public static let mostDisks = 256
-    /// Interfaces and filesystems take a PCI root port each: one is there for the first interface, and four to plug into.
+    /// Interfaces and filesystems take a PCI root port each: one is there for the first interface, and six to plug into.
     static let mostPorts = Controllers.rootPorts - 3
     /// The x86 kernel's COMMAND_LINE_SIZE is 2048 with the final NUL.
     static let longestCommandLine = 2047

@@ -44,10 +44,15 @@ public protocol NodeNetwork: Sendable {
     /// Attaches a pod; one that is attached already keeps its addresses.
     func attach(_ request: PodNetworkRequest) async throws -> AttachedNetwork
 
-    /// Moves a tap into the pod's namespace and joins it to the interface there. Doing it again changes nothing.
+    /// Asks whether what a pod was given is still there.
+    ///
+    /// - Throws: what is missing. Some plug-ins fail for pods that work: a reason to look, not to end the pod.
+    func check(_ request: PodNetworkRequest) async throws
+
+    /// Moves a tap into the pod's namespace and joins it to an interface there. Doing it again changes nothing.
     ///
     /// - Parameter annotations: the pod's, which may ask for what the node's administrator allows.
-    func join(tap: String, into namespacePath: String, with network: AttachedNetwork, annotations: [String: String]) async throws
+    func join(tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String]) async throws
 
     /// Namespaces and attachments of an earlier daemon's pods, as ``RuntimeHandler/leftovers(besides:)`` finds other resources.
     func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover]
@@ -66,8 +71,8 @@ public protocol PodNetworkAttachment: Sendable {
     /// - Throws: why the pod has none.
     func attached() async throws -> SandboxNetwork
 
-    /// Joins a tap of the node with the pod's interface, when that is attached.
+    /// Joins a tap of the node with an interface of the pod's network.
     ///
     /// - Throws: `.failedPrecondition` for a pod in the node's network.
-    func join(tap: String) async throws
+    func join(tap: String, with interface: AttachedInterface) async throws
 }

@@ -29,11 +29,17 @@ public struct AttachedNetwork: Sendable, Codable, Equatable {
         self.dns = dns
     }
 
+    /// The pod's first interface.
+    public var primary: AttachedInterface { AttachedInterface(name: interfaceName, mac: mac, mtu: mtu, addresses: addresses) }
+
+    /// All that the guest gets, the first one first.
+    public var interfaces: [AttachedInterface] { [primary] + additional }
+
     /// The addresses without prefix lengths, the primary one first: the pod's IPs in PodSandboxStatus.
     public var podIPs: [String] { addresses.compactMap { IPPrefix($0)?.address.description } }
 }
 
-/// An interface beside the pod's first one.
+/// An interface of a pod.
 public struct AttachedInterface: Sendable, Codable, Equatable {
     public var name: String
     public var mac: String

@@ -18,6 +18,7 @@ final class FakeNetwork: NodeNetwork {
 
     func obstacle() async -> String? { nil }
     func collectGarbage() {}
+    func check(_ request: PodNetworkRequest) async throws {}
 
     func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover] {
         // Attachments are named by their pods' whole ids.
@@ -40,7 +41,7 @@ final class FakeNetwork: NodeNetwork {
     }
 
     func join(
-        tap: String, into namespacePath: String, with network: AttachedNetwork, annotations: [String: String]
+        tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String]
     ) async throws {}
 
     var releasers: [ResourceReleaser] {

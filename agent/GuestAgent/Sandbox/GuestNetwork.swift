@@ -36,7 +36,10 @@ enum GuestNetwork {
             for setting in ["accept_ra", "autoconf"] { try? KernelFile.write("0", to: "/proc/sys/net/ipv6/conf/\(link.name)/\(setting)") }
         }
         var change = LinkChange(up: true)
-        if !interface.name.isEmpty, interface.name != link.name { change.name = interface.name }
+        if !interface.name.isEmpty, interface.name != link.name {
+            try free(interface.name, netlink)
+            change.name = interface.name
+        }
         if !interface.mac.isEmpty { change.mac = try mac(interface.mac) }
         if interface.mtu > 0 { change.mtu = Int(interface.mtu) }
         try netlink.change(link: link.index, change)
@@ -50,13 +53,24 @@ enum GuestNetwork {
         }
     }
 
+    /// The kernel has given the name to another device, which gets its own after this one.
+    private static func free(_ name: String, _ netlink: RouteNetlink) throws {
+        guard let other = try netlink.links().first(where: { $0.name == name }) else { return }
+        if other.isUp { try netlink.change(link: other.index, LinkChange(up: false)) }
+        var change = LinkChange()
+        change.name = "swnic\(other.index)"
+        try netlink.change(link: other.index, change)
+    }
+
     /// The driver may still be looking for its device: waits about ten seconds, counted because a guest's clock may jump.
     private static func find(_ interface: AgentInterface, _ netlink: RouteNetlink) throws -> NetworkLink {
         let before = try mac(interface.deviceMac)
         let after = interface.mac.isEmpty ? before : try mac(interface.mac)
         for _ in 0..<2000 {
             let links = try netlink.links().filter { !$0.isLoopback }
-            if let link = links.first(where: { $0.mac == before }) ?? links.first(where: { $0.mac == after }) { return link }
+            // Configured before. Devices of different parents may have one address.
+            let again = { (link: NetworkLink) in link.mac == after && link.name == interface.name }
+            if let link = links.first(where: { $0.mac == before }) ?? links.first(where: again) { return link }
             Pause.milliseconds(5)
         }
         throw SwiftletError(.notFound, "no device has the address \(interface.deviceMac)")
