@@ -12,19 +12,19 @@ extension LibvirtHypervisor {
         }
         guard !devices.isEmpty else { return [] }
         let step = "attach \(Self.names(devices.map(\.id))), machine \(id)"
-        return try await change(id, step, calls: devices.count) { domain, attached, call in
+        return try await change(id, step, calls: devices.count) { [self] domain, attached, call in
             var added: [DeviceID] = []
             for device in devices {
                 // A caller that has given up releases what the devices stand on.
                 guard !call.isAbandoned else { throw SwiftletError(.deadlineExceeded, step) }
-                if try Self.attach(device, to: domain, &attached, step) { added.append(device.id) }
+                if try attach(device, to: domain, &attached, step) { added.append(device.id) }
             }
             return added
         }
     }
 
     /// - Returns: whether it was not there before.
-    private static func attach(
+    private func attach(
         _ device: MachineDevice, to domain: DomainPointer, _ attached: inout MachineAttachments, _ step: String
     ) throws -> Bool {
         if case .vsock(.vhostUser(let socket, _)) = device { return try domain.plugVsock(socket: socket, step) }
@@ -36,7 +36,13 @@ extension LibvirtHypervisor {
             try domain.attach(Disks.tag(disk, unit: unit), "\(step): \(device.id)")
             attached.add(disk, unit: unit)
         } else if let tag = device.tag {
-            try domain.attach(tag, "\(step): \(device.id)")
+            if case .interface = device {
+                // Where taps are that machines are given. Used by one thread at a time: this one waits.
+                nonisolated(unsafe) let domain = domain
+                try inMachineNamespace { try domain.attach(tag, "\(step): \(device.id)") }
+            } else {
+                try domain.attach(tag, "\(step): \(device.id)")
+            }
             attached.add(device.id, tag)
         }
         return true

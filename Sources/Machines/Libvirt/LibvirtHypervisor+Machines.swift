@@ -15,7 +15,7 @@ extension LibvirtHypervisor {
                 if let running = try find(spec.id, on: connection) { return (running, false) }
                 // Used by one thread at a time: this one waits.
                 nonisolated(unsafe) let connection = connection
-                let address = try starting {
+                let address = try inMachineNamespace {
                     guard let pointer = virDomainCreateXML(connection, xml, 0) else { throw Self.startError(step, spec) }
                     return UInt(bitPattern: pointer)
                 }

@@ -70,7 +70,7 @@ extension LibvirtHypervisor {
         return try await inTurn(saved.id) { [self] in
             try await perform(step, timeout: configuration.saveTimeout) { [self] connection, call in
                 nonisolated(unsafe) let connection = connection
-                try starting {
+                try inMachineNamespace {
                     guard virDomainRestore(connection, saved.path) == 0 else { throw SwiftletError.libvirt(step) }
                 }
                 var bytes = saved.id.uuid.uuid

@@ -103,8 +103,8 @@ public final class LibvirtHypervisor: Hypervisor {
         }
     }
 
-    /// Runs a call of libvirt that starts QEMU, in the network namespace that QEMU is to be in.
-    func starting<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
+    /// Runs a call of libvirt that starts QEMU or gives it a tap, in the network namespace that QEMU is in.
+    func inMachineNamespace<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
         guard case .embed = configuration.connection, let namespace = configuration.networkNamespace else { return try body() }
         // The driver forks on the thread that calls it, and QEMU gets that thread's namespaces.
         return try NetworkNamespace.runAndWait(in: namespace, body)
