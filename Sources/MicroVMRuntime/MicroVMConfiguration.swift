@@ -9,6 +9,8 @@ public struct MicroVMConfiguration: Sendable {
     /// Guest kernel and initramfs, as `make guest` leaves them.
     public var kernel: String
     public var initramfs: String
+    /// The disk image of the kernel's modules on demand, of `make guest` as well; nil for a kernel that needs none.
+    public var modules: String?
     /// Added to the default kernel command line.
     public var extraKernelArguments: [String] = []
     /// Sockets and console logs of the machines. Short: a socket path must stay under 108 bytes.

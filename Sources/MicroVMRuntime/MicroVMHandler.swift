@@ -95,8 +95,9 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     public func obstacle() async -> String? {
-        let files = [(configuration.kernel, "guest kernel"), (configuration.initramfs, "guest initramfs")]
-        if let (path, what) = await OwnThread.answer({ files.first { access($0.0, R_OK) != 0 } }) {
+        var files = [(configuration.kernel, "guest kernel"), (configuration.initramfs, "guest initramfs")]
+        if let modules = configuration.modules { files.append((modules, "guest kernel modules")) }
+        if let (path, what) = await OwnThread.answer({ [files] in files.first { access($0.0, R_OK) != 0 } }) {
             return "\(what) \(path) cannot be read; run make guest"
         }
         do {

@@ -96,7 +96,9 @@ final class MicroVMSandbox: Sandbox {
     // MARK: Containers
 
     func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
-        async let layers: Void = disks.attach(plan.root + plan.volumeImages.values.flatMap { $0 }, for: id, ledger: ledger)
+        let modules = handler.configuration.modulesDisk(for: plan.spec)
+        let images = plan.root + plan.volumeImages.values.flatMap { $0 } + (modules.map { [$0] } ?? [])
+        async let layers: Void = disks.attach(images, for: id, ledger: ledger)
         let mounts = try await guestMounts(id, plan, ledger)
         try await layers
         // A creation that was given up: the guest has been asked to forget the container, and must not make it after that.
@@ -106,6 +108,7 @@ final class MicroVMSandbox: Sandbox {
             $0.spec = try GuestSpec.container(plan)
             $0.spec.mounts = mounts
             $0.spec.shareTag = SandboxShare.tag
+            $0.spec.modulesSerial = modules?.serial ?? ""
         }
         let user = try await link.client().call(.createContainer, request, timeout: .seconds(25))
         let answer = ContainerUser(uid: user.uid, gid: user.gid, groups: [user.gid] + user.additionalGids.filter { $0 != user.gid })

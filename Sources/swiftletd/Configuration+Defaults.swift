@@ -30,6 +30,7 @@ extension Configuration.Machine {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         kernel = try container.value(.kernel, else: kernel)
         initramfs = try container.value(.initramfs, else: initramfs)
+        modules = try container.value(.modules, else: modules)
         kernelArguments = try container.value(.kernelArguments, else: kernelArguments)
         accelerator = try container.value(.accelerator, else: accelerator)
         vsock = try container.value(.vsock, else: vsock)

@@ -23,6 +23,13 @@ extension Configuration.Machine {
         default: .custom(libvirt)
         }
     }
+
+    /// The file of the kernel's modules on demand; nil where nothing names one.
+    var modulesImage: String? {
+        guard modules.isEmpty else { return modules }
+        let beside = URL(fileURLWithPath: kernel).deletingLastPathComponent().appendingPathComponent("modules.erofs").path
+        return FileManager.default.fileExists(atPath: beside) ? beside : nil
+    }
 }
 
 extension Configuration {
@@ -87,6 +94,7 @@ extension Configuration {
         guard machine.bootTimeout >= 1, machine.defaultCPUs >= 1 else {
             throw SwiftletError(.invalidArgument, "machine.boot_timeout_seconds and machine.default_cpus must be positive")
         }
+        result.modules = machine.modulesImage
         result.extraKernelArguments = machine.kernelArguments
         if result.accelerator == .tcg { result.timeStampCounterKHz = await OwnThread.answer { TimeStampCounter.measureRate() } }
         result.defaultMemory = UInt64(machine.defaultMemory) << 20

@@ -8,6 +8,8 @@ struct Configuration: Codable, Sendable {
         /// Guest kernel and initramfs.
         var kernel = "/usr/lib/swiftlet/guest/vmlinuz"
         var initramfs = "/usr/lib/swiftlet/guest/initramfs.img"
+        /// The kernel's modules on demand; empty: modules.erofs beside the kernel, where it is there.
+        var modules = ""
         var kernelArguments: [String] = []
         /// auto, kvm or tcg.
         var accelerator = "auto"
@@ -32,7 +34,7 @@ struct Configuration: Codable, Sendable {
         var podUIDs = 65536
 
         enum CodingKeys: String, CodingKey {
-            case kernel, initramfs, accelerator, vsock, libvirt
+            case kernel, initramfs, modules, accelerator, vsock, libvirt
             case kernelArguments = "kernel_arguments"
             case vsockBackend = "vsock_backend"
             case defaultMemory = "default_memory_mib"

@@ -112,6 +112,28 @@ struct MicroVMHandlerTests {
         #expect(throws: SwiftletError.self) { try MicroVMSandbox.check(ContainerUser(uid: 0, gid: 5, groups: groups), against: plan) }
     }
 
+    @Test func onlyWhoMayAdministerNetworksHasTheKernelsModules() throws {
+        var configuration = MicroVMConfiguration(
+            kernel: "/k", initramfs: "/i", runDirectory: "/r", stateDirectory: "/s", vsockBackend: "/v", accelerator: .tcg,
+            vsock: .vhostUser, users: try .test(), sharedUser: .test)
+        func disk(_ change: (inout ContainerSpec) -> Void) -> String? {
+            var spec = ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "i")
+            change(&spec)
+            return configuration.modulesDisk(for: spec)?.path
+        }
+        #expect(disk { $0.privileged = true } == nil, "a kernel that needs none")
+        configuration.modules = "/m"
+        #expect(disk { _ in } == nil)
+        #expect(disk { $0.capabilities.add = ["SYS_ADMIN", "NET_RAW"] } == nil)
+        #expect(disk { $0.privileged = true } == "/m")
+        for name in ["NET_ADMIN", "cap_net_admin", "ALL"] { #expect(disk { $0.capabilities.add = [name] } == "/m", "\(name)") }
+        let dropped = disk {
+            $0.capabilities.add = ["ALL"]
+            $0.capabilities.drop = ["NET_ADMIN"]
+        }
+        #expect(dropped == nil)
+    }
+
     /// The guest was asked to forget it meanwhile.
     @Test(.timeLimit(.minutes(1))) func aCreationThatWasGivenUpDoesNotReachTheGuest() async throws {
         try await Self.withHandler { handler, hypervisor, directory in

@@ -30,7 +30,7 @@ import Testing
         let missing = try install()
         #expect(missing.status == 1 && missing.output.contains("swiftletd is missing"))
         for name in ["swiftletd", "swiftlet", "swiftlet-vsockd"] { try Data("#!/bin/sh\n".utf8).write(to: programs.appending(path: name)) }
-        for name in ["vmlinuz", "initramfs.img"] { try Data().write(to: guest.appending(path: name)) }
+        for name in ["vmlinuz", "initramfs.img", "modules.erofs"] { try Data().write(to: guest.appending(path: name)) }
         let installed = try install()
         #expect(installed.status == 0, "\(installed.output)")
         let prefix = root.appending(path: "opt/swiftlet")

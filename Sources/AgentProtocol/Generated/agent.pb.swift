@@ -371,6 +371,13 @@ public nonisolated struct AgentContainerSpec: @unchecked Sendable {
     set {_uniqueStorage()._shareTag = newValue}
   }
 
+  /// SCSI serial of the disk with the kernel's modules on demand. While a container has one, the kernel loads what it asks for, on behalf
+  /// of whichever container. Empty: this container needs none.
+  public var modulesSerial: String {
+    get {_storage._modulesSerial}
+    set {_uniqueStorage()._modulesSerial = newValue}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -2261,7 +2268,7 @@ nonisolated extension AgentRoute: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ContainerSpec"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}process\0\u{1}mounts\0\u{3}masked_paths\0\u{3}readonly_paths\0\u{3}pid_mode\0\u{3}pid_target\0\u{1}resources\0\u{1}privileged\0\u{1}devices\0\u{1}annotations\0\u{1}volumes\0\u{4}\u{8}ipc_mode\0\u{3}ipc_target\0\u{3}user_namespace\0\u{4}\u{8}share_tag\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}process\0\u{1}mounts\0\u{3}masked_paths\0\u{3}readonly_paths\0\u{3}pid_mode\0\u{3}pid_target\0\u{1}resources\0\u{1}privileged\0\u{1}devices\0\u{1}annotations\0\u{1}volumes\0\u{4}\u{8}ipc_mode\0\u{3}ipc_target\0\u{3}user_namespace\0\u{4}\u{8}share_tag\0\u{3}modules_serial\0")
 
   fileprivate class _StorageClass {
     var _root: AgentRootFilesystem? = nil
@@ -2280,6 +2287,7 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
     var _ipcTarget: String = String()
     var _userNamespace: AgentUserNamespace? = nil
     var _shareTag: String = String()
+    var _modulesSerial: String = String()
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -2306,6 +2314,7 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
       _ipcTarget = source._ipcTarget
       _userNamespace = source._userNamespace
       _shareTag = source._shareTag
+      _modulesSerial = source._modulesSerial
     }
   }
 
@@ -2340,6 +2349,7 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
         case 21: try { try decoder.decodeSingularStringField(value: &_storage._ipcTarget) }()
         case 22: try { try decoder.decodeSingularMessageField(value: &_storage._userNamespace) }()
         case 30: try { try decoder.decodeSingularStringField(value: &_storage._shareTag) }()
+        case 31: try { try decoder.decodeSingularStringField(value: &_storage._modulesSerial) }()
         default: break
         }
       }
@@ -2400,6 +2410,9 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
       if !_storage._shareTag.isEmpty {
         try visitor.visitSingularStringField(value: _storage._shareTag, fieldNumber: 30)
       }
+      if !_storage._modulesSerial.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._modulesSerial, fieldNumber: 31)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -2425,6 +2438,7 @@ nonisolated extension AgentContainerSpec: SwiftProtobuf.Message, SwiftProtobuf._
         if _storage._ipcTarget != rhs_storage._ipcTarget {return false}
         if _storage._userNamespace != rhs_storage._userNamespace {return false}
         if _storage._shareTag != rhs_storage._shareTag {return false}
+        if _storage._modulesSerial != rhs_storage._modulesSerial {return false}
         return true
       }
       if !storagesAreEqual {return false}

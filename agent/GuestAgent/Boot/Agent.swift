@@ -45,12 +45,15 @@ final class Guest: Sendable {
     private let storage: Latch
     /// What only containers with volumes or devices need.
     private let volumes: ModulesOnDemand
+    /// What the kernel asks for on behalf of containers.
+    private let demanded: DemandedModules
 
-    init(started: UInt64, booted: Latch, storage: Latch, volumes: ModulesOnDemand) {
+    init(started: UInt64, booted: Latch, storage: Latch, volumes: ModulesOnDemand, demanded: DemandedModules) {
         self.started = started
         self.booted = booted
         self.storage = storage
         self.volumes = volumes
+        self.demanded = demanded
     }
 
     /// Called when the host can connect.
@@ -61,11 +64,11 @@ final class Guest: Sendable {
             makeContainer: { id, spec, environment throws(SwiftletError) in
                 try GuestContainer(id: id, spec: spec, environment: environment)
             },
-            startSandbox: { [booted, storage, volumes] request throws(SwiftletError) in
+            startSandbox: { [booted, storage, volumes, demanded] request throws(SwiftletError) in
                 // Before the rest of the boot, so that the clock is not behind by what is still to come.
                 if request.timeNs != 0 { try GuestClock.set(request.timeNs) }
                 booted.wait()
-                return try SandboxSetup(storage: storage, volumes: volumes).start(request)
+                return try SandboxSetup(storage: storage, volumes: volumes, demanded: demanded).start(request)
             },
             setTime: { time throws(SwiftletError) in try GuestClock.correct(to: time) },
             powerOff: { _ = clinux_power_off() },

@@ -8,11 +8,13 @@ public enum Boot {
     /// Milliseconds that the modules which nothing waits for are put off.
     private static let restDelay: Int32 = 3000
 
-    /// Never returns: without PID 1 the kernel panics. Anywhere else it says its version, or writes what the guest's image
-    /// should hold beside it, and ends.
+    /// Never returns: without PID 1 the kernel panics. Anywhere else it loads the module that the kernel asks for, says its version, or
+    /// writes what the guest's image should hold beside it, and ends.
     public static func run() -> Never {
         guard getpid() == 1 else {
-            guard CommandLine.arguments.last == "--default-seccomp" else {
+            let arguments = CommandLine.arguments
+            if ModuleRequest.isAsked(by: arguments) { exit(ModuleRequest.serve(arguments[3])) }
+            guard arguments.last == "--default-seccomp" else {
                 print(swiftletVersion)
                 exit(0)
             }
@@ -29,7 +31,8 @@ public enum Boot {
             let modules = KernelModules(directory: "/lib/modules")
             let (booted, storage, volumes) = (try Latch(), try Latch(), try ModulesOnDemand())
             modules.load(.first, console)
-            let guest = Guest(started: started, booted: booted, storage: storage, volumes: volumes)
+            let guest = Guest(
+                started: started, booted: booted, storage: storage, volumes: volumes, demanded: DemandedModules(console: console))
             let agent = try Agent(scope: .everything, dependencies: guest.dependencies)
             try agent.listen()
             guest.isListening()

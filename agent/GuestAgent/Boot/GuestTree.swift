@@ -14,6 +14,7 @@ enum GuestTree {
         }
         ContainerCgroup.delegateControllers(of: cgroups)
         attempt(console, GuestGrowth.useMemoryAtOnce)
+        attempt(console, ModuleRequest.forbid)
         // The kernel must never choose the agent when memory is short.
         attempt(console) { try Files.write("-1000", to: "/proc/self/oom_score_adj") }
     }

@@ -3,10 +3,10 @@ import Errors
 import Glibc
 import Linux
 
-/// The modules of the initramfs. Lists in the directory name their files in the order in which they have to be loaded, each with
-/// its options behind a space.
+/// A directory of modules. Lists in it name files of it in the order in which they have to be loaded, each with its options behind a
+/// space.
 struct KernelModules {
-    /// The lists, in the order in which a guest loads them.
+    /// The lists of the initramfs, in the order in which a guest loads them.
     enum List: String, CaseIterable {
         case first, network, disks, layers, growth, volumes, rest
     }
@@ -17,35 +17,48 @@ struct KernelModules {
     /// A kernel that has everything built in needs no such directory.
     init(directory path: String) { directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
 
+    func close() { Glibc.close(directory) }
+
+    func load(_ list: List, _ console: Console) { load(list: list.rawValue, console) }
+
     /// Loads the modules of one list. Those that are there already, or whose device is missing, are passed over; whatever
     /// needs them fails by itself and says so.
-    func load(_ list: List, _ console: Console) {
-        for (name, options) in modules(list) {
+    ///
+    /// - Parameter list: the list's path in the directory.
+    /// - Returns: whether there is such a list, and all that it names is loaded.
+    @discardableResult
+    func load(list: String, _ console: Console) -> Bool {
+        guard let modules = modules(list) else { return false }
+        var areLoaded = true
+        for (name, options) in modules {
             let file = openat(directory, name, O_RDONLY | O_CLOEXEC)
             guard file >= 0 else {
                 console.write("module \(name) is missing")
+                areLoaded = false
                 continue
             }
             if clinux_finit_module(file, options) != 0, errno != EEXIST, errno != ENODEV {
                 console.write("module \(name): \(SystemError(errno))")
+                areLoaded = false
             }
-            close(file)
+            Glibc.close(file)
         }
+        return areLoaded
     }
 
     /// Gives the files' memory back once all are loaded.
     func remove() {
         for list in List.allCases {
-            for (name, _) in modules(list) { unlinkat(directory, name, 0) }
+            for (name, _) in modules(list.rawValue) ?? [] { unlinkat(directory, name, 0) }
             unlinkat(directory, list.rawValue, 0)
         }
-        close(directory)
+        close()
     }
 
-    private func modules(_ list: List) -> [(name: String, options: String)] {
-        let file = openat(directory, list.rawValue, O_RDONLY | O_CLOEXEC)
-        guard file >= 0 else { return [] }
-        defer { close(file) }
+    private func modules(_ list: String) -> [(name: String, options: String)]? {
+        let file = openat(directory, list, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return nil }
+        defer { Glibc.close(file) }
         var bytes = [UInt8](repeating: 0, count: 4096)
         let count = read(file, &bytes, bytes.count)
         return bytes.prefix(max(0, count)).split(separator: UInt8(ascii: "\n")).map { line in

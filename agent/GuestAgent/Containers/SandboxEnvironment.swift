@@ -27,6 +27,8 @@ public struct SandboxEnvironment: Sendable {
     public var shared: PodSharedState
     /// The pod's volumes; one object for all containers.
     public var volumes: PodVolumes
+    /// Of the guest's kernel; nil for containers outside a guest.
+    var demandedModules: DemandedModules?
 
     public init(
         scratchDirectory: String, scratchSerial: String = "",
@@ -63,8 +65,17 @@ public struct SandboxEnvironment: Sendable {
         if !devices.others.isEmpty || !spec.devices.isEmpty || spec.privileged {
             devices.others["kernel module for volumes"] = volumeModules
         }
+        if !spec.modulesSerial.isEmpty { devices.disks.insert(spec.modulesSerial) }
         for serial in devices.disks { try ScsiDisks.check(serial) }
         return devices
+    }
+}
+
+extension SandboxEnvironment {
+    /// Lets the kernel ask for modules while a container is there that has their disk.
+    func allowModules(_ serial: String, for container: String) throws(SwiftletError) {
+        guard !serial.isEmpty, let demandedModules else { return }
+        try demandedModules.use(try diskPath(serial), by: container)
     }
 }
 

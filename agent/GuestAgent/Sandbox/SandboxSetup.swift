@@ -13,6 +13,7 @@ struct SandboxSetup: Sendable {
     /// Opened when disks can be used.
     let storage: Latch
     let volumes: ModulesOnDemand
+    let demanded: DemandedModules
 
     private static let longestHostname = 64
     private static let longestFile = 1 << 20
@@ -41,7 +42,7 @@ struct SandboxSetup: Sendable {
         let mounting = Mutex(())
         let cgroups = "/sys/fs/cgroup"
         let disks = ScsiDisks()
-        return SandboxEnvironment(
+        var environment = SandboxEnvironment(
             scratchDirectory: scratch, scratchSerial: request.scratchSerial,
             mountScratch: { [serial = request.scratchSerial] () throws(SwiftletError) in
                 try mounting.withLock { _ throws(SwiftletError) in try Self.mountScratch(serial, disks, at: scratch) }
@@ -53,6 +54,8 @@ struct SandboxSetup: Sendable {
             diskPath: { serial throws(SwiftletError) in try disks.path(serial: serial) },
             hostname: request.hostname, resolvConfPath: "\(directory)/resolv.conf", hostsPath: "\(directory)/hosts", cgroupRoot: cgroups,
             shared: PodSharedState(scratchDirectory: scratch, cgroupRoot: cgroups), volumes: PodVolumes(directory: directory))
+        environment.demandedModules = demanded
+        return environment
     }
 
     private func addEntropy(_ bytes: [UInt8]) throws(SwiftletError) {

@@ -55,7 +55,7 @@ extension AgentService {
                     do throws(SwiftletError) {
                         try result.get()
                         try environment.mountScratch()
-                        complete(.success(try self.prepare(record, request)))
+                        complete(.success(try self.prepare(record, request, environment)))
                     } catch {
                         fail(error)
                     }
@@ -67,9 +67,10 @@ extension AgentService {
     }
 
     private func prepare(
-        _ record: ContainerRecord, _ request: AgentCreateContainerRequest
+        _ record: ContainerRecord, _ request: AgentCreateContainerRequest, _ environment: SandboxEnvironment
     ) throws(SwiftletError) -> AgentCreateContainerResponse {
         do throws(SwiftletError) {
+            try environment.allowModules(request.spec.modulesSerial, for: record.id)
             let user = try record.prepare()
             try grantStreams(record.first, output: Array(request.outputToken), stdin: Array(request.stdinToken))
             try containers.enter(record)
@@ -104,6 +105,7 @@ extension AgentService {
             process.delete()
         }
         record.container.release()
+        (try? sandbox.environment())?.demandedModules?.release(record.id)
     }
 
     @Sendable func enterProcess(_ request: AgentExecRequest) throws(SwiftletError) -> (record: ContainerRecord, process: GuestProcess) {
