@@ -1,5 +1,7 @@
 import CRI
 import Foundation
+import Glibc
+import Linux
 import Support
 import Testing
 
@@ -103,6 +105,10 @@ struct NetworkModuleTests {
         // As long as one of them is there.
         let second = try await run(node, other, "second", administer)
         let ordinary = try await run(node, other, "ordinary") { _ in }
+        #expect(try await node.shell(ordinary, "\(Self.ip) link add d1 type dummy").contains("Operation not permitted"))
+        // More requests than the kernel has served at a time (kernel/module/kmod.c: 50).
+        let storm = "for i in $(seq 120); do \(Self.ip) link show none$i & done 2>&1 | grep -c 'does not exist'"
+        #expect(try await node.shell(administrator, storm) == "120\n")
         try await node.removeContainer(administrator)
         #expect(try await node.shell(second, "\(Self.ip) link add n0 type nlmon && echo made") == "made\n")
         let look = "grep -c ' sd[a-z]*$' /proc/partitions; cat /proc/sys/kernel/modprobe"
@@ -139,5 +145,41 @@ struct NetworkModuleTests {
         #expect(try await node.shell(container, Self.modules) == before)
         #expect(try await node.shell(container, "cat /proc/sys/kernel/modprobe") == "\n")
         try await node.removePod(pod)
+    }
+}
+
+/// The guest's files are another kernel's by the time that a container of an older machine asks.
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(10)), .serialized)
+struct ForeignModuleTests {
+    private func foreignModules(_ environment: Node.Environment) async throws -> String {
+        let (tree, image) = ("\(environment.scratch)/modules", "\(environment.scratch)/foreign.erofs")
+        try FileManager.default.createDirectory(atPath: tree + "/aliases", withIntermediateDirectories: true)
+        try "5.0.0-other\n".write(toFile: tree + "/release", atomically: true, encoding: .utf8)
+        let made = try await Spawn("/usr/bin/mkfs.erofs", ["--quiet", image, tree]).run()
+        try #require(made.succeeded, "\(made.errorText)")
+        chmod(image, 0o644)
+        return image
+    }
+
+    @Test func modulesOfAnotherKernelAreNotLoadedAndTheConsoleSaysSo() async throws {
+        let node = try Node("foreign", options: .init(modules: try await foreignModules(try .current())))
+        do {
+            try await node.start()
+            try await node.loadSampleImage()
+            let pod = try await node.runPod("old")
+            let container = try await node.runContainer(in: pod, "privileged", ["/bin/sleep", "6000"]) {
+                $0.linux.securityContext.privileged = true
+            }
+            #expect(try await node.shell(container, "ip link add d0 type dummy || cat /proc/sys/kernel/modprobe").hasPrefix("\n"))
+            var written = ""
+            if case .string(let console)? = try await node.details(of: pod)["console"] {
+                written = try String(contentsOfFile: console, encoding: .utf8)
+            }
+            #expect(written.contains("of kernel 5.0.0-other, not 6"), "\(written.suffix(500))")
+        } catch {
+            await node.destroy()
+            throw error
+        }
+        await node.destroy()
     }
 }

@@ -13,7 +13,7 @@ enum NetworkTools {
         var tar = TarBuilder()
         for directory in ["bin", "etc", "tmp", "run", "proc", "sys", "dev"] { tar.directory(directory) }
         try add("/bin/busybox", to: &tar)
-        for applet in ["sh", "cat", "ls", "nc", "sleep", "grep", "cut", "sort", "wc", "unshare", "echo"] {
+        for applet in ["sh", "cat", "ls", "nc", "sleep", "grep", "cut", "sort", "wc", "unshare", "echo", "seq"] {
             tar.symlink("bin/\(applet)", to: "busybox")
         }
         var libraries: Set<String> = []

@@ -43,6 +43,8 @@ actor Node {
     struct Options: Sendable {
         var kernel: String?
         var initramfs: String?
+        /// The kernel's modules on demand.
+        var modules: String?
         var bootTimeout = 60
         var libvirt = "embed"
         var memory = 256
@@ -185,6 +187,7 @@ actor Node {
         [machine]
         kernel = "\(options.kernel ?? environment.guest + "/vmlinuz")"
         initramfs = "\(options.initramfs ?? environment.guest + "/initramfs.img")"
+        \(options.modules.map { "modules = \"\($0)\"" } ?? "")
         accelerator = "tcg"
         \(options.vsockBackend.map { "vsock_backend = \"\(environment.build)/\($0)\"" } ?? "")
         libvirt = "\(options.libvirt)"
