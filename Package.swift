@@ -20,7 +20,8 @@ let agentLink: [LinkerSetting] = [
 /// Fuzz targets are tests, which run their corpus again; with SWIFTLET_FUZZ (scripts/fuzz) they are a program of libFuzzer's.
 let fuzzed: [Target.Dependency] = [
     "AgentClient", "AgentProtocol", "GuestAgent", "Images", "Logs", "MicroVMRuntime", "PodNetwork", "Runtime", "TTRPC", "Volumes",
-    "VsockDevice", "Linux", "CLinux", "Errors", protobuf,
+    "StreamServer", "VsockDevice", "Linux", "CLinux", "Errors", protobuf,
+    .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOWebSocket", package: "swift-nio"),
 ]
 let fuzzTargets: [Target] =
     Context.environment["SWIFTLET_FUZZ"] == nil
@@ -91,6 +92,16 @@ let package = Package(
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ]),
+        .target(
+            name: "StreamServer",
+            dependencies: [
+                "CZlib", "Concurrency", "Errors", crypto, logging,
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOWebSocket", package: "swift-nio"),
+                .product(name: "NIOFoundationCompat", package: "swift-nio"),
+            ]),
 
         // Heart
         .target(
@@ -150,6 +161,7 @@ let package = Package(
         .systemLibrary(name: "CGRPC"),
         .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
         .systemLibrary(name: "CLibvirt", pkgConfig: "libvirt-qemu", providers: [.apt(["libvirt-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
 
         // The guest's side
@@ -214,6 +226,14 @@ let package = Package(
             name: "PrometheusTests",
             dependencies: ["Prometheus", "Measures", "Support", "Errors", metrics]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
+        .testTarget(
+            name: "StreamServerTests",
+            dependencies: [
+                "StreamServer", "Linux", "CLinux", "Support", "Errors", logging,
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOWebSocket", package: "swift-nio"),
+            ], exclude: ["websocket_client.py"]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
         .testTarget(
             name: "swiftletdTests",

@@ -1,0 +1,57 @@
+import Errors
+import Logging
+import NIOCore
+import NIOPosix
+
+/// Serves exec, attach and port-forward over HTTP/1.1 upgraded to SPDY/3.1 or WebSocket, to whoever has a token.
+public final class StreamServer: Sendable {
+    /// With the port that the kernel chose.
+    public let port: Int
+    private let core: ServerCore
+    private let channel: any Channel
+
+    private init(_ core: ServerCore, _ channel: any Channel) {
+        (self.core, self.channel) = (core, channel)
+        port = channel.localAddress?.port ?? core.configuration.port
+    }
+
+    /// - Parameter now: a monotonic clock, for tokens.
+    /// - Throws: what listening failed with; `.unimplemented` where TLS is configured.
+    public static func start(
+        _ configuration: ServerConfiguration, _ backend: any StreamBackend, logger: Logger,
+        now: @escaping @Sendable () -> Duration = { .nanoseconds(Int64(NIODeadline.now().uptimeNanoseconds)) }
+    ) async throws -> StreamServer {
+        guard configuration.tls == nil else { throw SwiftletError(.unimplemented, "streams are not served over TLS yet") }
+        let core = ServerCore(configuration, TokenStore(now: now), backend, logger)
+        let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .serverChannelOption(.backlog, value: 256)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.allowRemoteHalfClosure, value: false)
+            .childChannelOption(.writeBufferWaterMark, value: .init(low: 64 << 10, high: 256 << 10))
+            .childChannelInitializer { channel in
+                guard core.enter(channel) else { return channel.close() }
+                return channel.eventLoop.makeCompletedFuture { try UpgradeHandler.configure(channel, core) }
+            }
+        do {
+            return StreamServer(core, try await bootstrap.bind(host: configuration.host, port: configuration.port).get())
+        } catch {
+            throw SwiftletError.wrap(error, "serve streams on \(configuration.host) port \(configuration.port)", code: .unavailable)
+        }
+    }
+
+    /// The URL where the request is served once, within a minute.
+    ///
+    /// - Throws: `.resourceExhausted` while too many wait.
+    public func url(for request: StreamRequest) throws -> String {
+        let host = core.configuration.host.contains(":") ? "[\(core.configuration.host)]" : core.configuration.host
+        let scheme = core.configuration.tls == nil ? "http" : "https"
+        return "\(scheme)://\(host):\(port)/\(request.route)/\(try core.tokens.mint(request))"
+    }
+
+    /// Ends all sessions.
+    public func stop() async {
+        try? await channel.close()
+        core.closeAll()
+    }
+}
