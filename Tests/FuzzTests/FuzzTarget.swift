@@ -27,7 +27,9 @@ struct FuzzTarget: Sendable {
         FuzzTarget(name: "reference", run: reference), FuzzTarget(name: "ttrpc", run: ttrpc), FuzzTarget(name: "output", run: output),
         FuzzTarget(name: "answers", run: answers), FuzzTarget(name: "rings", run: rings), FuzzTarget(name: "network", run: network),
         FuzzTarget(name: "log", run: log), FuzzTarget(name: "seccomp", run: seccomp), FuzzTarget(name: "mounts", run: mounts),
-        FuzzTarget(name: "users", run: users), FuzzTarget(name: "vhost", run: vhost),
+        FuzzTarget(name: "users", run: users), FuzzTarget(name: "vhost", run: vhost), FuzzTarget(name: "spdy", run: StreamFuzz.spdy),
+        FuzzTarget(name: "headers", run: StreamFuzz.headers), FuzzTarget(name: "websocket", run: StreamFuzz.webSocket),
+        FuzzTarget(name: "portforward", run: StreamFuzz.portForward),
     ]
 
     /// Files in memory, of this process.

@@ -39,6 +39,14 @@ import Testing
         #expect(try Self.imports()["Runtime"]?.isDisjoint(with: above) == true)
     }
 
+    /// It is joined to the guests by whoever uses it.
+    @Test func theStreamServerKnowsNoPodAndNoGuest() throws {
+        let others: Set = [
+            "Pods", "CRIServer", "MicroVMRuntime", "Machines", "AgentClient", "AgentProtocol", "Runtime", "State", "CRI", "GRPC", "Linux",
+        ]
+        #expect(try Self.imports()["StreamServer"]?.isDisjoint(with: others) == true)
+    }
+
     @Test func onlyTheDaemonNamesHandlers() throws {
         #expect(try Self.importers(of: "MicroVMRuntime") == ["swiftletd"])
     }
