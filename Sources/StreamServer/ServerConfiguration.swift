@@ -27,7 +27,7 @@ public struct ServerConfiguration: Sendable {
         (self.host, self.port, self.tls) = (host, port, tls)
     }
 
-    /// A certificate chain and its key, PEM.
+    /// A certificate chain and its key, PEM. They are read again when they have changed.
     public struct TLSFiles: Sendable, Equatable {
         public var certificate: String
         public var key: String

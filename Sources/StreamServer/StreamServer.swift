@@ -2,6 +2,7 @@ import Errors
 import Logging
 import NIOCore
 import NIOPosix
+import NIOSSL
 
 /// Serves exec, attach and port-forward over HTTP/1.1 upgraded to SPDY/3.1 or WebSocket, to whoever has a token.
 public final class StreamServer: Sendable {
@@ -16,13 +17,13 @@ public final class StreamServer: Sendable {
     }
 
     /// - Parameter now: a monotonic clock, for tokens.
-    /// - Throws: what listening failed with; `.unimplemented` where TLS is configured.
+    /// - Throws: what listening failed with, or that the certificate cannot be used.
     public static func start(
         _ configuration: ServerConfiguration, _ backend: any StreamBackend, logger: Logger,
         now: @escaping @Sendable () -> Duration = { .nanoseconds(Int64(NIODeadline.now().uptimeNanoseconds)) }
     ) async throws -> StreamServer {
-        guard configuration.tls == nil else { throw SwiftletError(.unimplemented, "streams are not served over TLS yet") }
         let core = ServerCore(configuration, TokenStore(now: now), backend, logger)
+        let tls = try configuration.tls.map(TLSContext.init)
         let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.backlog, value: 256)
@@ -31,7 +32,13 @@ public final class StreamServer: Sendable {
             .childChannelOption(.writeBufferWaterMark, value: .init(low: 64 << 10, high: 256 << 10))
             .childChannelInitializer { channel in
                 guard core.enter(channel) else { return channel.close() }
-                return channel.eventLoop.makeCompletedFuture { try UpgradeHandler.configure(channel, core) }
+                return channel.eventLoop.makeCompletedFuture {
+                    if let tls {
+                        let context = tls.context { logger.error("streams go on with the former certificate: \($0)") }
+                        try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: context))
+                    }
+                    try UpgradeHandler.configure(channel, core)
+                }
             }
         do {
             return StreamServer(core, try await bootstrap.bind(host: configuration.host, port: configuration.port).get())

@@ -24,7 +24,8 @@ enum NewKubectl {
     @Test func execSpeaksWebSocketBothWaysWithItsExitCode() async throws {
         let node = try await StreamNode()
         let bytes = randomBytes(4 << 20, seed: 3)
-        let result = try await node.kubectl(["exec", "-i", "p", "--", "/bin/sh", "-c", "cat; exit 9"], program: NewKubectl.program, input: bytes)
+        let result = try await node.kubectl(
+            ["exec", "-i", "p", "--", "/bin/sh", "-c", "cat; exit 9"], program: NewKubectl.program, input: bytes)
         #expect(result.status == 9, "\(result.stderr)")
         #expect(result.stdout == bytes)
         #expect(node.api.upgrades == ["exec websocket"])
