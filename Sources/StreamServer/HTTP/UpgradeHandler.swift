@@ -85,7 +85,8 @@ final class UpgradeHandler: ChannelInboundHandler, RemovableChannelHandler {
         case .waiting, .admitted:
             log(context.channel, "the request is not HTTP/1.1, or too large: \(error)")
             answer(context, .badRequest, "malformed request, or one that is too large", [:])
-        case .answered: context.close(promise: nil)
+        // What follows is passed over, so that the answer arrives: the end lingers.
+        case .answered: break
         case .upgraded: context.fireErrorCaught(error)
         }
     }
