@@ -23,7 +23,8 @@ final class PodShareTests {
     }
 
     deinit {
-        server?.terminate()
+        // A child of a worker thread has all signals blocked that can be: SIGTERM would not end it.
+        if let server { kill(server.processIdentifier, SIGKILL) }
         try? share.remove()
         for path in ["/source/below", "/source"] { clinux_detach_mount(directory + path) }
         try? FileManager.default.removeItem(atPath: directory)
