@@ -36,20 +36,9 @@ public struct VsockBackend: Sendable {
         let (binary, timeout) = (binary, timeout)
         let arguments = [
             "--vhost-socket", vhostSocket, "--host-socket", hostSocket, "--guest-cid", "\(cid)", "--user", "\(user.uid):\(user.gid)",
-            "--ready-fd", "3",
         ]
         return try await OwnThread.run {
-            let backend = try StartingBackend(binary, arguments, log: log)
-            do {
-                try backend.waitUntilReady(timeout)
-                guard let identity = ProcessIdentity.of(backend.child.pid) else {
-                    throw SwiftletError(.unavailable, "vsock backend \(binary) ended after it was ready")
-                }
-                return identity
-            } catch {
-                backend.child.killAndReap()
-                throw error
-            }
+            try DetachedProcess.startAndWait(binary, arguments, log: log, what: "vsock backend", within: timeout)
         }
     }
 
@@ -84,66 +73,5 @@ public struct VsockBackend: Sendable {
             // A script's command line begins with its interpreter.
             return arguments[flag + 1] == hostSocket && arguments.prefix(2).contains { $0 == binary || $0.hasSuffix("/" + name) }
         }
-    }
-}
-
-/// A backend that was started and has not said yet that it listens.
-private struct StartingBackend {
-    let child: DetachedProcess
-    /// Gets one byte from the child's descriptor 3.
-    private let ready: Int32
-    private let binary: String
-    private let log: String
-
-    init(_ binary: String, _ arguments: [String], log: String) throws {
-        let step = "starting vsock backend \(binary)"
-        let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
-        guard null >= 0 else { throw SwiftletError.system("\(step): opening /dev/null") }
-        defer { close(null) }
-        let output = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
-        guard output >= 0 else { throw SwiftletError.system("\(step): opening \(log)") }
-        defer { close(output) }
-        var pipe: [Int32] = [-1, -1]
-        guard clinux_pipe2(&pipe, O_CLOEXEC) == 0 else { throw SwiftletError.system("\(step): pipe") }
-        defer { close(pipe[1]) }
-        do {
-            child = try DetachedProcess(binary, arguments, descriptors: [null, output, output, pipe[1]])
-        } catch {
-            close(pipe[0])
-            throw error
-        }
-        self.binary = binary
-        self.log = log
-        ready = pipe[0]
-    }
-
-    /// Blocks until the child has written its byte.
-    func waitUntilReady(_ timeout: Duration) throws {
-        defer { close(ready) }
-        let end = ContinuousClock.now + timeout
-        while true {
-            let left = ContinuousClock.now.duration(to: end)
-            guard left > .zero else {
-                throw SwiftletError(.deadlineExceeded, "vsock backend \(binary) did not listen within \(timeout); it said: \(said())")
-            }
-            var waiting = pollfd(fd: ready, events: Int16(POLLIN), revents: 0)
-            let (seconds, fraction) = left.components
-            guard poll(&waiting, 1, Int32(min(seconds, 3600) * 1000 + fraction / 1_000_000_000_000_000 + 1)) > 0 else { continue }
-            var byte: UInt8 = 0
-            if read(ready, &byte, 1) == 1 { return }
-            throw SwiftletError(.unavailable, "vsock backend \(binary) ended instead of listening; it said: \(said())")
-        }
-    }
-
-    /// The end of the log, for an error message.
-    private func said() -> String {
-        let descriptor = open(log, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return "nothing" }
-        defer { close(descriptor) }
-        lseek(descriptor, max(0, lseek(descriptor, 0, SEEK_END) - 1024), SEEK_SET)
-        let bytes = [UInt8](unsafeUninitializedCapacity: 1024) { buffer, count in
-            count = max(0, read(descriptor, buffer.baseAddress, buffer.count))
-        }
-        return bytes.isEmpty ? "nothing" : String(decoding: bytes, as: UTF8.self)
     }
 }
