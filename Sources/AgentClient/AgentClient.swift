@@ -1,5 +1,6 @@
 import AgentProtocol
 import Errors
+import FoundationEssentials
 import Linux
 import Runtime
 import SwiftProtobuf
@@ -103,14 +104,7 @@ public final class AgentClient: Sendable {
         limit: Int = 1 << 20, mark: CrashMark
     ) async throws -> Response {
         let payload: [UInt8] = try request.serializedBytes()
-        let call = CancellableCall(connection)
-        let answer = try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { continuation in
-                call.start { connection.begin(method.name, payload, timeout: timeout) { continuation.resume(with: $0) } }
-            }
-        } onCancel: {
-            call.cancel()
-        }
+        let answer = try await connection.call(method.name, payload, timeout: timeout)
         guard answer.count <= limit else {
             throw SwiftletError(.resourceExhausted, "the guest's answer to \(method.name) has \(answer.count) bytes, more than \(limit)")
         }
@@ -203,6 +197,19 @@ public final class AgentClient: Sendable {
         try AgentInputStream(descriptor: await openStream(token, timeout), loop: loop)
     }
 
+    /// Connects to a TCP port of the pod, from inside of its guest.
+    ///
+    /// - Throws: `.unavailable` with the reason when nobody answers there.
+    public func openPort(_ port: UInt16, timeout: Duration = .seconds(15)) async throws -> AgentPortStream {
+        let token = Self.token()
+        let request = AgentOpenPortRequest.with {
+            $0.port = UInt32(port)
+            $0.token = Data(token)
+        }
+        _ = try await call(.openPort, request, timeout: timeout)
+        return try AgentPortStream(descriptor: await openStream(token, timeout), mark: mark, loop: loop)
+    }
+
     private func openStream(_ token: [UInt8], _ timeout: Duration) async throws -> Int32 {
         guard token.count == AgentContract.tokenLength else {
             throw SwiftletError(.invalidArgument, "stream token of \(token.count) bytes, not \(AgentContract.tokenLength)")
@@ -225,30 +232,5 @@ public final class AgentClient: Sendable {
         } catch {
             throw SwiftletError(.dataLoss, "\(method.name): the guest's answer is malformed", cause: error)
         }
-    }
-}
-
-/// Joins a task's cancellation, which may come first, with the call it is for.
-private final class CancellableCall: Sendable {
-    private let connection: TTRPCClient
-    private let state = Mutex<(stream: UInt32?, cancelled: Bool)>((nil, false))
-
-    init(_ connection: TTRPCClient) { self.connection = connection }
-
-    func start(_ begin: () -> UInt32?) {
-        guard let stream = begin() else { return }
-        let cancelled = state.withLock { state in
-            state.stream = stream
-            return state.cancelled
-        }
-        if cancelled { connection.abandon(stream) }
-    }
-
-    func cancel() {
-        let stream = state.withLock { state in
-            state.cancelled = true
-            return state.stream
-        }
-        if let stream { connection.abandon(stream) }
     }
 }

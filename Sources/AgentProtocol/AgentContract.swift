@@ -26,6 +26,8 @@ public enum AgentFeature {
     public static let resumableOutput = "resumable-output"
     /// Terminals.
     public static let terminal = "terminal"
+    /// Connections to ports of the pod.
+    public static let ports = "ports"
     /// `AgentProcessSpec`'s user is resolved in the container's passwd and group files.
     public static let userNames = "user-names"
 }

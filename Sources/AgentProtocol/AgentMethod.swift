@@ -13,6 +13,7 @@ public enum AgentMethodName: String, Sendable, CaseIterable {
     case deleteProcess = "DeleteProcess"
     case list = "List"
     case openStream = "OpenStream"
+    case openPort = "OpenPort"
     case resizeTerminal = "ResizeTerminal"
     case getStats = "GetStats"
     case setTime = "SetTime"
@@ -63,6 +64,9 @@ extension AgentMethod where Request == AgentListRequest, Response == AgentListRe
 }
 extension AgentMethod where Request == AgentOpenStreamRequest, Response == AgentOpenStreamResponse {
     public static var openStream: Self { .init(.openStream) }
+}
+extension AgentMethod where Request == AgentOpenPortRequest, Response == AgentOpenPortResponse {
+    public static var openPort: Self { .init(.openPort) }
 }
 extension AgentMethod where Request == AgentResizeTerminalRequest, Response == AgentResizeTerminalResponse {
     public static var resizeTerminal: Self { .init(.resizeTerminal) }

@@ -41,6 +41,7 @@ extension AgentService {
         case .deleteProcess: work(.deleteProcess, deleteProcess)
         case .list: answer(.list) { _ in self.list() }
         case .openStream: answer(.openStream, openStream)
+        case .openPort: work(.openPort, openPort)
         case .resizeTerminal: answer(.resizeTerminal, resizeTerminal)
         case .getStats: work(.getStats, getStats)
         case .setTime: answer(.setTime, setTime)

@@ -7,7 +7,7 @@ extension AgentService {
     func info() -> AgentGetInfoResponse {
         var info = dependencies.info()
         info.features = [
-            AgentFeature.containers, AgentFeature.resumableOutput, AgentFeature.terminal, AgentFeature.userNames,
+            AgentFeature.containers, AgentFeature.resumableOutput, AgentFeature.terminal, AgentFeature.ports, AgentFeature.userNames,
         ]
         info.sandboxID = sandbox.id
         return info
@@ -175,11 +175,10 @@ extension AgentService {
         switch request.kind {
         case .stdin:
             try process.checkInput()
-            try streams.grant(Array(request.token), StreamGrant(process: process, kind: .input))
+            try streams.grant(Array(request.token), .input(process))
         case .output:
             try process.output.check(stdout: request.stdoutOffset, stderr: request.stderrOffset)
-            let kind = StreamGrant.Kind.output(stdout: request.stdoutOffset, stderr: request.stderrOffset)
-            try streams.grant(Array(request.token), StreamGrant(process: process, kind: kind))
+            try streams.grant(Array(request.token), .output(process, stdout: request.stdoutOffset, stderr: request.stderrOffset))
         case .UNRECOGNIZED(let kind):
             throw SwiftletError(.invalidArgument, "no stream kind \(kind)")
         }
@@ -187,11 +186,22 @@ extension AgentService {
     }
 
     private func grantStreams(_ process: GuestProcess, output: [UInt8], stdin: [UInt8]) throws(SwiftletError) {
-        if !output.isEmpty { try streams.grant(output, StreamGrant(process: process, kind: .output(stdout: 0, stderr: 0))) }
+        if !output.isEmpty { try streams.grant(output, .output(process, stdout: 0, stderr: 0)) }
         guard !stdin.isEmpty else { return }
         try process.checkInput()
-        try streams.grant(stdin, StreamGrant(process: process, kind: .input))
+        try streams.grant(stdin, .input(process))
     }
+
+    @Sendable func openPort(_ request: AgentOpenPortRequest) throws(SwiftletError) -> AgentOpenPortResponse {
+        guard let port = UInt16(exactly: request.port), port > 0 else {
+            throw SwiftletError(.invalidArgument, "port \(request.port) is not from 1 to 65535")
+        }
+        try streams.grant(Array(request.token), .port(try ports.connect(port)), for: Self.portPatience)
+        return .init()
+    }
+
+    /// How long a connection to a port waits for the host to take it.
+    private static let portPatience = Duration.seconds(10)
 
     @Sendable func resizeTerminal(_ request: AgentResizeTerminalRequest) throws(SwiftletError) -> AgentResizeTerminalResponse {
         let process = try containers.find(request.containerID).process(request.processID)

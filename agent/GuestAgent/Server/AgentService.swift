@@ -27,6 +27,7 @@ final class AgentService: TTRPCService {
     let sandbox: SandboxState
     let containers = ContainerTable()
     let streams: StreamServer
+    let ports: GuestPorts
     let reaper: Reaper
     let workers: WorkerPool
     let victims = MemoryVictims()
@@ -36,6 +37,7 @@ final class AgentService: TTRPCService {
     init(dependencies: Dependencies, reaper: Reaper, streams: StreamServer, workers: WorkerPool, loop: EventLoop) {
         self.dependencies = dependencies
         self.streams = streams
+        ports = GuestPorts(loop: loop)
         self.reaper = reaper
         self.workers = workers
         statistics = PodStatistics(layers: LayerSizes(workers: workers))

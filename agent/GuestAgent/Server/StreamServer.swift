@@ -4,15 +4,27 @@ import Linux
 import Synchronization
 
 /// What a one-time token gives access to.
-struct StreamGrant: Sendable {
-    enum Kind: Sendable, Equatable {
-        case input
-        /// Bytes that the host already has.
-        case output(stdout: UInt64, stderr: UInt64)
+enum StreamGrant: Sendable {
+    case input(GuestProcess)
+    /// - stdout, stderr: bytes that the host already has.
+    case output(GuestProcess, stdout: UInt64, stderr: UInt64)
+    case port(PortConnection)
+
+    fileprivate var process: GuestProcess? {
+        switch self {
+        case .input(let process), .output(let process, _, _): process
+        case .port: nil
+        }
     }
 
-    var process: GuestProcess
-    var kind: Kind
+    /// Whether both are for the input, or both for the output, of one process.
+    fileprivate func replaces(_ other: StreamGrant) -> Bool {
+        switch (self, other) {
+        case (.input(let process), .input(let another)): process === another
+        case (.output(let process, _, _), .output(let another, _, _)): process === another
+        default: false
+        }
+    }
 }
 
 /// Connects the host's stream connections, by the tokens they begin with, to processes.
@@ -33,16 +45,19 @@ final class StreamServer: Sendable {
     /// Admits one connection with this token. An unused token for the same stream is void from now on.
     ///
     /// - Throws: `.invalidArgument` for a token of another length; `.alreadyExists` for one that is in use.
-    func grant(_ token: [UInt8], _ grant: StreamGrant) throws(SwiftletError) {
+    ///
+    /// - Parameter lifetime: how long the token may stay unused; nil: as long as the process is there.
+    func grant(_ token: [UInt8], _ grant: StreamGrant, for lifetime: Duration? = nil) throws(SwiftletError) {
         guard token.count == AgentContract.tokenLength else {
             throw SwiftletError(.invalidArgument, "stream token of \(token.count) bytes, not \(AgentContract.tokenLength)")
         }
         try state.withLock { state throws(SwiftletError) in
             guard state.grants[token] == nil else { throw SwiftletError(.alreadyExists, "the stream token is already in use") }
-            let older = state.grants.first { $0.value.process === grant.process && ($0.value.kind == .input) == (grant.kind == .input) }
+            let older = state.grants.first { grant.replaces($0.value) }
             if let older { state.grants[older.key] = nil }
             state.grants[token] = grant
         }
+        if let lifetime { loop.schedule(at: .now + lifetime) { [weak self] in _ = self?.redeem(token) } }
     }
 
     /// Voids the tokens of a deleted process.
@@ -99,9 +114,10 @@ private final class StreamNewcomer: ByteChannelOwner {
         guard let grant = server.redeem(token) else { return refuse() }
         channel.limitReads(to: nil)
         do {
-            switch grant.kind {
-            case .input: try grant.process.attachInput(channel)
-            case .output(let stdout, let stderr): try grant.process.output.attach(channel, stdout: stdout, stderr: stderr)
+            switch grant {
+            case .input(let process): try process.attachInput(channel)
+            case .output(let process, let stdout, let stderr): try process.output.attach(channel, stdout: stdout, stderr: stderr)
+            case .port(let connection): try connection.carry(over: channel)
             }
         } catch {
             refuse()
