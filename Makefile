@@ -26,6 +26,7 @@ build: ## build the programs into .build/release
 	swift build -c $(CONFIG) --product swiftletd
 	swift build -c $(CONFIG) --product swiftlet
 	swift build -c $(CONFIG) --product swiftlet-vsockd
+	swift build -c $(CONFIG) --product swiftlet-streamd
 
 guest: $(GUEST)/.built $(GUEST)/samples.tar ## build the agent, the guest's kernel and initramfs and the sample image into .build/guest
 

@@ -42,6 +42,7 @@ let package = Package(
     products: [
         .executable(name: "swiftletd", targets: ["swiftletd"]),
         .executable(name: "swiftlet", targets: ["swiftlet"]),
+        .executable(name: "swiftlet-streamd", targets: ["swiftlet-streamd"]),
         .executable(name: "swiftlet-vsockd", targets: ["swiftlet-vsockd"]),
         .executable(name: "swiftlet-agent", targets: ["swiftlet-agent"]),
         .executable(name: "swiftlet-bench", targets: ["swiftlet-bench"]),
@@ -66,12 +67,20 @@ let package = Package(
             name: "swiftletd",
             dependencies: [
                 "CRIServer", "Pods", "MicroVMRuntime", "Runtime", "Machines", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI",
-                "Linux", "CLinux", "Concurrency", "Errors", "Prometheus", "SwiftletVersion", "TOMLKit", arguments, lifecycle, logging,
-                metrics,
+                "Linux", "CLinux", "Concurrency", "Errors", "Daemons", "StreamControl", "Prometheus", "SwiftletVersion", "TOMLKit",
+                arguments,
+                lifecycle, logging, metrics,
             ]),
         .executableTarget(
             name: "swiftlet",
             dependencies: ["CRIClient", "GRPC", "CRI", "Linux", "Concurrency", "Errors", "SwiftletVersion", arguments, protobuf]),
+        .executableTarget(
+            name: "swiftlet-streamd",
+            dependencies: [
+                "StreamServer", "StreamControl", "AgentClient", "AgentProtocol", "Runtime", "Daemons", "Linux", "CLinux", "Concurrency",
+                "Errors", "SwiftletVersion", arguments, deque, lifecycle, logging,
+                .product(name: "NIOCore", package: "swift-nio"),
+            ]),
         .executableTarget(
             name: "swiftlet-vsockd", dependencies: ["VsockDevice", "CSeccomp", "CLinux", "Errors", "SwiftletVersion", arguments]),
         .executableTarget(
@@ -139,6 +148,10 @@ let package = Package(
         .target(name: "Logs", dependencies: ["Runtime", "CLinux", "Concurrency", "Errors", logging]),
         .target(name: "Volumes", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors"]),
 
+        // swiftletd's and swiftlet-streamd's ends of what they say to each other.
+        .target(
+            name: "StreamControl", dependencies: ["TTRPC", "Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging, protobuf]),
+
         // Contract: what heart and hands have in common
         .target(
             name: "Runtime",
@@ -154,6 +167,8 @@ let package = Package(
         .target(name: "State", dependencies: ["Linux", "Errors", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "Linux", dependencies: ["CLinux", "Concurrency", "Errors"]),
         .target(name: "Measures", dependencies: [metrics]),
+        // What the two daemons have in common.
+        .target(name: "Daemons", dependencies: ["CLinux", "Errors", logging]),
 
         // Bedrock: the error type, waits and threads, the version, system libraries and C shims
         .target(name: "Errors"),
@@ -228,6 +243,7 @@ let package = Package(
             name: "PrometheusTests",
             dependencies: ["Prometheus", "Measures", "Support", "Errors", metrics]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
+        .testTarget(name: "StreamControlTests", dependencies: ["StreamControl", "TTRPC", "Runtime", "Linux", "Support", "Errors"]),
         .testTarget(
             name: "StreamServerTests",
             dependencies: [

@@ -24,11 +24,13 @@ public final class AgentLink: Sendable {
     private let reconnections = SingleFlight<NoKey, AgentClient>(whenAbandoned: .finish)
     private let clock = Mutex<Task<Void, Never>?>(nil)
 
-    /// - Parameter clockIsRight: the guest has just got the time, or gets it with StartSandbox; else it gets it at once.
-    public init(address: VsockAddress, client: AgentClient, mark: CrashMark, clockIsRight: Bool) {
+    /// - Parameter clockIsRight: the guest has just got the time, or gets it with StartSandbox; else it gets it at once. Nil: somebody else
+    ///   keeps its clock.
+    public init(address: VsockAddress, client: AgentClient, mark: CrashMark, clockIsRight: Bool?) {
         self.address = address
         self.mark = mark
         state = Mutex(.connected(client))
+        guard let clockIsRight else { return }
         let keeper = ClockKeeper(now: WallClock.now) { [weak self] in
             guard let self, !isLost else { return nil }
             return try await self.client()

@@ -17,6 +17,8 @@ extension CRIService {
         add(RuntimeRPC.containerStatus, to: &table, containerStatus)
         addEncoded(RuntimeRPC.listContainers, to: &table, listContainers)
         add(RuntimeRPC.execSync, to: &table, execSync)
+        add(RuntimeRPC.exec, to: &table, exec)
+        add(RuntimeRPC.portForward, to: &table, portForward)
         add(RuntimeRPC.updateContainerResources, to: &table, updateContainerResources)
         add(RuntimeRPC.updatePodSandboxResources, to: &table, updatePodSandboxResources)
         add(RuntimeRPC.reopenContainerLog, to: &table, reopenContainerLog)

@@ -152,6 +152,8 @@ final class MicroVMSandbox: Sandbox {
         return ProcessExit(code: Int32(clamping: exit.exitCode), outOfMemory: exit.oomKilled, exitedAt: exit.exitedAtNs)
     }
 
+    var guest: VsockAddress { link.address }
+
     func output(of id: String) -> OutputEndpoint { .agent(link.address, container: id) }
 
     func signal(_ id: String, _ signal: Int32, all: Bool) async throws {

@@ -133,10 +133,7 @@ extension Pod {
     // MARK: Exec
 
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
-        let container = try container(id)
-        guard container.isRunning, container.removeAttempt == nil else {
-            throw SwiftletError(.failedPrecondition, "container \(id) is \(container.state.name); exec needs a running one")
-        }
+        try requireRunning(try container(id), for: "exec")
         return try await readyMachine().execute(id, command, timeout: timeout, output: output)
     }
 }

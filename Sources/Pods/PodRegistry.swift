@@ -27,10 +27,11 @@ public final class PodRegistry: Sendable {
     ///   - handlers: the first is the default.
     ///   - releasers: of all kinds of resources that any handler has ever acquired; the network's are known.
     ///   - output: writes the containers' logs.
+    ///   - sessions: makes the URLs of exec, attach and port-forward; nil: there are none.
     ///   - crashes: says how the daemon before crashed; nil: nobody notes it.
     public init(
         handlers: [any RuntimeHandler], network: any NodeNetwork, releasers: [ResourceReleaser], images: ImageStore,
-        database: StateDatabase, output: any ContainerOutput,
+        database: StateDatabase, output: any ContainerOutput, sessions: (any ContainerSessions)? = nil,
         crashes: CrashRecord? = nil, deadlines: PodDeadlines = PodDeadlines(), logger: Logger
     ) {
         self.handlers = Dictionary(handlers.map { ($0.name, $0) }) { first, _ in first }
@@ -39,7 +40,7 @@ public final class PodRegistry: Sendable {
         context = PodContext(
             network: network, images: images, store: PodStore(database: database), snapshots: Snapshots(logger: logger),
             statistics: Statistics(patience: deadlines.statistics, logger: logger),
-            settings: NodeSettings(database: database), output: output, crashes: crashes,
+            settings: NodeSettings(database: database), output: output, sessions: sessions, crashes: crashes,
             releasers: Releasers(releasers + network.releasers + [leases]), deadlines: deadlines, logger: logger)
         sandboxCreations = Creations(grace: deadlines.abandonedCreation, cancels: true, logger: logger)
         // The guest is asked for a container within seconds.
@@ -237,7 +238,7 @@ public final class PodRegistry: Sendable {
         return handler
     }
 
-    private func pod(_ id: String) throws -> Pod? {
+    func pod(_ id: String) throws -> Pod? {
         try Identifier.check(id, of: "pod sandbox")
         guard let snapshot = try context.snapshots.sandbox(id) else { return nil }
         sandboxCreations.claim(snapshot.id)

@@ -44,29 +44,37 @@ public struct StreamSet: Sendable, Equatable {
 
 public struct ExecRequest: Sendable, Equatable {
     public var containerID: String
+    /// Where the backend finds the container, in its own words.
+    public var address: String
     public var command: [String]
     public var streams: StreamSet
 
-    public init(containerID: String, command: [String], streams: StreamSet) {
-        (self.containerID, self.command, self.streams) = (containerID, command, streams)
+    public init(containerID: String, address: String = "", command: [String], streams: StreamSet) {
+        (self.containerID, self.address, self.command, self.streams) = (containerID, address, command, streams)
     }
 }
 
 public struct AttachRequest: Sendable, Equatable {
     public var containerID: String
+    /// Where the backend finds the container, in its own words.
+    public var address: String
     public var streams: StreamSet
 
-    public init(containerID: String, streams: StreamSet) { (self.containerID, self.streams) = (containerID, streams) }
+    public init(containerID: String, address: String = "", streams: StreamSet) {
+        (self.containerID, self.address, self.streams) = (containerID, address, streams)
+    }
 }
 
 public struct PortForwardRequest: Sendable, Equatable {
     public var sandboxID: String
+    /// Where the backend finds the sandbox, in its own words.
+    public var address: String
     /// The ports that a WebSocket's channels are for, in order; a SPDY client names its ports itself.
     public var ports: [UInt16]
 
     /// - Throws: `.invalidArgument` for what is no TCP port.
-    public init(sandboxID: String, ports: [Int32]) throws {
-        self.sandboxID = sandboxID
+    public init(sandboxID: String, address: String = "", ports: [Int32]) throws {
+        (self.sandboxID, self.address) = (sandboxID, address)
         self.ports = try ports.map { port in
             guard let number = UInt16(exactly: port), number > 0 else {
                 throw SwiftletError(.invalidArgument, "port \(port) is not within 1 and 65535")

@@ -19,6 +19,7 @@ extension Configuration {
         machine = try container.value(.machine, else: machine)
         network = try container.value(.network, else: network)
         metrics = try container.value(.metrics, else: metrics)
+        stream = try container.value(.stream, else: stream)
         images = try container.value(.images, else: images)
         registries = try container.value(.registries, else: registries)
     }
@@ -62,6 +63,15 @@ extension Configuration.Metrics {
     init(from decoder: any Decoder) throws {
         self.init()
         address = try decoder.container(keyedBy: CodingKeys.self).value(.address, else: address)
+    }
+}
+
+extension Configuration.Stream {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        address = try container.value(.address, else: address)
+        daemon = try container.value(.daemon, else: daemon)
     }
 }
 

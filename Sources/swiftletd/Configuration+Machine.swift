@@ -135,7 +135,7 @@ extension Configuration {
         }
     }
 
-    private static func besideDaemon(_ name: String) -> String {
+    static func besideDaemon(_ name: String) -> String {
         let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/usr/sbin/swiftletd"
         return URL(fileURLWithPath: own).deletingLastPathComponent().appendingPathComponent(name).path
     }

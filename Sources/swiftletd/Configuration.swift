@@ -75,6 +75,17 @@ struct Configuration: Codable, Sendable {
         }
     }
 
+    struct Stream: Codable, Sendable {
+        /// Where clients open sessions, LOOPBACK:PORT; empty: nowhere.
+        var address = "127.0.0.1:10351"
+        /// swiftlet-streamd; empty: beside swiftletd.
+        var daemon = ""
+
+        enum CodingKeys: CodingKey {
+            case address, daemon
+        }
+    }
+
     struct Images: Codable, Sendable {
         /// Layers of one pull that are fetched or converted at a time.
         var maxDownloads = 3
@@ -128,11 +139,12 @@ struct Configuration: Codable, Sendable {
     var machine = Machine()
     var network = Network()
     var metrics = Metrics()
+    var stream = Stream()
     var images = Images()
     var registries: [Registry] = []
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case endpoint, root, run, machine, network, metrics, images, registries
+        case endpoint, root, run, machine, network, metrics, stream, images, registries
         case allowsTCPEndpoint = "allow_tcp_endpoint"
         case logLevel = "log_level"
         case cgroupDriver = "cgroup_driver"

@@ -15,6 +15,7 @@ import Pods
 import Prometheus
 import Runtime
 import State
+import StreamControl
 import SwiftletVersion
 
 /// The wired daemon.
@@ -74,9 +75,11 @@ struct Daemon: Sendable {
         try Task.checkCancellation()
         let crashes = crashRecord(configuration, logger, &opened)
         let output = LocalOutput(directory: configuration.root + "/containers", reader: machines.outputReader, logger: logger)
+        let streams = try configuration.streamDaemon().map { StreamDaemon(configuration: $0, logger: logger) }
+        if let streams { opened.add { streams.close() } }
         let pods = PodRegistry(
             handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database, output: output,
-            crashes: crashes, logger: logger)
+            sessions: streams, crashes: crashes, logger: logger)
         opened.add { pods.close() }
         try await pods.recover()
         try Task.checkCancellation()

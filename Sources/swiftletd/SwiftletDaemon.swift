@@ -1,5 +1,6 @@
 import ArgumentParser
 import CoreMetrics
+import Daemons
 import Errors
 import Foundation
 import Glibc

@@ -219,6 +219,7 @@ final class FakeMachine: Sandbox {
         try life.hear()
         life.deleted(id)
     }
+    var guest: VsockAddress { .unixProxy(path: "/none") }
     func output(of id: String) -> OutputEndpoint { .agent(.unixProxy(path: "/none"), container: id) }
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
         ExecResult(stdout: [], stderr: [], exitCode: 0)

@@ -23,12 +23,12 @@ import Testing
 
     /// The guest's wire format is the vocabulary of those who speak with the guest, and of nobody else.
     @Test func onlyTheAgentAndItsSpeakersImportItsProtocol() throws {
-        let allowed: Set = ["AgentClient", "MicroVMRuntime", "GuestAgent", "swiftlet-bench"]
+        let allowed: Set = ["AgentClient", "MicroVMRuntime", "GuestAgent", "swiftlet-streamd", "swiftlet-bench"]
         #expect(try Self.importers(of: "AgentProtocol").subtracting(allowed).isEmpty)
     }
 
     @Test func theHeartKnowsNoHandButImages() throws {
-        let hands: Set = ["MicroVMRuntime", "Machines", "AgentClient", "PodNetwork", "Volumes", "Logs"]
+        let hands: Set = ["MicroVMRuntime", "Machines", "AgentClient", "PodNetwork", "Volumes", "Logs", "StreamControl"]
         let imports = try Self.imports()
         #expect(imports["Pods"]?.isDisjoint(with: hands) == true)
         #expect(imports["CRIServer"]?.isDisjoint(with: hands) == true)

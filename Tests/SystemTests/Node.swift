@@ -172,6 +172,7 @@ actor Node {
             for pod in pods { _ = try? await cri.call(RuntimeRPC.removePodSandbox, .with { $0.podSandboxID = pod.id }) }
         }
         await stop()
+        await endStreamDaemon()
         // The plugin keeps its bridge; the next node's has the same address.
         for bridge in ["sw", "s2"] { _ = try? await Spawn("/sbin/ip", ["link", "delete", "\(bridge)-\(name)"]).run() }
         try? FileManager.default.removeItem(atPath: run)
@@ -200,6 +201,9 @@ actor Node {
         [network]
         cni_config_dir = "\(root)/net.d"
         cni_plugin_dirs = ["\(root)/cni", "/usr/lib/cni"]
+
+        [stream]
+        address = "127.0.0.1:0"
         """
     }
 

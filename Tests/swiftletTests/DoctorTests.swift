@@ -22,7 +22,7 @@ private struct MadeUpNode: Node {
     ]
     var sockets: Set<String> = ["/run/libvirt/libvirt-sock"]
     var free: UInt64 = 50_000_000_000
-    var programs: Set<String> = ["qemu-system-x86_64", "mke2fs", "swiftlet-vsockd"]
+    var programs: Set<String> = ["qemu-system-x86_64", "mke2fs", "swiftlet-vsockd", "swiftlet-streamd"]
     var qemuVersion: String? = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright"
     var layout: Cgroups.Layout? = .v2
 
@@ -42,7 +42,8 @@ private struct MadeUpNode: Node {
 
     func all() async -> [Finding] {
         [
-            MachineChecks.kvm(self), MachineChecks.vsock(self), MachineChecks.tun(self), MachineChecks.cgroups(self),
+            MachineChecks.kvm(self), MachineChecks.vsock(self), MachineChecks.streams(self), MachineChecks.tun(self),
+            MachineChecks.cgroups(self),
             MachineChecks.disk(self, directory: "/var/lib/swiftlet"), HypervisorChecks.libvirt(self), await HypervisorChecks.qemu(self),
             HypervisorChecks.guest(self, kernel: nil, initramfs: nil, directories: ["/usr/lib/swiftlet"]), HypervisorChecks.tools(self),
             NetworkChecks.cni(self, configurations: "/etc/cni/net.d", plugins: ["/opt/cni/bin", "/usr/lib/cni"]),
@@ -59,6 +60,7 @@ private struct MadeUpNode: Node {
     @Test(
         arguments: [
             ("no kvm", "kvm", .warn), ("kvm locked", "kvm", .warn), ("kvm wrong group", "libvirt", .warn), ("no vsock", "vsock", .fail),
+            ("no streamd", "streams", .warn),
             ("no tun", "tun", .fail), ("no cgroups", "cgroups", .fail), ("no memory controller", "cgroups", .warn), ("full", "disk", .fail),
             ("nearly full", "disk", .warn), ("no libvirt", "libvirt", .fail), ("virtlogd wanted", "libvirt", .fail),
             ("no qemu", "qemu", .fail),
@@ -75,6 +77,7 @@ private struct MadeUpNode: Node {
         case "kvm locked": node.openFailures["/dev/kvm"] = EACCES
         case "kvm wrong group": node.files["/dev/kvm"] = FileStatus(mode: 0o600, group: "root")
         case "no vsock": node.programs.remove("swiftlet-vsockd")
+        case "no streamd": node.programs.remove("swiftlet-streamd")
         case "no tun": node.openFailures["/dev/net/tun"] = ENOENT
         case "no cgroups": node.layout = nil
         case "no memory controller": node.texts["/sys/fs/cgroup/cgroup.controllers"] = "cpuset cpu io"

@@ -1,3 +1,4 @@
+import Daemons
 import Errors
 import Logging
 import Support

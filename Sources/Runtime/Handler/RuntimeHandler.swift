@@ -87,6 +87,9 @@ public protocol Sandbox: Sendable {
     /// Kills what is left in the guest and forgets the container there. Idempotent.
     func deleteContainer(_ id: String) async throws
 
+    /// Where the sandbox's own agent is reached.
+    var guest: VsockAddress { get }
+
     /// Where the first process's output is read.
     func output(of id: String) -> OutputEndpoint
 

@@ -114,13 +114,18 @@ struct CommandSession: Sendable {
                 _ = try await (stdout, stderr)
                 return .exit(try await session.wait())
             }
-            defer { group.cancelAll() }
-            while let part = try await group.next() {
-                guard case .exit(let code) = part else { continue }
+            // A writer to the process' stdin may wait for a reader that is not there, however the session ends.
+            do {
+                while let part = try await group.next() {
+                    guard case .exit(let code) = part else { continue }
+                    group.cancelAll()
+                    await end.run()
+                    return code
+                }
+            } catch {
                 group.cancelAll()
-                // A writer to the process' stdin may wait for a reader that is not there.
                 await end.run()
-                return code
+                throw error
             }
             throw SwiftletError(.internal, "the session has no end")
         }

@@ -40,7 +40,7 @@ struct DoctorCommand: AsyncParsableCommand {
         let plugins = cniBinDir.isEmpty ? configuration?.network.pluginDirectories ?? ["/opt/cni/bin", "/usr/lib/cni"] : cniBinDir
         return [
             MachineChecks.kvm(node),
-            MachineChecks.vsock(node),
+            MachineChecks.vsock(node), MachineChecks.streams(node),
             MachineChecks.tun(node),
             MachineChecks.cgroups(node),
             MachineChecks.disk(node, directory: dataDir ?? configuration?.root ?? "/var/lib/swiftlet"),

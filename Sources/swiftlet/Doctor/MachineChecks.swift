@@ -37,6 +37,12 @@ enum MachineChecks {
             "install swiftlet-vsockd beside swiftletd")
     }
 
+    static func streams(_ node: some Node) -> Finding {
+        if let daemon = node.program("swiftlet-streamd") { return .ok("streams", daemon) }
+        return .warn(
+            "streams", "no swiftlet-streamd: kubectl exec, cp and port-forward fail", "install swiftlet-streamd beside swiftletd")
+    }
+
     static func cgroups(_ node: some Node) -> Finding {
         switch node.cgroupLayout() {
         case .v2:

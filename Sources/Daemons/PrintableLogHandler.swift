@@ -2,34 +2,34 @@ import Errors
 import Logging
 
 /// Makes lines of the log printable: what a guest, an image or a registry has named can forge no line and move no terminal's cursor.
-struct PrintableLogHandler: LogHandler {
+public struct PrintableLogHandler: LogHandler {
     private var handler: any LogHandler
 
-    init(_ handler: any LogHandler) {
+    public init(_ handler: any LogHandler) {
         self.handler = handler
     }
 
-    var metadata: Logger.Metadata {
+    public var metadata: Logger.Metadata {
         get { handler.metadata }
         set { handler.metadata = newValue }
     }
 
-    var logLevel: Logger.Level {
+    public var logLevel: Logger.Level {
         get { handler.logLevel }
         set { handler.logLevel = newValue }
     }
 
-    var metadataProvider: Logger.MetadataProvider? {
+    public var metadataProvider: Logger.MetadataProvider? {
         get { handler.metadataProvider }
         set { handler.metadataProvider = newValue }
     }
 
-    subscript(metadataKey key: String) -> Logger.MetadataValue? {
+    public subscript(metadataKey key: String) -> Logger.MetadataValue? {
         get { handler[metadataKey: key] }
         set { handler[metadataKey: key] = newValue.map(Self.printable) }
     }
 
-    func log(event: LogEvent) {
+    public func log(event: LogEvent) {
         var event = event
         event.message = "\(oneLine("\(event.message)"))"
         event.metadata = event.metadata?.mapValues(Self.printable)

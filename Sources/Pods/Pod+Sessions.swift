@@ -1,0 +1,43 @@
+import Errors
+import Runtime
+
+extension PodRegistry {
+    /// The URL at which a client runs a command in a container.
+    public func prepareExec(_ id: String, _ command: [String], _ streams: SessionStreams) async throws -> String {
+        guard !command.isEmpty else { throw SwiftletError(.invalidArgument, "exec: the command is missing") }
+        let sessions = try requireSessions()
+        let (pod, id) = try podOfContainer(id)
+        return try await sessions.exec(command, in: try await pod.endpoint(of: id, for: "exec"), of: pod.id, streams)
+    }
+
+    /// The URL at which a client connects to ports of a sandbox.
+    public func preparePortForward(_ id: String, ports: [Int32]) async throws -> String {
+        if let port = ports.first(where: { !(1...65535).contains($0) }) {
+            throw SwiftletError(.invalidArgument, "port-forward: port \(port) is not from 1 to 65535")
+        }
+        let sessions = try requireSessions()
+        guard let pod = try pod(id) else { throw SwiftletError(.notFound, "pod sandbox \(id)") }
+        return try await sessions.portForward(to: try await pod.readyMachine().guest, of: pod.id, ports: ports)
+    }
+
+    private func requireSessions() throws -> any ContainerSessions {
+        guard let sessions = context.sessions else {
+            throw SwiftletError(.unimplemented, "sessions are not served here (stream.address is empty); ExecSync runs commands")
+        }
+        return sessions
+    }
+}
+
+extension Pod {
+    /// Where a running container's guest is reached.
+    func endpoint(of id: String, for act: String) async throws -> OutputEndpoint {
+        try requireRunning(try container(id), for: act)
+        return try await readyMachine().output(of: id)
+    }
+
+    func requireRunning(_ container: Container, for act: String) throws {
+        guard container.isRunning, container.removeAttempt == nil else {
+            throw SwiftletError(.failedPrecondition, "container \(container.id) is \(container.state.name); \(act) needs a running one")
+        }
+    }
+}

@@ -1,0 +1,25 @@
+/// What a client opens a session for.
+public struct SessionStreams: Sendable, Equatable {
+    public var stdin: Bool
+    public var stdout: Bool
+    public var stderr: Bool
+    /// The process has a terminal, whose output is stdout alone.
+    public var terminal: Bool
+
+    public init(stdin: Bool, stdout: Bool, stderr: Bool, terminal: Bool) {
+        (self.stdin, self.stdout, self.stderr, self.terminal) = (stdin, stdout, stderr, terminal)
+    }
+}
+
+/// Makes URLs at which clients open sessions: one connection each, within a minute. No byte of a session passes through a pod.
+public protocol ContainerSessions: Sendable {
+    /// A process of its own in the container.
+    ///
+    /// - Throws: `.resourceExhausted` when too many URLs are unused; `.unavailable` when sessions are not served at this moment.
+    func exec(_ command: [String], in endpoint: OutputEndpoint, of sandbox: String, _ streams: SessionStreams) async throws -> String
+
+    /// Connections to ports of a sandbox.
+    ///
+    /// - Parameter ports: those that a WebSocket client gets; a SPDY client names its ports itself.
+    func portForward(to guest: VsockAddress, of sandbox: String, ports: [Int32]) async throws -> String
+}

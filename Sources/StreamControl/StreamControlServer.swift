@@ -1,0 +1,113 @@
+import CLinux
+import Errors
+import Glibc
+import Linux
+import SwiftProtobuf
+import Synchronization
+import TTRPC
+
+/// What swiftlet-streamd does for swiftletd, one function a method of stream.proto.
+public protocol StreamControlHandler: Sendable {
+    func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse
+    func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession
+    func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession
+}
+
+/// The control socket of swiftlet-streamd.
+public final class StreamControlServer: Sendable {
+    private let path: String
+    private let descriptor: Int32
+    private let loop: EventLoop
+    private let watch: EventLoop.Watch
+
+    /// Listens on a socket that only this process's user can connect to.
+    ///
+    /// - Throws: `alreadyExists` when somebody listens there already.
+    public init(path: String, handler: any StreamControlHandler) throws {
+        let step = "listen on \(path)"
+        let loop = try EventLoop(name: "control")
+        guard UnixSocket.connectFailure(path: path) != nil else {
+            throw SwiftletError(.alreadyExists, "\(step): somebody serves it already")
+        }
+        unlink(path)
+        let descriptor = clinux_unix_socket()
+        guard descriptor >= 0 else { throw SwiftletError.system(step) }
+        do {
+            guard clinux_unix_bind(descriptor, path, 0o600) == 0, listen(descriptor, 16) == 0 else { throw SwiftletError.system(step) }
+            let server = TTRPCServer(
+                service: StreamControlService(handler: handler), loop: loop, limits: TTRPCServer.Limits(connections: 16))
+            watch = try loop.watch(descriptor, .readable) { _ in
+                let connection = clinux_unix_accept(descriptor)
+                if connection >= 0 { server.accept(connection) }
+            }
+        } catch {
+            close(descriptor)
+            throw error
+        }
+        (self.path, self.descriptor, self.loop) = (path, descriptor, loop)
+    }
+
+    /// Takes no more connections; those that are there go on.
+    public func stop() {
+        unlink(path)
+        loop.unwatch(watch, descriptor: descriptor)
+        close(descriptor)
+    }
+}
+
+/// Runs each call in a task of its own, which ends with its caller's connection.
+final class StreamControlService: TTRPCService {
+    private let handler: any StreamControlHandler
+    private let calls = Mutex<[ObjectIdentifier: [UInt64: Task<Void, Never>]]>([:])
+    private let number = Atomic<UInt64>(0)
+
+    init(handler: any StreamControlHandler) { self.handler = handler }
+
+    func handle(_ request: TTRPCRequest, caller: ObjectIdentifier, _ complete: @escaping Completion) {
+        guard request.service == StreamContract.service else {
+            return complete(.failure(SwiftletError(.unimplemented, "no service \(printable(request.service))")))
+        }
+        guard let method = StreamMethodName(rawValue: request.method) else {
+            return complete(.failure(SwiftletError(.unimplemented, "no method \(printable(request.method))")))
+        }
+        let id = number.wrappingAdd(1, ordering: .relaxed).newValue
+        // The table has the task before the task can take itself out.
+        calls.withLock { calls in
+            calls[caller, default: [:]][id] = Task {
+                let result: Result<[UInt8], SwiftletError>
+                do {
+                    result = .success(try await self.answer(method, request.payload))
+                } catch {
+                    result = .failure(SwiftletError.wrap(error, request.method))
+                }
+                self.calls.withLock { _ = $0[caller]?.removeValue(forKey: id) }
+                complete(result)
+            }
+        }
+    }
+
+    func callerLost(_ caller: ObjectIdentifier) {
+        let tasks = calls.withLock { $0.removeValue(forKey: caller) } ?? [:]
+        for task in tasks.values { task.cancel() }
+    }
+
+    private func answer(_ method: StreamMethodName, _ payload: [UInt8]) async throws -> [UInt8] {
+        switch method {
+        case .getInfo: try await run(payload, handler.info)
+        case .prepareExec: try await run(payload, handler.prepareExec)
+        case .preparePortForward: try await run(payload, handler.preparePortForward)
+        }
+    }
+
+    private func run<Request: Message, Response: Message>(
+        _ payload: [UInt8], _ body: (Request) async throws -> Response
+    ) async throws -> [UInt8] {
+        let request: Request
+        do {
+            request = try Request(serializedBytes: payload)
+        } catch {
+            throw SwiftletError(.invalidArgument, "the request is malformed", cause: error)
+        }
+        return try await body(request).serializedBytes()
+    }
+}

@@ -1,0 +1,44 @@
+import Errors
+import Logging
+import Runtime
+import StreamServer
+
+/// Processes and ports of guests, reached through their agents.
+struct GuestBackend: StreamBackend {
+    let guests: Guests
+    let logger: Logger
+
+    func exec(_ request: ExecRequest, size: TerminalSize?) async throws -> any ProcessSession {
+        try await ExecSession.start(request, size: size, at: try VsockAddress(text: request.address), guests, logger: logger)
+    }
+
+    func attach(_ request: AttachRequest, size: TerminalSize?) async throws -> any ProcessSession {
+        // Nobody mints a URL for it.
+        throw SwiftletError(.unimplemented, "attach is not served")
+    }
+
+    func connect(_ request: PortForwardRequest, port: UInt16) async throws -> any PortConnection {
+        let stream = try await guests.link(to: try VsockAddress(text: request.address)).client().openPort(port)
+        return GuestPort(stream: stream)
+    }
+}
+
+/// As a request of the stream server carries it.
+extension VsockAddress {
+    var text: String {
+        switch self {
+        case .unixProxy(let path): path
+        case .kernel(let cid): "\(cid)"
+        }
+    }
+
+    init(text: String) throws {
+        if text.hasPrefix("/") {
+            self = .unixProxy(path: text)
+        } else if let cid = UInt32(text) {
+            self = .kernel(cid: cid)
+        } else {
+            throw SwiftletError(.internal, "\(quoted(text)) is no guest's address")
+        }
+    }
+}

@@ -1,0 +1,114 @@
+import ArgumentParser
+import CLinux
+import Daemons
+import Errors
+import Foundation
+import Linux
+import Logging
+import ServiceLifecycle
+import StreamControl
+import StreamServer
+import SwiftletVersion
+
+/// swiftlet-streamd: carries the bytes of containers.
+@main
+struct SwiftletStreamd: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "swiftlet-streamd",
+        abstract: "Serves exec and port-forward of a node's containers.",
+        discussion: """
+            swiftletd starts it where it does not run, and tells it over the control socket what to do. It goes on without swiftletd. \
+            Clients come with the URLs that swiftletd gave them.
+            """,
+        version: swiftletVersion)
+
+    @Option(help: "The socket for swiftletd, made with mode 0600.")
+    var controlSocket: String
+
+    @Option(help: "Where clients are served, LOOPBACK:PORT; [::1]:PORT for IPv6.")
+    var address: String
+
+    @Option(help: "Write one byte to this descriptor and close it once both are served.")
+    var readyFd: Int32?
+
+    @Option(help: "trace, debug, info, notice, warning, error or critical.")
+    var logLevel = "info"
+
+    func run() async throws {
+        do {
+            Backtraces.printNoMemory()
+            umask(0o077)
+            guard let level = Logger.Level(rawValue: logLevel) else {
+                throw SwiftletError(.invalidArgument, "--log-level \(logLevel) is unknown")
+            }
+            LoggingSystem.bootstrap { PrintableLogHandler(StreamLogHandler.standardError(label: $0)) }
+            var logger = Logger(label: "swiftlet-streamd")
+            logger.logLevel = level
+            _ = try DescriptorLimit.raise()
+            MemoryLimits.apply()
+            signal(SIGPIPE, SIG_IGN)
+            let service = StreamdService(
+                controlSocket: controlSocket, text: address, address: try SessionAddress(parsing: address), readyDescriptor: readyFd,
+                logger: logger)
+            var group = ServiceGroupConfiguration(services: [service], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+            group.maximumGracefulShutdownDuration = .seconds(10)
+            try await ServiceGroup(configuration: group).run()
+        } catch {
+            FileHandle.standardError.write(Data("swiftlet-streamd: \(error)\n".utf8))
+            throw ExitCode.failure
+        }
+    }
+}
+
+/// Serves until it is asked to end, which ends all sessions.
+private struct StreamdService: Service {
+    let controlSocket: String
+    /// The address as it was given.
+    let text: String
+    let address: SessionAddress
+    let readyDescriptor: Int32?
+    let logger: Logger
+
+    func run() async throws {
+        let guests = Guests(crashes: crashRecord())
+        let server = try await StreamServer.start(
+            ServerConfiguration(host: address.host, port: address.port), GuestBackend(guests: guests, logger: logger), logger: logger)
+        let url = SessionAddress(host: address.host, port: server.port).url
+        let control: StreamControlServer
+        do {
+            let handler = StreamdControl(server: server, address: text, url: url, guests: guests)
+            control = try StreamControlServer(path: controlSocket, handler: handler)
+        } catch {
+            await server.stop()
+            throw error
+        }
+        logger.info("serving", metadata: ["url": "\(url)", "control": "\(controlSocket)"])
+        sayReady()
+        MemoryLimits.forgetStart()
+        try? await gracefulShutdown()
+        control.stop()
+        await server.stop()
+        await guests.rest(within: .seconds(2))
+    }
+
+    private func crashRecord() -> CrashRecord? {
+        do {
+            let record = try CrashRecord(path: controlSocket + ".crash")
+            if let crash = record.last {
+                logger.error(
+                    "the process before crashed", metadata: ["signal": "\(crash.signal)", "culprit": "\(crash.culprit ?? "unknown")"])
+            }
+            return record
+        } catch {
+            logger.warning("crashes are not noted", metadata: ["error": "\(error)"])
+            return nil
+        }
+    }
+
+    private func sayReady() {
+        guard let readyDescriptor else { return }
+        var byte: UInt8 = 1
+        _ = write(readyDescriptor, &byte, 1)
+        close(readyDescriptor)
+    }
+}

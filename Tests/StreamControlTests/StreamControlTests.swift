@@ -1,0 +1,122 @@
+import Errors
+import Foundation
+import Glibc
+import Linux
+import Runtime
+import Support
+import Synchronization
+import TTRPC
+import Testing
+
+@testable import StreamControl
+
+/// Both ends of the control protocol on a socket.
+@Suite(.timeLimit(.minutes(1))) struct StreamControlTests {
+    /// Answers with what it was asked.
+    private final class Handler: StreamControlHandler {
+        let calls = Mutex<[StreamMethodName]>([])
+        let waits = Mutex(0)
+
+        private func note(_ name: StreamMethodName) { calls.withLock { $0.append(name) } }
+
+        func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse {
+            note(.getInfo)
+            return .with { $0.pid = 7 }
+        }
+        func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession {
+            note(.prepareExec)
+            guard request.command != ["refused"] else { throw SwiftletError(.resourceExhausted, "too many") }
+            if request.command == ["lasting"] {
+                waits.withLock { $0 += 1 }
+                defer { waits.withLock { $0 -= 1 } }
+                try await Task.sleep(for: .seconds(3600))
+            }
+            return .with { $0.url = "\(request.guest.proxy) \(request.command.joined(separator: " "))" }
+        }
+        func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession {
+            note(.preparePortForward)
+            return StreamPreparedSession()
+        }
+    }
+
+    private static func withServer(_ body: (Handler, StreamControlServer, String) async throws -> Void) async throws {
+        let path = NSTemporaryDirectory() + "control-\(UInt32.random(in: 0 ... .max))"
+        let handler = Handler()
+        let server = try StreamControlServer(path: path, handler: handler)
+        try await body(handler, server, path)
+        server.stop()
+        #expect(!FileManager.default.fileExists(atPath: path))
+    }
+
+    @Test func everyMethodReachesItsOwnFunction() async throws {
+        try await Self.withServer { handler, _, path in
+            let client = try await StreamControlClient.connect(to: path)
+            #expect(client.info.pid == 7)
+            let exec = StreamPrepareExecRequest.with {
+                $0.guest = StreamGuest(.unixProxy(path: "/vsock"), sandbox: "s")
+                $0.command = ["a", "b"]
+            }
+            #expect(try await client.call(.prepareExec, exec, timeout: .seconds(5)).url == "/vsock a b")
+            _ = try await client.call(.preparePortForward, StreamPreparePortForwardRequest(), timeout: .seconds(5))
+            #expect(handler.calls.withLock { $0 } == StreamMethodName.allCases)
+            client.close()
+        }
+    }
+
+    @Test func errorsKeepTheirCodesAndWhatIsUnknownIsNamed() async throws {
+        try await Self.withServer { _, _, path in
+            let client = try await StreamControlClient.connect(to: path)
+            let refused = await #expect(throws: SwiftletError.self) {
+                _ = try await client.call(.prepareExec, .with { $0.command = ["refused"] }, timeout: .seconds(5))
+            }
+            #expect(refused?.code == .resourceExhausted && refused.map { "\($0)" }?.contains("too many") == true)
+            client.close()
+            let service = StreamControlService(handler: Handler())
+            for (name, method, payload, code) in [
+                ("other", "GetInfo", [], SwiftletError.Code.unimplemented), (StreamContract.service, "Other", [], .unimplemented),
+                (StreamContract.service, "PrepareExec", [0xFF], .invalidArgument),
+            ] as [(String, String, [UInt8], SwiftletError.Code)] {
+                let answer = await withCheckedContinuation { continuation in
+                    let request = TTRPCRequest(service: name, method: method, payload: payload)
+                    service.handle(request, caller: ObjectIdentifier(service)) { continuation.resume(returning: $0) }
+                }
+                guard case .failure(let error) = answer else {
+                    Issue.record("\(method) of \(name) was answered")
+                    continue
+                }
+                #expect(error.code == code)
+            }
+        }
+    }
+
+    @Test func aCallersCallsEndWithItsConnection() async throws {
+        try await Self.withServer { handler, _, path in
+            let client = try await StreamControlClient.connect(to: path)
+            let waiting = Task { try await client.call(.prepareExec, .with { $0.command = ["lasting"] }, timeout: nil) }
+            try await eventually("it waits") { handler.waits.withLock { $0 } == 1 }
+            client.close()
+            await #expect(throws: SwiftletError.self) { _ = try await waiting.value }
+            try await eventually("nobody waits") { handler.waits.withLock { $0 } == 0 }
+        }
+    }
+
+    @Test func aSocketThatSomebodyServesIsNotTakenAndOnlyItsUserReachesIt() async throws {
+        try await Self.withServer { _, _, path in
+            let error = #expect(throws: SwiftletError.self) { _ = try StreamControlServer(path: path, handler: Handler()) }
+            #expect(error?.code == .alreadyExists)
+            #expect(try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int == 0o600)
+            _ = try await StreamControlClient.connect(to: path)
+        }
+        await #expect(throws: SwiftletError.self) { _ = try await StreamControlClient.connect(to: "/nonexistent/socket") }
+    }
+
+    @Test(arguments: ["127.0.0.1:10351", "[::1]:0"]) func loopbackAddressesAreTaken(text: String) throws {
+        #expect(try SessionAddress(parsing: text).url.hasPrefix("http://"))
+    }
+
+    @Test(arguments: ["", "127.0.0.1", "localhost:80", "127.0.0.1:65536", "0.0.0.0:80", "10.0.0.1:80", "[::]:80"])
+    func otherAddressesAreRefused(text: String) {
+        let error = #expect(throws: SwiftletError.self) { try SessionAddress(parsing: text) }
+        #expect(error?.code == .invalidArgument)
+    }
+}
