@@ -167,7 +167,7 @@ struct ObservationTests {
         let driver = try await cri.call(RuntimeRPC.runtimeConfig, .init())
         #expect(driver.hasLinux && status.info["swiftlet"]?.contains("cgroupDriver") == true)
         try await checkOldVersion(node)
-        for name in ["Exec", "Attach", "PortForward", "CheckpointContainer"] {
+        for name in ["Attach", "CheckpointContainer"] {
             let error = await #expect(throws: GRPCStatus.self) { try await refused(cri, name) }
             #expect(error?.code == .unimplemented && error?.message.contains(name) == true)
         }
@@ -175,9 +175,7 @@ struct ObservationTests {
 
     private func refused(_ cri: CRIConnection, _ name: String) async throws {
         switch name {
-        case "Exec": _ = try await cri.call(RuntimeRPC.exec, .init())
         case "Attach": _ = try await cri.call(RuntimeRPC.attach, .init())
-        case "PortForward": _ = try await cri.call(RuntimeRPC.portForward, .init())
         default: _ = try await cri.call(RuntimeRPC.checkpointContainer, .init())
         }
     }

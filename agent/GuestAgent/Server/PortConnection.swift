@@ -37,6 +37,9 @@ final class GuestPorts: Sendable {
         }
     }
 
+    /// Connections at this moment.
+    var taken: Int { count.withLock { $0 } }
+
     private func leave() { count.withLock { $0 -= 1 } }
 
     private static func dial(_ port: UInt16) throws(SwiftletError) -> Int32 {
