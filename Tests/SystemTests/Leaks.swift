@@ -84,7 +84,7 @@ struct Footprint: Equatable, CustomStringConvertible {
     /// Caches, databases and logs of the daemon itself; in host-local's directory all but addresses.
     private static func isKept(_ path: String) -> Bool {
         if path.hasPrefix("ipam") { return !path.contains("/10.") }
-        return ["libvirt", "state/", "swiftletd.log", "logs", "images"].contains { path.hasPrefix($0) }
+        return ["libvirt", "state/", "swiftletd.log", "streamd.", "logs", "images"].contains { path.hasPrefix($0) }
     }
 }
 
