@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import NIOCore
 import Support
 import Testing
@@ -182,6 +183,29 @@ import Testing
             #expect(client.rest()?.isEmpty == false)
         }
         echo.stop()
+        await node.stop()
+    }
+
+    /// The pod's side neither reads, answers nor ends: a half-close would leave its connection behind.
+    @Test func aStreamThatIsResetEndsItsConnectionToThePort() async throws {
+        let node = try await StreamNode()
+        let url = try node.server.url(for: .portForward(PortForwardRequest(sandboxID: "p", ports: [])))
+        // Its backlog takes the connection, and nobody accepts.
+        let listener = try TCPClient.listen()
+        let client = try await TCPClient.onThread {
+            let client = try RawClient(node, url, RawClient.portForward)
+            _ = client.head()
+            let frames = SPDYClient()
+            client.send(frames.open(1, ["streamtype": "error", "port": "\(listener.port)", "requestid": "1"], end: true))
+            client.send(frames.open(3, ["streamtype": "data", "port": "\(listener.port)", "requestid": "1"]))
+            client.send(frames.data(3, [UInt8](repeating: 0x61, count: 60_000)))
+            return client
+        }
+        try await eventually("the port is connected to") { node.backend.connections.count == 1 }
+        client.send(SPDYClient().reset(3))
+        let connection = try #require(node.backend.connections.first)
+        try await eventually("it is ended") { connection.hasEnded.withLock { $0 } }
+        close(listener.descriptor)
         await node.stop()
     }
 

@@ -11,19 +11,8 @@ final class EchoServer: Sendable {
     ///   - afterEnd: what is sent when the client has ended its direction.
     ///   - dollarEnds: a `$` at the end of what was read ends the connection as well.
     init(afterEnd: [UInt8] = [], dollarEnds: Bool = false, _ change: @escaping @Sendable ([UInt8]) -> [UInt8] = { $0 }) throws {
-        listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        var name = sockaddr_in()
-        name.sin_family = sa_family_t(AF_INET)
-        name.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        (listener, port) = try TCPClient.listen()
         let listener = listener
-        let isUp = withUnsafeMutablePointer(to: &name) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(listener, $0, length) == 0 && listen(listener, 512) == 0 && getsockname(listener, $0, &length) == 0
-            }
-        }
-        guard isUp else { throw SystemError(errno) }
-        port = UInt16(bigEndian: name.sin_port)
         Thread.detachNewThread {
             while true {
                 let client = Glibc.accept(listener, nil, nil)
@@ -52,6 +41,22 @@ enum TCPClient {
             if dollarEnds, part[count - 1] == UInt8(ascii: "$") { return }
         }
         _ = sendAll(client, afterEnd)
+    }
+
+    /// Listens on a port of the loopback that the kernel chooses.
+    static func listen() throws -> (descriptor: Int32, port: UInt16) {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        var name = sockaddr_in()
+        name.sin_family = sa_family_t(AF_INET)
+        name.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let isUp = withUnsafeMutablePointer(to: &name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, length) == 0 && Glibc.listen(descriptor, 512) == 0 && getsockname(descriptor, $0, &length) == 0
+            }
+        }
+        guard isUp else { throw SystemError(errno) }
+        return (descriptor, UInt16(bigEndian: name.sin_port))
     }
 
     static func connect(_ port: UInt16) throws -> Int32 {

@@ -14,12 +14,15 @@ final class LocalBackend: StreamBackend {
     private struct State {
         var sessions: [LocalProcess] = []
         var sizes: [TerminalSize?] = []
+        var connections: [LocalConnection] = []
     }
 
     /// Every process that was started, in order.
     var sessions: [LocalProcess] { state.withLock { $0.sessions } }
     /// The size that each was started with.
     var firstSizes: [TerminalSize?] { state.withLock { $0.sizes } }
+    /// Every connection to a port, in order.
+    var connections: [LocalConnection] { state.withLock { $0.connections } }
     /// What attach runs.
     let attached: [String]
 
@@ -42,7 +45,11 @@ final class LocalBackend: StreamBackend {
         return process
     }
 
-    func connect(_ request: PortForwardRequest, port: UInt16) async throws -> any PortConnection { try LocalConnection(port: port) }
+    func connect(_ request: PortForwardRequest, port: UInt16) async throws -> any PortConnection {
+        let connection = try LocalConnection(port: port)
+        state.withLock { $0.connections.append(connection) }
+        return connection
+    }
 }
 
 /// A descriptor that is read or written by threads, until its session ends.
@@ -228,6 +235,7 @@ final class LocalProcess: ProcessSession {
 final class LocalConnection: PortConnection {
     let input: any ByteSink
     let output: any ByteSource
+    let hasEnded = Mutex(false)
     private let wake: Int32
     private let descriptor: LocalDescriptor
 
@@ -252,5 +260,8 @@ final class LocalConnection: PortConnection {
 
     deinit { close(wake) }
 
-    func end() async { eventfd_write(wake, 1) }
+    func end() async {
+        hasEnded.withLock { $0 = true }
+        eventfd_write(wake, 1)
+    }
 }

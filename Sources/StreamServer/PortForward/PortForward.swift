@@ -25,25 +25,35 @@ struct PortForward: Sendable {
         }
         let end = SessionEnd { await connection.end() }
         await withTaskCancellationHandler {
-            await carry(port, connection, data, error)
+            await carry(port, connection, data, error, end)
             await end.run()
         } onCancel: {
             Task { await end.run() }
         }
     }
 
-    private func carry(_ port: UInt16, _ connection: any PortConnection, _ data: ByteStream, _ error: ByteStream) async {
+    private func carry(
+        _ port: UInt16, _ connection: any PortConnection, _ data: ByteStream, _ error: ByteStream, _ end: SessionEnd
+    ) async {
         await withTaskGroup { group in
-            group.addTask { await Pump.feed(data, to: connection.input) }
+            group.addTask {
+                // A client's stream that was reset is not one that only sends no more.
+                if await !Pump.feed(data, to: connection.input) { await end.run() }
+            }
             do {
                 try await Pump.drain(connection.output, to: data)
             } catch let failure {
                 await tell(failure, port, error)
                 group.cancelAll()
+                // A write that waits for the pod is not cancelled.
+                await end.run()
             }
             // kubectl waits for its end before it closes the local connection, and only then ends what it sends.
             error.end()
-            if !isHalfCloseTold { group.cancelAll() }
+            if !isHalfCloseTold {
+                group.cancelAll()
+                await end.run()
+            }
         }
     }
 

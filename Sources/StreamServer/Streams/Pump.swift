@@ -4,20 +4,30 @@ import Synchronization
 /// Bytes from one side to the other.
 enum Pump {
     /// What a client sends, until it ends or fails; what nobody takes is dropped.
-    static func feed(_ stream: ByteStream?, to sink: (any ByteSink)?) async {
-        guard let stream else { return }
-        guard let sink else { return stream.discard() }
+    ///
+    /// - Returns: whether it did not fail.
+    @discardableResult
+    static func feed(_ stream: ByteStream?, to sink: (any ByteSink)?) async -> Bool {
+        guard let stream else { return true }
+        guard let sink else {
+            stream.discard()
+            return true
+        }
+        var hasEnded = false
         do {
             while let bytes = try await stream.read() {
                 guard bytes.readableBytes > 0 else { continue }
                 do {
                     try await sink.write(bytes)
                 } catch {
-                    return stream.discard()
+                    stream.discard()
+                    return true
                 }
             }
+            hasEnded = true
         } catch {}
         await sink.close()
+        return hasEnded
     }
 
     /// What the pod's side sends, until it ends. The client's stream ends with it.
