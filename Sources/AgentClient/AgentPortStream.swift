@@ -13,8 +13,19 @@ public final class AgentPortStream: Sendable {
         var failure: SwiftletError?
         var reader: CheckedContinuation<[UInt8]?, any Error>?
         var writer: CheckedContinuation<Void, any Error>?
+
+        /// The last piece grows where it can: a guest's tiny pieces cost what their bytes cost.
+        mutating func append(_ more: [UInt8]) {
+            bytes += more.count
+            if let last = received.indices.last, received[last].count + more.count <= AgentPortStream.pieceLimit {
+                received[last] += more
+            } else {
+                received.append(more)
+            }
+        }
     }
 
+    private static let pieceLimit = 64 << 10
     /// Bytes that may wait in one direction.
     private static let limit = 256 << 10
 
@@ -111,8 +122,7 @@ extension AgentPortStream: ByteChannelOwner {
                 state.reader = nil
                 return reader
             }
-            state.received.append(bytes)
-            state.bytes += bytes.count
+            state.append(bytes)
             if state.bytes > Self.limit { channel.setReading(false) }
             return nil
         }

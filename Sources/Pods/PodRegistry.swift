@@ -27,7 +27,7 @@ public final class PodRegistry: Sendable {
     ///   - handlers: the first is the default.
     ///   - releasers: of all kinds of resources that any handler has ever acquired; the network's are known.
     ///   - output: writes the containers' logs.
-    ///   - sessions: makes the URLs of exec, attach and port-forward; nil: there are none.
+    ///   - sessions: makes the URLs of exec and port-forward; nil: there are none.
     ///   - crashes: says how the daemon before crashed; nil: nobody notes it.
     public init(
         handlers: [any RuntimeHandler], network: any NodeNetwork, releasers: [ResourceReleaser], images: ImageStore,

@@ -55,8 +55,5 @@ public final class StreamControlClient: Sendable {
 
     public var isClosed: Bool { connection.isClosed }
 
-    /// Runs once when the connection is lost or closed; at once if it already is.
-    public func onClose(_ listener: @escaping @Sendable () -> Void) { _ = connection.onClose(listener) }
-
     public func close() { connection.close() }
 }

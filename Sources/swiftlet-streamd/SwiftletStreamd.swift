@@ -46,6 +46,8 @@ struct SwiftletStreamd: AsyncParsableCommand {
             logger.logLevel = level
             _ = try DescriptorLimit.raise()
             MemoryLimits.apply()
+            // swiftletd's own, which it inherits, would have others killed for what its clients and guests make it take.
+            try? KernelFile.write("0", to: "/proc/self/oom_score_adj")
             signal(SIGPIPE, SIG_IGN)
             let service = StreamdService(
                 controlSocket: controlSocket, text: address, address: try SessionAddress(parsing: address), readyDescriptor: readyFd,

@@ -7,6 +7,7 @@ import Linux
 import Support
 import Testing
 
+@testable import AgentClient
 @testable import GuestAgent
 
 /// Connections to ports, carried over a socket that stands for the host's.
@@ -104,6 +105,25 @@ import Testing
         #expect(await OwnThread.answer { Self.readAll(client) } == [])
         close(client)
         close(server.descriptor)
+    }
+
+    /// 256 KiB of single bytes would take the host a hundred times as much.
+    @Test func tinyPiecesOfAGuestAreKeptTogetherUntilTheyAreRead() async throws {
+        var ends: [Int32] = [-1, -1]
+        try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0)
+        let stream = try AgentPortStream(descriptor: ends[1], mark: CrashMark(), loop: try EventLoop(name: "ports"))
+        let guest = ends[0]
+        await OwnThread.answer {
+            for byte in UInt8(0)..<100 {
+                _ = [byte].withUnsafeBytes { write(guest, $0.baseAddress, 1) }
+                usleep(200)
+            }
+            close(guest)
+        }
+        var pieces: [[UInt8]] = []
+        while let piece = try await stream.read() { pieces.append(piece) }
+        #expect(pieces.count == 1 && pieces.joined().elementsEqual(0..<100), "\(pieces.count) pieces")
+        stream.close()
     }
 
     @Test func aConnectionThatNobodyTakesIsGivenBackAndAPortWithoutListenerIsNamed() throws {

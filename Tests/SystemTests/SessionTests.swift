@@ -73,6 +73,42 @@ struct SessionTests {
         #expect(await refusal { _ in } == .notFound)
     }
 
+    /// `script` gives kubectl a terminal, as a person has.
+    @Test func aTerminalHasItsSizeFromTheFirstInstructionOn() async throws {
+        let node = try node()
+        let container = try await node.runContainer(in: try sharedPod(), "terminal", ["/bin/sleep", "6000"])
+        let api = try node.kubernetes(containers: ["p": container])
+        defer { api.stop() }
+        let inside = "busybox stty size; echo err >&2; busybox test -t 0 && echo terminal; exit 5"
+        let home = node.environment.scratch + "/home"
+        let command =
+            "stty cols 113 rows 37; HOME=\(home) exec \(Kubectl.path) --server=\(api.address) exec -it p -- /bin/sh -c '\(inside)'"
+        let run = try await Spawn("/usr/bin/script", ["-qec", command, "/dev/null"]).run()
+        // The terminal echoes the end of script's own input as "^@"; kubectl says the exit code last.
+        let text = run.outputText.replacing("^@", with: "")
+        #expect(text.hasPrefix("37 113\r\nerr\r\nterminal\r\n") && text.contains("exit code 5"), "\(text)")
+        try await node.removeContainer(container)
+    }
+
+    @Test func kubectlCopiesFilesBothWays() async throws {
+        let node = try node()
+        let container = try await node.runContainer(in: try sharedPod(), "copied", ["/bin/sleep", "6000"])
+        _ = try await node.shell(container, "[ -e /bin/tar ] || ln -s busybox /bin/tar; busybox mkdir -p /tmp")
+        let api = try node.kubernetes(containers: ["p": container])
+        defer { api.stop() }
+        var random = SplitMix(seed: 3)
+        let bytes = Data((0..<1_000_001).map { _ in UInt8.random(in: 0...255, using: &random) })
+        let home = node.environment.scratch + "/home"
+        try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: true)
+        try bytes.write(to: URL(fileURLWithPath: home + "/there"))
+        let into = try kubectl(["cp", home + "/there", "default/p:/tmp/copy"], api, node)
+        #expect(try await into.exit() == 0, "\(into.stderr)")
+        let out = try kubectl(["cp", "default/p:/tmp/copy", home + "/back"], api, node)
+        #expect(try await out.exit() == 0, "\(out.stderr)")
+        #expect(try Data(contentsOf: URL(fileURLWithPath: home + "/back")) == bytes)
+        try await node.removeContainer(container)
+    }
+
     @Test func kubectlForwardsPortsIntoTheGuest() async throws {
         let node = try node()
         let serve = "while true; do echo from the pod | nc -l -p 8080; done"
