@@ -178,9 +178,8 @@ extension AgentOutputStream: ByteChannelOwner {
     }
 
     package func channelReceivedEnd(_ channel: ByteChannel) {
-        let whole = state.withLock { $0.ended.count == OutputSource.allCases.count && $0.decoder.isAtBoundary }
         channel.close()
-        finish(whole ? .success(()) : .failure(SwiftletError(.unavailable, "output stream: the connection was lost before the end")))
+        finish(isWhole ? .success(()) : .failure(SwiftletError(.unavailable, "output stream: the connection was lost before the end")))
     }
 
     package func channelDrained(_ channel: ByteChannel) {
@@ -191,6 +190,10 @@ extension AgentOutputStream: ByteChannelOwner {
     }
 
     package func channelClosed(_ channel: ByteChannel, error: SwiftletError?) {
+        // A guest that takes no acknowledgement any more has said everything nevertheless.
+        guard !isWhole else { return finish(.success(())) }
         finish(.failure(SwiftletError(.unavailable, "output stream: the connection was lost", cause: error)))
     }
+
+    private var isWhole: Bool { state.withLock { $0.ended.count == OutputSource.allCases.count && $0.decoder.isAtBoundary } }
 }

@@ -7,6 +7,27 @@ import Testing
 @testable import AgentClient
 
 @Suite(.timeLimit(.minutes(1))) struct OutputStreamTests {
+    /// An acknowledgement that the guest does not take any more loses nothing of what it has said.
+    @Test func allOutputIsTakenFromAGuestThatTakesNoAcknowledgement() async throws {
+        var ends: [Int32] = [-1, -1]
+        guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0 else { throw SwiftletError.system("socketpair") }
+        let guest = ends[1]
+        defer { close(guest) }
+        var frames = OutputFrame(source: .stdout, payload: [1, 2, 3]).encoded
+        for source in OutputSource.allCases { frames += OutputFrame(source: source, end: true, payload: []).encoded }
+        guard write(guest, frames, frames.count) == frames.count else { throw SwiftletError.system("write") }
+        shutdown(guest, Int32(SHUT_RD))
+        let stream = try AgentOutputStream(descriptor: ends[0], stdout: 0, stderr: 0, mark: CrashMark(), loop: AgentClient.loop.get())
+        var (bytes, sources): ([UInt8], Set<OutputSource>) = ([], [])
+        for try await chunk in stream {
+            bytes += chunk.bytes
+            if chunk.end { sources.insert(chunk.source) }
+            stream.acknowledge(stdout: UInt64(bytes.count), stderr: 0)
+        }
+        #expect(bytes == [1, 2, 3])
+        #expect(sources.count == OutputSource.allCases.count)
+    }
+
     /// A hostile guest's tiny frames must not cost more than their bytes.
     @Test func framesOfOneByteComeTogetherWhenNobodyWaitsForThem() async throws {
         var ends: [Int32] = [-1, -1]

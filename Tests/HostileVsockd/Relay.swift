@@ -45,11 +45,13 @@ final class Relay: Sendable {
     func run() {
         guard guest >= 0 else { return end() }
         Thread.detachNewThread { [self] in
-            while let bytes = UnixSocket.read(client) { guard UnixSocket.write(guest, bytes) else { break } }
+            while let bytes = UnixSocket.read(client) {
+                guard UnixSocket.write(guest, bytes) else { return end() }
+            }
             shutdown(guest, Int32(SHUT_WR))
         }
-        fromGuest()
-        end()
+        // A guest that sends no more may still receive: acknowledgements of its last bytes, say.
+        if fromGuest() { shutdown(client, Int32(SHUT_WR)) } else { end() }
     }
 
     private func end() {
@@ -58,35 +60,37 @@ final class Relay: Sendable {
         // Both threads may still use them: left to the process's end, which comes with the machine's.
     }
 
-    private func fromGuest() {
+    /// False when the connection is to end.
+    private func fromGuest() -> Bool {
         var (greeted, decoder, random) = (false, TTRPCFrameDecoder(), SystemRandomNumberGenerator())
         while let bytes = UnixSocket.read(guest) {
             if !greeted {
                 greeted = true
-                guard UnixSocket.write(client, bytes) else { return }
+                guard UnixSocket.write(client, bytes) else { return false }
                 switch mode {
-                case .hangup: return
+                case .hangup: return false
                 case .flood: return flood()
                 default: continue
                 }
             }
             switch mode {
-            case .honest: guard UnixSocket.write(client, bytes) else { return }
+            case .honest: guard UnixSocket.write(client, bytes) else { return false }
             case .silence: continue
-            case .hangup: return
+            case .hangup: return false
             case .flood: return flood()
-            case .garbage: guard UnixSocket.write(client, bytes.map { _ in UInt8.random(in: 0...255, using: &random) }) else { return }
-            case .lengths: guard UnixSocket.write(client, [0xFF, 0xFF, 0xFF, 0xFF] + bytes.dropFirst(4)) else { return }
+            case .garbage: guard UnixSocket.write(client, bytes.map { _ in UInt8.random(in: 0...255, using: &random) }) else { return false }
+            case .lengths: guard UnixSocket.write(client, [0xFF, 0xFF, 0xFF, 0xFF] + bytes.dropFirst(4)) else { return false }
             case .drip:
                 for byte in bytes {
-                    guard UnixSocket.write(client, [byte]) else { return }
+                    guard UnixSocket.write(client, [byte]) else { return false }
                     usleep(20_000)
                 }
             case .ids, .absurd, .words:
                 decoder.append(bytes)
-                guard forge(&decoder, mode) else { return }
+                guard forge(&decoder, mode) else { return false }
             }
         }
+        return true
     }
 
     /// Output streams have other frames: they pass as they are, since no whole ttrpc frame is found in them.
@@ -102,12 +106,13 @@ final class Relay: Sendable {
         }
     }
 
-    private func flood() {
+    private func flood() -> Bool {
         var stream: UInt32 = 1
         while let frame = try? TTRPCFrame(stream: stream, kind: .response, payload: [UInt8](repeating: 0, count: 100)).encoded() {
-            guard UnixSocket.write(client, frame) else { return }
+            guard UnixSocket.write(client, frame) else { break }
             stream &+= 2
         }
+        return false
     }
 }
 
