@@ -66,10 +66,9 @@ let package = Package(
         .executableTarget(
             name: "swiftletd",
             dependencies: [
-                "CRIServer", "Pods", "MicroVMRuntime", "Runtime", "Machines", "Images", "PodNetwork", "Logs", "State", "GRPC", "CRI",
+                "CRIServer", "Pods", "MicroVMRuntime", "Runtime", "Machines", "Images", "PodNetwork", "State", "GRPC", "CRI",
                 "Linux", "CLinux", "Concurrency", "Errors", "Daemons", "StreamControl", "Prometheus", "SwiftletVersion", "TOMLKit",
-                arguments,
-                lifecycle, logging, metrics,
+                arguments, lifecycle, logging, metrics,
             ]),
         .executableTarget(
             name: "swiftlet",
@@ -77,8 +76,8 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-streamd",
             dependencies: [
-                "StreamServer", "StreamControl", "AgentClient", "AgentProtocol", "Runtime", "Daemons", "Linux", "CLinux", "Concurrency",
-                "Errors", "SwiftletVersion", arguments, deque, lifecycle, logging,
+                "StreamServer", "StreamControl", "AgentClient", "AgentProtocol", "Logs", "Runtime", "Daemons", "Linux", "CLinux",
+                "Concurrency", "Errors", "SwiftletVersion", arguments, deque, lifecycle, logging,
                 .product(name: "NIOCore", package: "swift-nio"),
             ]),
         .executableTarget(
@@ -145,7 +144,7 @@ let package = Package(
             ]),
         // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
         .target(name: "PodNetwork", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
-        .target(name: "Logs", dependencies: ["Runtime", "CLinux", "Concurrency", "Errors", logging]),
+        .target(name: "Logs", dependencies: ["Runtime", "CLinux", "Concurrency", "Errors", deque, logging]),
         .target(name: "Volumes", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors"]),
 
         // swiftletd's and swiftlet-streamd's ends of what they say to each other.
@@ -243,7 +242,7 @@ let package = Package(
             name: "PrometheusTests",
             dependencies: ["Prometheus", "Measures", "Support", "Errors", metrics]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
-        .testTarget(name: "StreamControlTests", dependencies: ["StreamControl", "TTRPC", "Runtime", "Linux", "Support", "Errors"]),
+        .testTarget(name: "StreamControlTests", dependencies: ["StreamControl", "TTRPC", "Runtime", "Linux", "Support", "Errors", logging]),
         .testTarget(
             name: "StreamServerTests",
             dependencies: [

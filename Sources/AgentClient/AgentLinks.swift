@@ -1,30 +1,52 @@
+import Concurrency
+import Errors
+import Linux
 import Runtime
 import Synchronization
 
-/// The links that this process has, by address: whoever reads from a guest shares the connection of who runs it.
+/// Links to guests' agents by address, one for all who read from a guest. One is made when it is needed, and forgotten when it is lost.
 public final class AgentLinks: Sendable {
-    /// Held by who runs the guest.
-    private struct Reference {
-        weak var link: AgentLink?
+    /// The mark for what a guest sends. What it throws refuses the guest.
+    public typealias Marks = @Sendable (VsockAddress) throws -> CrashMark
+
+    /// How long a guest may take to answer. It is up: its container is there.
+    private static let patience = Duration.seconds(10)
+
+    private let marks: Marks
+    private let known = Mutex<[VsockAddress: AgentLink]>([:])
+    private let connections = SingleFlight<VsockAddress, AgentLink>(whenAbandoned: .finish)
+
+    public init(marks: @escaping Marks = { _ in CrashMark() }) { self.marks = marks }
+
+    /// The link, which is lost when its guest has not come back in time: ask again for the next.
+    ///
+    /// - Throws: `.unavailable` when the guest does not answer.
+    public func link(to address: VsockAddress) async throws -> AgentLink {
+        if let link = live(address) { return link }
+        return try await connections.run(address) { [self] in try await connect(address) }
     }
 
-    private let links = Mutex<[VsockAddress: [Reference]]>([:])
-
-    public init() {}
-
-    public func add(_ link: AgentLink) {
-        links.withLock { $0[link.address, default: []].append(Reference(link: link)) }
+    private func live(_ address: VsockAddress) -> AgentLink? {
+        known.withLock { known in known[address].flatMap { $0.isLost ? nil : $0 } }
     }
 
-    public func remove(_ link: AgentLink) {
-        links.withLock { links in
-            let left = links[link.address, default: []].filter { $0.link != nil && $0.link !== link }
-            links[link.address] = left.isEmpty ? nil : left
+    private func connect(_ address: VsockAddress) async throws -> AgentLink {
+        if let link = live(address) { return link }
+        let mark = try marks(address)
+        let client: AgentClient
+        do {
+            client = try await AgentClient.connect(to: address, deadline: .now + Self.patience, mark: mark)
+        } catch let error as SwiftletError where error.code != .cancelled {
+            throw SwiftletError(.unavailable, "the machine's agent is not reached", cause: error)
         }
-    }
-
-    /// The newest that is there. An attempt to find a guest again that was given up may have left others.
-    func link(to address: VsockAddress) -> AgentLink? {
-        links.withLock { $0[address]?.lazy.compactMap(\.link).last { !$0.isLost } }
+        let link = AgentLink(address: address, client: client, mark: mark, clockIsRight: nil)
+        known.withLock { $0[address] = link }
+        Task {
+            _ = await link.lostForGood()
+            known.withLock { known in
+                if known[address] === link { known[address] = nil }
+            }
+        }
+        return link
     }
 }

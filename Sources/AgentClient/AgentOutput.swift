@@ -6,6 +6,9 @@ import Runtime
 
 /// Reads the output of containers' first processes from the agents of their guests.
 public struct AgentOutput: OutputReader {
+    private static let shortestPause = Duration.milliseconds(50)
+    private static let longestPause = Duration.seconds(2)
+
     private let links: AgentLinks
     private let logger: Logger
 
@@ -14,23 +17,30 @@ public struct AgentOutput: OutputReader {
         self.logger = logger
     }
 
+    /// Goes on through whatever fails: who knows that the machine is gone cancels it.
     public func copy(from endpoint: OutputEndpoint, to sink: any OutputSink) async throws {
-        let (link, id) = try source(endpoint)
+        switch endpoint {
+        case .agent(let address, let container): try await copy(container, at: address, to: sink)
+        }
+    }
+
+    private func copy(_ id: String, at address: VsockAddress, to sink: any OutputSink) async throws {
         var ended: Set<StandardStream> = []
-        var pause = Duration.milliseconds(50)
+        var pause = Self.shortestPause
         while ended.count < 2 {
+            let began = ContinuousClock.now
             do {
                 let safe = try await sink.flush()
-                try await copyOnce(link, id, to: sink, safe, &ended)
-                pause = .milliseconds(50)
-            } catch let error as SwiftletError where error.code == .notFound || error.code == .cancelled || link.isLost {
+                try await copyOnce(try await links.link(to: address), id, to: sink, safe, &ended)
+            } catch let error as SwiftletError where error.code == .notFound || error.code == .cancelled {
                 throw error
             } catch {
                 // A full disk, a stalled guest, a lost connection: the guest keeps the output meanwhile.
                 try Task.checkCancellation()
                 logger.debug("output interrupted", metadata: ["container": "\(id)", "error": "\(error)"])
+                if .now - began > Self.longestPause { pause = Self.shortestPause }
                 try await Task.sleep(for: pause)
-                pause = min(pause * 2, .seconds(2))
+                pause = min(pause * 2, Self.longestPause)
             }
         }
     }
@@ -92,16 +102,6 @@ public struct AgentOutput: OutputReader {
             }
         }
         guard ended.count == 2 else { throw SwiftletError(.unavailable, "output stream ended early") }
-    }
-
-    private func source(_ endpoint: OutputEndpoint) throws -> (AgentLink, String) {
-        switch endpoint {
-        case .agent(let address, let container):
-            guard let link = links.link(to: address) else {
-                throw SwiftletError(.unavailable, "container \(container): its machine's agent is not connected any more")
-            }
-            return (link, container)
-        }
     }
 }
 

@@ -89,7 +89,6 @@ public struct CRIService: Sendable {
     /// What to do instead of calling a method that is not served.
     private static func hint(_ method: String) -> String {
         switch method {
-        case RuntimeRPC.attach.name: ": logs show what a container writes, and Exec runs commands in it"
         case RuntimeRPC.checkpointContainer.name, RuntimeRPC.checkpointPod.name, RuntimeRPC.restorePod.name:
             ": it does not save running processes"
         default: ""

@@ -10,6 +10,13 @@ extension CRIService {
         return .with { $0.url = url }
     }
 
+    @Sendable func attach(_ request: CRIAttachRequest) async throws -> CRIAttachResponse {
+        let streams = SessionStreams(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, terminal: request.tty)
+        try Self.check(streams, "Attach")
+        let url = try await pods.prepareAttach(request.containerID, streams)
+        return .with { $0.url = url }
+    }
+
     @Sendable func portForward(_ request: CRIPortForwardRequest) async throws -> CRIPortForwardResponse {
         let url = try await pods.preparePortForward(request.podSandboxID, ports: request.port)
         return .with { $0.url = url }

@@ -18,6 +18,7 @@ extension CRIService {
         addEncoded(RuntimeRPC.listContainers, to: &table, listContainers)
         add(RuntimeRPC.execSync, to: &table, execSync)
         add(RuntimeRPC.exec, to: &table, exec)
+        add(RuntimeRPC.attach, to: &table, attach)
         add(RuntimeRPC.portForward, to: &table, portForward)
         add(RuntimeRPC.updateContainerResources, to: &table, updateContainerResources)
         add(RuntimeRPC.updatePodSandboxResources, to: &table, updatePodSandboxResources)

@@ -8,7 +8,7 @@ import Synchronization
 /// Copies containers' output to their logs, in this process.
 ///
 /// Where each log ends is kept in a file of its own, so that the next process goes on at the exact byte.
-public final class LocalOutput: ContainerOutput {
+public final class LocalOutput: Sendable {
     /// What is to become of a log while it is being opened.
     private enum Outcome {
         case kept
@@ -18,8 +18,16 @@ public final class LocalOutput: ContainerOutput {
 
     private enum Entry {
         case opening(Outcome)
+        case open(ContainerLog)
         /// - copying: ends when both sources have ended, or when it is cancelled; then the log is closed.
-        case open(ContainerLog, copying: Task<Void, Never>?)
+        case followed(ContainerLog, OutputFollowers, copying: Task<Void, Never>)
+
+        var log: ContainerLog? {
+            switch self {
+            case .opening: nil
+            case .open(let log), .followed(let log, _, _): log
+            }
+        }
     }
 
     typealias Opening = @Sendable (LogLocation?, _ positionPath: String) async throws -> ContainerLog
@@ -45,6 +53,9 @@ public final class LocalOutput: ContainerOutput {
         self.logger = logger
     }
 
+    /// Opens the container's log, before there is anything to write. Does nothing for one that is open.
+    ///
+    /// - Throws: `.failedPrecondition` naming the file that cannot be opened; `.deadlineExceeded` when its disk does not answer.
     public func open(_ log: LogTarget) async throws {
         try await openings.run(log.container) { [self] in try await openNow(log) }
     }
@@ -56,7 +67,7 @@ public final class LocalOutput: ContainerOutput {
             case nil:
                 entries[id] = .opening(.kept)
                 return true
-            case .open: return false
+            case .open, .followed: return false
             case .opening: throw Self.closedMeanwhile(id)
             }
         }
@@ -66,7 +77,7 @@ public final class LocalOutput: ContainerOutput {
         let outcome = entries.withLock { entries in
             guard case .opening(let outcome) = entries[id] else { return Outcome.closed }
             if case .kept = outcome, case .success(let log) = result {
-                entries[id] = .open(log, copying: nil)
+                entries[id] = .open(log)
             } else {
                 entries[id] = nil
             }
@@ -87,44 +98,87 @@ public final class LocalOutput: ContainerOutput {
         SwiftletError(.aborted, "container \(id): its log was closed while it was opened")
     }
 
-    public func follow(_ container: String, from endpoint: OutputEndpoint) {
-        entries.withLock { entries in
-            guard case .open(let log, copying: nil) = entries[container] else { return }
-            entries[container] = .open(log, copying: Task { await self.copy(container, from: endpoint, to: log) })
+    /// Copies the output to the open log from now on, until both of its sources end. Does nothing for one that is copied already.
+    ///
+    /// - Throws: `.notFound` for a log that is not open.
+    public func follow(_ container: String, from endpoint: OutputEndpoint) throws {
+        try entries.withLock { entries in
+            switch entries[container] {
+            case nil, .opening: throw Self.notOpen(container)
+            case .followed: return
+            case .open(let log):
+                let followers = OutputFollowers()
+                let copying = Task { await self.copy(container, from: endpoint, to: log, followers) }
+                entries[container] = .followed(log, followers, copying: copying)
+            }
         }
     }
 
-    private func copy(_ id: String, from endpoint: OutputEndpoint, to log: ContainerLog) async {
+    private func copy(_ id: String, from endpoint: OutputEndpoint, to log: ContainerLog, _ followers: OutputFollowers) async {
         do {
-            try await reader.copy(from: endpoint, to: log)
+            try await reader.copy(from: endpoint, to: FollowedSink(log: log, followers: followers))
         } catch {
             if !Task.isCancelled { logger.warning("output ended early", metadata: ["container": "\(id)", "error": "\(error)"]) }
         }
+        // Whatever has ended it: nobody sees more.
+        for source in StandardStream.allCases { followers.finish(source) }
         await log.close()
     }
 
+    private static func notOpen(_ id: String) -> SwiftletError { SwiftletError(.notFound, "container \(id): its log is not open") }
+
+    /// Shows what the container writes from now on.
+    ///
+    /// - Throws: `.failedPrecondition` for a container whose output is not read.
+    public func attach(_ container: String) throws -> OutputFollower {
+        guard case .followed(_, let followers, _) = entries.withLock({ $0[container] }) else {
+            throw SwiftletError(.failedPrecondition, "container \(container): its output is not read; it does not run")
+        }
+        let follower = OutputFollower { followers.remove($0) }
+        followers.add(follower)
+        return follower
+    }
+
+    /// Goes on in the file that the log's path names now.
+    ///
+    /// - Throws: `.failedPrecondition` when the log is not open, or the new file cannot be opened: the old one stays in use.
     public func reopen(_ container: String) async throws {
-        guard case .open(let log, _) = entries.withLock({ $0[container] }) else {
+        guard let log = entries.withLock({ $0[container] })?.log else {
             throw SwiftletError(.failedPrecondition, "container \(container): its log is not open; try again")
         }
         try await log.reopen()
     }
 
-    public func drained(_ container: String) async {
-        guard case .open(_, let copying) = entries.withLock({ $0[container] }) else { return }
-        await copying?.value
+    /// Returns when both sources have ended and are written, or what ends the output for good has come.
+    ///
+    /// - Throws: `.notFound` for a log that is not open, or is closed meanwhile; `.failedPrecondition` for one that is not followed.
+    public func drained(_ container: String) async throws {
+        let entry = entries.withLock { $0[container] }
+        guard case .followed(_, let followers, let copying) = entry else {
+            guard entry?.log != nil else { throw Self.notOpen(container) }
+            throw SwiftletError(.failedPrecondition, "container \(container): its output is not read")
+        }
+        await copying.value
+        guard case .followed(_, let those, _) = entries.withLock({ $0[container] }), those === followers else {
+            throw Self.notOpen(container)
+        }
     }
 
-    public func close(_ container: String) async {
-        end(container, .closed)
-    }
+    /// Ends the copying and closes the log. The position stays.
+    public func close(_ container: String) { end(container, .closed) }
 
-    public func remove(_ container: String) async {
+    /// Closes, and forgets what is kept of the container. Idempotent.
+    public func remove(_ container: String) {
         end(container, .removed)
         LogPositionFile.remove(position(of: container))
     }
 
-    public func keep(only containers: Set<String>) async {
+    /// Closes the logs of all other containers than these.
+    ///
+    /// - Parameter forget: what is kept of those as well.
+    public func keep(only containers: Set<String>, forget: Bool) async {
+        for id in entries.withLock({ Array($0.keys) }) where !containers.contains(id) { end(id, forget ? .removed : .closed) }
+        guard forget else { return }
         let (directory, suffix) = (directory, Self.positionSuffix)
         await OwnThread.answer {
             let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
@@ -141,15 +195,14 @@ public final class LocalOutput: ContainerOutput {
             switch entry {
             case .opening(.removed): break
             case .opening: entries[id] = .opening(outcome)
-            case .open, nil: entries[id] = nil
+            case .open, .followed, nil: entries[id] = nil
             }
             return entry
         }
-        guard case .open(let log, let copying) = entry else { return }
-        if let copying {
-            copying.cancel()
-        } else {
-            Task { await log.close() }
+        switch entry {
+        case .open(let log): Task { await log.close() }
+        case .followed(_, _, let copying): copying.cancel()
+        case .opening, nil: break
         }
     }
 

@@ -26,7 +26,6 @@ public final class MicroVMHandler: RuntimeHandler {
     let layers: LayerDiskTable
     private let consoles: ConsoleLogs
     let fullDisks: FullDisks
-    let links: AgentLinks
     private let eventWatch: Task<Void, Never>
 
     /// Prepares the handler's directories and the scratch disk's template.
@@ -42,7 +41,6 @@ public final class MicroVMHandler: RuntimeHandler {
         layers = resources.layers
         consoles = resources.consoles
         fullDisks = resources.fullDisks
-        links = resources.links
         self.logger = logger
         boots = AsyncSemaphore(permits: configuration.bootsAtOnce)
         // QEMU's user must reach its sockets and disks, and nobody may list them.

@@ -59,9 +59,6 @@ public struct MicroVMResources: Sendable {
     let layers: LayerDiskTable
     let consoles: ConsoleLogs
     let fullDisks: FullDisks
-    let links = AgentLinks()
-    /// Reads the output of the machines' containers.
-    public let outputReader: any OutputReader
 
     public init(configuration: MicroVMConfiguration, hypervisor: any Hypervisor, networks: PodNetworks, logger: Logger) {
         self.configuration = configuration
@@ -70,7 +67,6 @@ public struct MicroVMResources: Sendable {
         layers = LayerDiskTable(hypervisor: hypervisor)
         consoles = ConsoleLogs(logger: logger)
         fullDisks = FullDisks(hypervisor: hypervisor, logger: logger)
-        outputReader = AgentOutput(links: links, logger: logger)
         scratch = ScratchDisk(directory: configuration.stateDirectory + "/scratch", size: configuration.scratchSize)
         users = PodUsers(configuration.users)
     }

@@ -42,7 +42,6 @@ final class MicroVMSandbox: Sandbox {
         disks = handler.layers.disks(of: names.machine, process: process)
         share = SandboxShare(names: names, ledger: ledger, handler: handler)
         link = AgentLink(address: handler.address(names), client: client, mark: mark, clockIsRight: isNew)
-        handler.links.add(link)
     }
 
     var logger: Logger { handler.logger }
@@ -59,7 +58,6 @@ final class MicroVMSandbox: Sandbox {
     }
 
     func close() {
-        handler.links.remove(link)
         link.close()
         limiter.close()
     }

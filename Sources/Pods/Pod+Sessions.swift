@@ -10,6 +10,15 @@ extension PodRegistry {
         return try await sessions.exec(command, in: try await pod.endpoint(of: id, for: "exec"), of: pod.id, streams)
     }
 
+    /// The URL at which a client joins a container's first process.
+    public func prepareAttach(_ id: String, _ streams: SessionStreams) async throws -> String {
+        let sessions = try requireSessions()
+        let (pod, id) = try podOfContainer(id)
+        let spec = try container(id).spec
+        return try await sessions.attach(
+            to: try await pod.endpoint(of: id, for: "attach"), of: pod.id, streams, stdinOnce: spec.stdinOnce)
+    }
+
     /// The URL at which a client connects to ports of a sandbox.
     public func preparePortForward(_ id: String, ports: [Int32]) async throws -> String {
         if let port = ports.first(where: { !(1...65535).contains($0) }) {

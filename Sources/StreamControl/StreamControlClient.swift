@@ -18,9 +18,30 @@ public final class StreamControlClient: Sendable {
 
     deinit { connection.close() }
 
-    /// - Throws: `unavailable` when nobody listens, or does not answer.
-    public static func connect(to path: String) async throws -> StreamControlClient {
+    /// - Parameter patience: how long it may take to say what it is.
+    /// - Throws: `unavailable` when nobody listens; `deadlineExceeded` when who does says nothing of use.
+    public static func connect(to path: String, patience: Duration = .seconds(5)) async throws -> StreamControlClient {
         let loop = try loop.get()
+        let descriptor = try open(path)
+        let connection = try TTRPCClient(descriptor: descriptor, service: StreamContract.service, server: "swiftlet-streamd", loop: loop)
+        do {
+            return StreamControlClient(connection, try await call(connection, .getInfo, StreamGetInfoRequest(), timeout: patience))
+        } catch {
+            let code: SwiftletError.Code = connection.isClosed ? .unavailable : .deadlineExceeded
+            connection.close()
+            throw SwiftletError(code, "swiftlet-streamd does not answer", cause: error)
+        }
+    }
+
+    /// The process that listens there, answering or not; nil when nobody does.
+    public static func server(of path: String) -> pid_t? {
+        guard let descriptor = try? open(path) else { return nil }
+        defer { Glibc.close(descriptor) }
+        let process = clinux_unix_peer_process(descriptor)
+        return process > 0 ? process : nil
+    }
+
+    private static func open(_ path: String) throws -> Int32 {
         let descriptor = clinux_unix_socket()
         guard descriptor >= 0 else { throw SwiftletError.system("connect to \(path)") }
         // A unix socket connects at once or not at all.
@@ -29,13 +50,7 @@ public final class StreamControlClient: Sendable {
             Glibc.close(descriptor)
             throw SwiftletError(.unavailable, "swiftlet-streamd does not listen", cause: error)
         }
-        let connection = try TTRPCClient(descriptor: descriptor, service: StreamContract.service, server: "swiftlet-streamd", loop: loop)
-        do {
-            return StreamControlClient(connection, try await call(connection, .getInfo, StreamGetInfoRequest(), timeout: .seconds(5)))
-        } catch {
-            connection.close()
-            throw SwiftletError(.unavailable, "swiftlet-streamd does not answer", cause: error)
-        }
+        return descriptor
     }
 
     /// - Parameter timeout: nil waits for as long as the connection stands.
@@ -54,6 +69,9 @@ public final class StreamControlClient: Sendable {
     }
 
     public var isClosed: Bool { connection.isClosed }
+
+    /// Runs once when the connection is lost or closed; at once if it already is.
+    public func onClose(_ listener: @escaping @Sendable () -> Void) { _ = connection.onClose(listener) }
 
     public func close() { connection.close() }
 }

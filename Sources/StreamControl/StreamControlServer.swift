@@ -10,7 +10,14 @@ import TTRPC
 public protocol StreamControlHandler: Sendable {
     func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse
     func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession
+    func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession
     func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession
+    func openLog(_ request: StreamOpenLogRequest) async throws -> StreamOpenLogResponse
+    func followLog(_ request: StreamFollowLogRequest) async throws -> StreamFollowLogResponse
+    func reopenLog(_ request: StreamReopenLogRequest) async throws -> StreamReopenLogResponse
+    func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse
+    func closeLog(_ request: StreamCloseLogRequest) async throws -> StreamCloseLogResponse
+    func keepLogs(_ request: StreamKeepLogsRequest) async throws -> StreamKeepLogsResponse
 }
 
 /// The control socket of swiftlet-streamd.
@@ -26,9 +33,7 @@ public final class StreamControlServer: Sendable {
     public init(path: String, handler: any StreamControlHandler) throws {
         let step = "listen on \(path)"
         let loop = try EventLoop(name: "control")
-        guard UnixSocket.connectFailure(path: path) != nil else {
-            throw SwiftletError(.alreadyExists, "\(step): somebody serves it already")
-        }
+        guard UnixSocket.connectFailure(path: path) != nil else { throw SwiftletError(.alreadyExists, "\(step): somebody serves it already") }
         unlink(path)
         let descriptor = clinux_unix_socket()
         guard descriptor >= 0 else { throw SwiftletError.system(step) }
@@ -95,7 +100,14 @@ final class StreamControlService: TTRPCService {
         switch method {
         case .getInfo: try await run(payload, handler.info)
         case .prepareExec: try await run(payload, handler.prepareExec)
+        case .prepareAttach: try await run(payload, handler.prepareAttach)
         case .preparePortForward: try await run(payload, handler.preparePortForward)
+        case .openLog: try await run(payload, handler.openLog)
+        case .followLog: try await run(payload, handler.followLog)
+        case .reopenLog: try await run(payload, handler.reopenLog)
+        case .waitForLog: try await run(payload, handler.waitForLog)
+        case .closeLog: try await run(payload, handler.closeLog)
+        case .keepLogs: try await run(payload, handler.keepLogs)
         }
     }
 

@@ -7,29 +7,48 @@ import Runtime
 import SwiftProtobuf
 import Synchronization
 
-/// swiftlet-streamd as swiftletd sees it: connected to, and started when nobody answers. It belongs to the node, not to this process,
-/// and lives on when this process is killed.
+/// swiftlet-streamd as swiftletd sees it: connected to, started when nobody answers, replaced when it hangs. It belongs to the node, not to
+/// this process, and lives on when this process is killed.
 public final class StreamDaemon: Sendable {
     public struct Configuration: Sendable {
         /// Of the program.
         public var binary: String
         public var controlSocket: String
-        /// Where sessions are served: "127.0.0.1:10351".
+        /// Where sessions are served: "127.0.0.1:10351". Empty: nowhere.
         public var address: String
+        /// The directory in which it is kept how far each log has come.
+        public var positions: String
         /// The file that gets the program's output.
         public var log: String
+        /// How long it may take to say what it is. One that takes longer, twice in a row, is replaced.
+        public var patience: Duration = .seconds(10)
 
-        public init(binary: String, controlSocket: String, address: String, log: String) {
-            (self.binary, self.controlSocket, self.address, self.log) = (binary, controlSocket, address, log)
+        public init(binary: String, controlSocket: String, address: String, positions: String, log: String) {
+            (self.binary, self.controlSocket, self.address) = (binary, controlSocket, address)
+            (self.positions, self.log) = (positions, log)
         }
     }
 
+    private struct Attempts {
+        /// The last one that failed, which stands for those that come right after it.
+        var failed: (at: ContinuousClock.Instant, error: any Error)?
+        /// How often in a row it has taken the connection and said nothing.
+        var unanswered = 0
+    }
+
+    /// Silent that often, it hangs.
+    private static let mostUnanswered = 2
+    /// How soon after a failed attempt the next one is made.
+    private static let attemptInterval = Duration.seconds(1)
+
     private let configuration: Configuration
-    private let logger: Logger
+    let logger: Logger
     /// That this process has started, until it is known to have ended.
     private let started = Mutex<ProcessIdentity?>(nil)
     private let current = Mutex<StreamControlClient?>(nil)
+    private let attempts = Mutex(Attempts())
     private let connections = SingleFlight<NoKey, StreamControlClient>(whenAbandoned: .finish)
+    let logs = Mutex(KnownLogs())
 
     public init(configuration: Configuration, logger: Logger) { (self.configuration, self.logger) = (configuration, logger) }
 
@@ -44,54 +63,80 @@ public final class StreamDaemon: Sendable {
     /// Ends the connection. streamd goes on.
     public func close() {
         connections.cancel()
+        for log in logs.withLock({ $0.end() }) { log.following?.cancel() }
         current.withLock { $0 }?.close()
     }
 
-    private var live: StreamControlClient? { current.withLock { $0 }.flatMap { $0.isClosed ? nil : $0 } }
+    var live: StreamControlClient? { current.withLock { $0 }.flatMap { $0.isClosed ? nil : $0 } }
 
     private func connect() async throws -> StreamControlClient {
         if let client = live { return client }
-        let client: StreamControlClient
+        if let failed = attempts.withLock({ $0.failed }), .now - failed.at < Self.attemptInterval { throw failed.error }
         do {
-            client = try await running()
+            let client = try await connectNow()
+            try await closeUnknownLogs(client)
+            current.withLock { $0 = client }
+            attempts.withLock { $0 = Attempts() }
+            watch(client)
+            logger.info(
+                "connected to swiftlet-streamd",
+                metadata: ["pid": "\(client.info.pid)", "version": "\(client.info.version)", "url": "\(client.info.url)"])
+            return client
         } catch {
-            try await start()
-            client = try await StreamControlClient.connect(to: configuration.controlSocket)
+            attempts.withLock { $0.failed = (.now, error) }
+            throw error
         }
-        current.withLock { $0 = client }
-        logger.info(
-            "connected to swiftlet-streamd",
-            metadata: ["pid": "\(client.info.pid)", "version": "\(client.info.version)", "url": "\(client.info.url)"])
-        return client
     }
 
-    /// The one that runs already; one that serves elsewhere than it should by now is ended.
-    private func running() async throws -> StreamControlClient {
-        let client = try await StreamControlClient.connect(to: configuration.controlSocket)
-        guard client.info.address != configuration.address else { return client }
-        client.close()
-        logger.warning(
-            "swiftlet-streamd serves another address than configured; it is ended with its sessions",
-            metadata: ["address": "\(client.info.address)", "configured": "\(configuration.address)"])
-        if let process = ProcessIdentity.of(client.info.pid) { try await OwnThread.run { try Self.end(process) } }
-        throw SwiftletError(.unavailable, "swiftlet-streamd was ended")
+    private func connectNow() async throws -> StreamControlClient {
+        let socket = configuration.controlSocket
+        do {
+            let client = try await StreamControlClient.connect(to: socket, patience: configuration.patience)
+            guard let reason = unfitness(client.info) else { return client }
+            client.close()
+            try await replace(client.info.pid, reason)
+        } catch let error as SwiftletError where error.code == .deadlineExceeded {
+            let unanswered = attempts.withLock { attempts in
+                attempts.unanswered += 1
+                return attempts.unanswered
+            }
+            guard unanswered >= Self.mostUnanswered, let pid = StreamControlClient.server(of: socket) else { throw error }
+            try await replace(pid, "it does not answer")
+        } catch let error as SwiftletError where error.code == .unavailable {
+            logger.debug("swiftlet-streamd is not there", metadata: ["error": "\(error)"])
+        }
+        try await start()
+        return try await StreamControlClient.connect(to: socket, patience: configuration.patience)
     }
 
-    private static func end(_ process: ProcessIdentity) throws {
-        _ = try? process.signal(SIGTERM)
-        if process.waitForExit(.seconds(3)) { return }
-        process.kill()
-        guard process.waitForExit(.seconds(5)) else {
-            throw SwiftletError(.deadlineExceeded, "swiftlet-streamd \(process.pid) does not end on SIGKILL")
+    /// Why the one that runs cannot stay; nil for one that can. Its version does not count.
+    private func unfitness(_ info: StreamGetInfoResponse) -> String? {
+        if !info.features.contains(StreamContract.logs) { return "it writes no logs: it is of an older release" }
+        if info.address != configuration.address { return "it serves \(quoted(info.address)), not \(quoted(configuration.address))" }
+        if info.positions != configuration.positions { return "it keeps its positions in \(quoted(info.positions))" }
+        return nil
+    }
+
+    private func replace(_ pid: Int32, _ reason: String) async throws {
+        logger.warning("swiftlet-streamd is replaced, which ends its sessions", metadata: ["pid": "\(pid)", "reason": "\(reason)"])
+        guard let process = ProcessIdentity.of(pid) else { return }
+        try await OwnThread.run {
+            _ = try? process.signal(SIGTERM)
+            if process.waitForExit(.seconds(3)) { return }
+            process.kill()
+            guard process.waitForExit(.seconds(5)) else {
+                throw SwiftletError(.unavailable, "swiftlet-streamd \(process.pid) does not end on SIGKILL")
+            }
         }
     }
 
     private func start() async throws {
         let configuration = configuration
-        let arguments = ["--control-socket", configuration.controlSocket, "--address", configuration.address]
+        var arguments = ["--control-socket", configuration.controlSocket, "--positions", configuration.positions]
+        if !configuration.address.isEmpty { arguments += ["--address", configuration.address] }
         started.withLock { $0 }?.reap()
         do {
-            let process = try await OwnThread.run {
+            let process = try await OwnThread.run { [arguments] in
                 try DetachedProcess.startAndWait(
                     configuration.binary, arguments, log: configuration.log, what: "stream daemon", within: .seconds(10))
             }
@@ -102,14 +147,32 @@ public final class StreamDaemon: Sendable {
         }
     }
 
+    /// Asks now and then whether it is still there: who waits for a log would wait for one that hangs without an end.
+    private func watch(_ client: StreamControlClient) {
+        let patience = configuration.patience
+        let asking = Task { [weak client] in
+            while !Task.isCancelled {
+                try await Task.sleep(for: patience)
+                guard let client, !client.isClosed else { return }
+                do {
+                    _ = try await client.call(.getInfo, StreamGetInfoRequest(), timeout: patience)
+                } catch let error as SwiftletError where error.code != .cancelled {
+                    client.close()
+                }
+            }
+        }
+        client.onClose { asking.cancel() }
+    }
+
     /// Calls a method that can be repeated; a connection that is lost meanwhile is made anew, once.
-    private func call<Request: Message, Response: Message>(
-        _ method: StreamMethod<Request, Response>, _ request: Request, timeout: Duration
+    func call<Request: Message, Response: Message>(
+        _ method: StreamMethod<Request, Response>, _ request: Request, timeout: Duration?
     ) async throws -> Response {
+        let client = try await client()
         do {
-            return try await client().call(method, request, timeout: timeout)
-        } catch let error as SwiftletError where error.code == .unavailable {
-            return try await client().call(method, request, timeout: timeout)
+            return try await client.call(method, request, timeout: timeout)
+        } catch let error as SwiftletError where error.code == .unavailable && client.isClosed {
+            return try await self.client().call(method, request, timeout: timeout)
         }
     }
 }
@@ -119,15 +182,22 @@ extension StreamDaemon: ContainerSessions {
         _ command: [String], in endpoint: OutputEndpoint, of sandbox: String, _ streams: SessionStreams
     ) async throws -> String {
         let request = StreamPrepareExecRequest.with {
-            switch endpoint {
-            case .agent(let address, let container):
-                $0.guest = StreamGuest(address, sandbox: sandbox)
-                $0.containerID = container
-            }
+            ($0.guest, $0.containerID) = StreamGuest.of(endpoint, sandbox: sandbox)
             $0.command = command
             ($0.stdin, $0.stdout, $0.stderr, $0.terminal) = (streams.stdin, streams.stdout, streams.stderr, streams.terminal)
         }
         return try await call(.prepareExec, request, timeout: .seconds(10)).url
+    }
+
+    public func attach(
+        to endpoint: OutputEndpoint, of sandbox: String, _ streams: SessionStreams, stdinOnce: Bool
+    ) async throws -> String {
+        let request = StreamPrepareAttachRequest.with {
+            ($0.guest, $0.containerID) = StreamGuest.of(endpoint, sandbox: sandbox)
+            ($0.stdin, $0.stdout, $0.stderr, $0.terminal) = (streams.stdin, streams.stdout, streams.stderr, streams.terminal)
+            $0.stdinOnce = stdinOnce
+        }
+        return try await call(.prepareAttach, request, timeout: .seconds(10)).url
     }
 
     public func portForward(to guest: VsockAddress, of sandbox: String, ports: [Int32]) async throws -> String {
@@ -146,6 +216,13 @@ extension StreamGuest {
         switch address {
         case .unixProxy(let path): proxy = path
         case .kernel(let cid): contextID = cid
+        }
+    }
+
+    /// A container's guest, and the container's id in it.
+    static func of(_ endpoint: OutputEndpoint, sandbox: String) -> (StreamGuest, String) {
+        switch endpoint {
+        case .agent(let address, let container): (StreamGuest(address, sandbox: sandbox), container)
         }
     }
 

@@ -4,13 +4,22 @@ import SwiftProtobuf
 public enum StreamContract {
     /// The service name that each ttrpc request carries.
     public static let service = "swiftlet.stream.v1.Streams"
+    /// The feature of GetInfo that stands for the containers' logs and attach.
+    public static let logs = "logs"
 }
 
 /// The methods of the service, by their names in stream.proto.
 public enum StreamMethodName: String, Sendable, CaseIterable {
     case getInfo = "GetInfo"
     case prepareExec = "PrepareExec"
+    case prepareAttach = "PrepareAttach"
     case preparePortForward = "PreparePortForward"
+    case openLog = "OpenLog"
+    case followLog = "FollowLog"
+    case reopenLog = "ReopenLog"
+    case waitForLog = "WaitForLog"
+    case closeLog = "CloseLog"
+    case keepLogs = "KeepLogs"
 }
 
 /// A method of the service with its message types.
@@ -26,6 +35,27 @@ extension StreamMethod where Request == StreamGetInfoRequest, Response == Stream
 extension StreamMethod where Request == StreamPrepareExecRequest, Response == StreamPreparedSession {
     public static var prepareExec: Self { .init(.prepareExec) }
 }
+extension StreamMethod where Request == StreamPrepareAttachRequest, Response == StreamPreparedSession {
+    public static var prepareAttach: Self { .init(.prepareAttach) }
+}
 extension StreamMethod where Request == StreamPreparePortForwardRequest, Response == StreamPreparedSession {
     public static var preparePortForward: Self { .init(.preparePortForward) }
+}
+extension StreamMethod where Request == StreamOpenLogRequest, Response == StreamOpenLogResponse {
+    public static var openLog: Self { .init(.openLog) }
+}
+extension StreamMethod where Request == StreamFollowLogRequest, Response == StreamFollowLogResponse {
+    public static var followLog: Self { .init(.followLog) }
+}
+extension StreamMethod where Request == StreamReopenLogRequest, Response == StreamReopenLogResponse {
+    public static var reopenLog: Self { .init(.reopenLog) }
+}
+extension StreamMethod where Request == StreamWaitForLogRequest, Response == StreamWaitForLogResponse {
+    public static var waitForLog: Self { .init(.waitForLog) }
+}
+extension StreamMethod where Request == StreamCloseLogRequest, Response == StreamCloseLogResponse {
+    public static var closeLog: Self { .init(.closeLog) }
+}
+extension StreamMethod where Request == StreamKeepLogsRequest, Response == StreamKeepLogsResponse {
+    public static var keepLogs: Self { .init(.keepLogs) }
 }

@@ -59,9 +59,11 @@ public struct AttachRequest: Sendable, Equatable {
     /// Where the backend finds the container, in its own words.
     public var address: String
     public var streams: StreamSet
+    /// The container's input ends with the session, if the session has it.
+    public var endsInput: Bool
 
-    public init(containerID: String, address: String = "", streams: StreamSet) {
-        (self.containerID, self.address, self.streams) = (containerID, address, streams)
+    public init(containerID: String, address: String = "", streams: StreamSet, endsInput: Bool = false) {
+        (self.containerID, self.address, self.streams, self.endsInput) = (containerID, address, streams, endsInput)
     }
 }
 

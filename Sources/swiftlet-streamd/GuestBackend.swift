@@ -1,11 +1,13 @@
 import Errors
 import Logging
+import Logs
 import Runtime
 import StreamServer
 
 /// Processes and ports of guests, reached through their agents.
 struct GuestBackend: StreamBackend {
     let guests: Guests
+    let logs: LocalOutput
     let logger: Logger
 
     func exec(_ request: ExecRequest, size: TerminalSize?) async throws -> any ProcessSession {
@@ -13,8 +15,7 @@ struct GuestBackend: StreamBackend {
     }
 
     func attach(_ request: AttachRequest, size: TerminalSize?) async throws -> any ProcessSession {
-        // Nobody mints a URL for it.
-        throw SwiftletError(.unimplemented, "attach is not served")
+        try await AttachSession.start(request, size: size, at: try VsockAddress(text: request.address), guests, logs)
     }
 
     func connect(_ request: PortForwardRequest, port: UInt16) async throws -> any PortConnection {

@@ -1,25 +1,31 @@
 import Errors
 import Foundation
+import Logs
+import Runtime
 import StreamControl
 import StreamServer
 import SwiftletVersion
 
 /// What swiftletd asks for.
 struct StreamdControl: StreamControlHandler {
-    let server: StreamServer
+    let sessions: SessionPort
     /// As the process was started with.
     let address: String
-    let url: String
+    let positions: String
     let guests: Guests
+    let logs: LocalOutput
 
     func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse {
         .with {
             $0.version = swiftletVersion
-            $0.url = url
+            $0.features = [StreamContract.logs]
+            $0.url = sessions.url
             $0.pid = getpid()
-            $0.address = address
+            ($0.address, $0.positions) = (address, positions)
         }
     }
+
+    // MARK: Sessions
 
     func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession {
         let streams = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.terminal)
@@ -28,15 +34,55 @@ struct StreamdControl: StreamControlHandler {
         return try prepared(.exec(exec))
     }
 
+    func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession {
+        let streams = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.terminal)
+        let address = try guests.admit(request.guest).text
+        return try prepared(
+            .attach(
+                AttachRequest(
+                    containerID: request.containerID, address: address, streams: streams, endsInput: request.stdinOnce)))
+    }
+
     func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession {
         let forward = try PortForwardRequest(
-            sandboxID: request.guest.sandboxID, address: try guests.admit(request.guest).text,
-            ports: request.ports.map { Int32(clamping: $0) })
+            sandboxID: request.guest.sandboxID, address: try guests.admit(request.guest).text, ports: request.ports.map { Int32(clamping: $0) })
         return try prepared(.portForward(forward))
     }
 
     private func prepared(_ request: StreamRequest) throws -> StreamPreparedSession {
-        let url = try server.url(for: request)
+        let url = try sessions.server().url(for: request)
         return .with { $0.url = url }
+    }
+
+    // MARK: Logs
+
+    func openLog(_ request: StreamOpenLogRequest) async throws -> StreamOpenLogResponse {
+        try await logs.open(LogTarget(container: request.containerID, directory: request.directory, path: request.path))
+        return StreamOpenLogResponse()
+    }
+
+    func followLog(_ request: StreamFollowLogRequest) async throws -> StreamFollowLogResponse {
+        try logs.follow(request.containerID, from: .agent(try guests.admit(request.guest), container: request.containerID))
+        return StreamFollowLogResponse()
+    }
+
+    func reopenLog(_ request: StreamReopenLogRequest) async throws -> StreamReopenLogResponse {
+        try await logs.reopen(request.containerID)
+        return StreamReopenLogResponse()
+    }
+
+    func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
+        try await logs.drained(request.containerID)
+        return StreamWaitForLogResponse()
+    }
+
+    func closeLog(_ request: StreamCloseLogRequest) async throws -> StreamCloseLogResponse {
+        if request.forget { logs.remove(request.containerID) } else { logs.close(request.containerID) }
+        return StreamCloseLogResponse()
+    }
+
+    func keepLogs(_ request: StreamKeepLogsRequest) async throws -> StreamKeepLogsResponse {
+        await logs.keep(only: Set(request.containerIds), forget: request.forget)
+        return StreamKeepLogsResponse()
     }
 }

@@ -1,3 +1,4 @@
+import AgentClient
 import ArgumentParser
 import CLinux
 import Daemons
@@ -5,6 +6,7 @@ import Errors
 import Foundation
 import Linux
 import Logging
+import Logs
 import ServiceLifecycle
 import StreamControl
 import StreamServer
@@ -25,10 +27,13 @@ struct SwiftletStreamd: AsyncParsableCommand {
     @Option(help: "The socket for swiftletd, made with mode 0600.")
     var controlSocket: String
 
-    @Option(help: "Where clients are served, LOOPBACK:PORT; [::1]:PORT for IPv6.")
-    var address: String
+    @Option(help: "Where it is kept how far each log has come: a directory that swiftletd has made.")
+    var positions: String
 
-    @Option(help: "Write one byte to this descriptor and close it once both are served.")
+    @Option(help: "Where clients are served, LOOPBACK:PORT; [::1]:PORT for IPv6. Without it, logs are all that is served.")
+    var address: String = ""
+
+    @Option(help: "Write one byte to this descriptor and close it once the socket is served.")
     var readyFd: Int32?
 
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
@@ -50,8 +55,8 @@ struct SwiftletStreamd: AsyncParsableCommand {
             try? KernelFile.write("0", to: "/proc/self/oom_score_adj")
             signal(SIGPIPE, SIG_IGN)
             let service = StreamdService(
-                controlSocket: controlSocket, text: address, address: try SessionAddress(parsing: address), readyDescriptor: readyFd,
-                logger: logger)
+                controlSocket: controlSocket, positions: positions, text: address,
+                address: address.isEmpty ? nil : try SessionAddress(parsing: address), readyDescriptor: readyFd, logger: logger)
             var group = ServiceGroupConfiguration(services: [service], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             group.maximumGracefulShutdownDuration = .seconds(10)
             try await ServiceGroup(configuration: group).run()
@@ -65,46 +70,29 @@ struct SwiftletStreamd: AsyncParsableCommand {
 /// Serves until it is asked to end, which ends all sessions.
 private struct StreamdService: Service {
     let controlSocket: String
+    let positions: String
     /// The address as it was given.
     let text: String
-    let address: SessionAddress
+    let address: SessionAddress?
     let readyDescriptor: Int32?
     let logger: Logger
 
     func run() async throws {
-        let guests = Guests(crashes: crashRecord())
-        let server = try await StreamServer.start(
-            ServerConfiguration(host: address.host, port: address.port), GuestBackend(guests: guests, logger: logger), logger: logger)
-        let url = SessionAddress(host: address.host, port: server.port).url
-        let control: StreamControlServer
-        do {
-            let handler = StreamdControl(server: server, address: text, url: url, guests: guests)
-            control = try StreamControlServer(path: controlSocket, handler: handler)
-        } catch {
-            await server.stop()
-            throw error
-        }
-        logger.info("serving", metadata: ["url": "\(url)", "control": "\(controlSocket)"])
+        let guests = Guests(culprits: Culprits(path: controlSocket + ".culprits", logger: logger))
+        let logs = LocalOutput(directory: positions, reader: AgentOutput(links: guests.links, logger: logger), logger: logger)
+        let sessions = SessionPort(address: address, backend: GuestBackend(guests: guests, logs: logs, logger: logger), logger: logger)
+        let handler = StreamdControl(sessions: sessions, address: text, positions: positions, guests: guests, logs: logs)
+        await sessions.start()
+        let control = try StreamControlServer(path: controlSocket, handler: handler)
+        let serving = Task { await sessions.run() }
+        logger.info("serving", metadata: ["control": "\(controlSocket)"])
         sayReady()
         MemoryLimits.forgetStart()
         try? await gracefulShutdown()
         control.stop()
-        await server.stop()
+        serving.cancel()
+        await serving.value
         await guests.rest(within: .seconds(2))
-    }
-
-    private func crashRecord() -> CrashRecord? {
-        do {
-            let record = try CrashRecord(path: controlSocket + ".crash")
-            if let crash = record.last {
-                logger.error(
-                    "the process before crashed", metadata: ["signal": "\(crash.signal)", "culprit": "\(crash.culprit ?? "unknown")"])
-            }
-            return record
-        } catch {
-            logger.warning("crashes are not noted", metadata: ["error": "\(error)"])
-            return nil
-        }
     }
 
     private func sayReady() {

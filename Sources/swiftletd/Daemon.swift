@@ -7,7 +7,6 @@ import Glibc
 import Images
 import Linux
 import Logging
-import Logs
 import Machines
 import MicroVMRuntime
 import PodNetwork
@@ -74,12 +73,11 @@ struct Daemon: Sendable {
         let handler = try await MicroVMHandler(resources: machines, logger: logger)
         try Task.checkCancellation()
         let crashes = crashRecord(configuration, logger, &opened)
-        let output = LocalOutput(directory: configuration.root + "/containers", reader: machines.outputReader, logger: logger)
-        let streams = try configuration.streamDaemon().map { StreamDaemon(configuration: $0, logger: logger) }
-        if let streams { opened.add { streams.close() } }
+        let streams = StreamDaemon(configuration: try configuration.streamDaemon(), logger: logger)
+        opened.add { streams.close() }
         let pods = PodRegistry(
-            handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database, output: output,
-            sessions: streams, crashes: crashes, logger: logger)
+            handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database, output: streams,
+            sessions: configuration.stream.address.isEmpty ? nil : streams, crashes: crashes, logger: logger)
         opened.add { pods.close() }
         try await pods.recover()
         try Task.checkCancellation()

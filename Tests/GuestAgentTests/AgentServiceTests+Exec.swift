@@ -49,6 +49,39 @@ extension AgentServiceTests {
         _ = try await client.call(.deleteContainer, .with { $0.containerID = "c" }, timeout: timeout)
     }
 
+    /// Whoever has started it is gone, before it was connected to the output or after.
+    @Test(arguments: [false, true]) func aFurtherProcessWithoutAHostIsKilledAndForgotten(connected: Bool) async throws {
+        let guest = try TestGuest(execPatience: .seconds(5))
+        let client = try await guest.start()
+        _ = try await run(client, "c", "sleep 1000")
+        for id in ["kept", "left"] {
+            let token = token()
+            _ = try await client.call(
+                .exec,
+                .with {
+                    $0.containerID = "c"
+                    $0.processID = id
+                    $0.process.args = ["/bin/sh", "-c", "echo $$; sleep 1000"]
+                    $0.outputToken = .init(token)
+                }, timeout: timeout)
+            guard connected || id == "kept" else { continue }
+            let output = try await client.openOutput(token: token)
+            var chunks = output.makeAsyncIterator()
+            #expect(try await chunks.next()?.bytes.isEmpty == false)
+            if id == "left" { output.close() } else { Task { while try await chunks.next() != nil {} } }
+        }
+        try await eventually("it is forgotten") {
+            do {
+                _ = try await client.call(.signal, .with { ($0.containerID, $0.processID, $0.signal) = ("c", "left", 18) }, timeout: timeout)
+                return false
+            } catch let error as SwiftletError {
+                return error.code == .notFound
+            }
+        }
+        _ = try await client.call(.signal, .with { ($0.containerID, $0.processID, $0.signal) = ("c", "kept", 18) }, timeout: timeout)
+        _ = try await client.call(.deleteContainer, .with { $0.containerID = "c" }, timeout: timeout)
+    }
+
     /// All that the process has written itself comes, however slowly it is taken; its children are not waited for.
     @Test func theOutputOfAFurtherProcessEndsWithIt() async throws {
         let guest = try TestGuest()

@@ -24,9 +24,11 @@ final class TestGuest: Sendable {
 
     /// - Parameters:
     ///   - devices: what containers wait for; by default nothing.
+    ///   - execPatience: how long a further process may run with nobody connected to its output.
     ///   - setTime: on the agent's event loop; by default nothing happens.
     init(
-        devices: DeviceWaits = .none, setTime: @escaping @Sendable (Int64) throws(SwiftletError) -> Void = { _ throws(SwiftletError) in }
+        devices: DeviceWaits = .none, execPatience: Duration = .seconds(30),
+        setTime: @escaping @Sendable (Int64) throws(SwiftletError) -> Void = { _ throws(SwiftletError) in }
     ) throws {
         signal(SIGPIPE) { _ in }
         var template = Array("/tmp/swiftlet-agent-XXXXXX".utf8CString)
@@ -48,7 +50,7 @@ final class TestGuest: Sendable {
                         shared: PodSharedState(scratchDirectory: directory, cgroupRoot: ""))
                 },
                 setTime: setTime, powerOff: { powered.raise() },
-                info: { AgentGetInfoResponse.with { $0.version = "test" } }))
+                info: { AgentGetInfoResponse.with { $0.version = "test" } }, execPatience: execPatience))
         poweredOff = powered
 
         listener = try TestSocket.listen(directory + "/vsock", nonBlocking: true)

@@ -81,12 +81,12 @@ private final class HeldOpening: Sendable {
         let writer = reader.writer(of: "c")
         try await output.open(target)
         try await output.open(target)
-        await output.drained("c")
-        output.follow("c", from: endpoint)
-        output.follow("c", from: endpoint)
+        await expectRefusal { try await output.drained("c") }
+        try output.follow("c", from: endpoint)
+        try output.follow("c", from: endpoint)
         writer.yield("one\ntwo\n")
         writer.finish()
-        await output.drained("c")
+        try await output.drained("c")
         #expect(reader.copies == 1)
         #expect(try lines() == ["one", "two"])
     }
@@ -96,20 +96,20 @@ private final class HeldOpening: Sendable {
         let first = output()
         let writer = reader.writer(of: "c")
         try await first.open(target)
-        first.follow("c", from: endpoint)
+        try first.follow("c", from: endpoint)
         writer.yield("one\n")
         writer.finish()
-        await first.drained("c")
-        await first.close("c")
+        try await first.drained("c")
+        first.close("c")
         let second = output()
         let more = reader.writer(of: "c")
         try await second.open(target)
-        second.follow("c", from: endpoint)
+        try second.follow("c", from: endpoint)
         more.yield("two\n")
         more.finish()
-        await second.drained("c")
+        try await second.drained("c")
         #expect(try lines() == ["one", "two"])
-        await second.remove("c")
+        second.remove("c")
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == ["c.log"], "no position is left")
     }
 
@@ -121,14 +121,33 @@ private final class HeldOpening: Sendable {
         try FileManager.default.moveItem(atPath: directory + "/c.log", toPath: directory + "/c.log.1")
         try await output.reopen("c")
         #expect(FileManager.default.fileExists(atPath: directory + "/c.log"))
-        await output.close("c")
-        await output.close("c")
+        output.close("c")
+        output.close("c")
         await expectRefusal { try await output.reopen("c") }
     }
 
-    private func expectRefusal(_ body: () async throws -> Void) async {
+    private func expectRefusal(_ code: SwiftletError.Code = .failedPrecondition, _ body: () async throws -> Void) async {
         let error = await #expect(throws: SwiftletError.self) { try await body() }
-        #expect(error?.code == .failedPrecondition)
+        #expect(error?.code == code)
+    }
+
+    @Test func whoWaitsForALogThatIsClosedIsToldSo() async throws {
+        defer { remove() }
+        let output = output()
+        let writer = reader.writer(of: "c")
+        defer { writer.finish() }
+        try await output.open(target)
+        try output.follow("c", from: endpoint)
+        let follower = try output.attach("c")
+        let waiting = Task { try await output.drained("c") }
+        await output.keep(only: ["other"], forget: false)
+        await expectRefusal(.notFound) { try await waiting.value }
+        await expectRefusal(.notFound) { try await output.drained("c") }
+        await expectRefusal { _ = try output.attach("c") }
+        #expect(await follower.read(.stdout) == nil, "who watches sees the end")
+        #expect(FileManager.default.fileExists(atPath: directory + "/c.position"))
+        await output.keep(only: ["other"], forget: true)
+        #expect(!FileManager.default.fileExists(atPath: directory + "/c.position"))
     }
 
     /// A container may be stopped and removed while the disk of its log hangs.
@@ -138,12 +157,12 @@ private final class HeldOpening: Sendable {
         let output = output(opening)
         let open = Task { try await output.open(target) }
         await opening.hasBegun()
-        await output.close("c")
-        if removed { await output.remove("c") }
+        output.close("c")
+        if removed { output.remove("c") }
         opening.go()
         let error = await #expect(throws: SwiftletError.self) { try await open.value }
         #expect(error?.code == .aborted)
-        output.follow("c", from: endpoint)
+        await expectRefusal(.notFound) { try output.follow("c", from: endpoint) }
         #expect(reader.copies == 0)
         #expect(FileManager.default.fileExists(atPath: directory + "/c.position") == !removed)
     }
@@ -154,7 +173,7 @@ private final class HeldOpening: Sendable {
         let wrong = LogTarget(container: "c", directory: directory + "/missing", path: "c.log")
         await expectRefusal { try await output.open(wrong) }
         try await output.open(target)
-        output.follow("c", from: endpoint)
-        await output.drained("c")
+        try output.follow("c", from: endpoint)
+        try await output.drained("c")
     }
 }

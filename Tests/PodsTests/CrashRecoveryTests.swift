@@ -42,7 +42,7 @@ import Testing
     private func successor(of node: FakeNode) throws -> PodRegistry {
         PodRegistry(
             handlers: [node.handler], network: node.handler, releasers: [], images: node.images, database: node.database,
-            output: LocalOutput(directory: node.directory, reader: SilentOutput(), logger: node.logger),
+            output: InProcessOutput(logs: LocalOutput(directory: node.directory, reader: SilentOutput(), logger: node.logger)),
             crashes: try CrashRecord(path: node.directory + "/crash"), logger: node.logger)
     }
 

@@ -26,16 +26,43 @@ import Testing
         func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession {
             note(.prepareExec)
             guard request.command != ["refused"] else { throw SwiftletError(.resourceExhausted, "too many") }
-            if request.command == ["lasting"] {
-                waits.withLock { $0 += 1 }
-                defer { waits.withLock { $0 -= 1 } }
-                try await Task.sleep(for: .seconds(3600))
-            }
             return .with { $0.url = "\(request.guest.proxy) \(request.command.joined(separator: " "))" }
+        }
+        func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession {
+            note(.prepareAttach)
+            return StreamPreparedSession()
         }
         func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession {
             note(.preparePortForward)
             return StreamPreparedSession()
+        }
+        func openLog(_ request: StreamOpenLogRequest) async throws -> StreamOpenLogResponse {
+            note(.openLog)
+            return StreamOpenLogResponse()
+        }
+        func followLog(_ request: StreamFollowLogRequest) async throws -> StreamFollowLogResponse {
+            note(.followLog)
+            return StreamFollowLogResponse()
+        }
+        func reopenLog(_ request: StreamReopenLogRequest) async throws -> StreamReopenLogResponse {
+            note(.reopenLog)
+            return StreamReopenLogResponse()
+        }
+        func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
+            note(.waitForLog)
+            guard request.containerID == "lasting" else { return StreamWaitForLogResponse() }
+            waits.withLock { $0 += 1 }
+            defer { waits.withLock { $0 -= 1 } }
+            try await Task.sleep(for: .seconds(3600))
+            return StreamWaitForLogResponse()
+        }
+        func closeLog(_ request: StreamCloseLogRequest) async throws -> StreamCloseLogResponse {
+            note(.closeLog)
+            return StreamCloseLogResponse()
+        }
+        func keepLogs(_ request: StreamKeepLogsRequest) async throws -> StreamKeepLogsResponse {
+            note(.keepLogs)
+            return StreamKeepLogsResponse()
         }
     }
 
@@ -57,7 +84,14 @@ import Testing
                 $0.command = ["a", "b"]
             }
             #expect(try await client.call(.prepareExec, exec, timeout: .seconds(5)).url == "/vsock a b")
+            _ = try await client.call(.prepareAttach, StreamPrepareAttachRequest(), timeout: .seconds(5))
             _ = try await client.call(.preparePortForward, StreamPreparePortForwardRequest(), timeout: .seconds(5))
+            _ = try await client.call(.openLog, StreamOpenLogRequest(), timeout: .seconds(5))
+            _ = try await client.call(.followLog, StreamFollowLogRequest(), timeout: .seconds(5))
+            _ = try await client.call(.reopenLog, StreamReopenLogRequest(), timeout: .seconds(5))
+            _ = try await client.call(.waitForLog, StreamWaitForLogRequest(), timeout: .seconds(5))
+            _ = try await client.call(.closeLog, StreamCloseLogRequest(), timeout: .seconds(5))
+            _ = try await client.call(.keepLogs, StreamKeepLogsRequest(), timeout: .seconds(5))
             #expect(handler.calls.withLock { $0 } == StreamMethodName.allCases)
             client.close()
         }
@@ -74,7 +108,7 @@ import Testing
             let service = StreamControlService(handler: Handler())
             for (name, method, payload, code) in [
                 ("other", "GetInfo", [], SwiftletError.Code.unimplemented), (StreamContract.service, "Other", [], .unimplemented),
-                (StreamContract.service, "PrepareExec", [0xFF], .invalidArgument),
+                (StreamContract.service, "OpenLog", [0xFF], .invalidArgument),
             ] as [(String, String, [UInt8], SwiftletError.Code)] {
                 let answer = await withCheckedContinuation { continuation in
                     let request = TTRPCRequest(service: name, method: method, payload: payload)
@@ -92,7 +126,7 @@ import Testing
     @Test func aCallersCallsEndWithItsConnection() async throws {
         try await Self.withServer { handler, _, path in
             let client = try await StreamControlClient.connect(to: path)
-            let waiting = Task { try await client.call(.prepareExec, .with { $0.command = ["lasting"] }, timeout: nil) }
+            let waiting = Task { try await client.call(.waitForLog, .with { $0.containerID = "lasting" }, timeout: nil) }
             try await eventually("it waits") { handler.waits.withLock { $0 } == 1 }
             client.close()
             await #expect(throws: SwiftletError.self) { _ = try await waiting.value }

@@ -49,6 +49,16 @@ extension Node {
                     )
                 }
             ).url
+        case "attach":
+            return try await cri.call(
+                RuntimeRPC.attach,
+                .with {
+                    $0.containerID = containers[stream.pod] ?? stream.pod
+                    ($0.stdin, $0.stdout, $0.stderr, $0.tty) = (
+                        stream.isSet("stdin"), stream.isSet("stdout"), stream.isSet("stderr"), stream.isSet("tty")
+                    )
+                }
+            ).url
         case "portforward":
             return try await cri.call(RuntimeRPC.portForward, .with { $0.podSandboxID = sandboxes[stream.pod] ?? stream.pod }).url
         default: throw SwiftletError(.unimplemented, stream.kind)
@@ -85,14 +95,17 @@ struct Kubectl {
     private let errors: URL
 
     /// Starts it. What it prints goes to files, which nobody has to read meanwhile.
-    init(_ arguments: [String], server: KubernetesStandIn, home: String) throws {
+    ///
+    /// - Parameter terminal: gives it one, by `script`.
+    init(_ arguments: [String], server: KubernetesStandIn, home: String, terminal: Bool = false) throws {
         try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: true)
         let name = "kubectl-\(UUID().uuidString.prefix(8))"
         output = URL(fileURLWithPath: "\(home)/\(name).out")
         errors = URL(fileURLWithPath: "\(home)/\(name).err")
         for file in [output, errors] { FileManager.default.createFile(atPath: file.path, contents: nil) }
-        process.executableURL = URL(fileURLWithPath: Self.path)
-        process.arguments = ["--server=\(server.address)"] + arguments
+        let words = [Self.path, "--server=\(server.address)"] + arguments
+        process.executableURL = URL(fileURLWithPath: terminal ? "/usr/bin/script" : Self.path)
+        process.arguments = terminal ? ["-qec", "exec " + words.joined(separator: " "), "/dev/null"] : Array(words.dropFirst())
         process.environment = ["HOME": home, "PATH": "/usr/bin:/bin"]
         process.standardInput = input
         process.standardOutput = try FileHandle(forWritingTo: output)

@@ -109,6 +109,43 @@ struct SessionTests {
         try await node.removeContainer(container)
     }
 
+    @Test func kubectlAttachesBesideTheLog() async throws {
+        let node = try node()
+        let script = "while read line; do echo got $line; done; echo end of input"
+        func container(_ name: String, once: Bool) async throws -> String {
+            try await node.runContainer(in: try sharedPod(), name, ["/bin/sh", "-c", script]) { ($0.stdin, $0.stdinOnce) = (true, once) }
+        }
+        let (lasting, once) = (try await container("attach", once: false), try await container("attach-once", once: true))
+        let api = try node.kubernetes(containers: ["p": lasting, "once": once])
+        defer { api.stop() }
+        let viewer = try kubectl(["attach", "p"], api, node)
+        let first = try kubectl(["attach", "-i", "p"], api, node)
+        try first.write(Data("one\n".utf8))
+        try await eventually("it is told: \(first.stderr)") { String(decoding: first.stdout, as: UTF8.self).contains("got one\n") }
+        first.process.terminate()
+        _ = try await first.exit()
+        let second = try kubectl(["attach", "-i", "p"], api, node)
+        try second.write(Data("two\n".utf8))
+        try await eventually("the next one is told: \(second.stderr)") {
+            String(decoding: second.stdout, as: UTF8.self).contains("got two\n")
+        }
+        try await eventually("who only watches sees it") { String(decoding: viewer.stdout, as: UTF8.self).contains("got two\n") }
+        #expect(!String(decoding: second.stdout, as: UTF8.self).contains("one"))
+        #expect(try await node.status(of: lasting).state == .containerRunning)
+        #expect(try node.log("attach") == ["stdout F got one", "stdout F got two"])
+
+        let only = try kubectl(["attach", "-i", "once"], api, node)
+        try only.write(Data("three\n".utf8))
+        try await eventually("it is told: \(only.stderr)") { String(decoding: only.stdout, as: UTF8.self).contains("got three\n") }
+        try only.closeInput()
+        #expect(try await only.exit() == 0, "\(only.stderr)")
+        #expect(try await node.exit(of: once).exitCode == 0)
+        #expect(try node.log("attach-once") == ["stdout F got three", "stdout F end of input"])
+        _ = try await node.cri.call(RuntimeRPC.stopContainer, .with { $0.containerID = lasting })
+        #expect(try await viewer.exit() == 0, "\(viewer.stderr)")
+        for container in [lasting, once] { try await node.removeContainer(container) }
+    }
+
     @Test func kubectlForwardsPortsIntoTheGuest() async throws {
         let node = try node()
         let serve = "while true; do echo from the pod | nc -l -p 8080; done"
@@ -133,11 +170,14 @@ struct SessionTests {
         try await node.removeContainer(container)
     }
 
-    /// swiftletd ends again and again, and the session does not notice; when swiftlet-streamd has ended, the next session starts it.
-    @Test func aSessionOutlivesTheDaemonAndTheNextOneStartsAStreamDaemonThatHasEnded() async throws {
+    /// Both processes end again and again; neither the session nor the log notices the other's.
+    @Test func aSessionOutlivesTheDaemonAndLogsOutliveBoth() async throws {
         let node = try node()
-        let container = try await node.runContainer(in: try sharedPod(), "echo", ["/bin/sleep", "6000"])
-        let api = try node.kubernetes(containers: ["p": container])
+        let lines = 3000
+        let count = "i=0; while [ $i -lt \(lines) ]; do i=$((i+1)); echo line $i; [ $((i % 20)) = 0 ] && sleep 0.05; done; exit 5"
+        let counter = try await node.runContainer(in: try sharedPod(), "lasting", ["/bin/sh", "-c", count])
+        let other = try await node.runContainer(in: try sharedPod(), "echo", ["/bin/sleep", "6000"])
+        let api = try node.kubernetes(containers: ["p": other])
         defer { api.stop() }
         let session = try kubectl(["exec", "-i", "p", "--", "/bin/cat"], api, node)
         try session.write(Data("0\n".utf8))
@@ -145,24 +185,42 @@ struct SessionTests {
         let before = try #require(node.streamDaemon)
         for round in 1...3 {
             await node.kill()
+            let seen = (try? node.log("lasting").count) ?? 0
             try session.write(Data("\(round)\n".utf8))
             try await eventually("the session goes on without swiftletd: \(session.stderr)") {
                 session.stdout.suffix(2) == Data("\(round)\n".utf8)
             }
+            if seen < lines { try await eventually("so does the log") { (try? node.log("lasting").count) ?? 0 > seen } }
             try await node.launch()
         }
+        #expect(node.streamDaemon == before)
         try session.closeInput()
         #expect(try await session.exit() == 0, "\(session.stderr)")
         #expect(session.stdout == Data("0\n1\n2\n3\n".utf8))
-        for _ in 0..<2 {
-            let again = try kubectl(["exec", "p", "--", "/bin/echo", "again"], api, node)
-            #expect(try await again.exit() == 0, "\(again.stderr)")
-            #expect(again.stdout == Data("again\n".utf8))
+        for _ in 0..<3 {
             let process = try #require(node.streamDaemon)
             process.kill()
-            try await eventually("it has ended") { node.streamDaemon != process }
+            try await eventually("it is started again") { node.streamDaemon.map { $0 != process } ?? false }
         }
-        #expect(node.streamDaemon == nil && before.isAlive == false)
+        #expect(try await node.exit(of: counter).exitCode == 5)
+        #expect(try node.log("lasting") == (1...lines).map { "stdout F line \($0)" })
+        for container in [counter, other] { try await node.removeContainer(container) }
+    }
+
+    @Test func aStreamDaemonThatHangsIsReplacedAndLogsGoOn() async throws {
+        let node = try node()
+        let script = "i=0; while [ ! -e /enough ]; do i=$((i+1)); echo line $i; sleep 0.1; done; echo end $i"
+        let container = try await node.runContainer(in: try sharedPod(), "hanging", ["/bin/sh", "-c", script])
+        try await node.waitForLog("hanging")
+        let process = try #require(node.streamDaemon)
+        _ = try process.signal(SIGSTOP)
+        try await eventually("another one runs; \(node.tail(node.daemonLog))", within: .seconds(90)) {
+            node.streamDaemon.map { $0 != process } ?? false
+        }
+        _ = try await node.shell(container, ": > /enough")
+        _ = try await node.exit(of: container)
+        let lines = try node.log("hanging")
+        #expect(lines == (1..<lines.count).map { "stdout F line \($0)" } + ["stdout F end \(lines.count - 1)"])
         try await node.removeContainer(container)
     }
 

@@ -44,6 +44,14 @@ static inline int clinux_unix_connect(int fd, const char *path) {
 
 static inline int clinux_unix_accept(int fd) { return accept4(fd, (struct sockaddr *)0, (socklen_t *)0, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 
+// The process that the other end of a connection was made by: of a server, the one that listened (SO_PEERCRED, unix(7)).
+static inline pid_t clinux_unix_peer_process(int fd) {
+    struct ucred peer;
+    socklen_t length = sizeof(peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return -1;
+    return peer.pid;
+}
+
 // The user that the other end of a connection had when it connected (SO_PEERCRED, unix(7)).
 static inline int clinux_unix_peer(int fd, uid_t *user) {
     struct ucred peer;

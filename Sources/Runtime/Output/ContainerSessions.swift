@@ -18,6 +18,11 @@ public protocol ContainerSessions: Sendable {
     /// - Throws: `.resourceExhausted` when too many URLs are unused; `.unavailable` when sessions are not served at this moment.
     func exec(_ command: [String], in endpoint: OutputEndpoint, of sandbox: String, _ streams: SessionStreams) async throws -> String
 
+    /// What a running container's first process writes from now on, and its standard input.
+    ///
+    /// - Parameter stdinOnce: the input ends with the first session that had it.
+    func attach(to endpoint: OutputEndpoint, of sandbox: String, _ streams: SessionStreams, stdinOnce: Bool) async throws -> String
+
     /// Connections to ports of a sandbox.
     ///
     /// - Parameter ports: those that a WebSocket client gets; a SPDY client names its ports itself.

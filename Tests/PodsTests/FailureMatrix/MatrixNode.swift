@@ -1,3 +1,4 @@
+import AgentClient
 import Errors
 import Foundation
 import Images
@@ -99,9 +100,10 @@ final class MatrixNode: Sendable {
         var deadlines = PodDeadlines()
         deadlines.sandboxStart = fault == .hang ? .seconds(4) : .seconds(60)
         deadlines.release = fault == .hang ? .seconds(1) : .seconds(30)
+        let logs = LocalOutput(directory: directory, reader: AgentOutput(links: AgentLinks(), logger: logger), logger: logger)
         let registry = PodRegistry(
             handlers: [handler], network: network, releasers: resources.releasers, images: images, database: database,
-            output: LocalOutput(directory: directory, reader: resources.outputReader, logger: logger), deadlines: deadlines, logger: logger)
+            output: InProcessOutput(logs: logs), deadlines: deadlines, logger: logger)
         return Daemon(registry: registry, images: images, database: database)
     }
 

@@ -17,6 +17,10 @@ final class ProcessOutput: Sendable {
         var ends: [OutputSource: UInt64] = [:]
         /// The process is deleted: nothing is taken over any more.
         var closed = false
+        /// Who is told when nobody takes the output over.
+        var abandonment: (patience: Duration, told: @Sendable () -> Void)?
+        /// Connections that have come and gone.
+        var connections = 0
     }
 
     /// Bytes that may wait in a connection's queue before frames stay in the buffer.
@@ -57,6 +61,7 @@ final class ProcessOutput: Sendable {
             try state.buffer.restart(stdout: stdout, stderr: stderr)
             let older = state.connection
             state.connection = connection
+            state.connections += 1
             state.acknowledgements = ByteQueue()
             connection.hand(to: self)
             connection.write([AgentContract.streamAccepted])
@@ -91,6 +96,26 @@ final class ProcessOutput: Sendable {
             return Array(state.readers.values) + (state.connection.map { [$0] } ?? [])
         }
         for channel in channels { channel.close() }
+    }
+
+    /// Tells, once, when for so long nobody is connected to take what is left, from now on and from each lost connection on.
+    func watchAbandonment(after patience: Duration, _ told: @escaping @Sendable () -> Void) {
+        state.withLock { $0.abandonment = (patience, told) }
+        expectConnection()
+    }
+
+    private func expectConnection() {
+        let (abandonment, connections) = state.withLock { ($0.abandonment, $0.connections) }
+        guard let abandonment else { return }
+        loop.schedule(at: .now + abandonment.patience) { [weak self] in
+            guard let self else { return }
+            let told = state.withLock { state -> (@Sendable () -> Void)? in
+                guard state.connection == nil, state.connections == connections, !state.closed, !state.buffer.isDone else { return nil }
+                defer { state.abandonment = nil }
+                return state.abandonment?.told
+            }
+            told?()
+        }
     }
 
     /// The process has ended: what it has written is read to the end, and children that hold its output open are not waited for.
@@ -180,15 +205,16 @@ extension ProcessOutput: ByteChannelOwner {
     }
 
     func channelClosed(_ channel: ByteChannel, error: SwiftletError?) {
-        let source = state.withLock { state -> OutputSource? in
+        let (source, wasConnection) = state.withLock { state -> (OutputSource?, Bool) in
             if channel === state.connection {
                 state.connection = nil
-                return nil
+                return (nil, true)
             }
             let source = state.readers.first { $0.value === channel }?.key
             if let source { state.readers[source] = nil }
-            return source
+            return (source, false)
         }
         if let source { end(source) }
+        if wasConnection { expectConnection() }
     }
 }

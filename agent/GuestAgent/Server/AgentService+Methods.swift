@@ -120,6 +120,13 @@ extension AgentService {
         do {
             try grantStreams(process, output: Array(request.outputToken), stdin: Array(request.stdinToken))
             let pid = try record.run(process, request.process.withOwnOOMScore, inherit: request.inherit)
+            process.output.watchAbandonment(after: dependencies.execPatience) { [weak self, weak record, weak process] in
+                guard let self, let record, let process else { return }
+                workers.run {
+                    record.remove(process)
+                    self.forget(process)
+                }
+            }
             return .with { $0.pid = UInt32(pid) }
         } catch {
             record.remove(process)

@@ -18,6 +18,8 @@ final class AgentService: TTRPCService {
         /// Runs after the answer to Shutdown was handed to the kernel.
         var powerOff: @Sendable () -> Void
         var info: @Sendable () -> AgentGetInfoResponse
+        /// How long a further process may run with nobody connected to its output: who has started it is gone then.
+        var execPatience = Duration.seconds(30)
         var grow: @Sendable (AgentGrowRequest) throws(SwiftletError) -> AgentGrowResponse = { (_) throws(SwiftletError) in
             throw SwiftletError(.unimplemented, "this agent is not in a guest that can grow")
         }

@@ -1,0 +1,160 @@
+import Concurrency
+import Errors
+import Runtime
+import Synchronization
+
+/// A log that streamd has open, as far as swiftletd knows it.
+struct FollowedLog: Sendable {
+    var target: LogTarget
+    /// Has streamd follow it until it is drained, or closed here.
+    var following: Task<Void, Never>?
+}
+
+/// The logs that are open.
+struct KnownLogs: Sendable {
+    private var open: [String: FollowedLog] = [:]
+    /// Containers of the process before whose logs may be open still; nil before they are known.
+    private var inherited: Set<String>?
+    private var hasEnded = false
+
+    subscript(_ container: String) -> FollowedLog? {
+        get { open[container] }
+        set { if !hasEnded || newValue == nil { open[container] = newValue } }
+    }
+
+    mutating func inherit(_ containers: Set<String>) { inherited = containers }
+
+    mutating func remove(_ container: String) -> FollowedLog? {
+        inherited?.remove(container)
+        return open.removeValue(forKey: container)
+    }
+
+    mutating func end() -> [FollowedLog] {
+        hasEnded = true
+        defer { open = [:] }
+        return Array(open.values)
+    }
+
+    /// All logs that streamd may have open; nil before they are known.
+    var all: [String]? { inherited.map { $0.union(open.keys).sorted() } }
+}
+
+/// The containers' logs, which streamd writes.
+extension StreamDaemon: ContainerOutput {
+    /// How long a disk may take to open a file, beside what streamd itself waits.
+    private static let patience = Duration.seconds(25)
+    private static let shortestPause = Duration.milliseconds(50)
+    private static let longestPause = Duration.seconds(2)
+
+    public func open(_ log: LogTarget) async throws {
+        let isNew = logs.withLock { logs in
+            guard logs[log.container] == nil else { return false }
+            logs[log.container] = FollowedLog(target: log)
+            return true
+        }
+        do {
+            _ = try await call(.openLog, StreamOpenLogRequest(log), timeout: Self.patience)
+        } catch {
+            if isNew { logs.withLock { $0[log.container] = nil } }
+            throw error
+        }
+    }
+
+    public func follow(_ container: String, from endpoint: OutputEndpoint) {
+        logs.withLock { logs in
+            guard let log = logs[container], log.following == nil else { return }
+            logs[container]?.following = Task { await self.keepFollowed(log.target, from: endpoint) }
+        }
+    }
+
+    /// Opens the log and has it followed, again and again, until both sources have ended: a streamd that was started anew, or refused it,
+    /// knows nothing of it.
+    private func keepFollowed(_ log: LogTarget, from endpoint: OutputEndpoint) async {
+        var pause = Self.shortestPause
+        var told: String?
+        while !Task.isCancelled {
+            let began = ContinuousClock.now
+            do {
+                let client = try await client()
+                _ = try await client.call(.openLog, StreamOpenLogRequest(log), timeout: Self.patience)
+                _ = try await client.call(.followLog, StreamFollowLogRequest(log.container, endpoint), timeout: Self.patience)
+                _ = try await client.call(.waitForLog, .with { $0.containerID = log.container }, timeout: nil)
+                return
+            } catch {
+                guard !Task.isCancelled else { return }
+                let reason = "\(error)"
+                if told != reason { logger.warning("a log stands still", metadata: ["container": "\(log.container)", "error": "\(reason)"]) }
+                told = reason
+                if .now - began > Self.longestPause { pause = Self.shortestPause }
+                try? await Task.sleep(for: pause)
+                pause = min(pause * 2, Self.longestPause)
+            }
+        }
+    }
+
+    public func reopen(_ container: String) async throws {
+        guard let log = logs.withLock({ $0[container] }) else {
+            throw SwiftletError(.failedPrecondition, "container \(container): its log is not open; try again")
+        }
+        // One that was started anew may not have it open yet.
+        _ = try await call(.openLog, StreamOpenLogRequest(log.target), timeout: Self.patience)
+        _ = try await call(.reopenLog, .with { $0.containerID = container }, timeout: Self.patience)
+    }
+
+    public func drained(_ container: String) async {
+        guard let following = logs.withLock({ $0[container] })?.following else { return }
+        await following.value
+    }
+
+    public func close(_ container: String) async { await end(container, forget: false) }
+
+    public func remove(_ container: String) async { await end(container, forget: true) }
+
+    /// A streamd that cannot be told closes it when it is connected to again, or has it closed because it has ended.
+    private func end(_ container: String, forget: Bool) async {
+        logs.withLock { $0.remove(container) }?.following?.cancel()
+        guard let client = live else { return }
+        let request = StreamCloseLogRequest.with { ($0.containerID, $0.forget) = (container, forget) }
+        // Also for a caller that is cancelled: nobody else closes it.
+        let closing = Task {
+            do {
+                _ = try await client.call(.closeLog, request, timeout: .seconds(5))
+            } catch {
+                client.close()
+            }
+        }
+        await closing.value
+    }
+
+    public func keep(only containers: Set<String>) async {
+        logs.withLock { $0.inherit(containers) }
+        let request = StreamKeepLogsRequest.with { ($0.containerIds, $0.forget) = (containers.sorted(), true) }
+        do {
+            // A start does not wait for a streamd that hangs.
+            try await withDeadline(.seconds(2), "close logs") { _ = try await self.call(.keepLogs, request, timeout: Self.patience) }
+        } catch {
+            logger.warning("logs of containers that are gone are not closed", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Tells a streamd that is connected to again which logs are open still.
+    func closeUnknownLogs(_ client: StreamControlClient) async throws {
+        guard let known = logs.withLock({ $0.all }) else { return }
+        _ = try await client.call(.keepLogs, .with { $0.containerIds = known }, timeout: Self.patience)
+    }
+}
+
+extension StreamOpenLogRequest {
+    init(_ log: LogTarget) {
+        self.init()
+        (containerID, directory, path) = (log.container, log.directory, log.path)
+    }
+}
+
+extension StreamFollowLogRequest {
+    init(_ container: String, _ endpoint: OutputEndpoint) {
+        self.init()
+        (guest, _) = StreamGuest.of(endpoint, sandbox: "")
+        containerID = container
+    }
+}

@@ -1,0 +1,176 @@
+import Errors
+import Foundation
+import Glibc
+import Linux
+import Logging
+import Runtime
+import Support
+import Synchronization
+import Testing
+
+@testable import StreamControl
+
+/// What a streamd has been told of logs; it keeps nothing beyond its end.
+private final class PlayedStreamd: StreamControlHandler {
+    struct State {
+        var open: Set<String> = []
+        var followed: Set<String> = []
+        /// Those that are refused.
+        var refused: Set<String> = []
+        var drained: Set<String> = []
+        var kept: [[String]] = []
+    }
+
+    let state = Mutex(State())
+    let features: [String]
+
+    init(features: [String] = [StreamContract.logs]) { self.features = features }
+
+    func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse {
+        .with {
+            ($0.features, $0.pid) = (features, -1)
+            ($0.address, $0.positions) = ("", "/positions")
+        }
+    }
+    func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession { StreamPreparedSession() }
+    func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession { StreamPreparedSession() }
+    func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession { StreamPreparedSession() }
+    func openLog(_ request: StreamOpenLogRequest) async throws -> StreamOpenLogResponse {
+        try state.withLock { state in
+            guard !state.refused.contains(request.containerID) else { throw SwiftletError(.failedPrecondition, "no such directory") }
+            state.open.insert(request.containerID)
+        }
+        return StreamOpenLogResponse()
+    }
+    func followLog(_ request: StreamFollowLogRequest) async throws -> StreamFollowLogResponse {
+        state.withLock { _ = $0.followed.insert(request.containerID) }
+        return StreamFollowLogResponse()
+    }
+    func reopenLog(_ request: StreamReopenLogRequest) async throws -> StreamReopenLogResponse {
+        guard state.withLock({ $0.open.contains(request.containerID) }) else { throw SwiftletError(.failedPrecondition, "not open") }
+        return StreamReopenLogResponse()
+    }
+    func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
+        while !state.withLock({ $0.drained.contains(request.containerID) }) { try await Task.sleep(for: .milliseconds(5)) }
+        return StreamWaitForLogResponse()
+    }
+    func closeLog(_ request: StreamCloseLogRequest) async throws -> StreamCloseLogResponse {
+        state.withLock { state in
+            state.open.remove(request.containerID)
+            state.followed.remove(request.containerID)
+        }
+        return StreamCloseLogResponse()
+    }
+    func keepLogs(_ request: StreamKeepLogsRequest) async throws -> StreamKeepLogsResponse {
+        state.withLock { $0.kept.append(request.containerIds) }
+        return StreamKeepLogsResponse()
+    }
+}
+
+/// swiftletd's side of the logs, across streamds that come and go.
+@Suite(.timeLimit(.minutes(1))) struct StreamDaemonTests {
+    private let path = NSTemporaryDirectory() + "streamd-\(UInt32.random(in: 0 ... .max))"
+    private let endpoint = OutputEndpoint.agent(.unixProxy(path: "/none"), container: "c")
+
+    /// Of a program that cannot be started: what answers is what the test serves.
+    private func daemon(binary: String = "/nonexistent") -> StreamDaemon {
+        let configuration = StreamDaemon.Configuration(
+            binary: binary, controlSocket: path, address: "", positions: "/positions", log: "/dev/null")
+        return StreamDaemon(configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    }
+
+    private func target(_ id: String) -> LogTarget { LogTarget(container: id, directory: "/logs", path: id) }
+
+    /// Serves until `body` returns; its connections end then too, as with a killed process.
+    private func withStreamd(_ streamd: PlayedStreamd, _ daemon: StreamDaemon, _ body: () async throws -> Void) async throws {
+        let server = try StreamControlServer(path: path, handler: streamd)
+        try await body()
+        server.stop()
+        daemon.live?.close()
+    }
+
+    @Test func theNextStreamdIsToldOfLogsThatAreOpenAndOfNoOthers() async throws {
+        let daemon = daemon()
+        try await withStreamd(PlayedStreamd(), daemon) {
+            await daemon.keep(only: ["c", "exited"])
+            for id in ["c", "gone"] { try await daemon.open(target(id)) }
+            daemon.follow("c", from: endpoint)
+            await daemon.close("gone")
+        }
+        let next = PlayedStreamd()
+        try await withStreamd(next, daemon) {
+            try await eventually("it is followed again") { next.state.withLock { $0.followed == ["c"] } }
+            #expect(next.state.withLock { $0.open } == ["c"])
+            #expect(next.state.withLock { $0.kept } == [["c", "exited"]])
+            next.state.withLock { _ = $0.drained.insert("c") }
+            await daemon.drained("c")
+        }
+        daemon.close()
+    }
+
+    @Test func aLogThatIsRefusedWhenItIsToldAgainIsTriedUntilItIsTaken() async throws {
+        let daemon = daemon()
+        try await withStreamd(PlayedStreamd(), daemon) {
+            for id in ["c", "d"] {
+                try await daemon.open(target(id))
+                daemon.follow(id, from: endpoint)
+            }
+        }
+        let next = PlayedStreamd()
+        next.state.withLock { $0.refused = ["c"] }
+        try await withStreamd(next, daemon) {
+            try await eventually("the other is not held up") { next.state.withLock { $0.followed == ["d"] } }
+            let drained = Atomic(false)
+            let waiting = Task {
+                await daemon.drained("c")
+                drained.store(true, ordering: .relaxed)
+            }
+            next.state.withLock { $0.drained = ["c", "d"] }
+            try await Task.sleep(for: .milliseconds(100))
+            let isDrained = drained.load(ordering: .relaxed)
+            #expect(!isDrained)
+            next.state.withLock { $0.refused = [] }
+            await waiting.value
+            #expect(next.state.withLock { $0.followed } == ["c", "d"])
+        }
+        daemon.close()
+    }
+
+    @Test func aLogIsReopenedAlsoByAStreamdThatDidNotHaveItOpen() async throws {
+        let daemon = daemon()
+        try await withStreamd(PlayedStreamd(), daemon) { try await daemon.open(target("c")) }
+        let next = PlayedStreamd()
+        try await withStreamd(next, daemon) {
+            try await daemon.reopen("c")
+            #expect(next.state.withLock { $0.open } == ["c"])
+            let error = await #expect(throws: SwiftletError.self) { try await daemon.reopen("unknown") }
+            #expect(error?.code == .failedPrecondition)
+        }
+        daemon.close()
+    }
+
+    @Test func whoWaitsForALogThatIsClosedWaitsNoLonger() async throws {
+        let daemon = daemon()
+        try await withStreamd(PlayedStreamd(), daemon) {
+            try await daemon.open(target("c"))
+            daemon.follow("c", from: endpoint)
+            let waiting = Task { await daemon.drained("c") }
+            await daemon.remove("c")
+            await waiting.value
+        }
+        daemon.close()
+    }
+
+    @Test func aDaemonWithoutStreamdNamesTheReasonAndEndsEverythingWithoutWaiting() async throws {
+        let daemon = daemon()
+        let error = await #expect(throws: SwiftletError.self) { try await daemon.open(target("c")) }
+        #expect(error?.code == .unavailable && error.map { "\($0)" }?.contains("/nonexistent") == true)
+        let began = ContinuousClock.now
+        daemon.follow("c", from: endpoint)
+        await daemon.drained("c")
+        await daemon.close("c")
+        await daemon.remove("c")
+        #expect(ContinuousClock.now - began < .seconds(5))
+        daemon.close()
+    }
+}
