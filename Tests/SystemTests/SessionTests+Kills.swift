@@ -128,7 +128,7 @@ private struct Forwarded {
             return port > 0
         }
         let reading = Task { [port] in
-            try await Spawn("/usr/bin/python3", ["-c", reader, "\(port)"]).run().outputText
+            try await Spawn("/usr/bin/python3", ["-c", reader, "\(port)"], deadline: .seconds(900)).run().outputText
         }
         return Forwarded(forward: forward, reading: reading)
     }
