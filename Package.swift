@@ -242,7 +242,8 @@ let package = Package(
             name: "PrometheusTests",
             dependencies: ["Prometheus", "Measures", "Support", "Errors", metrics]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
-        .testTarget(name: "StreamControlTests", dependencies: ["StreamControl", "TTRPC", "Runtime", "Linux", "Support", "Errors", logging]),
+        .testTarget(
+            name: "StreamControlTests", dependencies: ["StreamControl", "TTRPC", "Runtime", "Linux", "Support", "Errors", logging]),
         .testTarget(
             name: "StreamServerTests",
             dependencies: [

@@ -33,7 +33,9 @@ public final class StreamControlServer: Sendable {
     public init(path: String, handler: any StreamControlHandler) throws {
         let step = "listen on \(path)"
         let loop = try EventLoop(name: "control")
-        guard UnixSocket.connectFailure(path: path) != nil else { throw SwiftletError(.alreadyExists, "\(step): somebody serves it already") }
+        guard UnixSocket.connectFailure(path: path) != nil else {
+            throw SwiftletError(.alreadyExists, "\(step): somebody serves it already")
+        }
         unlink(path)
         let descriptor = clinux_unix_socket()
         guard descriptor >= 0 else { throw SwiftletError.system(step) }

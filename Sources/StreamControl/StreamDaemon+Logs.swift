@@ -83,7 +83,9 @@ extension StreamDaemon: ContainerOutput {
             } catch {
                 guard !Task.isCancelled else { return }
                 let reason = "\(error)"
-                if told != reason { logger.warning("a log stands still", metadata: ["container": "\(log.container)", "error": "\(reason)"]) }
+                if told != reason {
+                    logger.warning("a log stands still", metadata: ["container": "\(log.container)", "error": "\(reason)"])
+                }
                 told = reason
                 if .now - began > Self.longestPause { pause = Self.shortestPause }
                 try? await Task.sleep(for: pause)

@@ -45,7 +45,8 @@ struct StreamdControl: StreamControlHandler {
 
     func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession {
         let forward = try PortForwardRequest(
-            sandboxID: request.guest.sandboxID, address: try guests.admit(request.guest).text, ports: request.ports.map { Int32(clamping: $0) })
+            sandboxID: request.guest.sandboxID, address: try guests.admit(request.guest).text,
+            ports: request.ports.map { Int32(clamping: $0) })
         return try prepared(.portForward(forward))
     }
 

@@ -72,7 +72,8 @@ extension AgentServiceTests {
         }
         try await eventually("it is forgotten") {
             do {
-                _ = try await client.call(.signal, .with { ($0.containerID, $0.processID, $0.signal) = ("c", "left", 18) }, timeout: timeout)
+                _ = try await client.call(
+                    .signal, .with { ($0.containerID, $0.processID, $0.signal) = ("c", "left", 18) }, timeout: timeout)
                 return false
             } catch let error as SwiftletError {
                 return error.code == .notFound

@@ -78,7 +78,8 @@ final class Relay: Sendable {
             case .silence: continue
             case .hangup: return false
             case .flood: return flood()
-            case .garbage: guard UnixSocket.write(client, bytes.map { _ in UInt8.random(in: 0...255, using: &random) }) else { return false }
+            case .garbage:
+                guard UnixSocket.write(client, bytes.map { _ in UInt8.random(in: 0...255, using: &random) }) else { return false }
             case .lengths: guard UnixSocket.write(client, [0xFF, 0xFF, 0xFF, 0xFF] + bytes.dropFirst(4)) else { return false }
             case .drip:
                 for byte in bytes {

@@ -280,7 +280,8 @@ struct FakeNode {
         deadlines.statistics = .seconds(1)
         registry = PodRegistry(
             handlers: [handler], network: handler, releasers: [], images: images, database: database,
-            output: InProcessOutput(logs: LocalOutput(directory: directory, reader: SilentOutput(), logger: logger)), deadlines: deadlines, logger: logger)
+            output: InProcessOutput(logs: LocalOutput(directory: directory, reader: SilentOutput(), logger: logger)), deadlines: deadlines,
+            logger: logger)
     }
 
     static let image = "localhost/test/image:1"

@@ -137,7 +137,8 @@ import Testing
         node.handler.state.withLock { $0.failReleases = [.tap] }
         let next = PodRegistry(
             handlers: [], network: FakeHandler(), releasers: [tap], images: node.images, database: node.database,
-            output: InProcessOutput(logs: LocalOutput(directory: node.directory, reader: SilentOutput(), logger: node.logger)), logger: node.logger)
+            output: InProcessOutput(logs: LocalOutput(directory: node.directory, reader: SilentOutput(), logger: node.logger)),
+            logger: node.logger)
         try await next.recover()
         await next.recovered()
         #expect(try await node.ledger() == ["tap tap-a"])

@@ -29,7 +29,8 @@ extension SessionTests {
         // By twos: half of the 20 are execs, the other half but one are attached.
         let execs = try (0..<10).map { index in
             let terminal = index % 2 == 0
-            return try Kubectl(["exec", terminal ? "-it" : "-i", "target", "--", "/bin/cat"], server: api, home: home(node), terminal: terminal)
+            return try Kubectl(
+                ["exec", terminal ? "-it" : "-i", "target", "--", "/bin/cat"], server: api, home: home(node), terminal: terminal)
         }
         let viewers = try (0..<9).map { try Kubectl(["attach", Self.logging[$0 % 4]], server: api, home: home(node)) }
         for session in execs { try await say("round 0", to: session) }
@@ -62,7 +63,8 @@ extension SessionTests {
             let id = try #require(containers[name])
             #expect(try await node.exit(of: id).exitCode == 0)
             let lines = try node.log(name)
-            #expect(lines == (1..<max(lines.count, 1)).map { "stdout F \(index) line \($0)" } + ["stdout F \(index) end \(lines.count - 1)"])
+            #expect(
+                lines == (1..<max(lines.count, 1)).map { "stdout F \(index) line \($0)" } + ["stdout F \(index) end \(lines.count - 1)"])
             for viewer in viewers.indices where viewer % 4 == index {
                 // It joined within the log, maybe within a line, and was cut off by the first end of streamd.
                 let text = String(decoding: viewers[viewer].stdout, as: UTF8.self)
