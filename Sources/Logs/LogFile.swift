@@ -16,9 +16,11 @@ struct LogFile {
     /// Lines that are not in the file yet: those of the present call, and those of calls that failed.
     private var buffer: [UInt8] = []
 
+    private static let lockPatience = Duration.seconds(3)
     /// Bytes read at once when the log is compared with its position.
     private static let tailPiece = 1 << 20
 
+    /// - Throws: `.failedPrecondition` also while another process writes the log.
     init(location: LogLocation?, positionPath: String) throws {
         self.location = location
         positionDescriptor = Glibc.open(positionPath, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -26,6 +28,7 @@ struct LogFile {
             throw SwiftletError.system("open the log position \(positionPath)")
         }
         do {
+            try Self.lock(positionDescriptor, positionPath)
             descriptor = try location?.open() ?? -1
         } catch {
             Glibc.close(positionDescriptor)
@@ -38,6 +41,18 @@ struct LogFile {
             let error = SwiftletError.system("note the log position in \(positionPath)")
             close()
             throw error
+        }
+    }
+
+    /// Two processes would write lines twice. One that is ending is waited for, for a short time; its end gives the lock back.
+    private static func lock(_ descriptor: Int32, _ path: String) throws(SwiftletError) {
+        let end = ContinuousClock.now + lockPatience
+        var range = flock()
+        (range.l_type, range.l_whence) = (Int16(F_WRLCK), Int16(SEEK_SET))
+        while fcntl(descriptor, F_SETLK, &range) != 0 {
+            guard errno == EAGAIN || errno == EACCES || errno == EINTR else { throw .system("lock \(path)") }
+            guard .now < end else { throw SwiftletError(.failedPrecondition, "the log of \(path) is written by another process still") }
+            usleep(10_000)
         }
     }
 

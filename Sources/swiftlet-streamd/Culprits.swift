@@ -30,6 +30,7 @@ struct Culprits: Sendable {
         self.names = Set(names)
         do {
             try Data(names.map { $0 + "\n" }.joined().utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+            chmod(path, 0o600)
         } catch {
             logger.warning("crashed guests are not noted", metadata: ["error": "\(error)"])
         }

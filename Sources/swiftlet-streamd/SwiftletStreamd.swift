@@ -42,7 +42,8 @@ struct SwiftletStreamd: AsyncParsableCommand {
     func run() async throws {
         do {
             Backtraces.printNoMemory()
-            umask(0o077)
+            // Logs are for their group as well; whatever else is made has its mode said.
+            umask(0o022)
             guard let level = Logger.Level(rawValue: logLevel) else {
                 throw SwiftletError(.invalidArgument, "--log-level \(logLevel) is unknown")
             }

@@ -175,6 +175,25 @@ private final class Scratch {
         }
     }
 
+    /// Two processes would write each line twice.
+    @Test func aLogThatAnotherProcessWritesIsRefusedUntilItHasEnded() async throws {
+        let scratch = try Scratch()
+        let holder = Process()
+        holder.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
+        let script =
+            "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+        holder.arguments = ["-c", script, scratch.position]
+        let (input, output) = (Pipe(), Pipe())
+        (holder.standardInput, holder.standardOutput) = (input, output)
+        try holder.run()
+        #expect(try output.fileHandleForReading.read(upToCount: 5) == Data("held\n".utf8))
+        let error = await #expect(throws: SwiftletError.self) { try await scratch.open() }
+        #expect(error?.code == .failedPrecondition && error.map { "\($0)" }?.contains("another process") == true)
+        let opening = Task { try await scratch.open() }
+        kill(holder.processIdentifier, SIGKILL)
+        await (try opening.value).close()
+    }
+
     @Test func whatSomebodyPutInTheLogsPlaceIsRefused() async throws {
         let scratch = try Scratch()
         let files = FileManager.default

@@ -203,6 +203,8 @@ struct SessionTests {
             try await eventually("it is started again") { node.streamDaemon.map { $0 != process } ?? false }
         }
         #expect(try await node.exit(of: counter).exitCode == 5)
+        let mode = try FileManager.default.attributesOfItem(atPath: node.logs + "/lasting.log")[.posixPermissions] as? Int
+        #expect(mode == 0o640)
         #expect(try node.log("lasting") == (1...lines).map { "stdout F line \($0)" })
         for container in [counter, other] { try await node.removeContainer(container) }
     }
