@@ -58,8 +58,8 @@ struct BadInputTests {
 
     @Test func methodsThatAreNotBuiltSayTheirName() async throws {
         let node = try node()
-        let attach = await refusal { _ = try await node.cri.call(RuntimeRPC.attach, CRIAttachRequest()) }
-        #expect(attach?.code == .unimplemented && attach?.message.contains("Attach") == true)
+        let checkpoint = await refusal { _ = try await node.cri.call(RuntimeRPC.checkpointContainer, .init()) }
+        #expect(checkpoint?.code == .unimplemented && checkpoint?.message.contains("CheckpointContainer") == true)
         let old = try CRIConnection(endpoint: node.endpoint, version: .v1alpha2)
         #expect(try await old.call(RuntimeRPC.version, CRIVersionRequest()).runtimeName == "swiftlet")
         await old.close()

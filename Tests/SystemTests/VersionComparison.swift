@@ -78,7 +78,7 @@ struct VersionComparison {
         try await sameRefusal(new, old, RuntimeRPC.startContainer, .with { $0.containerID = "feedfeed" }, .notFound)
         try await sameRefusal(new, old, RuntimeRPC.containerStats, .with { $0.containerID = "feedfeed" }, .notFound)
         try await sameRefusal(new, old, RuntimeRPC.updateContainerResources, .with { $0.containerID = pod }, .invalidArgument)
-        try await sameRefusal(new, old, RuntimeRPC.attach, .init(), .unimplemented)
+        try await sameRefusal(new, old, RuntimeRPC.attach, .init(), .invalidArgument)
         try await sameRefusal(new, old, ImageRPC.pullImage, .init(), .invalidArgument)
         try await sameRefusal(new, old, ImageRPC.pullImage, .with { $0.image.image = "UPPER/Case:tag:tag" }, .invalidArgument)
     }
