@@ -60,7 +60,7 @@ private struct MadeUpNode: Node {
     @Test(
         arguments: [
             ("no kvm", "kvm", .warn), ("kvm locked", "kvm", .warn), ("kvm wrong group", "libvirt", .warn), ("no vsock", "vsock", .fail),
-            ("no streamd", "streams", .warn),
+            ("no streamd", "streams", .fail),
             ("no tun", "tun", .fail), ("no cgroups", "cgroups", .fail), ("no memory controller", "cgroups", .warn), ("full", "disk", .fail),
             ("nearly full", "disk", .warn), ("no libvirt", "libvirt", .fail), ("virtlogd wanted", "libvirt", .fail),
             ("no qemu", "qemu", .fail),

@@ -39,8 +39,8 @@ enum MachineChecks {
 
     static func streams(_ node: some Node) -> Finding {
         if let daemon = node.program("swiftlet-streamd") { return .ok("streams", daemon) }
-        return .warn(
-            "streams", "no swiftlet-streamd: kubectl exec, cp and port-forward fail", "install swiftlet-streamd beside swiftletd")
+        return .fail(
+            "streams", "no swiftlet-streamd: containers have no logs, so that none starts", "install swiftlet-streamd beside swiftletd")
     }
 
     static func cgroups(_ node: some Node) -> Finding {
