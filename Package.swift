@@ -254,6 +254,8 @@ let package = Package(
             ], exclude: ["websocket_client.py"]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
         .testTarget(
+            name: "swiftlet-streamdTests", dependencies: ["swiftlet-streamd", "StreamServer", "StreamControl", "Support", "Errors", logging]),
+        .testTarget(
             name: "swiftletdTests",
             dependencies: ["swiftletd", "Images", "Support", "CRIClient", "CRI", "GRPC", "Linux", "CLinux", "Errors", lifecycle, logging]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),

@@ -9,6 +9,7 @@ import TTRPC
 /// What swiftlet-streamd does for swiftletd, one function a method of stream.proto.
 public protocol StreamControlHandler: Sendable {
     func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse
+    func configure(_ request: StreamConfigureRequest) async throws -> StreamConfigureResponse
     func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession
     func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession
     func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession
@@ -101,6 +102,7 @@ final class StreamControlService: TTRPCService {
     private func answer(_ method: StreamMethodName, _ payload: [UInt8]) async throws -> [UInt8] {
         switch method {
         case .getInfo: try await run(payload, handler.info)
+        case .configure: try await run(payload, handler.configure)
         case .prepareExec: try await run(payload, handler.prepareExec)
         case .prepareAttach: try await run(payload, handler.prepareAttach)
         case .preparePortForward: try await run(payload, handler.preparePortForward)

@@ -14,8 +14,8 @@ public final class StreamDaemon: Sendable {
         /// Of the program.
         public var binary: String
         public var controlSocket: String
-        /// Where sessions are served: "127.0.0.1:10351". Empty: nowhere.
-        public var address: String
+        /// How clients are served.
+        public var sessions: StreamConfigureRequest
         /// The directory in which it is kept how far each log has come.
         public var positions: String
         /// The file that gets the program's output.
@@ -23,8 +23,8 @@ public final class StreamDaemon: Sendable {
         /// How long it may take to say what it is. One that takes longer, twice in a row, is replaced.
         public var patience: Duration = .seconds(10)
 
-        public init(binary: String, controlSocket: String, address: String, positions: String, log: String) {
-            (self.binary, self.controlSocket, self.address) = (binary, controlSocket, address)
+        public init(binary: String, controlSocket: String, sessions: StreamConfigureRequest, positions: String, log: String) {
+            (self.binary, self.controlSocket, self.sessions) = (binary, controlSocket, sessions)
             (self.positions, self.log) = (positions, log)
         }
     }
@@ -74,6 +74,7 @@ public final class StreamDaemon: Sendable {
         if let failed = attempts.withLock({ $0.failed }), .now - failed.at < Self.attemptInterval { throw failed.error }
         do {
             let client = try await connectNow()
+            _ = try await client.call(.configure, configuration.sessions, timeout: configuration.patience)
             try await closeUnknownLogs(client)
             current.withLock { $0 = client }
             attempts.withLock { $0 = Attempts() }
@@ -111,8 +112,9 @@ public final class StreamDaemon: Sendable {
 
     /// Why the one that runs cannot stay; nil for one that can. Its version does not count.
     private func unfitness(_ info: StreamGetInfoResponse) -> String? {
-        if !info.features.contains(StreamContract.logs) { return "it writes no logs: it is of an older release" }
-        if info.address != configuration.address { return "it serves \(quoted(info.address)), not \(quoted(configuration.address))" }
+        for feature in [StreamContract.logs, StreamContract.configure] where !info.features.contains(feature) {
+            return "it is of an older release, without \(quoted(feature))"
+        }
         if info.positions != configuration.positions { return "it keeps its positions in \(quoted(info.positions))" }
         return nil
     }
@@ -132,11 +134,10 @@ public final class StreamDaemon: Sendable {
 
     private func start() async throws {
         let configuration = configuration
-        var arguments = ["--control-socket", configuration.controlSocket, "--positions", configuration.positions]
-        if !configuration.address.isEmpty { arguments += ["--address", configuration.address] }
+        let arguments = ["--control-socket", configuration.controlSocket, "--positions", configuration.positions]
         started.withLock { $0 }?.reap()
         do {
-            let process = try await OwnThread.run { [arguments] in
+            let process = try await OwnThread.run {
                 try DetachedProcess.startAndWait(
                     configuration.binary, arguments, log: configuration.log, what: "stream daemon", within: .seconds(10))
             }

@@ -6,11 +6,14 @@ public enum StreamContract {
     public static let service = "swiftlet.stream.v1.Streams"
     /// The feature of GetInfo that stands for the containers' logs and attach.
     public static let logs = "logs"
+    /// The feature of GetInfo that stands for Configure.
+    public static let configure = "configure"
 }
 
 /// The methods of the service, by their names in stream.proto.
 public enum StreamMethodName: String, Sendable, CaseIterable {
     case getInfo = "GetInfo"
+    case configure = "Configure"
     case prepareExec = "PrepareExec"
     case prepareAttach = "PrepareAttach"
     case preparePortForward = "PreparePortForward"
@@ -31,6 +34,9 @@ public struct StreamMethod<Request: Message & Sendable, Response: Message & Send
 
 extension StreamMethod where Request == StreamGetInfoRequest, Response == StreamGetInfoResponse {
     public static var getInfo: Self { .init(.getInfo) }
+}
+extension StreamMethod where Request == StreamConfigureRequest, Response == StreamConfigureResponse {
+    public static var configure: Self { .init(.configure) }
 }
 extension StreamMethod where Request == StreamPrepareExecRequest, Response == StreamPreparedSession {
     public static var prepareExec: Self { .init(.prepareExec) }

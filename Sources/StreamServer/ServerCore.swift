@@ -39,12 +39,20 @@ final class ServerCore: Sendable {
     /// What serves an upgraded connection, and begins its session.
     func sessionHandlers(_ admission: Admission, _ channel: any Channel) throws -> [any ChannelHandler] {
         switch admission {
-        case .spdy(let request, let version, _):
+        case .spdy(let allowed, let version, _):
+            hold(allowed.place, until: channel)
             let lingering = Lingering()
-            return [spdyHandler(request, version, channel) { lingering.begin($0) }]
-        case .webSocket(let request, let version, _): return try webSocketHandlers(request, version, channel)
+            return [spdyHandler(allowed.request, version, channel) { lingering.begin($0) }]
+        case .webSocket(let allowed, let version, _):
+            hold(allowed.place, until: channel)
+            return try webSocketHandlers(allowed.request, version, channel)
         case .refused: return []
         }
+    }
+
+    /// A session is counted as long as its connection is there.
+    private func hold(_ place: SessionPlace, until channel: any Channel) {
+        channel.closeFuture.whenComplete { _ in withExtendedLifetime(place) {} }
     }
 
     func spdyHandler(

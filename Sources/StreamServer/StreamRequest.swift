@@ -15,6 +15,24 @@ public enum StreamRequest: Sendable, Equatable {
         }
     }
 
+    /// Whose session it is; nil for one that is the pod's.
+    var container: String? {
+        switch self {
+        case .exec(let request): request.containerID
+        case .attach(let request): request.containerID
+        case .portForward: nil
+        }
+    }
+
+    /// The same for all sessions of a pod: the backend's address of it, or the id where there is none.
+    var pod: String {
+        switch self {
+        case .exec(let request): request.address.isEmpty ? request.containerID : request.address
+        case .attach(let request): request.address.isEmpty ? request.containerID : request.address
+        case .portForward(let request): request.address.isEmpty ? request.sandboxID : request.address
+        }
+    }
+
     /// For the log.
     var subject: String {
         switch self {

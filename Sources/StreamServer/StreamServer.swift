@@ -16,13 +16,15 @@ public final class StreamServer: Sendable {
         port = channel.localAddress?.port ?? core.configuration.port
     }
 
-    /// - Parameter now: a monotonic clock, for tokens.
+    /// - Parameters:
+    ///   - places: what the sessions are counted in.
+    ///   - now: a monotonic clock, for tokens.
     /// - Throws: what listening failed with, or that the certificate cannot be used.
     public static func start(
-        _ configuration: ServerConfiguration, _ backend: any StreamBackend, logger: Logger,
+        _ configuration: ServerConfiguration, _ backend: any StreamBackend, places: SessionPlaces = SessionPlaces(), logger: Logger,
         now: @escaping @Sendable () -> Duration = { .nanoseconds(Int64(NIODeadline.now().uptimeNanoseconds)) }
     ) async throws -> StreamServer {
-        let core = ServerCore(configuration, TokenStore(now: now), backend, logger)
+        let core = ServerCore(configuration, TokenStore(places: places, now: now), backend, logger)
         let tls = try configuration.tls.map(TLSContext.init)
         let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -49,16 +51,21 @@ public final class StreamServer: Sendable {
 
     /// The URL where the request is served once, within a minute.
     ///
-    /// - Throws: `.resourceExhausted` while too many wait.
-    public func url(for request: StreamRequest) throws -> String {
+    /// - Throws: `.resourceExhausted` while too many wait, or are served.
+    public func url(for request: StreamRequest) throws -> String { "\(url)/\(request.route)/\(try core.tokens.mint(request))" }
+
+    /// What all URLs begin with: `https://192.0.2.1:10351`.
+    public var url: String {
         let host = core.configuration.host.contains(":") ? "[\(core.configuration.host)]" : core.configuration.host
-        let scheme = core.configuration.tls == nil ? "http" : "https"
-        return "\(scheme)://\(host):\(port)/\(request.route)/\(try core.tokens.mint(request))"
+        return "\(core.configuration.tls == nil ? "http" : "https")://\(host):\(port)"
     }
+
+    /// Takes no more connections; those that are there go on.
+    public func close() async { try? await channel.close() }
 
     /// Ends all sessions.
     public func stop() async {
-        try? await channel.close()
+        await close()
         core.closeAll()
     }
 }

@@ -1,27 +1,34 @@
 import Errors
 import Synchronization
 
+/// A request that has been allowed, with its place among the sessions.
+struct AllowedRequest: Sendable {
+    let request: StreamRequest
+    let place: SessionPlace
+}
+
 /// What URLs are made of: each token allows one request, once, for a minute.
-public final class TokenStore: Sendable {
-    public static let lifetime = Duration.seconds(60)
-    public static let maximumInFlight = 1000
+final class TokenStore: Sendable {
+    static let lifetime = Duration.seconds(60)
+    static let maximumInFlight = 1000
     /// 192 bits: 32 characters of base64url.
     private static let tokenBytes = 24
 
     private struct Entry {
         let token: [UInt8]
-        let request: StreamRequest
+        let allowed: AllowedRequest
         let expiry: Duration
     }
 
     private let entries = Mutex<[Entry]>([])
+    private let places: SessionPlaces
     private let now: @Sendable () -> Duration
 
     /// - Parameter now: a clock that never goes back, from whatever beginning.
-    public init(now: @escaping @Sendable () -> Duration) { self.now = now }
+    init(places: SessionPlaces, now: @escaping @Sendable () -> Duration) { (self.places, self.now) = (places, now) }
 
-    /// - Throws: `.resourceExhausted` while so many tokens wait to be used.
-    public func mint(_ request: StreamRequest) throws -> String {
+    /// - Throws: `.resourceExhausted` while so many tokens wait to be used, or so many sessions are there.
+    func mint(_ request: StreamRequest) throws -> String {
         var random = SystemRandomNumberGenerator()
         let token = Array(Base64URL.encode((0..<Self.tokenBytes / 8).flatMap { _ in Self.bytes(random.next()) }).utf8)
         let time = now()
@@ -31,13 +38,14 @@ public final class TokenStore: Sendable {
                 throw SwiftletError(
                     .resourceExhausted, "\(Self.maximumInFlight) streaming requests wait for their clients; try again in a minute")
             }
-            entries.append(Entry(token: token, request: request, expiry: time + Self.lifetime))
+            let allowed = AllowedRequest(request: request, place: try places.take(for: request))
+            entries.append(Entry(token: token, allowed: allowed, expiry: time + Self.lifetime))
         }
         return String(decoding: token, as: UTF8.self)
     }
 
     /// - Returns: nil for a token that is unknown, used or expired. How long it takes does not tell how much of it was right.
-    public func redeem(_ token: some StringProtocol) -> StreamRequest? {
+    func redeem(_ token: some StringProtocol) -> AllowedRequest? {
         let presented = Array(token.utf8)
         let time = now()
         return entries.withLock { entries in
@@ -45,7 +53,7 @@ public final class TokenStore: Sendable {
             for (index, entry) in entries.enumerated() where Self.areEqual(entry.token, presented) { found = index }
             guard let found else { return nil }
             let entry = entries.remove(at: found)
-            return entry.expiry > time ? entry.request : nil
+            return entry.expiry > time ? entry.allowed : nil
         }
     }
 

@@ -1,42 +1,68 @@
 import Errors
+import Foundation
 import Logging
 import StreamControl
 import StreamServer
 import Synchronization
 
-/// Where clients are served, from the moment on at which the address is free: logs do not wait for it.
+/// Where clients are served, as swiftletd wants it, from the moment on at which the address is free: logs do not wait for it.
 final class SessionPort: Sendable {
-    private enum State {
-        case none
-        case waiting(any Error)
-        case serving(StreamServer)
+    private struct State {
+        /// Nil before swiftletd has said what it wants.
+        var wanted: SessionConfiguration?
+        var server: StreamServer?
+        /// Why nobody is served as wanted.
+        var failure: (any Error)?
+        var ended: [StreamServer] = []
     }
 
-    private let address: SessionAddress?
     private let backend: any StreamBackend
     private let logger: Logger
-    private let state = Mutex(State.none)
+    private let places = SessionPlaces()
+    private let state = Mutex(State())
 
-    /// - Parameter address: nil: no client is served.
-    init(address: SessionAddress?, backend: any StreamBackend, logger: Logger) {
-        (self.address, self.backend, self.logger) = (address, backend, logger)
+    init(backend: any StreamBackend, logger: Logger) { (self.backend, self.logger) = (backend, logger) }
+
+    /// Serves as is wanted from now on. Sessions that are there go on.
+    func configure(_ wanted: SessionConfiguration) async {
+        places.limits = wanted.limits
+        let former = state.withLock { state -> StreamServer? in
+            if let known = state.wanted, known.isServedAs(wanted) { return nil }
+            let former = state.server
+            if let former { state.ended.append(former) }
+            (state.wanted, state.server, state.failure) = (wanted, nil, nil)
+            return former
+        }
+        await former?.close()
+        await start()
     }
 
     /// Tries to serve.
-    func start() async {
-        guard let address, !isServing else { return }
+    private func start() async {
+        guard let wanted = missing else { return }
         do {
-            let configuration = ServerConfiguration(host: address.host, port: address.port)
-            let server = try await StreamServer.start(configuration, backend, logger: logger)
-            state.withLock { $0 = .serving(server) }
+            let server = try await StreamServer.start(wanted.server, backend, places: places, logger: logger)
+            let isWanted = state.withLock { state in
+                guard state.wanted == wanted, state.server == nil else { return false }
+                (state.server, state.failure) = (server, nil)
+                return true
+            }
+            guard isWanted else { return await server.stop() }
             logger.info("serving clients", metadata: ["url": "\(url)"])
         } catch {
-            let before = state.withLock { state in
-                defer { state = .waiting(error) }
-                return state
+            let isKnown = state.withLock { state in
+                defer { if state.wanted == wanted { state.failure = error } }
+                return state.failure != nil
             }
-            if case .waiting = before { return }
-            logger.error("clients are not served", metadata: ["error": "\(error)"])
+            if !isKnown { logger.error("clients are not served", metadata: ["error": "\(error)"]) }
+        }
+    }
+
+    /// What is wanted and not served.
+    private var missing: SessionConfiguration? {
+        state.withLock { state in
+            guard let wanted = state.wanted, !wanted.address.isEmpty, state.server == nil else { return nil }
+            return wanted
         }
     }
 
@@ -44,30 +70,35 @@ final class SessionPort: Sendable {
     func run() async {
         while !Task.isCancelled {
             await start()
-            try? await Task.sleep(for: isServing ? .seconds(3600) : .seconds(1))
+            try? await Task.sleep(for: .seconds(1))
         }
-        if case .serving(let server) = state.withLock({ $0 }) { await server.stop() }
-    }
-
-    private var isServing: Bool {
-        guard address != nil else { return true }
-        if case .serving = state.withLock({ $0 }) { return true }
-        return false
+        let servers = state.withLock { state in
+            defer { (state.wanted, state.server, state.ended) = (nil, nil, []) }
+            return state.ended + (state.server.map { [$0] } ?? [])
+        }
+        for server in servers { await server.stop() }
     }
 
     /// - Throws: `.unavailable` with the reason while no client can be served; `.unimplemented` where none is to be.
     func server() throws -> StreamServer {
-        switch state.withLock({ $0 }) {
-        case .serving(let server): return server
-        case .waiting(let error): throw SwiftletError(.unavailable, "sessions are not served", cause: error)
-        case .none where address == nil: throw SwiftletError(.unimplemented, "sessions are not served: swiftlet-streamd has no address")
-        case .none: throw SwiftletError(.unavailable, "sessions are not served yet")
+        try state.withLock { state in
+            if let server = state.server { return server }
+            guard let wanted = state.wanted else { throw SwiftletError(.unavailable, "sessions are not served yet") }
+            guard !wanted.address.isEmpty else {
+                throw SwiftletError(.unimplemented, "sessions are not served: no address is configured")
+            }
+            throw SwiftletError(.unavailable, "sessions are not served", cause: state.failure)
         }
     }
 
+    /// As it was configured; empty: nowhere.
+    var address: String { state.withLock { $0.wanted?.address ?? "" } }
+
     /// What URLs begin with; empty while no client is served.
-    var url: String {
-        guard let address, case .serving(let server) = state.withLock({ $0 }) else { return "" }
-        return SessionAddress(host: address.host, port: server.port).url
+    var url: String { state.withLock { $0.server?.url ?? "" } }
+
+    /// Why nobody is served; empty where somebody is, or nobody is to be.
+    var unserved: String {
+        state.withLock { state in state.failure.map { "\($0)" } ?? "" }
     }
 }

@@ -10,7 +10,6 @@ import SwiftletVersion
 struct StreamdControl: StreamControlHandler {
     let sessions: SessionPort
     /// As the process was started with.
-    let address: String
     let positions: String
     let guests: Guests
     let logs: LocalOutput
@@ -18,14 +17,19 @@ struct StreamdControl: StreamControlHandler {
     func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse {
         .with {
             $0.version = swiftletVersion
-            $0.features = [StreamContract.logs]
-            $0.url = sessions.url
+            $0.features = [StreamContract.logs, StreamContract.configure]
+            ($0.address, $0.url, $0.unserved) = (sessions.address, sessions.url, sessions.unserved)
             $0.pid = getpid()
-            ($0.address, $0.positions) = (address, positions)
+            $0.positions = positions
         }
     }
 
     // MARK: Sessions
+
+    func configure(_ request: StreamConfigureRequest) async throws -> StreamConfigureResponse {
+        await sessions.configure(try SessionConfiguration(request))
+        return StreamConfigureResponse()
+    }
 
     func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession {
         let streams = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.terminal)

@@ -30,9 +30,6 @@ struct SwiftletStreamd: AsyncParsableCommand {
     @Option(help: "Where it is kept how far each log has come: a directory that swiftletd has made.")
     var positions: String
 
-    @Option(help: "Where clients are served, LOOPBACK:PORT; [::1]:PORT for IPv6. Without it, logs are all that is served.")
-    var address: String = ""
-
     @Option(help: "Write one byte to this descriptor and close it once the socket is served.")
     var readyFd: Int32?
 
@@ -56,8 +53,7 @@ struct SwiftletStreamd: AsyncParsableCommand {
             try? KernelFile.write("0", to: "/proc/self/oom_score_adj")
             signal(SIGPIPE, SIG_IGN)
             let service = StreamdService(
-                controlSocket: controlSocket, positions: positions, text: address,
-                address: address.isEmpty ? nil : try SessionAddress(parsing: address), readyDescriptor: readyFd, logger: logger)
+                controlSocket: controlSocket, positions: positions, readyDescriptor: readyFd, logger: logger)
             var group = ServiceGroupConfiguration(services: [service], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             group.maximumGracefulShutdownDuration = .seconds(10)
             try await ServiceGroup(configuration: group).run()
@@ -72,18 +68,14 @@ struct SwiftletStreamd: AsyncParsableCommand {
 private struct StreamdService: Service {
     let controlSocket: String
     let positions: String
-    /// The address as it was given.
-    let text: String
-    let address: SessionAddress?
     let readyDescriptor: Int32?
     let logger: Logger
 
     func run() async throws {
         let guests = Guests(culprits: Culprits(path: controlSocket + ".culprits", logger: logger))
         let logs = LocalOutput(directory: positions, reader: AgentOutput(links: guests.links, logger: logger), logger: logger)
-        let sessions = SessionPort(address: address, backend: GuestBackend(guests: guests, logs: logs, logger: logger), logger: logger)
-        let handler = StreamdControl(sessions: sessions, address: text, positions: positions, guests: guests, logs: logs)
-        await sessions.start()
+        let sessions = SessionPort(backend: GuestBackend(guests: guests, logs: logs, logger: logger), logger: logger)
+        let handler = StreamdControl(sessions: sessions, positions: positions, guests: guests, logs: logs)
         let control = try StreamControlServer(path: controlSocket, handler: handler)
         let serving = Task { await sessions.run() }
         logger.info("serving", metadata: ["control": "\(controlSocket)"])

@@ -72,6 +72,13 @@ extension Configuration.Stream {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         address = try container.value(.address, else: address)
         daemon = try container.value(.daemon, else: daemon)
+        certificate = try container.value(.certificate, else: certificate)
+        key = try container.value(.key, else: key)
+        containerSessions = try container.value(.containerSessions, else: containerSessions)
+        podSessions = try container.value(.podSessions, else: podSessions)
+        nodeSessions = try container.value(.nodeSessions, else: nodeSessions)
+        creationTimeout = try container.value(.creationTimeout, else: creationTimeout)
+        idleTimeout = try container.value(.idleTimeout, else: idleTimeout)
     }
 }
 

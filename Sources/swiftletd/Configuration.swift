@@ -76,13 +76,31 @@ struct Configuration: Codable, Sendable {
     }
 
     struct Stream: Codable, Sendable {
-        /// Where clients open sessions, LOOPBACK:PORT; empty: nowhere.
+        /// Where clients open sessions, ADDRESS:PORT; empty: nowhere. Another address than a loopback one needs a certificate.
         var address = "127.0.0.1:10351"
+        /// A certificate chain and its key, PEM; empty: nothing is encrypted.
+        var certificate = ""
+        var key = ""
+        /// Sessions at once, with those that wait for their clients: exec and attach of a container, all of a pod, all.
+        var containerSessions = 64
+        var podSessions = 128
+        var nodeSessions = 1000
+        /// How long a client may take to open its streams.
+        var creationTimeout = "30s"
+        /// How long nothing may move in a session.
+        var idleTimeout = "4h"
         /// swiftlet-streamd; empty: beside swiftletd.
         var daemon = ""
 
-        enum CodingKeys: CodingKey {
+        enum CodingKeys: String, CodingKey {
             case address, daemon
+            case certificate = "tls_certificate"
+            case key = "tls_key"
+            case containerSessions = "sessions_per_container"
+            case podSessions = "sessions_per_pod"
+            case nodeSessions = "sessions"
+            case creationTimeout = "creation_timeout"
+            case idleTimeout = "idle_timeout"
         }
     }
 

@@ -23,6 +23,10 @@ import Testing
             note(.getInfo)
             return .with { $0.pid = 7 }
         }
+        func configure(_ request: StreamConfigureRequest) async throws -> StreamConfigureResponse {
+            note(.configure)
+            return StreamConfigureResponse()
+        }
         func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession {
             note(.prepareExec)
             guard request.command != ["refused"] else { throw SwiftletError(.resourceExhausted, "too many") }
@@ -79,6 +83,7 @@ import Testing
         try await Self.withServer { handler, _, path in
             let client = try await StreamControlClient.connect(to: path)
             #expect(client.info.pid == 7)
+            _ = try await client.call(.configure, StreamConfigureRequest(), timeout: .seconds(5))
             let exec = StreamPrepareExecRequest.with {
                 $0.guest = StreamGuest(.unixProxy(path: "/vsock"), sandbox: "s")
                 $0.command = ["a", "b"]
@@ -144,13 +149,24 @@ import Testing
         await #expect(throws: SwiftletError.self) { _ = try await StreamControlClient.connect(to: "/nonexistent/socket") }
     }
 
-    @Test(arguments: ["127.0.0.1:10351", "[::1]:0"]) func loopbackAddressesAreTaken(text: String) throws {
-        #expect(try SessionAddress(parsing: text).url.hasPrefix("http://"))
+    @Test func loopbackAddressesAreTakenAndOthersWithACertificate() throws {
+        #expect(try SessionAddress.checked("", certificate: "", key: "") == nil)
+        #expect(try SessionAddress.checked("127.0.0.1:10351", certificate: "", key: "") == SessionAddress(host: "127.0.0.1", port: 10351))
+        #expect(try SessionAddress.checked("[::1]:0", certificate: "", key: "") == SessionAddress(host: "::1", port: 0))
+        #expect(try SessionAddress.checked("10.0.0.1:80", certificate: "/c", key: "/k") == SessionAddress(host: "10.0.0.1", port: 80))
+        for (certificate, key) in [("/c", ""), ("", "/k"), ("c", "/k"), ("/c", "k")] {
+            let error = #expect(throws: SwiftletError.self) {
+                try SessionAddress.checked("127.0.0.1:80", certificate: certificate, key: key)
+            }
+            #expect(error?.code == .invalidArgument)
+        }
+        let error = #expect(throws: SwiftletError.self) { try SessionAddress.checked("10.0.0.1:80", certificate: "", key: "") }
+        #expect(error?.code == .invalidArgument && error.map { "\($0)" }?.contains("certificate") == true)
     }
 
-    @Test(arguments: ["", "127.0.0.1", "localhost:80", "127.0.0.1:65536", "0.0.0.0:80", "10.0.0.1:80", "[::]:80"])
+    @Test(arguments: ["127.0.0.1", "localhost:80", "127.0.0.1:65536", "127.0.0.1:-1", "0.0.0.0:80", "224.0.0.1:80", "[::]:80"])
     func otherAddressesAreRefused(text: String) {
-        let error = #expect(throws: SwiftletError.self) { try SessionAddress(parsing: text) }
+        let error = #expect(throws: SwiftletError.self) { try SessionAddress.checked(text, certificate: "/c", key: "/k") }
         #expect(error?.code == .invalidArgument)
     }
 }

@@ -19,18 +19,24 @@ private final class PlayedStreamd: StreamControlHandler {
         var refused: Set<String> = []
         var drained: Set<String> = []
         var kept: [[String]] = []
+        /// The addresses where it was to serve clients.
+        var addresses: [String] = []
     }
 
     let state = Mutex(State())
     let features: [String]
 
-    init(features: [String] = [StreamContract.logs]) { self.features = features }
+    init(features: [String] = [StreamContract.logs, StreamContract.configure]) { self.features = features }
 
     func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse {
         .with {
             ($0.features, $0.pid) = (features, -1)
-            ($0.address, $0.positions) = ("", "/positions")
+            $0.positions = "/positions"
         }
+    }
+    func configure(_ request: StreamConfigureRequest) async throws -> StreamConfigureResponse {
+        state.withLock { $0.addresses.append(request.address) }
+        return StreamConfigureResponse()
     }
     func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession { StreamPreparedSession() }
     func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession { StreamPreparedSession() }
@@ -75,7 +81,7 @@ private final class PlayedStreamd: StreamControlHandler {
     /// Of a program that cannot be started: what answers is what the test serves.
     private func daemon(binary: String = "/nonexistent") -> StreamDaemon {
         let configuration = StreamDaemon.Configuration(
-            binary: binary, controlSocket: path, address: "", positions: "/positions", log: "/dev/null")
+            binary: binary, controlSocket: path, sessions: .with { $0.address = "127.0.0.1:1" }, positions: "/positions", log: "/dev/null")
         return StreamDaemon(configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
 
@@ -102,6 +108,7 @@ private final class PlayedStreamd: StreamControlHandler {
             try await eventually("it is followed again") { next.state.withLock { $0.followed == ["c"] } }
             #expect(next.state.withLock { $0.open } == ["c"])
             #expect(next.state.withLock { $0.kept } == [["c", "exited"]])
+            #expect(next.state.withLock { $0.addresses } == ["127.0.0.1:1"])
             next.state.withLock { _ = $0.drained.insert("c") }
             await daemon.drained("c")
         }

@@ -44,6 +44,7 @@ public nonisolated struct StreamGetInfoResponse: Sendable {
   public var version: String = String()
 
   /// By name: the other side asks for a feature, never for a version. "logs": all methods with "Log" in their names, and PrepareAttach.
+  /// "configure": Configure.
   public var features: [String] = []
 
   /// What the URLs of sessions begin with: "http://127.0.0.1:10351". Empty when no client is served.
@@ -51,10 +52,55 @@ public nonisolated struct StreamGetInfoResponse: Sendable {
 
   public var pid: Int32 = 0
 
-  /// As it was started with.
+  /// As it was configured with.
   public var address: String = String()
 
+  /// As it was started with.
   public var positions: String = String()
+
+  /// Why no client is served at the address; empty when some are.
+  public var unserved: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct StreamConfigureRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// ADDRESS:PORT, with [] around an IPv6 address. Empty: no client is served.
+  public var address: String = String()
+
+  /// A certificate chain and its key, PEM; both or none. Connections are encrypted with them, and the files are read again when they have
+  /// changed.
+  public var certificate: String = String()
+
+  public var key: String = String()
+
+  /// Sessions at once, those that wait for their clients included; 0: the default.
+  public var containerSessions: UInt32 = 0
+
+  public var podSessions: UInt32 = 0
+
+  public var nodeSessions: UInt32 = 0
+
+  /// Milliseconds; 0: the default. How long a client may take to open its streams, and how long nothing may move.
+  public var streamCreationTimeout: UInt64 = 0
+
+  public var idleTimeout: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct StreamConfigureResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -386,7 +432,7 @@ nonisolated extension StreamGetInfoRequest: SwiftProtobuf.Message, SwiftProtobuf
 
 nonisolated extension StreamGetInfoResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".GetInfoResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}features\0\u{1}url\0\u{1}pid\0\u{1}address\0\u{1}positions\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}features\0\u{1}url\0\u{1}pid\0\u{1}address\0\u{1}positions\0\u{1}unserved\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -400,6 +446,7 @@ nonisolated extension StreamGetInfoResponse: SwiftProtobuf.Message, SwiftProtobu
       case 4: try { try decoder.decodeSingularInt32Field(value: &self.pid) }()
       case 5: try { try decoder.decodeSingularStringField(value: &self.address) }()
       case 6: try { try decoder.decodeSingularStringField(value: &self.positions) }()
+      case 7: try { try decoder.decodeSingularStringField(value: &self.unserved) }()
       default: break
       }
     }
@@ -424,6 +471,9 @@ nonisolated extension StreamGetInfoResponse: SwiftProtobuf.Message, SwiftProtobu
     if !self.positions.isEmpty {
       try visitor.visitSingularStringField(value: self.positions, fieldNumber: 6)
     }
+    if !self.unserved.isEmpty {
+      try visitor.visitSingularStringField(value: self.unserved, fieldNumber: 7)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -434,6 +484,91 @@ nonisolated extension StreamGetInfoResponse: SwiftProtobuf.Message, SwiftProtobu
     if lhs.pid != rhs.pid {return false}
     if lhs.address != rhs.address {return false}
     if lhs.positions != rhs.positions {return false}
+    if lhs.unserved != rhs.unserved {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamConfigureRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ConfigureRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}address\0\u{1}certificate\0\u{1}key\0\u{3}container_sessions\0\u{3}pod_sessions\0\u{3}node_sessions\0\u{3}stream_creation_timeout\0\u{3}idle_timeout\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.address) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.certificate) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.key) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.containerSessions) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.podSessions) }()
+      case 6: try { try decoder.decodeSingularUInt32Field(value: &self.nodeSessions) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.streamCreationTimeout) }()
+      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.idleTimeout) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.address.isEmpty {
+      try visitor.visitSingularStringField(value: self.address, fieldNumber: 1)
+    }
+    if !self.certificate.isEmpty {
+      try visitor.visitSingularStringField(value: self.certificate, fieldNumber: 2)
+    }
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 3)
+    }
+    if self.containerSessions != 0 {
+      try visitor.visitSingularUInt32Field(value: self.containerSessions, fieldNumber: 4)
+    }
+    if self.podSessions != 0 {
+      try visitor.visitSingularUInt32Field(value: self.podSessions, fieldNumber: 5)
+    }
+    if self.nodeSessions != 0 {
+      try visitor.visitSingularUInt32Field(value: self.nodeSessions, fieldNumber: 6)
+    }
+    if self.streamCreationTimeout != 0 {
+      try visitor.visitSingularUInt64Field(value: self.streamCreationTimeout, fieldNumber: 7)
+    }
+    if self.idleTimeout != 0 {
+      try visitor.visitSingularUInt64Field(value: self.idleTimeout, fieldNumber: 8)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamConfigureRequest, rhs: StreamConfigureRequest) -> Bool {
+    if lhs.address != rhs.address {return false}
+    if lhs.certificate != rhs.certificate {return false}
+    if lhs.key != rhs.key {return false}
+    if lhs.containerSessions != rhs.containerSessions {return false}
+    if lhs.podSessions != rhs.podSessions {return false}
+    if lhs.nodeSessions != rhs.nodeSessions {return false}
+    if lhs.streamCreationTimeout != rhs.streamCreationTimeout {return false}
+    if lhs.idleTimeout != rhs.idleTimeout {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamConfigureResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ConfigureResponse"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap()
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    // Load everything into unknown fields
+    while try decoder.nextFieldNumber() != nil {}
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamConfigureResponse, rhs: StreamConfigureResponse) -> Bool {
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -5,8 +5,8 @@ import NIOHTTP1
 
 /// What becomes of a request: an upgrade, or an answer in words.
 enum Admission {
-    case spdy(StreamRequest, SPDYProtocol, HTTPHeaders)
-    case webSocket(StreamRequest, WebSocketProtocol, HTTPHeaders)
+    case spdy(AllowedRequest, SPDYProtocol, HTTPHeaders)
+    case webSocket(AllowedRequest, WebSocketProtocol, HTTPHeaders)
     case refused(HTTPResponseStatus, String, HTTPHeaders)
 
     enum SPDYProtocol: Equatable, Sendable {
@@ -20,7 +20,7 @@ enum Admission {
     /// The token is used by this, whatever comes of it.
     init(_ head: HTTPRequestHead, _ tokens: TokenStore) {
         let parts = head.uri.prefix { $0 != "?" }.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count == 3, parts[0].isEmpty, let request = tokens.redeem(parts[2]), request.route == parts[1] else {
+        guard parts.count == 3, parts[0].isEmpty, let allowed = tokens.redeem(parts[2]), allowed.request.route == parts[1] else {
             self = .refused(.notFound, "no such stream: the token is unknown, used or expired", [:])
             return
         }
@@ -33,20 +33,20 @@ enum Admission {
             return
         }
         if head.headers.hasToken("spdy/3.1", in: "Upgrade") {
-            self = Self.spdy(request, head.headers)
+            self = Self.spdy(allowed, head.headers)
         } else if head.headers.hasToken("websocket", in: "Upgrade") {
-            self = Self.webSocket(request, head)
+            self = Self.webSocket(allowed, head)
         } else {
             let asked = head.headers[canonicalForm: "Upgrade"].joined(separator: ", ")
             self = .refused(.badRequest, "unable to upgrade: SPDY/3.1 and websocket are served, not \(quoted(asked))", [:])
         }
     }
 
-    private static func spdy(_ request: StreamRequest, _ headers: HTTPHeaders) -> Admission {
+    private static func spdy(_ allowed: AllowedRequest, _ headers: HTTPHeaders) -> Admission {
         let asked = headers[canonicalForm: protocolHeader].map(String.init)
         let offered: [String]
         let chosen: SPDYProtocol?
-        if case .portForward = request {
+        if case .portForward = allowed.request {
             offered = [portForwardProtocol]
             // A client that asks for none gets the only one.
             chosen = asked.isEmpty || asked.contains(portForwardProtocol) ? .portForward : nil
@@ -69,10 +69,10 @@ enum Admission {
             case .portForward: answer.add(name: protocolHeader, value: portForwardProtocol)
             }
         }
-        return .spdy(request, chosen, answer)
+        return .spdy(allowed, chosen, answer)
     }
 
-    private static func webSocket(_ request: StreamRequest, _ head: HTTPRequestHead) -> Admission {
+    private static func webSocket(_ allowed: AllowedRequest, _ head: HTTPRequestHead) -> Admission {
         guard head.method == .GET, head.headers["Sec-WebSocket-Version"] == ["13"],
             let key = head.headers["Sec-WebSocket-Key"].first, Data(base64Encoded: key)?.count == 16
         else {
@@ -81,9 +81,9 @@ enum Admission {
                 ["Sec-WebSocket-Version": "13"])
         }
         let asked = head.headers[canonicalForm: "Sec-WebSocket-Protocol"].map(String.init)
-        guard let chosen = WebSocketProtocol.choose(from: asked, for: request) else {
+        guard let chosen = WebSocketProtocol.choose(from: asked, for: allowed.request) else {
             let text = "unable to upgrade: the client speaks \(quoted(asked.joined(separator: ", "))), the server "
-            return .refused(.forbidden, text + WebSocketProtocol.offered(for: request).joined(separator: ", "), [:])
+            return .refused(.forbidden, text + WebSocketProtocol.offered(for: allowed.request).joined(separator: ", "), [:])
         }
         // RFC 6455, section 4.2.2.
         let digest = Insecure.SHA1.hash(data: Data((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").utf8))
@@ -91,7 +91,7 @@ enum Admission {
             "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Accept": Data(digest).base64EncodedString(),
         ]
         if !asked.isEmpty { answer.add(name: "Sec-WebSocket-Protocol", value: chosen.name) }
-        return .webSocket(request, chosen, answer)
+        return .webSocket(allowed, chosen, answer)
     }
 }
 
