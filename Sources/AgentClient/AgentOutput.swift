@@ -45,23 +45,53 @@ public struct AgentOutput: OutputReader {
         }
     }
 
+    /// Where a connection goes on: behind what the log has, since what was only received would be lost with this process.
+    private struct Place {
+        /// The guest's count.
+        var start: OutputOffsets
+        /// What the log counts beyond the guest.
+        var shift: OutputOffsets
+        /// Bytes that come again although the log has received them.
+        var known: OutputOffsets
+
+        init(start: OutputOffsets, safe: OutputOffsets, received: OutputOffsets) {
+            self.start = start
+            shift = safe.minus(start)
+            known = received.minus(safe)
+        }
+
+        /// Takes off what is known.
+        mutating func new(_ bytes: [UInt8], from source: StandardStream) -> [UInt8] {
+            let count: Int
+            switch source {
+            case .stdout:
+                count = Int(min(known.stdout, UInt64(bytes.count)))
+                known.stdout -= UInt64(count)
+            case .stderr:
+                count = Int(min(known.stderr, UInt64(bytes.count)))
+                known.stderr -= UInt64(count)
+            }
+            return count == 0 ? bytes : Array(bytes.dropFirst(count))
+        }
+    }
+
     private func copyOnce(
         _ link: AgentLink, _ id: String, to sink: any OutputSink, _ safe: OutputOffsets, _ ended: inout Set<StandardStream>
     ) async throws {
         let client = try await link.client()
         let token = AgentClient.token()
-        var offsets = await sink.received()
+        let received = await sink.received()
+        var place = Place(start: safe, safe: safe, received: received)
         do {
-            try await openOutput(client, id, token, offsets)
+            try await openOutput(client, id, token, place.start)
         } catch let error as SwiftletError where error.code == .outOfRange {
             // The log counts other bytes than the guest: two containers wrote to one file. Go on where the guest is.
-            offsets = try await acknowledged(client, id)
-            try await openOutput(client, id, token, offsets)
+            place = Place(start: try await acknowledged(client, id), safe: safe, received: received)
+            try await openOutput(client, id, token, place.start)
         }
-        let stream = try await client.openOutput(token: token, stdoutOffset: offsets.stdout, stderrOffset: offsets.stderr)
+        let stream = try await client.openOutput(token: token, stdoutOffset: place.start.stdout, stderrOffset: place.start.stderr)
         defer { stream.close() }
-        stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
-        try await copy(stream, to: sink, &ended)
+        try await copy(stream, from: &place, to: sink, &ended)
     }
 
     private func openOutput(_ client: AgentClient, _ id: String, _ token: [UInt8], _ offsets: OutputOffsets) async throws {
@@ -88,20 +118,32 @@ public struct AgentOutput: OutputReader {
         return offsets
     }
 
-    private func copy(_ stream: AgentOutputStream, to sink: any OutputSink, _ ended: inout Set<StandardStream>) async throws {
+    private func copy(
+        _ stream: AgentOutputStream, from place: inout Place, to sink: any OutputSink, _ ended: inout Set<StandardStream>
+    ) async throws {
+        func acknowledge(_ safe: OutputOffsets) {
+            let safe = safe.minus(place.shift)
+            stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
+        }
         for try await chunk in stream {
             let source = chunk.source.stream
-            if !chunk.bytes.isEmpty {
-                let safe = try await sink.take(chunk.bytes, from: source)
-                stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
-            }
+            let bytes = place.new(chunk.bytes, from: source)
+            if !bytes.isEmpty { acknowledge(try await sink.take(bytes, from: source)) }
             if chunk.end {
-                ended.insert(source)
                 let safe = try await sink.finish(source)
-                stream.acknowledge(stdout: safe.stdout, stderr: safe.stderr)
+                // Not before: a last line that the disk has no room for is written when it has.
+                ended.insert(source)
+                acknowledge(safe)
             }
         }
         guard ended.count == 2 else { throw SwiftletError(.unavailable, "output stream ended early") }
+    }
+}
+
+extension OutputOffsets {
+    /// Modulo 2^64: the difference of counts of a guest may be negative.
+    fileprivate func minus(_ other: OutputOffsets) -> OutputOffsets {
+        OutputOffsets(stdout: stdout &- other.stdout, stderr: stderr &- other.stderr)
     }
 }
 

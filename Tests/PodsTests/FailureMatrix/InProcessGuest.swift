@@ -24,7 +24,10 @@ final class InProcessGuest: Sendable {
     ///   - path: where the host expects the proxy. What listens there is replaced.
     ///   - hangsUp: each connection ends after the first answer.
     ///   - answer: to every call.
-    init(at path: String, hangsUp: Bool = false, answer: @escaping Answer = plain) throws {
+    ///   - output: what a connection for output carries, once its token has come. It ends with that.
+    init(
+        at path: String, hangsUp: Bool = false, answer: @escaping Answer = plain, output: (@Sendable (Int32) -> Void)? = nil
+    ) throws {
         self.path = path
         unlink(path)
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
@@ -43,7 +46,13 @@ final class InProcessGuest: Sendable {
                 let connection = accept(descriptor, nil, nil)
                 guard connection >= 0 else { break }
                 try? OwnThread.start {
-                    if Self.greet(connection) { Self.serve(connection, hangsUp, answer) }
+                    if let port = Self.greet(connection) {
+                        if port == AgentContract.streamPort, let output {
+                            Self.carry(connection, output)
+                        } else {
+                            Self.serve(connection, hangsUp, answer)
+                        }
+                    }
                     close(connection)
                 }
             }
@@ -57,13 +66,24 @@ final class InProcessGuest: Sendable {
         unlink(path)
     }
 
+    private static func carry(_ connection: Int32, _ output: @Sendable (Int32) -> Void) {
+        var token = [UInt8](repeating: 0, count: AgentContract.tokenLength)
+        guard recv(connection, &token, token.count, Int32(MSG_WAITALL)) == token.count else { return }
+        let accepted = [AgentContract.streamAccepted]
+        if send(connection, accepted, 1, Int32(MSG_NOSIGNAL)) == 1 { output(connection) }
+    }
+
     /// Answers "CONNECT <port>" as swiftlet-vsockd does.
-    private static func greet(_ connection: Int32) -> Bool {
+    ///
+    /// - Returns: the port.
+    private static func greet(_ connection: Int32) -> UInt32? {
         var line: [UInt8] = []
         var byte: UInt8 = 0
         while read(connection, &byte, 1) == 1, byte != UInt8(ascii: "\n"), line.count < 64 { line.append(byte) }
-        let answer = Array("OK \(String(decoding: line.dropFirst(8), as: UTF8.self))\n".utf8)
-        return byte == UInt8(ascii: "\n") && send(connection, answer, answer.count, Int32(MSG_NOSIGNAL)) == answer.count
+        let port = String(decoding: line.dropFirst(8), as: UTF8.self)
+        let answer = Array("OK \(port)\n".utf8)
+        guard byte == UInt8(ascii: "\n"), send(connection, answer, answer.count, Int32(MSG_NOSIGNAL)) == answer.count else { return nil }
+        return UInt32(port)
     }
 
     private static func serve(_ connection: Int32, _ hangsUp: Bool, _ answer: Answer) {
