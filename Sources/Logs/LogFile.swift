@@ -1,3 +1,4 @@
+import CLinux
 import Errors
 import Glibc
 import Runtime
@@ -20,7 +21,7 @@ struct LogFile {
     /// Bytes read at once when the log is compared with its position.
     private static let tailPiece = 1 << 20
 
-    /// - Throws: `.failedPrecondition` also while another process writes the log.
+    /// - Throws: `.failedPrecondition` also while somebody else writes the log.
     init(location: LogLocation?, positionPath: String) throws {
         self.location = location
         positionDescriptor = Glibc.open(positionPath, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -44,14 +45,13 @@ struct LogFile {
         }
     }
 
-    /// Two processes would write lines twice. One that is ending is waited for, for a short time; its end gives the lock back.
+    /// Two writers would write lines twice. One that is ending is waited for, for a short time; its end gives the lock back. The lock is
+    /// the open file's: one of the process would be lost when any of its descriptors of this file is closed (fcntl(2)).
     private static func lock(_ descriptor: Int32, _ path: String) throws(SwiftletError) {
         let end = ContinuousClock.now + lockPatience
-        var range = flock()
-        (range.l_type, range.l_whence) = (Int16(F_WRLCK), Int16(SEEK_SET))
-        while fcntl(descriptor, F_SETLK, &range) != 0 {
+        while clinux_lock_range(descriptor, 0, 0) != 0 {
             guard errno == EAGAIN || errno == EACCES || errno == EINTR else { throw .system("lock \(path)") }
-            guard .now < end else { throw SwiftletError(.failedPrecondition, "the log of \(path) is written by another process still") }
+            guard .now < end else { throw SwiftletError(.failedPrecondition, "the log of \(path) is written by somebody else still") }
             usleep(10_000)
         }
     }

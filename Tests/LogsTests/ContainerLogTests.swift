@@ -188,10 +188,28 @@ private final class Scratch {
         try holder.run()
         #expect(try output.fileHandleForReading.read(upToCount: 5) == Data("held\n".utf8))
         let error = await #expect(throws: SwiftletError.self) { try await scratch.open() }
-        #expect(error?.code == .failedPrecondition && error.map { "\($0)" }?.contains("another process") == true)
+        #expect(error?.code == .failedPrecondition && error.map { "\($0)" }?.contains("somebody else") == true)
         let opening = Task { try await scratch.open() }
         kill(holder.processIdentifier, SIGKILL)
         await (try opening.value).close()
+    }
+
+    /// A log that was closed may still wait for its disk when it is opened again, and its end must not give the new one's lock back.
+    @Test func aLogHasOneWriterWithinAProcessToo() async throws {
+        let scratch = try Scratch()
+        let first = try await scratch.open()
+        let error = await #expect(throws: SwiftletError.self) { try await scratch.open() }
+        #expect(error?.code == .failedPrecondition)
+        let (path, position) = (scratch.path, scratch.position)
+        let second = Task {
+            try await ContainerLog.open(location: LogLocation(directory: path, path: "c.log"), positionPath: position)
+        }
+        _ = try await first.take(Array("one\n".utf8), from: .stdout)
+        await first.close()
+        let log = try await second.value
+        #expect(await log.received().stdout == 4)
+        await #expect(throws: SwiftletError.self) { try await scratch.open() }
+        await log.close()
     }
 
     @Test func whatSomebodyPutInTheLogsPlaceIsRefused() async throws {
