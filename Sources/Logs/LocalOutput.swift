@@ -55,8 +55,12 @@ public final class LocalOutput: Sendable {
 
     /// Opens the container's log, before there is anything to write. Does nothing for one that is open.
     ///
-    /// - Throws: `.failedPrecondition` naming the file that cannot be opened; `.deadlineExceeded` when its disk does not answer.
+    /// - Throws: `.invalidArgument` for an id that is no file's name; `.failedPrecondition` naming the file that cannot be opened;
+    ///   `.deadlineExceeded` when its disk does not answer.
     public func open(_ log: LogTarget) async throws {
+        guard Self.isName(log.container) else {
+            throw SwiftletError(.invalidArgument, "\(quoted(log.container)) is no container's id")
+        }
         try await openings.run(log.container) { [self] in try await openNow(log) }
     }
 
@@ -169,6 +173,7 @@ public final class LocalOutput: Sendable {
 
     /// Closes, and forgets what is kept of the container. Idempotent.
     public func remove(_ container: String) {
+        guard Self.isName(container) else { return }
         end(container, .removed)
         LogPositionFile.remove(position(of: container))
     }
@@ -204,6 +209,13 @@ public final class LocalOutput: Sendable {
         case .followed(_, _, let copying): copying.cancel()
         case .opening, nil: break
         }
+    }
+
+    /// Whether an id may be part of a path: no more than a file's name may have (NAME_MAX, 255 bytes) beside the suffix.
+    private static func isName(_ container: String) -> Bool {
+        let bytes = container.utf8
+        return (1...200).contains(bytes.count) && bytes.first != UInt8(ascii: ".")
+            && bytes.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "/") }
     }
 
     private func position(of container: String) -> String { "\(directory)/\(container)\(Self.positionSuffix)" }

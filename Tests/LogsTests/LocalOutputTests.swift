@@ -176,4 +176,20 @@ private final class HeldOpening: Sendable {
         try output.follow("c", from: endpoint)
         try await output.drained("c")
     }
+
+    /// They become files' names.
+    @Test(arguments: ["", ".", "..", "../c", "/c", "a/b", "a\0b", "a b", String(repeating: "c", count: 201)])
+    func anIDThatIsNoNameIsRefused(_ id: String) async throws {
+        defer { remove() }
+        let output = output()
+        try FileManager.default.createDirectory(atPath: directory + "/inner", withIntermediateDirectories: true)
+        let kept = directory + "/c.position"
+        #expect(FileManager.default.createFile(atPath: kept, contents: nil))
+        let inner = LocalOutput(directory: directory + "/inner", reader: reader, logger: Logger(label: "test"))
+        for output in [output, inner] {
+            await expectRefusal(.invalidArgument) { try await output.open(LogTarget(container: id, directory: directory, path: "c.log")) }
+            output.remove(id)
+        }
+        #expect(FileManager.default.fileExists(atPath: kept))
+    }
 }
