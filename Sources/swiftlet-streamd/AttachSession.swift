@@ -67,17 +67,10 @@ final class AttachSession: ProcessSession {
 
     /// What a container's exit code means to who watches it is in its status: a session that has seen its end has succeeded.
     func wait() async throws -> Int32 {
-        while true {
-            do {
-                _ = try await guests.link(to: address).client().wait(containerID: request.containerID, processID: "")
-                return 0
-            } catch let error as SwiftletError where error.code == .unavailable {
-                // The connection was lost, or the guest is gone: then the next one cannot be made.
-                try await Task.sleep(for: .milliseconds(100))
-            } catch let error as SwiftletError where error.code == .notFound {
-                return 0
-            }
-        }
+        do {
+            _ = try await guests.exit(of: request.containerID, at: address)
+        } catch let error as SwiftletError where error.code == .notFound {}
+        return 0
     }
 
     func end() async {

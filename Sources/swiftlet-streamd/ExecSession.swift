@@ -98,15 +98,7 @@ final class ExecSession: ProcessSession {
     }
 
     func wait() async throws -> Int32 {
-        while true {
-            do {
-                let exit = try await guests.link(to: address).client().wait(containerID: container, processID: process)
-                return Int32(clamping: exit.exitCode)
-            } catch let error as SwiftletError where error.code == .unavailable {
-                // The connection was lost, or the guest is gone: then the next one cannot be made.
-                try await Task.sleep(for: .milliseconds(100))
-            }
-        }
+        Int32(clamping: try await guests.exit(of: container, process: process, at: address).exitCode)
     }
 
     func end() async {

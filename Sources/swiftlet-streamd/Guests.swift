@@ -1,4 +1,5 @@
 import AgentClient
+import AgentProtocol
 import Errors
 import Linux
 import Runtime
@@ -26,6 +27,21 @@ final class Guests: Sendable {
     }
 
     func link(to address: VsockAddress) async throws -> AgentLink { try await links.link(to: address) }
+
+    /// Waits for a process's end, through lost connections.
+    ///
+    /// - Parameter process: empty: the container's first.
+    /// - Throws: `.unavailable` when the guest has not come back in time; `.notFound` for a process that it does not know.
+    func exit(of container: String, process: String = "", at address: VsockAddress) async throws -> AgentWaitResponse {
+        let link = try await link(to: address)
+        while true {
+            do {
+                return try await link.client().wait(containerID: container, processID: process)
+            } catch let error as SwiftletError where error.code == .unavailable && !link.isLost {
+                try await Task.sleep(for: .milliseconds(100))
+            }
+        }
+    }
 
     /// What is done after a session, such as ending its process. It is not the session's client who waits for it.
     func afterwards(_ work: @escaping @Sendable () async -> Void) {
