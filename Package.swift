@@ -20,8 +20,9 @@ let agentLink: [LinkerSetting] = [
 /// Fuzz targets are tests, which run their corpus again; with SWIFTLET_FUZZ (scripts/fuzz) they are a program of libFuzzer's.
 let fuzzed: [Target.Dependency] = [
     "AgentClient", "AgentProtocol", "GuestAgent", "Images", "Logs", "MicroVMRuntime", "PodNetwork", "Runtime", "TTRPC", "Volumes",
-    "StreamServer", "VsockDevice", "Linux", "CLinux", "Errors", protobuf,
-    .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOWebSocket", package: "swift-nio"),
+    "StreamControl", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging, protobuf,
+    .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio"),
+    .product(name: "NIOWebSocket", package: "swift-nio"),
 ]
 let fuzzTargets: [Target] =
     Context.environment["SWIFTLET_FUZZ"] == nil

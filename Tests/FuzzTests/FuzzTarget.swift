@@ -29,7 +29,9 @@ struct FuzzTarget: Sendable {
         FuzzTarget(name: "log", run: log), FuzzTarget(name: "seccomp", run: seccomp), FuzzTarget(name: "mounts", run: mounts),
         FuzzTarget(name: "users", run: users), FuzzTarget(name: "vhost", run: vhost), FuzzTarget(name: "spdy", run: StreamFuzz.spdy),
         FuzzTarget(name: "headers", run: StreamFuzz.headers), FuzzTarget(name: "websocket", run: StreamFuzz.webSocket),
-        FuzzTarget(name: "portforward", run: StreamFuzz.portForward),
+        FuzzTarget(name: "portforward", run: StreamFuzz.portForward), FuzzTarget(name: "resize", run: StreamFuzz.resize),
+        FuzzTarget(name: "base64", run: StreamFuzz.base64), FuzzTarget(name: "control", run: ControlFuzz.control),
+        FuzzTarget(name: "streams", run: ChannelFuzz.streams), FuzzTarget(name: "frames", run: ChannelFuzz.frames),
     ]
 
     /// Files in memory, of this process.

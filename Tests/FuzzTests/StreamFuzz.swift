@@ -1,3 +1,4 @@
+import Foundation
 import NIOCore
 import NIOWebSocket
 
@@ -98,5 +99,27 @@ enum StreamFuzz {
             guard let request = try? PortForwardRequest(sandboxID: text, ports: [number]) else { continue }
             precondition(request.ports.map(Int32.init) == [number] && number > 0)
         }
+    }
+
+    /// A terminal's sizes: what they are does not depend on the pieces in which they come.
+    static func resize(_ bytes: [UInt8]) {
+        var (whole, pieces) = (TerminalSizeDecoder(), TerminalSizeDecoder())
+        let step = Int(bytes.first ?? 0) + 1
+        var last: TerminalSize?
+        for start in stride(from: 1, to: max(bytes.count, 1), by: step) {
+            last = pieces.take(bytes[start..<min(start + step, bytes.count)]) ?? last
+        }
+        precondition(whole.take(bytes.dropFirst()) == last)
+        // Whatever came before, the next size is read.
+        precondition(pieces.take(Array(#"{"Width":80,"Height":24}"#.utf8)) == TerminalSize(width: 80, height: 24))
+    }
+
+    /// Taken for base64, and made to it.
+    static func base64(_ bytes: [UInt8]) {
+        let text = Base64Text.encode(ByteBuffer(bytes: bytes))
+        precondition(Base64Text.decode(ByteBuffer(string: text)) == ByteBuffer(bytes: bytes))
+        let foundation = Data(base64Encoded: Data(bytes))
+        guard let decoded = Base64Text.decode(ByteBuffer(bytes: bytes)) else { return }
+        precondition(foundation == Data(decoded.readableBytesView) && decoded.readableBytes <= bytes.count / 4 * 3)
     }
 }
