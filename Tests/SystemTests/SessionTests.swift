@@ -146,6 +146,22 @@ struct SessionTests {
         for container in [lasting, once] { try await node.removeContainer(container) }
     }
 
+    /// The guest may come back for 20 s; not longer.
+    @Test func anAttachToAKilledMachineEnds() async throws {
+        let node = try node()
+        let pod = try await node.runPod("left")
+        let container = try await node.runContainer(in: pod, "ticking", ["/bin/sh", "-c", "while true; do echo tick; sleep 1; done"])
+        let api = try node.kubernetes(containers: ["p": container])
+        defer { api.stop() }
+        let client = try kubectl(["attach", "p"], api, node)
+        try await eventually("it is attached: \(client.stderr)") { !client.stdout.isEmpty }
+        kill(try await node.machine(of: pod), SIGKILL)
+        try await eventually("it ends", within: .seconds(45)) { !client.process.isRunning }
+        _ = try await client.exit()
+        try await node.stopPod(pod)
+        try await node.removePod(pod)
+    }
+
     @Test func kubectlForwardsPortsIntoTheGuest() async throws {
         let node = try node()
         let serve = "while true; do echo from the pod | nc -l -p 8080; done"
