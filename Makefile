@@ -14,7 +14,7 @@ AGENT := .build-agent/release/swiftlet-agent
 agent_sources := $(shell find agent Sources/AgentProtocol Sources/TTRPC Sources/Linux Sources/CLinux Sources/Concurrency Sources/Errors Sources/SwiftletVersion -type f)
 guest_sources := $(shell find images/guest -type f)
 swift_files := find Package.swift Sources Tests agent -name '*.swift' -not -path '*/Generated/*' -print0
-shell_files := $(filter-out %.service,$(wildcard .ci/run scripts/* images/*/build))
+shell_files := $(filter-out %.service %.socket,$(wildcard .ci/run scripts/* images/*/build))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22

@@ -77,12 +77,14 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-streamd",
             dependencies: [
-                "StreamServer", "StreamControl", "AgentClient", "AgentProtocol", "Logs", "Runtime", "Daemons", "Linux", "CLinux",
+                "StreamServer", "StreamControl", "AgentClient", "AgentProtocol", "Logs", "Runtime", "Daemons", "SystemCalls", "Linux",
+                "CLinux",
                 "Concurrency", "Errors", "SwiftletVersion", arguments, deque, lifecycle, logging,
                 .product(name: "NIOCore", package: "swift-nio"),
             ]),
         .executableTarget(
-            name: "swiftlet-vsockd", dependencies: ["VsockDevice", "CSeccomp", "CLinux", "Errors", "SwiftletVersion", arguments]),
+            name: "swiftlet-vsockd",
+            dependencies: ["VsockDevice", "SystemCalls", "CSeccomp", "CLinux", "Errors", "SwiftletVersion", arguments]),
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [
@@ -167,6 +169,7 @@ let package = Package(
         .target(name: "State", dependencies: ["Linux", "Errors", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "Linux", dependencies: ["CLinux", "Concurrency", "Errors"]),
         .target(name: "Measures", dependencies: [metrics]),
+        .target(name: "SystemCalls", dependencies: ["CSeccomp", "Errors"]),
         // What the two daemons have in common.
         .target(name: "Daemons", dependencies: ["CLinux", "Errors", logging]),
 
@@ -255,7 +258,8 @@ let package = Package(
             ], exclude: ["websocket_client.py"]),
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
         .testTarget(
-            name: "swiftlet-streamdTests", dependencies: ["swiftlet-streamd", "StreamServer", "StreamControl", "Support", "Errors", logging]),
+            name: "swiftlet-streamdTests",
+            dependencies: ["swiftlet-streamd", "StreamServer", "StreamControl", "Support", "Errors", logging]),
         .testTarget(
             name: "swiftletdTests",
             dependencies: ["swiftletd", "Images", "Support", "CRIClient", "CRI", "GRPC", "Linux", "CLinux", "Errors", lifecycle, logging]),

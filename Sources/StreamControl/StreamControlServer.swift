@@ -23,7 +23,8 @@ public protocol StreamControlHandler: Sendable {
 
 /// The control socket of swiftlet-streamd.
 public final class StreamControlServer: Sendable {
-    private let path: String
+    /// Made by this process, with what holds others off; nil for a socket that it was given.
+    private let own: (path: String, lock: Int32)?
     private let descriptor: Int32
     private let loop: EventLoop
     private let watch: EventLoop.Watch
@@ -33,33 +34,62 @@ public final class StreamControlServer: Sendable {
     /// - Throws: `alreadyExists` when somebody listens there already.
     public init(path: String, handler: any StreamControlHandler) throws {
         let step = "listen on \(path)"
-        let loop = try EventLoop(name: "control")
-        guard UnixSocket.connectFailure(path: path) != nil else {
-            throw SwiftletError(.alreadyExists, "\(step): somebody serves it already")
-        }
-        unlink(path)
+        let lock = try Self.lock(path + ".lock", step)
         let descriptor = clinux_unix_socket()
-        guard descriptor >= 0 else { throw SwiftletError.system(step) }
         do {
+            guard descriptor >= 0 else { throw SwiftletError.system(step) }
+            guard UnixSocket.connectFailure(path: path) != nil else { throw Self.taken(step) }
+            unlink(path)
             guard clinux_unix_bind(descriptor, path, 0o600) == 0, listen(descriptor, 16) == 0 else { throw SwiftletError.system(step) }
-            let server = TTRPCServer(
-                service: StreamControlService(handler: handler), loop: loop, limits: TTRPCServer.Limits(connections: 16))
-            watch = try loop.watch(descriptor, .readable) { _ in
-                let connection = clinux_unix_accept(descriptor)
-                if connection >= 0 { server.accept(connection) }
-            }
+            (loop, watch) = try Self.serve(descriptor, handler)
         } catch {
-            close(descriptor)
+            for descriptor in [descriptor, lock] where descriptor >= 0 { close(descriptor) }
             throw error
         }
-        (self.path, self.descriptor, self.loop) = (path, descriptor, loop)
+        (self.descriptor, own) = (descriptor, (path, lock))
+    }
+
+    /// Serves a socket that somebody else has made and listens on, such as systemd.
+    public init(listening descriptor: Int32, handler: any StreamControlHandler) throws {
+        guard fcntl(descriptor, F_SETFD, FD_CLOEXEC) == 0, fcntl(descriptor, F_SETFL, O_NONBLOCK) == 0 else {
+            throw SwiftletError.system("serve descriptor \(descriptor)")
+        }
+        (loop, watch) = try Self.serve(descriptor, handler)
+        (self.descriptor, own) = (descriptor, nil)
+    }
+
+    private static func serve(_ descriptor: Int32, _ handler: any StreamControlHandler) throws -> (EventLoop, EventLoop.Watch) {
+        let loop = try EventLoop(name: "control")
+        let server = TTRPCServer(
+            service: StreamControlService(handler: handler), loop: loop, limits: TTRPCServer.Limits(connections: 16))
+        let watch = try loop.watch(descriptor, .readable) { _ in
+            let connection = clinux_unix_accept(descriptor)
+            if connection >= 0 { server.accept(connection) }
+        }
+        return (loop, watch)
+    }
+
+    /// Of two processes that begin at once, the second would take away the first one's socket.
+    private static func lock(_ path: String, _ step: String) throws -> Int32 {
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else { throw SwiftletError.system("open \(path)") }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            close(descriptor)
+            throw taken(step)
+        }
+        return descriptor
+    }
+
+    private static func taken(_ step: String) -> SwiftletError {
+        SwiftletError(.alreadyExists, "\(step): somebody serves it already")
     }
 
     /// Takes no more connections; those that are there go on.
     public func stop() {
-        unlink(path)
+        if let own { unlink(own.path) }
         loop.unwatch(watch, descriptor: descriptor)
         close(descriptor)
+        if let own { close(own.lock) }
     }
 }
 

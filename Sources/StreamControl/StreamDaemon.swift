@@ -96,6 +96,13 @@ public final class StreamDaemon: Sendable {
             guard let reason = unfitness(client.info) else { return client }
             client.close()
             try await replace(client.info.pid, reason)
+            // A service manager that listens there starts the next one.
+            if let next = try? await StreamControlClient.connect(to: socket, patience: configuration.patience) {
+                if let reason = unfitness(next.info) {
+                    throw SwiftletError(.failedPrecondition, "swiftlet-streamd cannot be used: \(reason)")
+                }
+                return next
+            }
         } catch let error as SwiftletError where error.code == .deadlineExceeded {
             let unanswered = attempts.withLock { attempts in
                 attempts.unanswered += 1

@@ -13,7 +13,6 @@ public enum StreamContract {
 /// The methods of the service, by their names in stream.proto.
 public enum StreamMethodName: String, Sendable, CaseIterable {
     case getInfo = "GetInfo"
-    case configure = "Configure"
     case prepareExec = "PrepareExec"
     case prepareAttach = "PrepareAttach"
     case preparePortForward = "PreparePortForward"
@@ -23,6 +22,7 @@ public enum StreamMethodName: String, Sendable, CaseIterable {
     case waitForLog = "WaitForLog"
     case closeLog = "CloseLog"
     case keepLogs = "KeepLogs"
+    case configure = "Configure"
 }
 
 /// A method of the service with its message types.

@@ -14,7 +14,7 @@ import SwiftletVersion
 
 /// swiftlet-streamd: carries the bytes of containers.
 @main
-struct SwiftletStreamd: AsyncParsableCommand {
+struct SwiftletStreamd: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "swiftlet-streamd",
         abstract: "Serves exec and port-forward of a node's containers.",
@@ -24,7 +24,10 @@ struct SwiftletStreamd: AsyncParsableCommand {
             """,
         version: swiftletVersion)
 
-    @Option(help: "The socket for swiftletd, made with mode 0600.")
+    @Option(
+        help:
+            "The socket for swiftletd, made with mode 0600; beside it lies who has crashed this process. With LISTEN_FDS, descriptor 3 is it."
+    )
     var controlSocket: String
 
     @Option(help: "Where it is kept how far each log has come: a directory that swiftletd has made.")
@@ -36,7 +39,7 @@ struct SwiftletStreamd: AsyncParsableCommand {
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
     var logLevel = "info"
 
-    func run() async throws {
+    func run() throws {
         do {
             Backtraces.printNoMemory()
             // Logs are for their group as well; whatever else is made has its mode said.
@@ -48,6 +51,7 @@ struct SwiftletStreamd: AsyncParsableCommand {
             var logger = Logger(label: "swiftlet-streamd")
             logger.logLevel = level
             _ = try DescriptorLimit.raise()
+            try Confinement.apply()
             MemoryLimits.apply()
             // swiftletd's own, which it inherits, would have others killed for what its clients and guests make it take.
             try? KernelFile.write("0", to: "/proc/self/oom_score_adj")
@@ -56,7 +60,8 @@ struct SwiftletStreamd: AsyncParsableCommand {
                 controlSocket: controlSocket, positions: positions, readyDescriptor: readyFd, logger: logger)
             var group = ServiceGroupConfiguration(services: [service], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             group.maximumGracefulShutdownDuration = .seconds(10)
-            try await ServiceGroup(configuration: group).run()
+            let services = ServiceGroup(configuration: group)
+            try MainThread.run { try await services.run() }
         } catch {
             FileHandle.standardError.write(Data("swiftlet-streamd: \(error)\n".utf8))
             throw ExitCode.failure
@@ -76,7 +81,12 @@ private struct StreamdService: Service {
         let logs = LocalOutput(directory: positions, reader: AgentOutput(links: guests.links, logger: logger), logger: logger)
         let sessions = SessionPort(backend: GuestBackend(guests: guests, logs: logs, logger: logger), logger: logger)
         let handler = StreamdControl(sessions: sessions, positions: positions, guests: guests, logs: logs)
-        let control = try StreamControlServer(path: controlSocket, handler: handler)
+        let control =
+            if let descriptor = try SocketActivation.descriptor() {
+                try StreamControlServer(listening: descriptor, handler: handler)
+            } else {
+                try StreamControlServer(path: controlSocket, handler: handler)
+            }
         let serving = Task { await sessions.run() }
         logger.info("serving", metadata: ["control": "\(controlSocket)"])
         sayReady()

@@ -1,7 +1,7 @@
 import CLinux
-import CSeccomp
 import Errors
 import Glibc
+import SystemCalls
 
 /// What the process gives up before it looks at the first byte of a guest: the node's network, System V objects and host name, its
 /// user, its capabilities, most system calls.
@@ -43,15 +43,13 @@ struct Confinement {
     func apply() throws {
         try dropPrivileges()
         let filter = try Self.filter()
-        defer { seccomp_release(filter) }
         // Nothing grows on the node's disks. The log is among what cannot be written any more: a broken guest could fill it.
         signal(SIGXFSZ, SIG_IGN)
         for resource in [RLIMIT_FSIZE, RLIMIT_CORE] {
             var none = rlimit(rlim_cur: 0, rlim_max: 0)
             guard setrlimit(__rlimit_resource_t(resource.rawValue), &none) == 0 else { throw SwiftletError.errno("set a resource limit") }
         }
-        let result = seccomp_load(filter)
-        guard result == 0 else { throw SwiftletError.errno("load the seccomp filter", -result) }
+        try filter.load()
     }
 
     private func dropPrivileges() throws {
@@ -73,38 +71,14 @@ struct Confinement {
 
     // MARK: System calls
 
-    private static func filter() throws -> scmp_filter_ctx {
-        guard let filter = seccomp_init(cseccomp_errno(UInt16(EPERM))) else {
-            throw SwiftletError(.resourceExhausted, "make a seccomp filter: out of memory")
-        }
-        do {
-            // Every thread, should there be more than one.
-            try check(seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1), "TSYNC")
-            for name in allowedCalls { try allow(name, [], in: filter) }
-            let unix = scmp_arg_cmp(arg: 0, op: SCMP_CMP_EQ, datum_a: scmp_datum_t(AF_UNIX), datum_b: 0)
-            try allow("socket", [unix], in: filter)
-            // abort(3), of this process alone.
-            let itself = scmp_arg_cmp(arg: 0, op: SCMP_CMP_EQ, datum_a: scmp_datum_t(getpid()), datum_b: 0)
-            try allow("tgkill", [itself], in: filter)
-            let notExecutable = scmp_arg_cmp(arg: 2, op: SCMP_CMP_MASKED_EQ, datum_a: scmp_datum_t(PROT_EXEC), datum_b: 0)
-            for name in ["mmap", "mprotect"] { try allow(name, [notExecutable], in: filter) }
-            return filter
-        } catch {
-            seccomp_release(filter)
-            throw error
-        }
-    }
-
-    private static func allow(_ name: String, _ comparisons: [scmp_arg_cmp], in filter: scmp_filter_ctx) throws {
-        let number = seccomp_syscall_resolve_name(name)
-        // Not every machine has every call.
-        guard number >= 0 else { return }
-        let result = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, UInt32(comparisons.count), comparisons)
-        try check(result, name)
-    }
-
-    private static func check(_ result: Int32, _ what: String) throws {
-        guard result == 0 else { throw SwiftletError.errno("seccomp filter: \(what)", -result) }
+    private static func filter() throws -> SystemCallFilter {
+        let filter = try SystemCallFilter(others: .refused)
+        for name in allowedCalls { try filter.allow(name) }
+        try filter.allow("socket", [.argument(0, is: Int(AF_UNIX))])
+        // abort(3), of this process alone.
+        try filter.allow("tgkill", [.argument(0, is: Int(getpid()))])
+        for name in ["mmap", "mprotect"] { try filter.allow(name, [.argument(2, hasNone: Int(PROT_EXEC))]) }
+        return filter
     }
 }
 

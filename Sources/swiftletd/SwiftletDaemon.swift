@@ -10,7 +10,6 @@ import Machines
 import Prometheus
 import ServiceLifecycle
 import SwiftletVersion
-import Synchronization
 
 /// swiftletd: the CRI server.
 @main
@@ -80,27 +79,6 @@ struct SwiftletDaemon: ParsableCommand {
         // A close that hangs is cancelled, then the service manager's business.
         group.maximumGracefulShutdownDuration = .seconds(60)
         let services = ServiceGroup(configuration: group)
-        try runBlocking { try await services.run() }
+        try MainThread.run { try await services.run() }
     }
-
-    /// Blocks the main thread until `body` has ended. An asynchronous main would have threads before ``Subreaper`` forks.
-    private static func runBlocking(_ body: @escaping @Sendable () async throws -> Void) throws {
-        let ended = DispatchSemaphore(value: 0)
-        let failure = Failure()
-        Task {
-            do {
-                try await body()
-            } catch {
-                failure.value.withLock { $0 = error }
-            }
-            ended.signal()
-        }
-        ended.wait()
-        if let error = failure.value.withLock({ $0 }) { throw error }
-    }
-}
-
-/// What the service failed with, handed from its task to the main thread.
-private final class Failure: Sendable {
-    let value = Mutex<(any Error)?>(nil)
 }

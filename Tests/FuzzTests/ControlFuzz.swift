@@ -61,6 +61,11 @@ enum ControlFuzz {
 
         func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse { .with { $0.features = [StreamContract.logs] } }
 
+        func configure(_ request: StreamConfigureRequest) async throws -> StreamConfigureResponse {
+            _ = try SessionAddress.checked(request.address, certificate: request.certificate, key: request.key)
+            return StreamConfigureResponse()
+        }
+
         func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession {
             let streams = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.terminal)
             _ = try request.guest.vsockAddress()

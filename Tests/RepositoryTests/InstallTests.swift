@@ -42,11 +42,19 @@ import Testing
         #expect(try String(contentsOf: configuration, encoding: .utf8).contains("\"/opt/swiftlet/lib/swiftlet/guest/vmlinuz\""))
 
         // Where the unit is to find its program on the node, there is none here.
-        let unit = try String(contentsOf: prefix.appending(path: "lib/systemd/system/swiftletd.service"), encoding: .utf8)
-        #expect(unit.contains("ExecStart=/opt/swiftlet/sbin/swiftletd\n"))
-        let copy = directory.appending(path: "swiftletd.service")
-        try Data(unit.replacing("/opt/swiftlet/sbin", with: prefix.path + "/sbin").utf8).write(to: copy)
-        let verified = try run("/usr/bin/systemd-analyze", ["verify", copy.path])
+        var copies: [String] = []
+        for (name, line) in [
+            ("swiftletd.service", "ExecStart=/opt/swiftlet/sbin/swiftletd\n"),
+            ("swiftlet-streamd.service", "ExecStart=/opt/swiftlet/sbin/swiftlet-streamd --control-socket /run/swiftlet/streamd.sock "),
+            ("swiftlet-streamd.socket", "ListenStream=/run/swiftlet/streamd.sock\n"),
+        ] {
+            let unit = try String(contentsOf: prefix.appending(path: "lib/systemd/system/\(name)"), encoding: .utf8)
+            #expect(unit.contains(line))
+            let copy = directory.appending(path: name)
+            try Data(unit.replacing("/opt/swiftlet/sbin", with: prefix.path + "/sbin").utf8).write(to: copy)
+            copies.append(copy.path)
+        }
+        let verified = try run("/usr/bin/systemd-analyze", ["verify"] + copies)
         #expect(verified.status == 0 && verified.output.isEmpty, "\(verified.output)")
 
         try Data("root = \"/elsewhere\"\n".utf8).write(to: configuration)

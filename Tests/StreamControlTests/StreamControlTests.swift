@@ -83,7 +83,6 @@ import Testing
         try await Self.withServer { handler, _, path in
             let client = try await StreamControlClient.connect(to: path)
             #expect(client.info.pid == 7)
-            _ = try await client.call(.configure, StreamConfigureRequest(), timeout: .seconds(5))
             let exec = StreamPrepareExecRequest.with {
                 $0.guest = StreamGuest(.unixProxy(path: "/vsock"), sandbox: "s")
                 $0.command = ["a", "b"]
@@ -97,6 +96,7 @@ import Testing
             _ = try await client.call(.waitForLog, StreamWaitForLogRequest(), timeout: .seconds(5))
             _ = try await client.call(.closeLog, StreamCloseLogRequest(), timeout: .seconds(5))
             _ = try await client.call(.keepLogs, StreamKeepLogsRequest(), timeout: .seconds(5))
+            _ = try await client.call(.configure, StreamConfigureRequest(), timeout: .seconds(5))
             #expect(handler.calls.withLock { $0 } == StreamMethodName.allCases)
             client.close()
         }

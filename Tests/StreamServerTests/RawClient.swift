@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Glibc
+import Support
 
 @testable import StreamServer
 

@@ -108,6 +108,11 @@ struct ConfinementTests {
                 #expect(posture.seccomp == "2" && posture.noNewPrivileges == "1", "\(what)")
             }
         }
+        for (name, posture) in try Self.threads(try #require(node.streamDaemon).pid) {
+            let what = "thread \(name) of swiftlet-streamd: \(posture)"
+            #expect(posture.capabilities == 0 && posture.bounding == 0, "\(what)")
+            #expect(posture.seccomp == "2" && posture.noNewPrivileges == "1", "\(what)")
+        }
         // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID, SETFCAP; then SETPCAP and SYS_ADMIN, for the set-up.
         let (work, setUp): (UInt64, UInt64) = (0x8000_00DB, 0x8020_01DB)
         for pid in pod.virtiofsd {

@@ -39,6 +39,33 @@ struct SessionTests {
         try await node.removeContainer(container)
     }
 
+    @Test func oneContainersSessionsLeaveRoomForOthers() async throws {
+        let node = try node()
+        let sandbox = try sharedPod()
+        let (greedy, modest) = (
+            try await node.runContainer(in: sandbox, "greedy", ["/bin/sleep", "6000"]),
+            try await node.runContainer(in: sandbox, "modest", ["/bin/sleep", "6000"])
+        )
+        let cri = try await node.cri
+        let request = CRIExecRequest.with { ($0.containerID, $0.cmd, $0.stdout) = (greedy, ["/bin/true"], true) }
+        var refusals: [GRPCStatus] = []
+        for _ in 0..<100 {
+            do {
+                _ = try await cri.call(RuntimeRPC.exec, request)
+            } catch let status as GRPCStatus {
+                refusals.append(status)
+            }
+        }
+        #expect(
+            refusals.count == 36 && refusals.allSatisfy { $0.code == .resourceExhausted && $0.message.contains("has 64 sessions") },
+            "\(refusals)")
+        let api = try node.kubernetes(containers: ["p": modest])
+        defer { api.stop() }
+        let served = try kubectl(["exec", "p", "--", "/bin/echo", "served"], api, node)
+        #expect(try await served.exit() == 0 && served.stdout == Data("served\n".utf8), "\(served.stderr)")
+        for container in [greedy, modest] { try await node.removeContainer(container) }
+    }
+
     @Test func aSessionEndsItsProcessAndABadOneIsRefused() async throws {
         let node = try node()
         let container = try await node.runContainer(in: try sharedPod(), "refused", ["/bin/sleep", "6000"])

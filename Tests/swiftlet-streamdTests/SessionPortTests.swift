@@ -35,7 +35,9 @@ import Testing
         await running.value
     }
 
-    private func configuration(_ address: String, _ change: (inout StreamConfigureRequest) -> Void = { _ in }) throws -> SessionConfiguration {
+    private func configuration(
+        _ address: String, _ change: (inout StreamConfigureRequest) -> Void = { _ in }
+    ) throws -> SessionConfiguration {
         var request = StreamConfigureRequest.with { $0.address = address }
         change(&request)
         return try SessionConfiguration(request)
@@ -119,7 +121,8 @@ import Testing
 
     @Test func aCertificateThatCannotBeUsedIsSaid() async throws {
         try await withPort { port in
-            await port.configure(try configuration("127.0.0.1:0") { ($0.certificate, $0.key) = ("/nonexistent/c.pem", "/nonexistent/k.pem") })
+            await port.configure(
+                try configuration("127.0.0.1:0") { ($0.certificate, $0.key) = ("/nonexistent/c.pem", "/nonexistent/k.pem") })
             #expect(port.unserved.contains("/nonexistent/c.pem"))
             let error = #expect(throws: SwiftletError.self) { try port.server() }
             #expect(error?.code == .unavailable)
