@@ -56,6 +56,18 @@ public actor ContainerLog: OutputSink {
         return file.position.offsets
     }
 
+    /// Takes bytes that are not to be written, but counted.
+    ///
+    /// - Returns: bytes of each source that are safe, those included.
+    func drop(_ count: Int, from source: StandardStream) throws -> OutputOffsets {
+        try file.drop(count, from: source)
+        reopenBetweenLines()
+        return file.position.offsets
+    }
+
+    /// Writes the lines that say how much was dropped.
+    func nameDropped() throws { try file.nameDropped() }
+
     /// Ends a source: an unfinished last line is written and closed.
     public func finish(_ source: StandardStream) throws -> OutputOffsets {
         try file.finish(source)

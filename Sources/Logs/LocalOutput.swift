@@ -18,14 +18,14 @@ public final class LocalOutput: Sendable {
 
     private enum Entry {
         case opening(Outcome)
-        case open(ContainerLog)
+        case open(ContainerLog, LogBudget?)
         /// - copying: ends when both sources have ended, or when it is cancelled; then the log is closed.
         case followed(ContainerLog, OutputFollowers, copying: Task<Void, Never>)
 
         var log: ContainerLog? {
             switch self {
             case .opening: nil
-            case .open(let log), .followed(let log, _, _): log
+            case .open(let log, _), .followed(let log, _, _): log
             }
         }
     }
@@ -81,7 +81,7 @@ public final class LocalOutput: Sendable {
         let outcome = entries.withLock { entries in
             guard case .opening(let outcome) = entries[id] else { return Outcome.closed }
             if case .kept = outcome, case .success(let log) = result {
-                entries[id] = .open(log)
+                entries[id] = .open(log, target.budget)
             } else {
                 entries[id] = nil
             }
@@ -110,17 +110,21 @@ public final class LocalOutput: Sendable {
             switch entries[container] {
             case nil, .opening: throw Self.notOpen(container)
             case .followed: return
-            case .open(let log):
+            case .open(let log, let budget):
                 let followers = OutputFollowers()
-                let copying = Task { await self.copy(container, from: endpoint, to: log, followers) }
+                let copying = Task { await self.copy(container, from: endpoint, to: log, budget, followers) }
                 entries[container] = .followed(log, followers, copying: copying)
             }
         }
     }
 
-    private func copy(_ id: String, from endpoint: OutputEndpoint, to log: ContainerLog, _ followers: OutputFollowers) async {
+    private func copy(
+        _ id: String, from endpoint: OutputEndpoint, to log: ContainerLog, _ budget: LogBudget?, _ followers: OutputFollowers
+    ) async {
+        // Followers see what waits for the budget, and what it drops.
+        let sink: any OutputSink = if let budget { BudgetedSink(log: log, budget: budget) } else { log }
         do {
-            try await reader.copy(from: endpoint, to: FollowedSink(log: log, followers: followers))
+            try await reader.copy(from: endpoint, to: FollowedSink(log: sink, followers: followers))
         } catch {
             if !Task.isCancelled { logger.warning("output ended early", metadata: ["container": "\(id)", "error": "\(error)"]) }
         }
@@ -205,7 +209,7 @@ public final class LocalOutput: Sendable {
             return entry
         }
         switch entry {
-        case .open(let log): Task { await log.close() }
+        case .open(let log, _): Task { await log.close() }
         case .followed(_, _, let copying): copying.cancel()
         case .opening, nil: break
         }

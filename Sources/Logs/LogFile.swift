@@ -8,6 +8,8 @@ struct LogFile {
     private(set) var position: LogPosition
     /// Bytes of each source taken in, with those that wait for the end of their line.
     private(set) var taken = OutputOffsets()
+    /// Bytes of each source that were dropped since a line named some.
+    private var dropped = OutputOffsets()
     private let location: LogLocation?
     private var descriptor: Int32
     private var positionDescriptor: Int32
@@ -59,6 +61,7 @@ struct LogFile {
     mutating func append(_ bytes: [UInt8], from source: StandardStream) throws {
         try requireOpen()
         let time = timestamp.now()
+        nameDropped(of: source, time)
         bytes.withUnsafeBytes { raw in
             switch source {
             case .stdout: stdout.append(raw, timestamp: time, to: &buffer)
@@ -75,11 +78,54 @@ struct LogFile {
     mutating func finish(_ source: StandardStream) throws {
         try requireOpen()
         let time = timestamp.now()
+        nameDropped(of: source, time)
         switch source {
         case .stdout: stdout.finish(timestamp: time, to: &buffer)
         case .stderr: stderr.finish(timestamp: time, to: &buffer)
         }
         try flush()
+    }
+
+    /// Counts bytes that are not to be written. They are safe at once; a line names them before the source's next one, or by
+    /// ``nameDropped()``.
+    mutating func drop(_ count: Int, from source: StandardStream) throws {
+        try requireOpen()
+        let time = timestamp.now()
+        // What could not be written yet comes before them; where the disk is full, the guest keeps them too.
+        switch source {
+        case .stdout: stdout.breakLine(timestamp: time, to: &buffer)
+        case .stderr: stderr.breakLine(timestamp: time, to: &buffer)
+        }
+        try flush()
+        switch source {
+        case .stdout:
+            taken.stdout += UInt64(count)
+            dropped.stdout += UInt64(count)
+        case .stderr:
+            taken.stderr += UInt64(count)
+            dropped.stderr += UInt64(count)
+        }
+        try flush()
+    }
+
+    /// Writes the lines that name dropped bytes.
+    mutating func nameDropped() throws {
+        try requireOpen()
+        let time = timestamp.now()
+        for source in StandardStream.allCases { nameDropped(of: source, time) }
+        try flush()
+    }
+
+    private mutating func nameDropped(of source: StandardStream, _ time: [UInt8]) {
+        switch source {
+        case .stdout where dropped.stdout > 0:
+            stdout.writeDropped(dropped.stdout, timestamp: time, to: &buffer)
+            dropped.stdout = 0
+        case .stderr where dropped.stderr > 0:
+            stderr.writeDropped(dropped.stderr, timestamp: time, to: &buffer)
+            dropped.stderr = 0
+        default: break
+        }
     }
 
     /// Writes what is not in the file yet, whole lines or nothing, and notes the position.
@@ -92,6 +138,7 @@ struct LogFile {
         buffer.removeAll(keepingCapacity: true)
         position.stdout = taken.stdout - UInt64(stdout.pendingCount)
         position.stderr = taken.stderr - UInt64(stderr.pendingCount)
+        position.dropped = dropped
         position.write(to: positionDescriptor)
     }
 
@@ -148,7 +195,7 @@ struct LogFile {
 
     /// Brings the position up to the lines that the log really holds, and cuts off half a line.
     private mutating func catchUp() {
-        defer { taken = position.offsets }
+        defer { (taken, dropped) = (position.offsets, position.dropped) }
         guard descriptor >= 0 else { return }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { return }

@@ -8,6 +8,10 @@ struct LogLineEncoder {
     /// Content bytes of one piece at most; longer lines are split. 16 KiB as in containerd and cri-o.
     static let maximumContent = 16384
 
+    /// Of a line that stands for bytes which are not in the log. The kubelet's reader takes what is behind a colon as further tags; no
+    /// output of a container gets one.
+    static let droppedTag = "F:dropped"
+
     private let prefix: [UInt8]
     private var pending: [UInt8] = []
     /// Whether the last piece written was a P: the line goes on.
@@ -50,6 +54,23 @@ struct LogLineEncoder {
         emit(timestamp, full: false, nothing, to: &output)
         if !rest.isEmpty { rest.withUnsafeBytes { emit(timestamp, full: false, $0, to: &output) } }
         emit(timestamp, full: true, nothing, to: &output)
+    }
+
+    /// Writes what is left of an unfinished line as a line of its own: what came behind it was dropped. Nothing is counted that the source
+    /// has not written.
+    mutating func breakLine(timestamp: [UInt8], to output: inout [UInt8]) {
+        if !pending.isEmpty { return finish(timestamp: timestamp, to: &output) }
+        guard isWithinLine else { return }
+        let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+        emit(timestamp, full: false, nothing, to: &output)
+        emit(timestamp, full: true, nothing, to: &output)
+    }
+
+    /// Writes the line that stands for dropped bytes. Called between lines.
+    func writeDropped(_ count: UInt64, timestamp: [UInt8], to output: inout [UInt8]) {
+        output.append(contentsOf: timestamp)
+        output.append(contentsOf: prefix)
+        output.append(contentsOf: "\(Self.droppedTag) swiftlet: \(count) bytes dropped over the log's budget\n".utf8)
     }
 
     private mutating func emit(_ timestamp: [UInt8], full: Bool, _ tail: UnsafeRawBufferPointer, to output: inout [UInt8]) {

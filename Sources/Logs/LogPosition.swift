@@ -13,13 +13,16 @@ struct LogPosition: Equatable {
     /// Size and inode of the log file when this was noted.
     var logSize: UInt64 = 0
     var inode: UInt64 = 0
+    /// Bytes of each source that were dropped and counted above, which no line of the log names yet.
+    var dropped = OutputOffsets()
     /// Whether the last line counted of each source was a P piece that only the end of the source makes so short.
     private var stdoutIsClosing = false
     private var stderrIsClosing = false
 
-    /// Of the file: four words, since 2 with the version behind them. Version 1 had the four words alone.
+    /// Of the file: four words, since 2 with the version behind them. Version 1 had the four words alone. The two words of what was
+    /// dropped came without a new version: a streamd that does not know them goes on at the exact byte, and leaves the line out.
     static let version: UInt64 = 2
-    private static let words = 5
+    private static let words = 7
 
     init() {}
 
@@ -31,7 +34,8 @@ struct LogPosition: Equatable {
         let count = words.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, 0) }
         switch count / MemoryLayout<UInt64>.size {
         case 4: break
-        case Self.words where words[4] <= Self.version: break
+        case 5 where words[4] <= Self.version: break
+        case Self.words where words[4] <= Self.version: dropped = OutputOffsets(stdout: words[5], stderr: words[6])
         default: return nil
         }
         (stdout, stderr, logSize, inode) = (words[0], words[1], words[2], words[3])
@@ -42,7 +46,7 @@ struct LogPosition: Equatable {
     /// - Returns: whether it is noted.
     @discardableResult
     func write(to descriptor: Int32) -> Bool {
-        let words = [stdout, stderr, logSize, inode, Self.version]
+        let words = [stdout, stderr, logSize, inode, Self.version, dropped.stdout, dropped.stderr]
         return words.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) == $0.count }
     }
 
@@ -64,11 +68,33 @@ struct LogPosition: Equatable {
     private mutating func count(line: UnsafeRawBufferPointer) {
         let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
         guard fields.count == 4 else { return }
-        if fields[1].elementsEqual("stdout".utf8) {
+        if fields[2].elementsEqual(LogLineEncoder.droppedTag.utf8) {
+            let count = Self.number(fields[3])
+            if fields[1].elementsEqual("stdout".utf8) {
+                Self.count(dropped: count, &stdout, &dropped.stdout)
+                stdoutIsClosing = false
+            } else {
+                Self.count(dropped: count, &stderr, &dropped.stderr)
+                stderrIsClosing = false
+            }
+        } else if fields[1].elementsEqual("stdout".utf8) {
             Self.count(fields[3].count, isFull: fields[2].first == UInt8(ascii: "F"), &stdout, &stdoutIsClosing)
         } else {
             Self.count(fields[3].count, isFull: fields[2].first == UInt8(ascii: "F"), &stderr, &stderrIsClosing)
         }
+    }
+
+    /// What was noted when it was dropped is not counted again.
+    private static func count(dropped count: UInt64, _ total: inout UInt64, _ noted: inout UInt64) {
+        total += count - min(count, noted)
+        noted -= min(count, noted)
+    }
+
+    /// The first number of the line's text; swiftlet alone writes lines of this tag.
+    private static func number(_ text: Slice<UnsafeRawBufferPointer>) -> UInt64 {
+        let digits = text.drop { !(UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+            .prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+        return UInt64(String(decoding: digits.prefix(18), as: UTF8.self)) ?? 0
     }
 
     private static func count(_ content: Int, isFull: Bool, _ total: inout UInt64, _ isClosing: inout Bool) {

@@ -312,6 +312,9 @@ extension Pod {
 
     func openLog(of container: Container) async throws {
         let path = container.logPath.isEmpty ? "" : container.spec.logPath
-        try await context.output.open(LogTarget(container: container.id, directory: spec.logDirectory, path: path))
+        let budget = try PodLogBudget.budget(spec.annotations, configured: context.logBudget)
+        try await context.output.open(
+            LogTarget(
+                container: container.id, directory: spec.logDirectory, path: path, budget: budget.isUnlimited ? nil : budget))
     }
 }

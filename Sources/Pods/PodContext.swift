@@ -12,6 +12,8 @@ struct PodContext: Sendable {
     var statistics: Statistics
     var settings: NodeSettings
     var output: any ContainerOutput
+    /// Of each log; pods may lower it.
+    var logBudget: LogBudget
     /// Nil: clients open no sessions here.
     var sessions: (any ContainerSessions)?
     /// Nil: crashes are not noted.

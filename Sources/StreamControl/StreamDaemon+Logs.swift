@@ -150,6 +150,16 @@ extension StreamOpenLogRequest {
     init(_ log: LogTarget) {
         self.init()
         (containerID, directory, path) = (log.container, log.directory, log.path)
+        if let budget = log.budget {
+            (bytesPerSecond, operationsPerSecond) = (budget.bytesPerSecond, budget.operationsPerSecond)
+            dropsExcess = budget.excess == .drop
+        }
+    }
+
+    public var target: LogTarget {
+        let budget = LogBudget(
+            bytesPerSecond: bytesPerSecond, operationsPerSecond: operationsPerSecond, excess: dropsExcess ? .drop : .wait)
+        return LogTarget(container: containerID, directory: directory, path: path, budget: budget.isUnlimited ? nil : budget)
     }
 }
 

@@ -62,7 +62,7 @@ struct StreamdControl: StreamControlHandler {
     // MARK: Logs
 
     func openLog(_ request: StreamOpenLogRequest) async throws -> StreamOpenLogResponse {
-        try await logs.open(LogTarget(container: request.containerID, directory: request.directory, path: request.path))
+        try await logs.open(request.target)
         return StreamOpenLogResponse()
     }
 

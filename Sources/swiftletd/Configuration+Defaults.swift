@@ -20,6 +20,7 @@ extension Configuration {
         network = try container.value(.network, else: network)
         metrics = try container.value(.metrics, else: metrics)
         stream = try container.value(.stream, else: stream)
+        logs = try container.value(.logs, else: logs)
         images = try container.value(.images, else: images)
         registries = try container.value(.registries, else: registries)
     }
@@ -79,6 +80,16 @@ extension Configuration.Stream {
         nodeSessions = try container.value(.nodeSessions, else: nodeSessions)
         creationTimeout = try container.value(.creationTimeout, else: creationTimeout)
         idleTimeout = try container.value(.idleTimeout, else: idleTimeout)
+    }
+}
+
+extension Configuration.Logs {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        bytesPerSecond = try container.value(.bytesPerSecond, else: bytesPerSecond)
+        operationsPerSecond = try container.value(.operationsPerSecond, else: operationsPerSecond)
+        overBudget = try container.value(.overBudget, else: overBudget)
     }
 }
 

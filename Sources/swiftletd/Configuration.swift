@@ -104,6 +104,21 @@ struct Configuration: Codable, Sendable {
         }
     }
 
+    struct Logs: Codable, Sendable {
+        /// Of a container's output that goes to its log; 0: any. Annotations of a pod can lower both.
+        var bytesPerSecond = 0
+        /// Writes to a container's log; 0: any.
+        var operationsPerSecond = 0
+        /// What becomes of more: "wait" or "drop".
+        var overBudget = "wait"
+
+        enum CodingKeys: String, CodingKey {
+            case bytesPerSecond = "bytes_per_second"
+            case operationsPerSecond = "operations_per_second"
+            case overBudget = "over_budget"
+        }
+    }
+
     struct Images: Codable, Sendable {
         /// Layers of one pull that are fetched or converted at a time.
         var maxDownloads = 3
@@ -158,11 +173,12 @@ struct Configuration: Codable, Sendable {
     var network = Network()
     var metrics = Metrics()
     var stream = Stream()
+    var logs = Logs()
     var images = Images()
     var registries: [Registry] = []
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case endpoint, root, run, machine, network, metrics, stream, images, registries
+        case endpoint, root, run, machine, network, metrics, stream, logs, images, registries
         case allowsTCPEndpoint = "allow_tcp_endpoint"
         case logLevel = "log_level"
         case cgroupDriver = "cgroup_driver"

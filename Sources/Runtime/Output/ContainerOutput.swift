@@ -11,11 +11,14 @@ public struct LogTarget: Codable, Sendable, Equatable {
     public var directory: String
     /// Relative to `directory`.
     public var path: String
+    /// How fast it grows at most; nil: as fast as it is written.
+    public var budget: LogBudget?
 
-    public init(container: String, directory: String, path: String) {
+    public init(container: String, directory: String, path: String, budget: LogBudget? = nil) {
         self.container = container
         self.directory = directory
         self.path = path
+        self.budget = budget
     }
 }
 

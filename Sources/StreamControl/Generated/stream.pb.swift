@@ -265,6 +265,14 @@ public nonisolated struct StreamOpenLogRequest: Sendable {
   /// Relative to the directory.
   public var path: String = String()
 
+  /// How much goes to the log in a second, bytes of the container's output and writes; 0: any. Beyond it, the guest's output waits.
+  public var bytesPerSecond: UInt64 = 0
+
+  public var operationsPerSecond: UInt64 = 0
+
+  /// What is beyond it is dropped instead, and counted in the log.
+  public var dropsExcess: Bool = false
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -835,7 +843,7 @@ nonisolated extension StreamPreparedSession: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".OpenLogRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}directory\0\u{1}path\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}directory\0\u{1}path\0\u{3}bytes_per_second\0\u{3}operations_per_second\0\u{3}drops_excess\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -846,6 +854,9 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
       case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.directory) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.path) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.bytesPerSecond) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.operationsPerSecond) }()
+      case 6: try { try decoder.decodeSingularBoolField(value: &self.dropsExcess) }()
       default: break
       }
     }
@@ -861,6 +872,15 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
     if !self.path.isEmpty {
       try visitor.visitSingularStringField(value: self.path, fieldNumber: 3)
     }
+    if self.bytesPerSecond != 0 {
+      try visitor.visitSingularUInt64Field(value: self.bytesPerSecond, fieldNumber: 4)
+    }
+    if self.operationsPerSecond != 0 {
+      try visitor.visitSingularUInt64Field(value: self.operationsPerSecond, fieldNumber: 5)
+    }
+    if self.dropsExcess != false {
+      try visitor.visitSingularBoolField(value: self.dropsExcess, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -868,6 +888,9 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
     if lhs.containerID != rhs.containerID {return false}
     if lhs.directory != rhs.directory {return false}
     if lhs.path != rhs.path {return false}
+    if lhs.bytesPerSecond != rhs.bytesPerSecond {return false}
+    if lhs.operationsPerSecond != rhs.operationsPerSecond {return false}
+    if lhs.dropsExcess != rhs.dropsExcess {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

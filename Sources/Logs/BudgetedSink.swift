@@ -1,0 +1,84 @@
+import Runtime
+
+/// What may pass of a container's budget, bytes and operations together.
+struct BudgetState: Equatable {
+    private var bytes: TokenBucket?
+    private var operations: TokenBucket?
+
+    init(_ budget: LogBudget, now: Duration) {
+        bytes = budget.bytesPerSecond > 0 ? TokenBucket(perSecond: budget.bytesPerSecond, now: now) : nil
+        operations = budget.operationsPerSecond > 0 ? TokenBucket(perSecond: budget.operationsPerSecond, now: now) : nil
+    }
+
+    mutating func delay(at now: Duration) -> Duration { max(bytes?.delay(at: now) ?? .zero, operations?.delay(at: now) ?? .zero) }
+
+    /// One write of so many bytes.
+    mutating func take(_ count: Int, at now: Duration) {
+        bytes?.take(UInt64(count), at: now)
+        operations?.take(1, at: now)
+    }
+}
+
+/// The time that budgets are measured by.
+protocol BudgetClock: Sendable {
+    /// Since some moment; it does not go backwards.
+    var now: Duration { get }
+    func sleep(_ duration: Duration) async throws
+}
+
+struct MonotonicBudgetClock: BudgetClock {
+    private let start = ContinuousClock.now
+
+    var now: Duration { start.duration(to: .now) }
+
+    func sleep(_ duration: Duration) async throws { try await Task.sleep(for: duration) }
+}
+
+/// A log's sink that keeps to a budget: what is beyond it waits, and is read from the guest later, or is dropped and counted.
+actor BudgetedSink: OutputSink {
+    private let log: ContainerLog
+    private let excess: LogBudget.Excess
+    private let clock: any BudgetClock
+    private var state: BudgetState
+    private var isNaming = false
+
+    /// How long dropped bytes wait for the line that names them, where nothing else is written.
+    static let namedAfter = Duration.seconds(1)
+
+    init(log: ContainerLog, budget: LogBudget, clock: any BudgetClock = MonotonicBudgetClock()) {
+        (self.log, excess, self.clock) = (log, budget.excess, clock)
+        state = BudgetState(budget, now: clock.now)
+    }
+
+    func received() async -> OutputOffsets { await log.received() }
+
+    func take(_ bytes: [UInt8], from source: StandardStream) async throws -> OutputOffsets {
+        var delay = state.delay(at: clock.now)
+        if delay > .zero, excess == .drop {
+            let safe = try await log.drop(bytes.count, from: source)
+            nameSoon()
+            return safe
+        }
+        while delay > .zero {
+            try await clock.sleep(delay)
+            delay = state.delay(at: clock.now)
+        }
+        state.take(bytes.count, at: clock.now)
+        return try await log.take(bytes, from: source)
+    }
+
+    func flush() async throws -> OutputOffsets { try await log.flush() }
+
+    func finish(_ source: StandardStream) async throws -> OutputOffsets { try await log.finish(source) }
+
+    private func nameSoon() {
+        guard !isNaming else { return }
+        isNaming = true
+        Task {
+            try? await clock.sleep(Self.namedAfter)
+            isNaming = false
+            // A log that is closed meanwhile keeps the count in its position; a full disk's next write names them.
+            try? await log.nameDropped()
+        }
+    }
+}
