@@ -43,7 +43,7 @@ private final class TestClock: BudgetClock {
     @Test(
         arguments: [
             // perSecond, then (at milliseconds, expected delay in milliseconds, taken if there is none)
-            (100, [(0, 0, 60), (0, 0, 60), (0, 200, 0), (200, 0, 1)]),
+            (100, [(0, 0, 60), (0, 0, 60), (0, 200, 0), (201, 0, 1)]),
             (100, [(0, 0, 1000), (0, 9000, 0), (8999, 1, 0), (9001, 0, 100)]),
             (100, [(0, 0, 100), (0, 0, 0), (60_000, 0, 100), (60_000, 0, 0)]),
         ] as [(UInt64, [(Int, Int, UInt64)])])
