@@ -59,6 +59,7 @@ public final class PodRegistry: Sendable {
     public func runSandbox(_ spec: SandboxSpec) async throws -> String {
         let handler = try handler(named: spec.runtimeHandler)
         try handler.capabilities.check(spec, handler: handler.name)
+        _ = try PodLogBudget.budget(spec.annotations, configured: context.logBudget)
         let metadata = spec.metadata
         let key = [metadata.namespace, metadata.name, metadata.uid, String(metadata.attempt)].joined(separator: "\u{0}")
         let what = "pod sandbox \(metadata.namespace)/\(metadata.name) (uid \(metadata.uid), attempt \(metadata.attempt))"

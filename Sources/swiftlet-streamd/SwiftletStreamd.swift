@@ -42,6 +42,7 @@ struct SwiftletStreamd: ParsableCommand {
     func run() throws {
         do {
             Backtraces.printNoMemory()
+            let listening = try SocketActivation.descriptor()
             // Logs are for their group as well; whatever else is made has its mode said.
             umask(0o022)
             guard let level = Logger.Level(rawValue: logLevel) else {
@@ -57,7 +58,7 @@ struct SwiftletStreamd: ParsableCommand {
             try? KernelFile.write("0", to: "/proc/self/oom_score_adj")
             signal(SIGPIPE, SIG_IGN)
             let service = StreamdService(
-                controlSocket: controlSocket, positions: positions, readyDescriptor: readyFd, logger: logger)
+                controlSocket: controlSocket, listening: listening, positions: positions, readyDescriptor: readyFd, logger: logger)
             var group = ServiceGroupConfiguration(services: [service], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             group.maximumGracefulShutdownDuration = .seconds(10)
             let services = ServiceGroup(configuration: group)
@@ -72,6 +73,8 @@ struct SwiftletStreamd: ParsableCommand {
 /// Serves until it is asked to end, which ends all sessions.
 private struct StreamdService: Service {
     let controlSocket: String
+    /// It, where a service manager listens on it.
+    let listening: Int32?
     let positions: String
     let readyDescriptor: Int32?
     let logger: Logger
@@ -82,8 +85,8 @@ private struct StreamdService: Service {
         let sessions = SessionPort(backend: GuestBackend(guests: guests, logs: logs, logger: logger), logger: logger)
         let handler = StreamdControl(sessions: sessions, positions: positions, guests: guests, logs: logs)
         let control =
-            if let descriptor = try SocketActivation.descriptor() {
-                try StreamControlServer(listening: descriptor, handler: handler)
+            if let listening {
+                try StreamControlServer(listening: listening, handler: handler)
             } else {
                 try StreamControlServer(path: controlSocket, handler: handler)
             }

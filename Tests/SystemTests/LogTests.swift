@@ -1,5 +1,6 @@
 import CRI
 import Foundation
+import GRPC
 import Testing
 
 @Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("logs"))
@@ -17,6 +18,25 @@ struct LongLogTests {
         #expect(exit.exitCode == 0)
         let data = try Data(contentsOf: URL(fileURLWithPath: "\(node.logs)/big.log"), options: .alwaysMapped)
         #expect(Self.firstGap(in: data) == nil)
+        try await node.removePod(pod)
+    }
+
+    /// 4,000 lines of 100 bytes, of which a second's worth and one piece come at once.
+    @Test func aLogKeepsToItsPodsBudgetAndLosesNothing() async throws {
+        let node = try node()
+        let pod = try await node.runPod("budget") { $0.annotations["swiftlet/log-bytes-per-second"] = "100000" }
+        let script = "awk 'BEGIN { for (i = 1; i <= 4000; i++) printf \"%-99d\\n\", i }'"
+        let began = ContinuousClock.now
+        let container = try await node.runContainer(in: pod, "budget", ["/bin/sh", "-c", script])
+        #expect(try await node.exit(of: container, within: .seconds(600)).exitCode == 0)
+        #expect(ContinuousClock.now - began >= .milliseconds(2340))
+        let log = try String(contentsOfFile: "\(node.logs)/budget.log", encoding: .utf8)
+        let numbers = log.split(separator: "\n").map { $0.split(separator: " ").dropFirst(3).first.flatMap { Int($0) } }
+        #expect(numbers == Array(1...4000))
+        let refused = await #expect(throws: GRPCStatus.self) {
+            _ = try await node.runPod("refused") { $0.annotations["swiftlet/log-bytes-per-second"] = "fast" }
+        }
+        #expect(refused?.code == .invalidArgument && refused?.message.contains("swiftlet/log-bytes-per-second") == true)
         try await node.removePod(pod)
     }
 
