@@ -112,7 +112,7 @@ public final class KubernetesStandIn: Sendable {
         }
         let method = head.prefix { $0 != " " }
         let request = "\(method) \(url.path) HTTP/1.1" + head[(head.firstIndex(of: "\r\n") ?? head.endIndex)...]
-        guard Self.sendAll(server, Array(request.utf8) + rest) else { return }
+        guard TCPClient.sendAll(server, Array(request.utf8) + rest) else { return }
         let done = DispatchSemaphore(value: 0)
         Thread.detachNewThread {
             Self.copy(from: client, to: server)
@@ -129,22 +129,12 @@ public final class KubernetesStandIn: Sendable {
         while true {
             let count = recv(source, &part, part.count, 0)
             guard count > 0 else { break }
-            guard sendAll(sink, Array(part[..<count])) else {
+            guard TCPClient.sendAll(sink, Array(part[..<count])) else {
                 shutdown(source, Int32(SHUT_RD))
                 break
             }
         }
         shutdown(sink, Int32(SHUT_WR))
-    }
-
-    private static func sendAll(_ descriptor: Int32, _ bytes: [UInt8]) -> Bool {
-        var sent = 0
-        while sent < bytes.count {
-            let count = bytes[sent...].withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-            guard count > 0 else { return false }
-            sent += count
-        }
-        return true
     }
 
     // MARK: Documents
@@ -175,7 +165,7 @@ public final class KubernetesStandIn: Sendable {
     private func reply(_ client: Int32, _ status: String, _ body: String) {
         let head =
             "HTTP/1.1 \(status)\r\nContent-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\nConnection: close\r\n\r\n"
-        _ = Self.sendAll(client, Array((head + body).utf8))
+        _ = TCPClient.sendAll(client, Array((head + body).utf8))
         close(client)
     }
 }

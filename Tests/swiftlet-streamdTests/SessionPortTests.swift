@@ -73,21 +73,27 @@ import Testing
             #expect(port.url == url)
             let session = try TCPClient.connect(former)
             defer { close(session) }
+            let path = token.dropFirst(url.count)
+            let begun = try await TCPClient.onThread {
+                Self.answer(session, to: Array("POST \(path) HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n".utf8))
+            }
+            #expect(String(decoding: begun, as: UTF8.self).hasPrefix("HTTP/1.1 101"))
             await port.configure(try configuration("[::1]:0"))
             #expect(port.url.hasPrefix("http://[::1]:"))
             #expect(!Self.isServed(former))
-            // Who was connected is served still.
-            #expect(try await TCPClient.onThread { Self.answer(session) }.hasPrefix("HTTP/1.1 404"))
+            // A session that was there is served still: a ping is answered.
+            let ping: [UInt8] = [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1]
+            #expect(try await TCPClient.onThread { Self.answer(session, to: ping) } == ping)
             await port.configure(try configuration(""))
             #expect(port.url.isEmpty)
         }
     }
 
-    private static func answer(_ descriptor: Int32) -> String {
-        TCPClient.sendAll(descriptor, Array("GET /exec/x HTTP/1.1\r\nHost: x\r\n\r\n".utf8))
+    private static func answer(_ descriptor: Int32, to request: [UInt8]) -> [UInt8] {
+        TCPClient.sendAll(descriptor, request)
         var bytes = [UInt8](repeating: 0, count: 1024)
         let count = read(descriptor, &bytes, bytes.count)
-        return String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self)
+        return Array(bytes.prefix(max(count, 0)))
     }
 
     @Test func anAddressThatIsTakenIsServedOnceItIsFree() async throws {

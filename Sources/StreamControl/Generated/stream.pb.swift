@@ -230,7 +230,7 @@ public nonisolated struct StreamPreparePortForwardRequest: Sendable {
   /// Clears the value of `guest`. Subsequent reads from it will return its default value.
   public mutating func clearGuest() {self._guest = nil}
 
-  /// Those that the session may ask for; none: all.
+  /// Those that the channels of a WebSocket are for, in order; a SPDY client names its ports itself.
   public var ports: [UInt32] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
