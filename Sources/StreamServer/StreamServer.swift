@@ -60,8 +60,11 @@ public final class StreamServer: Sendable {
         return "\(core.configuration.tls == nil ? "http" : "https")://\(host):\(port)"
     }
 
-    /// Takes no more connections; those that are there go on.
-    public func close() async { try? await channel.close() }
+    /// Takes no more connections; those that are there go on. URLs that nobody has come for have no session any more.
+    public func close() async {
+        try? await channel.close()
+        core.tokens.forget()
+    }
 
     /// Ends all sessions.
     public func stop() async {

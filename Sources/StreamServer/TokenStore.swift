@@ -57,6 +57,9 @@ final class TokenStore: Sendable {
         }
     }
 
+    /// Drops all that wait, and their places with them.
+    func forget() { entries.withLock { $0.removeAll() } }
+
     private static func areEqual(_ token: [UInt8], _ presented: [UInt8]) -> Bool {
         guard token.count == presented.count else { return false }
         var difference: UInt8 = 0

@@ -12,21 +12,18 @@ enum Confinement {
     /// Whose use no byte of a session or a log can be.
     private static let refused = [
         // Other programs and other processes.
-        "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "kill",
-        "tkill",
-        "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open", "pidfd_getfd", "pidfd_send_signal",
+        "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp",
+        "kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open", "pidfd_getfd", "pidfd_send_signal",
         // Namespaces, mounts and users.
-        "unshare", "setns", "mount", "umount2", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr",
-        "pivot_root", "chroot", "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups",
-        "capset", "mknod", "mknodat", "open_by_handle_at", "name_to_handle_at",
+        "unshare", "setns", "mount", "umount2", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount", "fspick",
+        "mount_setattr", "pivot_root", "chroot", "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid",
+        "setfsuid", "setfsgid", "setgroups", "capset", "mknod", "mknodat", "open_by_handle_at", "name_to_handle_at",
         // Parts of the kernel.
         "bpf", "perf_event_open", "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "keyctl", "add_key",
-        "request_key",
-        "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon", "swapoff", "acct", "quotactl",
-        "quotactl_fd", "iopl", "ioperm", "modify_ldt", "personality", "syslog", "settimeofday", "clock_settime", "clock_adjtime",
-        "adjtimex",
-        "sethostname", "setdomainname", "lookup_dcookie", "vhangup", "fanotify_init", "memfd_secret", "migrate_pages", "move_pages",
-        "mbind", "set_mempolicy",
+        "request_key", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon",
+        "swapoff", "acct", "quotactl", "quotactl_fd", "iopl", "ioperm", "modify_ldt", "personality", "syslog", "settimeofday",
+        "clock_settime", "clock_adjtime", "adjtimex", "sethostname", "setdomainname", "lookup_dcookie", "vhangup",
+        "fanotify_init", "memfd_secret", "migrate_pages", "move_pages", "mbind", "set_mempolicy",
     ]
     /// Clients, guests and control.
     private static let socketFamilies: Set = [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_VSOCK]

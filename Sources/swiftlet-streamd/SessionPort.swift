@@ -50,11 +50,13 @@ final class SessionPort: Sendable {
             guard isWanted else { return await server.stop() }
             logger.info("serving clients", metadata: ["url": "\(url)"])
         } catch {
-            let isKnown = state.withLock { state in
-                defer { if state.wanted == wanted { state.failure = error } }
-                return state.failure != nil
+            let isNew = state.withLock { state in
+                // Another attempt may have succeeded meanwhile, and be what holds the address.
+                guard state.wanted == wanted, state.server == nil else { return false }
+                defer { state.failure = error }
+                return state.failure == nil
             }
-            if !isKnown { logger.error("clients are not served", metadata: ["error": "\(error)"]) }
+            if isNew { logger.error("clients are not served", metadata: ["error": "\(error)"]) }
         }
     }
 

@@ -125,6 +125,32 @@ import Testing
         }
     }
 
+    @Test func urlsOfAFormerAddressHaveNoPlacesAmongTheSessions() async throws {
+        try await withPort { port in
+            func limited(_ address: String) throws -> SessionConfiguration { try configuration(address) { $0.podSessions = 3 } }
+            await port.configure(try limited("127.0.0.1:0"))
+            for _ in 0..<3 { _ = try port.server().url(for: try forward()) }
+            #expect(throws: SwiftletError.self) { try port.server().url(for: try forward()) }
+            await port.configure(try limited("[::1]:0"))
+            for _ in 0..<3 { _ = try port.server().url(for: try forward()) }
+        }
+    }
+
+    @Test func severalAttemptsAtOnceServeOnce() async throws {
+        let free = try await StreamServer.start(ServerConfiguration(), NoBackend(), logger: log.logger)
+        let address = "127.0.0.1:\(free.port)"
+        await free.stop()
+        try await withPort { port in
+            let wanted = try configuration(address)
+            await withTaskGroup(of: Void.self) { group in
+                for _ in 0..<8 { group.addTask { await port.configure(wanted) } }
+            }
+            try await eventually("it is served") { port.url == "http://\(address)" }
+            try await Task.sleep(for: .milliseconds(100))
+            #expect(port.unserved.isEmpty)
+        }
+    }
+
     @Test func aCertificateThatCannotBeUsedIsSaid() async throws {
         try await withPort { port in
             await port.configure(
