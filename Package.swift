@@ -217,7 +217,7 @@ let package = Package(
         .testTarget(
             name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors", "crash-fixture"], exclude: ["CrashFixture"]),
         .executableTarget(name: "crash-fixture", dependencies: ["Linux"], path: "Tests/LinuxTests/CrashFixture"),
-        .testTarget(name: "LogsTests", dependencies: ["Logs", "Runtime", "Concurrency", "Errors", logging]),
+        .testTarget(name: "LogsTests", dependencies: ["Logs", "Runtime", "Concurrency", "Support", "Errors", logging]),
         .testTarget(
             name: "MachinesTests",
             dependencies: ["CLinux", "Machines", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],
@@ -259,7 +259,7 @@ let package = Package(
         .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
         .testTarget(
             name: "swiftlet-streamdTests",
-            dependencies: ["swiftlet-streamd", "StreamServer", "StreamControl", "Support", "Errors", logging]),
+            dependencies: ["swiftlet-streamd", "StreamServer", "StreamControl", "Support", "CLinux", "Errors", logging]),
         .testTarget(
             name: "swiftletdTests",
             dependencies: ["swiftletd", "Images", "Support", "CRIClient", "CRI", "GRPC", "Linux", "CLinux", "Errors", lifecycle, logging]),

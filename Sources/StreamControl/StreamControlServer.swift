@@ -62,9 +62,9 @@ public final class StreamControlServer: Sendable {
         let loop = try EventLoop(name: "control")
         let server = TTRPCServer(
             service: StreamControlService(handler: handler), loop: loop, limits: TTRPCServer.Limits(connections: 16))
+        let listener = try ControlListener(descriptor)
         let watch = try loop.watch(descriptor, .readable) { _ in
-            let connection = clinux_unix_accept(descriptor)
-            if connection >= 0 { server.accept(connection) }
+            if let connection = listener.accept() { server.accept(connection) }
         }
         return (loop, watch)
     }
@@ -73,12 +73,19 @@ public final class StreamControlServer: Sendable {
     private static func lock(_ path: String, _ step: String) throws -> Int32 {
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else { throw SwiftletError.system("open \(path)") }
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-            close(descriptor)
-            throw taken(step)
+        let end = ContinuousClock.now + lockPatience
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            guard .now < end else {
+                close(descriptor)
+                throw taken(step)
+            }
+            usleep(5_000)
         }
         return descriptor
     }
+
+    /// A child of the last one that has held it keeps its copy until it executes its program.
+    private static let lockPatience = Duration.milliseconds(500)
 
     private static func taken(_ step: String) -> SwiftletError {
         SwiftletError(.alreadyExists, "\(step): somebody serves it already")
@@ -91,6 +98,37 @@ public final class StreamControlServer: Sendable {
         close(descriptor)
         if let own { close(own.lock) }
     }
+}
+
+/// With no descriptor left, a spare one makes room to take the next client and send it away: one that stays in the backlog would keep the
+/// loop busy. Used on the loop's thread.
+private final class ControlListener: Sendable {
+    private let descriptor: Int32
+    private let spare: Mutex<Int32>
+
+    init(_ descriptor: Int32) throws(SwiftletError) {
+        self.descriptor = descriptor
+        let spare = Self.open()
+        guard spare >= 0 else { throw .system("open /dev/null") }
+        self.spare = Mutex(spare)
+    }
+
+    deinit { close(spare.withLock { $0 }) }
+
+    func accept() -> Int32? {
+        let connection = clinux_unix_accept(descriptor)
+        guard connection < 0 else { return connection }
+        guard errno == EMFILE || errno == ENFILE else { return nil }
+        spare.withLock { spare in
+            guard spare >= 0 else { return spare = Self.open() }
+            close(spare)
+            close(clinux_unix_accept(descriptor))
+            spare = Self.open()
+        }
+        return nil
+    }
+
+    private static func open() -> Int32 { Glibc.open("/dev/null", O_RDONLY | O_CLOEXEC) }
 }
 
 /// Runs each call in a task of its own, which ends with its caller's connection.

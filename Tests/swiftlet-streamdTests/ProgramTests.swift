@@ -1,3 +1,4 @@
+import CLinux
 import Errors
 import Foundation
 import Glibc
@@ -8,7 +9,7 @@ import Testing
 @testable import swiftlet_streamd
 
 /// The program as it is started.
-@Suite(.timeLimit(.minutes(1))) struct ProgramTests {
+@Suite(.timeLimit(.minutes(2))) struct ProgramTests {
     /// Beside the tests' own bundle.
     private static let program = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
         .appending(path: "swiftlet-streamd").path
@@ -89,6 +90,32 @@ import Testing
         kill(started.process.processIdentifier, SIGTERM)
         #expect(await Self.ends(started.process))
         #expect(FileManager.default.fileExists(atPath: started.socket))
+    }
+
+    /// One that waits in the backlog would keep a thread busy.
+    @Test func aClientForWhomNoDescriptorIsLeftIsSentAway() async throws {
+        let started = try Started("os.execv(arguments[0], arguments)")
+        defer { started.end() }
+        let client = try await started.client()
+        let pid = started.process.processIdentifier
+        let taken = Set(try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").compactMap { Int($0) })
+        let free = try #require((0...).first { !taken.contains($0) })
+        let limit = try Process.run(URL(fileURLWithPath: "/usr/bin/prlimit"), arguments: ["--pid=\(pid)", "--nofile=\(free + 4)"])
+        limit.waitUntilExit()
+        #expect(limit.terminationStatus == 0)
+        // So many that the numbers do not suffice; more than 16 would be sent away for that.
+        var clients = (0..<12).map { _ in pollfd(fd: clinux_unix_socket(), events: Int16(POLLIN), revents: 0) }
+        defer { for client in clients { close(client.fd) } }
+        for client in clients { #expect(clinux_unix_connect(client.fd, started.socket) == 0) }
+        try await eventually("the last is sent away") {
+            poll(&clients, nfds_t(clients.count), 0)
+            return clients.last?.revents != 0
+        }
+        var byte: UInt8 = 0
+        let last = try #require(clients.last).fd
+        #expect(read(last, &byte, 1) == 0)
+        _ = try await client.call(.getInfo, StreamGetInfoRequest(), timeout: .seconds(10))
+        client.close()
     }
 
     private static func ends(_ process: Process) async -> Bool {
