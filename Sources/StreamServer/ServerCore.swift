@@ -32,6 +32,8 @@ final class ServerCore: Sendable {
         return true
     }
 
+    var isEmpty: Bool { connections.withLock(\.isEmpty) }
+
     func closeAll() {
         for channel in connections.withLock({ Array($0.values) }) { channel.close(promise: nil) }
     }

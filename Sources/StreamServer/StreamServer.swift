@@ -66,6 +66,9 @@ public final class StreamServer: Sendable {
         core.tokens.forget()
     }
 
+    /// Whether nobody is connected.
+    public var isEmpty: Bool { core.isEmpty }
+
     /// Ends all sessions.
     public func stop() async {
         await close()

@@ -13,7 +13,8 @@ final class SessionPort: Sendable {
         var server: StreamServer?
         /// Why nobody is served as wanted.
         var failure: (any Error)?
-        var ended: [StreamServer] = []
+        /// Of other addresses, whose sessions go on.
+        var former: [StreamServer] = []
     }
 
     private let backend: any StreamBackend
@@ -29,7 +30,7 @@ final class SessionPort: Sendable {
         let former = state.withLock { state -> StreamServer? in
             if let known = state.wanted, known.isServedAs(wanted) { return nil }
             let former = state.server
-            if let former { state.ended.append(former) }
+            if let former { state.former.append(former) }
             (state.wanted, state.server, state.failure) = (wanted, nil, nil)
             return former
         }
@@ -72,11 +73,12 @@ final class SessionPort: Sendable {
     func run() async {
         while !Task.isCancelled {
             await start()
+            state.withLock { state in state.former.removeAll(where: \.isEmpty) }
             try? await Task.sleep(for: .seconds(1))
         }
         let servers = state.withLock { state in
-            defer { (state.wanted, state.server, state.ended) = (nil, nil, []) }
-            return state.ended + (state.server.map { [$0] } ?? [])
+            defer { (state.wanted, state.server, state.former) = (nil, nil, []) }
+            return state.former + (state.server.map { [$0] } ?? [])
         }
         for server in servers { await server.stop() }
     }
@@ -92,6 +94,9 @@ final class SessionPort: Sendable {
             throw SwiftletError(.unavailable, "sessions are not served", cause: state.failure)
         }
     }
+
+    /// Servers of other addresses that have sessions still.
+    var formerServers: Int { state.withLock { $0.former.count } }
 
     /// As it was configured; empty: nowhere.
     var address: String { state.withLock { $0.wanted?.address ?? "" } }

@@ -72,7 +72,8 @@ import Testing
             await port.configure(try configuration("127.0.0.1:0"))
             #expect(port.url == url)
             let session = try TCPClient.connect(former)
-            defer { close(session) }
+            var isOpen = true
+            defer { if isOpen { close(session) } }
             let path = token.dropFirst(url.count)
             let begun = try await TCPClient.onThread {
                 Self.answer(session, to: Array("POST \(path) HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n".utf8))
@@ -86,6 +87,11 @@ import Testing
             #expect(try await TCPClient.onThread { Self.answer(session, to: ping) } == ping)
             await port.configure(try configuration(""))
             #expect(port.url.isEmpty)
+            // What nobody is connected to any more is let go.
+            try await eventually("the second port's server is let go") { port.formerServers == 1 }
+            close(session)
+            isOpen = false
+            try await eventually("the first port's server is let go") { port.formerServers == 0 }
         }
     }
 
