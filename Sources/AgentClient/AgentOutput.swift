@@ -27,6 +27,7 @@ public struct AgentOutput: OutputReader {
     private func copy(_ id: String, at address: VsockAddress, to sink: any OutputSink) async throws {
         var ended: Set<StandardStream> = []
         var pause = Self.shortestPause
+        var isTold = false
         while ended.count < 2 {
             let began = ContinuousClock.now
             do {
@@ -37,7 +38,12 @@ public struct AgentOutput: OutputReader {
             } catch {
                 // A full disk, a stalled guest, a lost connection: the guest keeps the output meanwhile.
                 try Task.checkCancellation()
-                logger.debug("output interrupted", metadata: ["container": "\(id)", "error": "\(error)"])
+                // A guest that breaks the protocol may do so for ever.
+                let isBroken = (error as? SwiftletError)?.code == .dataLoss
+                logger.log(
+                    level: isBroken && !isTold ? .warning : .debug, "output interrupted",
+                    metadata: ["container": "\(id)", "error": "\(error)"])
+                isTold = isTold || isBroken
                 if .now - began > Self.longestPause { pause = Self.shortestPause }
                 try await Task.sleep(for: pause)
                 pause = min(pause * 2, Self.longestPause)
