@@ -41,6 +41,9 @@ actor BudgetedSink: OutputSink {
     private let clock: any BudgetClock
     private var state: BudgetState
     private var isNaming = false
+    private var isLifted = false
+    /// Those that are under way, of pieces that wait.
+    private var sleeps: Set<Task<Void, any Error>> = []
 
     /// How long dropped bytes wait for the line that names them, where nothing else is written.
     static let namedAfter = Duration.seconds(1)
@@ -59,12 +62,34 @@ actor BudgetedSink: OutputSink {
             nameSoon()
             return safe
         }
-        while delay > .zero {
-            try await clock.sleep(delay)
+        while delay > .zero, !isLifted {
+            try await sleep(delay)
             delay = state.delay(at: clock.now)
         }
         state.take(bytes.count, at: clock.now)
         return try await log.take(bytes, from: source)
+    }
+
+    /// Pieces that wait.
+    var waiting: Int { sleeps.count }
+
+    /// Lets everything pass that waits from now on. What is dropped is dropped still.
+    func lift() {
+        isLifted = true
+        for sleep in sleeps { sleep.cancel() }
+    }
+
+    /// Sleeps for that time, or until the budget is lifted.
+    private func sleep(_ duration: Duration) async throws {
+        let sleep = Task { [clock] in try await clock.sleep(duration) }
+        sleeps.insert(sleep)
+        defer { sleeps.remove(sleep) }
+        _ = await withTaskCancellationHandler {
+            await sleep.result
+        } onCancel: {
+            sleep.cancel()
+        }
+        try Task.checkCancellation()
     }
 
     func flush() async throws -> OutputOffsets { try await log.flush() }

@@ -19,15 +19,24 @@ public final class LocalOutput: Sendable {
     private enum Entry {
         case opening(Outcome)
         case open(ContainerLog, LogBudget?)
-        /// - copying: ends when both sources have ended, or when it is cancelled; then the log is closed.
-        case followed(ContainerLog, OutputFollowers, copying: Task<Void, Never>)
+        case followed(FollowedLog)
 
         var log: ContainerLog? {
             switch self {
             case .opening: nil
-            case .open(let log, _), .followed(let log, _, _): log
+            case .open(let log, _): log
+            case .followed(let followed): followed.log
             }
         }
+    }
+
+    private struct FollowedLog {
+        let log: ContainerLog
+        /// Nil: as fast as it is written.
+        let budgeted: BudgetedSink?
+        let followers: OutputFollowers
+        /// Ends when both sources have ended, or when it is cancelled; then the log is closed.
+        let copying: Task<Void, Never>
     }
 
     typealias Opening = @Sendable (LogLocation?, _ positionPath: String) async throws -> ContainerLog
@@ -87,7 +96,7 @@ public final class LocalOutput: Sendable {
             }
             return outcome
         }
-        if case .removed = outcome { LogPositionFile.remove(position(of: id)) }
+        if case .removed = outcome { await removePosition(of: id) }
         let log = try result.get()
         if case .kept = outcome { return }
         await log.close()
@@ -111,20 +120,19 @@ public final class LocalOutput: Sendable {
             case nil, .opening: throw Self.notOpen(container)
             case .followed: return
             case .open(let log, let budget):
-                let followers = OutputFollowers()
-                let copying = Task { await self.copy(container, from: endpoint, to: log, budget, followers) }
-                entries[container] = .followed(log, followers, copying: copying)
+                let (budgeted, followers) = (budget.map { BudgetedSink(log: log, budget: $0) }, OutputFollowers())
+                let copying = Task { await self.copy(container, from: endpoint, to: log, budgeted, followers) }
+                entries[container] = .followed(FollowedLog(log: log, budgeted: budgeted, followers: followers, copying: copying))
             }
         }
     }
 
     private func copy(
-        _ id: String, from endpoint: OutputEndpoint, to log: ContainerLog, _ budget: LogBudget?, _ followers: OutputFollowers
+        _ id: String, from endpoint: OutputEndpoint, to log: ContainerLog, _ budgeted: BudgetedSink?, _ followers: OutputFollowers
     ) async {
-        // Followers see what waits for the budget, and what it drops.
-        let sink: any OutputSink = if let budget { BudgetedSink(log: log, budget: budget) } else { log }
         do {
-            try await reader.copy(from: endpoint, to: FollowedSink(log: sink, followers: followers))
+            // Followers see what waits for the budget, and what it drops.
+            try await reader.copy(from: endpoint, to: FollowedSink(log: budgeted ?? log, followers: followers))
         } catch {
             if !Task.isCancelled { logger.warning("output ended early", metadata: ["container": "\(id)", "error": "\(error)"]) }
         }
@@ -139,11 +147,11 @@ public final class LocalOutput: Sendable {
     ///
     /// - Throws: `.failedPrecondition` for a container whose output is not read.
     public func attach(_ container: String) throws -> OutputFollower {
-        guard case .followed(_, let followers, _) = entries.withLock({ $0[container] }) else {
+        guard case .followed(let followed) = entries.withLock({ $0[container] }) else {
             throw SwiftletError(.failedPrecondition, "container \(container): its output is not read; it does not run")
         }
-        let follower = OutputFollower { followers.remove($0) }
-        followers.add(follower)
+        let follower = OutputFollower { followed.followers.remove($0) }
+        followed.followers.add(follower)
         return follower
     }
 
@@ -159,15 +167,17 @@ public final class LocalOutput: Sendable {
 
     /// Returns when both sources have ended and are written, or what ends the output for good has come.
     ///
+    /// - Parameter containerEnded: nothing is written any more, and what waits for the budget goes to the log at once.
     /// - Throws: `.notFound` for a log that is not open, or is closed meanwhile; `.failedPrecondition` for one that is not followed.
-    public func drained(_ container: String) async throws {
+    public func drained(_ container: String, containerEnded: Bool = false) async throws {
         let entry = entries.withLock { $0[container] }
-        guard case .followed(_, let followers, let copying) = entry else {
+        guard case .followed(let followed) = entry else {
             guard entry?.log != nil else { throw Self.notOpen(container) }
             throw SwiftletError(.failedPrecondition, "container \(container): its output is not read")
         }
-        await copying.value
-        guard case .followed(_, let those, _) = entries.withLock({ $0[container] }), those === followers else {
+        if containerEnded { await followed.budgeted?.lift() }
+        await followed.copying.value
+        guard case .followed(let now) = entries.withLock({ $0[container] }), now.followers === followed.followers else {
             throw Self.notOpen(container)
         }
     }
@@ -176,10 +186,15 @@ public final class LocalOutput: Sendable {
     public func close(_ container: String) { end(container, .closed) }
 
     /// Closes, and forgets what is kept of the container. Idempotent.
-    public func remove(_ container: String) {
+    public func remove(_ container: String) async {
         guard Self.isName(container) else { return }
         end(container, .removed)
-        LogPositionFile.remove(position(of: container))
+        await removePosition(of: container)
+    }
+
+    private func removePosition(of container: String) async {
+        let path = position(of: container)
+        await OwnThread.answer { LogPositionFile.remove(path) }
     }
 
     /// Closes the logs of all other containers than these.
@@ -210,7 +225,7 @@ public final class LocalOutput: Sendable {
         }
         switch entry {
         case .open(let log, _): Task { await log.close() }
-        case .followed(_, _, let copying): copying.cancel()
+        case .followed(let followed): followed.copying.cancel()
         case .opening, nil: break
         }
     }

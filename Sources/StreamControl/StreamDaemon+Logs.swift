@@ -8,6 +8,8 @@ struct FollowedLog: Sendable {
     var target: LogTarget
     /// Has streamd follow it until it is drained, or closed here.
     var following: Task<Void, Never>?
+    /// Nothing is written any more but what its budget holds up.
+    var containerEnded = false
 }
 
 /// The logs that are open.
@@ -53,10 +55,26 @@ extension StreamDaemon: ContainerOutput {
             return true
         }
         do {
-            _ = try await call(.openLog, StreamOpenLogRequest(log), timeout: Self.patience)
+            _ = try await openAtStreamd(log)
         } catch {
             if isNew { logs.withLock { $0[log.container] = nil } }
             throw error
+        }
+    }
+
+    /// Not cancelled with whoever asks: nothing may be under way when the log is closed, or the close would come first.
+    ///
+    /// - Returns: the connection to the streamd that has it open.
+    private func openAtStreamd(_ log: LogTarget) async throws -> StreamControlClient {
+        let container = log.container
+        return try await openings.run(container) { [self] in
+            guard logs.withLock({ $0[container] }) != nil else {
+                throw SwiftletError(.aborted, "container \(container): its log was closed while it was opened")
+            }
+            return try await connected { client in
+                _ = try await client.call(.openLog, StreamOpenLogRequest(log), timeout: Self.patience)
+                return client
+            }
         }
     }
 
@@ -75,10 +93,9 @@ extension StreamDaemon: ContainerOutput {
         while !Task.isCancelled {
             let began = ContinuousClock.now
             do {
-                let client = try await client()
-                _ = try await client.call(.openLog, StreamOpenLogRequest(log), timeout: Self.patience)
+                let client = try await openAtStreamd(log)
                 _ = try await client.call(.followLog, StreamFollowLogRequest(log.container, endpoint), timeout: Self.patience)
-                _ = try await client.call(.waitForLog, .with { $0.containerID = log.container }, timeout: nil)
+                _ = try await client.call(.waitForLog, waiting(for: log.container), timeout: nil)
                 return
             } catch {
                 guard !Task.isCancelled else { return }
@@ -99,13 +116,29 @@ extension StreamDaemon: ContainerOutput {
             throw SwiftletError(.failedPrecondition, "container \(container): its log is not open; try again")
         }
         // One that was started anew may not have it open yet.
-        _ = try await call(.openLog, StreamOpenLogRequest(log.target), timeout: Self.patience)
+        _ = try await openAtStreamd(log.target)
         _ = try await call(.reopenLog, .with { $0.containerID = container }, timeout: Self.patience)
     }
 
     public func drained(_ container: String) async {
-        guard let following = logs.withLock({ $0[container] })?.following else { return }
+        let log = logs.withLock { logs in
+            logs[container]?.containerEnded = true
+            return logs[container]
+        }
+        guard let log, let following = log.following else { return }
+        // The one that waits already has not said so. A streamd that is not there is told by the next one.
+        let lifting = Task { [live, request = waiting(for: container)] in
+            if log.target.budget != nil { _ = try? await live?.call(.waitForLog, request, timeout: nil) }
+        }
         await following.value
+        lifting.cancel()
+    }
+
+    private func waiting(for container: String) -> StreamWaitForLogRequest {
+        .with {
+            $0.containerID = container
+            $0.containerEnded = logs.withLock { $0[container]?.containerEnded ?? false }
+        }
     }
 
     public func close(_ container: String) async { await end(container, forget: false) }
@@ -120,6 +153,10 @@ extension StreamDaemon: ContainerOutput {
         // Also for a caller that is cancelled: nobody else closes it.
         let closing = Task {
             do {
+                // One that is under way, which would come after the close.
+                try await withDeadline(.seconds(5), "open the log") { [openings] in
+                    _ = try? await openings.run(container) { throw CancellationError() }
+                }
                 _ = try await client.call(.closeLog, request, timeout: .seconds(5))
             } catch {
                 client.close()
@@ -135,7 +172,9 @@ extension StreamDaemon: ContainerOutput {
             // A start does not wait for a streamd that hangs.
             try await withDeadline(.seconds(2), "close logs") { _ = try await self.call(.keepLogs, request, timeout: Self.patience) }
         } catch {
-            logger.warning("logs of containers that are gone are not closed", metadata: ["error": "\(error)"])
+            logger.warning("logs of containers that are gone are not closed yet", metadata: ["error": "\(error)"])
+            // The next connection begins with it.
+            live?.close()
         }
     }
 

@@ -49,6 +49,8 @@ public final class StreamDaemon: Sendable {
     private let attempts = Mutex(Attempts())
     private let connections = SingleFlight<NoKey, StreamControlClient>(whenAbandoned: .finish)
     let logs = Mutex(KnownLogs())
+    /// Of logs, by container.
+    let openings = SingleFlight<String, StreamControlClient>(whenAbandoned: .finish)
 
     public init(configuration: Configuration, logger: Logger) { (self.configuration, self.logger) = (configuration, logger) }
 
@@ -176,11 +178,16 @@ public final class StreamDaemon: Sendable {
     func call<Request: Message, Response: Message>(
         _ method: StreamMethod<Request, Response>, _ request: Request, timeout: Duration?
     ) async throws -> Response {
+        try await connected { try await $0.call(method, request, timeout: timeout) }
+    }
+
+    /// Does what can be repeated; with a connection that is made anew, once, when the first is lost meanwhile.
+    func connected<Value>(_ body: (StreamControlClient) async throws -> Value) async throws -> Value {
         let client = try await client()
         do {
-            return try await client.call(method, request, timeout: timeout)
+            return try await body(client)
         } catch let error as SwiftletError where error.code == .unavailable && client.isClosed {
-            return try await self.client().call(method, request, timeout: timeout)
+            return try await body(try await self.client())
         }
     }
 }

@@ -77,12 +77,12 @@ struct StreamdControl: StreamControlHandler {
     }
 
     func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
-        try await logs.drained(request.containerID)
+        try await logs.drained(request.containerID, containerEnded: request.containerEnded)
         return StreamWaitForLogResponse()
     }
 
     func closeLog(_ request: StreamCloseLogRequest) async throws -> StreamCloseLogResponse {
-        if request.forget { logs.remove(request.containerID) } else { logs.close(request.containerID) }
+        if request.forget { await logs.remove(request.containerID) } else { logs.close(request.containerID) }
         return StreamCloseLogResponse()
     }
 

@@ -109,7 +109,7 @@ private final class HeldOpening: Sendable {
         more.finish()
         try await second.drained("c")
         #expect(try lines() == ["one", "two"])
-        second.remove("c")
+        await second.remove("c")
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == ["c.log"], "no position is left")
     }
 
@@ -158,7 +158,7 @@ private final class HeldOpening: Sendable {
         let open = Task { try await output.open(target) }
         await opening.hasBegun()
         output.close("c")
-        if removed { output.remove("c") }
+        if removed { await output.remove("c") }
         opening.go()
         let error = await #expect(throws: SwiftletError.self) { try await open.value }
         #expect(error?.code == .aborted)
@@ -188,7 +188,7 @@ private final class HeldOpening: Sendable {
         let inner = LocalOutput(directory: directory + "/inner", reader: reader, logger: Logger(label: "test"))
         for output in [output, inner] {
             await expectRefusal(.invalidArgument) { try await output.open(LogTarget(container: id, directory: directory, path: "c.log")) }
-            output.remove(id)
+            await output.remove(id)
         }
         #expect(FileManager.default.fileExists(atPath: kept))
     }

@@ -1,5 +1,6 @@
 import Foundation
 import Runtime
+import Support
 import Synchronization
 import Testing
 
@@ -79,6 +80,30 @@ private final class TestClock: BudgetClock {
         #expect(clock.now >= .seconds(48) && clock.now <= .seconds(49))
         #expect(try lines().count == 100)
         #expect(await log.received().stdout == 5000)
+    }
+
+    /// Nobody wakes by the time.
+    private struct StoppedClock: BudgetClock {
+        var now: Duration { .zero }
+        func sleep(_ duration: Duration) async throws { try await Task.sleep(for: .seconds(3600)) }
+    }
+
+    @Test func whatWaitsIsWrittenWhenTheBudgetIsLifted() async throws {
+        defer { remove() }
+        let log = try await open()
+        let sink = BudgetedSink(log: log, budget: LogBudget(bytesPerSecond: 1), clock: StoppedClock())
+        _ = try await sink.take(Array("first\n".utf8), from: .stdout)
+        let waiting = StandardStream.allCases.map { source in Task { try await sink.take(Array("late\n".utf8), from: source) } }
+        let cancelled = Task { try await sink.take(Array("never\n".utf8), from: .stdout) }
+        try await eventually("all three wait") { await sink.waiting == 3 }
+        cancelled.cancel()
+        await #expect(throws: CancellationError.self) { try await cancelled.value }
+        #expect(try lines() == ["stdout F first"])
+        await sink.lift()
+        for piece in waiting { _ = try await piece.value }
+        _ = try await sink.take(Array("last\n".utf8), from: .stdout)
+        #expect(try lines().sorted() == ["stderr F late", "stdout F first", "stdout F last", "stdout F late"])
+        await log.close()
     }
 
     @Test func operationsAreCountedToo() async throws {

@@ -18,6 +18,10 @@ private final class PlayedStreamd: StreamControlHandler {
         /// Those that are refused.
         var refused: Set<String> = []
         var drained: Set<String> = []
+        /// Those whose opening takes until they are taken out.
+        var slow: Set<String> = []
+        /// Those that were said to have ended.
+        var ended: Set<String> = []
         var kept: [[String]] = []
         /// The addresses where it was to serve clients.
         var addresses: [String] = []
@@ -42,6 +46,7 @@ private final class PlayedStreamd: StreamControlHandler {
     func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession { StreamPreparedSession() }
     func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession { StreamPreparedSession() }
     func openLog(_ request: StreamOpenLogRequest) async throws -> StreamOpenLogResponse {
+        while state.withLock({ $0.slow.contains(request.containerID) }) { try await Task.sleep(for: .milliseconds(5)) }
         try state.withLock { state in
             guard !state.refused.contains(request.containerID) else { throw SwiftletError(.failedPrecondition, "no such directory") }
             state.open.insert(request.containerID)
@@ -57,6 +62,7 @@ private final class PlayedStreamd: StreamControlHandler {
         return StreamReopenLogResponse()
     }
     func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
+        if request.containerEnded { state.withLock { _ = $0.ended.insert(request.containerID) } }
         while !state.withLock({ $0.drained.contains(request.containerID) }) { try await Task.sleep(for: .milliseconds(5)) }
         return StreamWaitForLogResponse()
     }
@@ -74,7 +80,7 @@ private final class PlayedStreamd: StreamControlHandler {
 }
 
 /// swiftletd's side of the logs, across streamds that come and go.
-@Suite(.timeLimit(.minutes(1))) struct StreamDaemonTests {
+@Suite(.timeLimit(.minutes(2))) struct StreamDaemonTests {
     private let path = NSTemporaryDirectory() + "streamd-\(UInt32.random(in: 0 ... .max))"
     private let endpoint = OutputEndpoint.agent(.unixProxy(path: "/none"), container: "c")
 
@@ -154,6 +160,64 @@ private final class PlayedStreamd: StreamControlHandler {
             #expect(error?.code == .failedPrecondition)
         }
         daemon.close()
+    }
+
+    @Test func aLogThatIsClosedWhileItIsOpenedIsNotLeftOpen() async throws {
+        let daemon = daemon()
+        let streamd = PlayedStreamd()
+        streamd.state.withLock { $0.slow = ["c"] }
+        try await withStreamd(streamd, daemon) {
+            let opening = Task { try await daemon.open(target("c")) }
+            try await eventually("it is being opened") { daemon.openings.isRunning("c") }
+            opening.cancel()
+            let closing = Task { await daemon.close("c") }
+            try await Task.sleep(for: .milliseconds(100))
+            streamd.state.withLock { $0.slow = [] }
+            await closing.value
+            #expect(streamd.state.withLock { $0.open.isEmpty })
+        }
+        daemon.close()
+    }
+
+    /// A log that its budget holds up would be lost with its container. A streamd that was started since is told too.
+    @Test(arguments: [false, true]) func streamdIsToldThatTheContainerHasEnded(_ isStartedAnew: Bool) async throws {
+        let daemon = daemon()
+        var target = target("c")
+        target.budget = LogBudget(bytesPerSecond: 1)
+        let streamd = PlayedStreamd()
+        let waiting = Mutex<Task<Void, Never>?>(nil)
+        try await withStreamd(streamd, daemon) {
+            try await daemon.open(target)
+            daemon.follow("c", from: endpoint)
+            try await eventually("it is followed") { streamd.state.withLock { $0.followed == ["c"] } }
+            #expect(streamd.state.withLock { $0.ended.isEmpty })
+            waiting.withLock { $0 = Task { await daemon.drained("c") } }
+            try await eventually("it is told") { streamd.state.withLock { $0.ended == ["c"] } }
+            if !isStartedAnew {
+                streamd.state.withLock { $0.drained = ["c"] }
+                await waiting.withLock { $0 }?.value
+            }
+        }
+        if isStartedAnew {
+            let next = PlayedStreamd()
+            try await withStreamd(next, daemon) {
+                try await eventually("the next one is told") { next.state.withLock { $0.ended == ["c"] } }
+                next.state.withLock { $0.drained = ["c"] }
+                await waiting.withLock { $0 }?.value
+            }
+        }
+        daemon.close()
+    }
+
+    @Test(
+        arguments: [
+            nil, LogBudget(bytesPerSecond: 5), LogBudget(operationsPerSecond: 6, excess: .drop),
+            LogBudget(bytesPerSecond: .max, operationsPerSecond: 1),
+        ] as [LogBudget?])
+    func aLogArrivesAsItWasAskedFor(_ budget: LogBudget?) throws {
+        let log = LogTarget(container: "c", directory: "/logs", path: "d/c.log", budget: budget)
+        let request = try StreamOpenLogRequest(serializedBytes: try StreamOpenLogRequest(log).serializedBytes() as [UInt8])
+        #expect(request.target == log)
     }
 
     @Test func whoWaitsForALogThatIsClosedWaitsNoLonger() async throws {

@@ -37,7 +37,8 @@ public protocol ContainerOutput: Sendable {
     /// - Throws: `.failedPrecondition` when the log is not open, or the new file cannot be opened: the old one stays in use.
     func reopen(_ container: String) async throws
 
-    /// Returns when both sources have ended and are written; at once for a container that is not followed.
+    /// Returns when both sources of a container that has ended are written; at once for one that is not followed. What waits for its
+    /// budget is written now.
     func drained(_ container: String) async
 
     /// Ends the copying and closes the log. The position stays.
