@@ -20,7 +20,7 @@ let agentLink: [LinkerSetting] = [
 /// Fuzz targets are tests, which run their corpus again; with SWIFTLET_FUZZ (scripts/fuzz) they are a program of libFuzzer's.
 let fuzzed: [Target.Dependency] = [
     "AgentClient", "AgentProtocol", "GuestAgent", "Images", "Logs", "MicroVMRuntime", "PodNetwork", "Runtime", "TTRPC", "Volumes",
-    "StreamControl", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging, protobuf,
+    "StreamControl", "StreamFrames", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging, protobuf,
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio"),
     .product(name: "NIOWebSocket", package: "swift-nio"),
 ]
@@ -107,7 +107,7 @@ let package = Package(
         .target(
             name: "StreamServer",
             dependencies: [
-                "CZlib", "Concurrency", "Errors", crypto, logging,
+                "StreamFrames", "Concurrency", "Errors", crypto, logging,
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -166,6 +166,8 @@ let package = Package(
         .target(name: "CRIClient", dependencies: ["GRPC", "CRI", protobuf]),
         .target(name: "GRPC", dependencies: ["CGRPC", "Errors", deque, logging, protobuf]),
         .target(name: "VsockDevice", dependencies: ["CLinux", "Errors", deque]),
+        // Both ends of what sessions' bytes are carried by.
+        .target(name: "StreamFrames", dependencies: ["CZlib", "Errors", .product(name: "NIOCore", package: "swift-nio")]),
         .target(name: "State", dependencies: ["Linux", "Errors", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "Linux", dependencies: ["CLinux", "Concurrency", "Errors"]),
         .target(name: "Measures", dependencies: [metrics]),
@@ -251,7 +253,7 @@ let package = Package(
         .testTarget(
             name: "StreamServerTests",
             dependencies: [
-                "StreamServer", "Linux", "CLinux", "Support", "Errors", logging,
+                "StreamServer", "StreamFrames", "Linux", "CLinux", "Support", "Errors", logging,
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOWebSocket", package: "swift-nio"),

@@ -1,6 +1,7 @@
 import Errors
 import Logging
 import NIOCore
+import StreamFrames
 import Synchronization
 
 /// What the connections of a server have in common.

@@ -1,6 +1,7 @@
 import NIOCore
 import NIOEmbedded
 import NIOWebSocket
+import StreamFrames
 
 @testable import StreamServer
 

@@ -44,7 +44,9 @@ import Testing
         let others: Set = [
             "Pods", "CRIServer", "MicroVMRuntime", "Machines", "AgentClient", "AgentProtocol", "Runtime", "State", "CRI", "GRPC", "Linux",
         ]
-        #expect(try Self.imports()["StreamServer"]?.isDisjoint(with: others) == true)
+        let imports = try Self.imports()
+        #expect(imports["StreamServer"]?.isDisjoint(with: others) == true)
+        #expect(imports["StreamFrames"]?.isDisjoint(with: others.union(["StreamServer", "StreamControl"])) == true)
     }
 
     @Test func onlyTheDaemonNamesHandlers() throws {

@@ -1,6 +1,5 @@
 import NIOCore
-
-@testable import StreamServer
+import StreamFrames
 
 /// The frames of a client that may break every rule.
 final class SPDYClient {

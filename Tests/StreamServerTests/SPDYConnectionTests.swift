@@ -1,8 +1,7 @@
 import NIOCore
+import StreamFrames
 import Support
 import Testing
-
-@testable import StreamServer
 
 @Suite struct SPDYConnectionTests {
     /// Two SYN_STREAM frames of one connection as Python's zlib and struct make them: `streamtype` is `error`, then `stdout`.

@@ -1,5 +1,6 @@
 import Errors
 import NIOCore
+import StreamFrames
 
 /// One connection to a port of a pod.
 struct PortForward: Sendable {

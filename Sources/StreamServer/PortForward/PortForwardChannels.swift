@@ -1,4 +1,5 @@
 import NIOCore
+import StreamFrames
 
 /// Port-forward over WebSocket: two channels for each port, data then errors, and one connection to it. The server's first message on
 /// each channel is the port in two bytes, the lower first.

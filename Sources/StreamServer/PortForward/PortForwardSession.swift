@@ -1,5 +1,6 @@
 import Errors
 import NIOCore
+import StreamFrames
 
 /// Port-forward over SPDY: for each connection the client opens an error stream and a data stream, with the same request and port.
 struct PortForwardSession: Sendable {

@@ -2,6 +2,7 @@ import Concurrency
 import Errors
 import Logging
 import NIOCore
+import StreamFrames
 
 /// One exec or attach: the client's streams joined with a process.
 struct CommandSession: Sendable {

@@ -1,4 +1,5 @@
 import NIOCore
+import StreamFrames
 
 /// The sizes that a client sends; of those that come faster than they are taken, the last.
 struct TerminalSizes: Sendable {

@@ -1,4 +1,5 @@
 import NIOCore
+import StreamFrames
 import Synchronization
 
 /// Bytes from one side to the other.

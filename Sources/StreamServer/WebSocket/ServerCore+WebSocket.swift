@@ -1,6 +1,7 @@
 import Errors
 import NIOCore
 import NIOWebSocket
+import StreamFrames
 
 extension ServerCore {
     /// What serves a connection upgraded to a WebSocket, and begins its session.

@@ -1,6 +1,7 @@
 import Errors
 import NIOCore
 import NIOWebSocket
+import StreamFrames
 
 /// Channels in WebSocket messages: the streams of a command, or two for each port.
 final class WebSocketHandler: ChannelDuplexHandler {

@@ -6,9 +6,9 @@ import NIOCore
 /// One task reads and one task writes. A read that was cancelled is the last.
 ///
 /// Unchecked: everything but the constants is touched on the connection's event loop only.
-final class ByteStream: @unchecked Sendable {
-    let id: UInt32
-    let headers: [String: String]
+package final class ByteStream: @unchecked Sendable {
+    package let id: UInt32
+    package let headers: [String: String]
     private let eventLoop: any EventLoop
     private weak var table: StreamTable?
 
@@ -20,7 +20,7 @@ final class ByteStream: @unchecked Sendable {
     private var inbound = Inbound.open
     private var queue = CircularBuffer<ByteBuffer>()
     /// Bytes that wait for the reader.
-    private(set) var queuedBytes = 0
+    package private(set) var queuedBytes = 0
     private var reader: CheckedContinuation<ByteBuffer?, any Error>?
     private var (isReadingCancelled, isDiscarding) = (false, false)
 
@@ -28,7 +28,7 @@ final class ByteStream: @unchecked Sendable {
     private var outbound: (bytes: ByteBuffer, writer: CheckedContinuation<Void, any Error>)?
     private var (hasEnded, failure): (Bool, (any Error)?) = (false, nil)
 
-    init(id: UInt32, headers: [String: String], table: StreamTable, eventLoop: any EventLoop) {
+    package init(id: UInt32, headers: [String: String], table: StreamTable, eventLoop: any EventLoop) {
         (self.id, self.headers, self.table, self.eventLoop) = (id, headers, table, eventLoop)
     }
 
@@ -36,7 +36,7 @@ final class ByteStream: @unchecked Sendable {
 
     /// - Returns: nil when the client sends no more.
     /// - Throws: when the stream or its connection has failed, or the task was cancelled.
-    func read() async throws -> ByteBuffer? {
+    package func read() async throws -> ByteBuffer? {
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { reader in eventLoop.execute { self.take(for: reader) } }
         } onCancel: {
@@ -45,7 +45,7 @@ final class ByteStream: @unchecked Sendable {
     }
 
     /// Returns when the connection takes more. An empty buffer is sent as a frame without bytes.
-    func write(_ bytes: ByteBuffer) async throws {
+    package func write(_ bytes: ByteBuffer) async throws {
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { writer in eventLoop.execute { self.put(bytes, for: writer) } }
         } onCancel: {
@@ -54,7 +54,7 @@ final class ByteStream: @unchecked Sendable {
     }
 
     /// Sends no more. What the client still sends can be read.
-    func end() {
+    package func end() {
         eventLoop.execute {
             guard !self.hasEnded, self.failure == nil, self.outbound == nil else { return }
             self.hasEnded = true
@@ -63,10 +63,10 @@ final class ByteStream: @unchecked Sendable {
     }
 
     /// Takes what the client sends from here on for read, and drops it.
-    func discard() { eventLoop.execute { self.dropQueued() } }
+    package func discard() { eventLoop.execute { self.dropQueued() } }
 
     /// Ends what has not ended, and forgets the stream.
-    func release() {
+    package func release() {
         eventLoop.execute {
             self.dropQueued()
             if case .open = self.inbound { self.table?.reset(self) } else { self.table?.remove(self.id) }
@@ -75,7 +75,7 @@ final class ByteStream: @unchecked Sendable {
 
     // MARK: On the event loop
 
-    func received(_ bytes: ByteBuffer) {
+    package func received(_ bytes: ByteBuffer) {
         guard case .open = inbound, !isDiscarding else {
             table?.consumed(bytes.readableBytes, of: self)
             return
@@ -90,7 +90,7 @@ final class ByteStream: @unchecked Sendable {
         }
     }
 
-    func receivedEnd() {
+    package func receivedEnd() {
         guard case .open = inbound else { return }
         inbound = .ended
         reader?.resume(returning: nil)
@@ -98,7 +98,7 @@ final class ByteStream: @unchecked Sendable {
     }
 
     /// What has not been read is still read, before the failure.
-    func fail(_ error: any Error) {
+    package func fail(_ error: any Error) {
         if case .open = inbound { inbound = .failed(error) }
         reader?.resume(throwing: error)
         reader = nil
@@ -107,10 +107,10 @@ final class ByteStream: @unchecked Sendable {
         outbound = nil
     }
 
-    var isWaiting: Bool { outbound != nil }
+    package var isWaiting: Bool { outbound != nil }
 
     /// Sends what waits, as far as the connection takes it.
-    func flush() {
+    package func flush() {
         guard let (waiting, writer) = outbound, let table else { return }
         var bytes = waiting
         table.send(&bytes, end: false, on: id)
@@ -156,7 +156,7 @@ final class ByteStream: @unchecked Sendable {
         outbound = nil
     }
 
-    func dropQueued() {
+    package func dropQueued() {
         isDiscarding = true
         let count = queuedBytes
         queue.removeAll()

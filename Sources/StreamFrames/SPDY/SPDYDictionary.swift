@@ -1,6 +1,6 @@
 /// What both ends' zlib begins with (draft-mbelshe-httpbis-spdy-00, section 2.6.10.1): frequent words behind their lengths, then text.
-enum SPDYDictionary {
-    static let bytes: [UInt8] = {
+package enum SPDYDictionary {
+    package static let bytes: [UInt8] = {
         var bytes: [UInt8] = []
         for word in words.split(whereSeparator: \.isWhitespace) {
             // "200_OK" is the one word with a space.

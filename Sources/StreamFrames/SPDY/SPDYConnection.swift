@@ -10,13 +10,13 @@ import NIOCore
 ///   windows from then on;
 /// - WINDOW_UPDATE is sent for what was consumed until the peer sends more than its window holds, which tells that it counts none.
 ///   From a peer that does count, that is an error. Whoever owns this machine bounds what it holds by not reading.
-struct SPDYConnection {
-    static let initialWindow = 64 << 10
+package struct SPDYConnection {
+    package static let initialWindow = 64 << 10
     private static let greatestWindow = Int(Int32.max)
     /// Bytes of one data frame, so that streams take turns.
     private static let greatestFrame = 256 << 10
 
-    enum Event: Equatable {
+    package enum Event: Equatable {
         case opened(id: UInt32, headers: [String: String])
         case data(id: UInt32, bytes: ByteBuffer)
         /// The peer sends no more on this stream.
@@ -51,22 +51,22 @@ struct SPDYConnection {
     private var output = ByteBuffer()
     private var queued: [Event] = []
 
-    init(maximumStreams: Int) { self.maximumStreams = maximumStreams }
+    package init(maximumStreams: Int) { self.maximumStreams = maximumStreams }
 
-    mutating func receive(_ bytes: ByteBuffer) { decoder.append(bytes) }
+    package mutating func receive(_ bytes: ByteBuffer) { decoder.append(bytes) }
 
     /// Bytes that ``takeOutput()`` would give.
-    var pendingOutput: Int { output.readableBytes }
+    package var pendingOutput: Int { output.readableBytes }
 
     /// What is to be written, in order, before anything that ``send(_:end:on:)`` returns from then on.
-    mutating func takeOutput() -> ByteBuffer? {
+    package mutating func takeOutput() -> ByteBuffer? {
         guard output.readableBytes > 0 else { return nil }
         defer { output = ByteBuffer() }
         return output
     }
 
     /// - Throws: a fault that ends the connection; ``goAway(status:)`` says so to the peer.
-    mutating func next() throws(SPDYConnectionError) -> Event? {
+    package mutating func next() throws(SPDYConnectionError) -> Event? {
         while queued.isEmpty {
             guard let frame = try decoder.next() else { return nil }
             try handle(frame)
@@ -77,23 +77,23 @@ struct SPDYConnection {
     // MARK: What the owner does
 
     /// Takes a stream that was opened.
-    mutating func accept(_ id: UInt32) {
+    package mutating func accept(_ id: UInt32) {
         guard streams[id] != nil else { return }
         output.writeFrame(.synReply, [id], deflater.deflate(SPDYHeaderBlock.bytes(of: [])))
     }
 
-    mutating func reset(_ id: UInt32, status: UInt32 = SPDYStatus.cancel) {
+    package mutating func reset(_ id: UInt32, status: UInt32 = SPDYStatus.cancel) {
         guard streams.removeValue(forKey: id) != nil else { return }
         output.writeFrame(.reset, [id, status])
     }
 
-    mutating func goAway(status: UInt32) { output.writeFrame(.goAway, [lastID, status]) }
+    package mutating func goAway(status: UInt32) { output.writeFrame(.goAway, [lastID, status]) }
 
     /// Takes off `bytes` what may be sent now.
     ///
     /// - Parameter end: nothing follows on this stream. Said with the last of the bytes.
     /// - Returns: a frame's header and its bytes; nil when nothing may be sent.
-    mutating func send(_ bytes: inout ByteBuffer, end: Bool, on id: UInt32) -> (header: ByteBuffer, payload: ByteBuffer)? {
+    package mutating func send(_ bytes: inout ByteBuffer, end: Bool, on id: UInt32) -> (header: ByteBuffer, payload: ByteBuffer)? {
         guard var stream = streams[id], !stream.hasEnded else { return nil }
         var count = min(bytes.readableBytes, Self.greatestFrame)
         if peerCounts { count = min(count, max(stream.sendWindow, 0), max(sendWindow, 0)) }
@@ -109,7 +109,7 @@ struct SPDYConnection {
     }
 
     /// Says that bytes of a stream are no longer held here.
-    mutating func consumed(_ count: Int, of id: UInt32) {
+    package mutating func consumed(_ count: Int, of id: UInt32) {
         guard !peerOverruns else { return }
         consumed += count
         if consumed >= Self.initialWindow / 2 {

@@ -1,7 +1,7 @@
 import NIOCore
 
 /// A frame of SPDY/3.1 (draft-mbelshe-httpbis-spdy-00, section 2.6), as it came: header blocks are still compressed.
-enum SPDYFrame: Equatable {
+package enum SPDYFrame: Equatable {
     case synStream(id: UInt32, block: ByteBuffer, isLast: Bool)
     case synReply(id: UInt32, block: ByteBuffer, isLast: Bool)
     case reset(id: UInt32, status: UInt32)
@@ -13,14 +13,16 @@ enum SPDYFrame: Equatable {
     /// What has come of a data frame: a large one arrives as several.
     case data(id: UInt32, bytes: ByteBuffer, isLast: Bool)
 
-    struct Setting: Equatable {
-        static let initialWindowSize: UInt32 = 7
+    package struct Setting: Equatable {
+        package static let initialWindowSize: UInt32 = 7
 
-        var id: UInt32
-        var value: UInt32
+        package var id: UInt32
+        package var value: UInt32
+
+        package init(id: UInt32, value: UInt32) { (self.id, self.value) = (id, value) }
     }
 
-    enum Kind: UInt16 {
+    package enum Kind: UInt16 {
         case synStream = 1
         case synReply = 2
         case reset = 3
@@ -31,34 +33,34 @@ enum SPDYFrame: Equatable {
         case windowUpdate = 9
     }
 
-    static let headerSize = 8
+    package static let headerSize = 8
     /// Bit 0 of the flags of SYN_STREAM, SYN_REPLY, HEADERS and data.
-    static let flagFin: UInt8 = 1
-    static let version: UInt16 = 3
+    package static let flagFin: UInt8 = 1
+    package static let version: UInt16 = 3
 }
 
 /// RST_STREAM's status codes (section 2.6.3).
-enum SPDYStatus {
-    static let protocolError: UInt32 = 1
-    static let invalidStream: UInt32 = 2
-    static let refusedStream: UInt32 = 3
-    static let cancel: UInt32 = 5
-    static let flowControlError: UInt32 = 7
-    static let streamAlreadyClosed: UInt32 = 9
+package enum SPDYStatus {
+    package static let protocolError: UInt32 = 1
+    package static let invalidStream: UInt32 = 2
+    package static let refusedStream: UInt32 = 3
+    package static let cancel: UInt32 = 5
+    package static let flowControlError: UInt32 = 7
+    package static let streamAlreadyClosed: UInt32 = 9
 }
 
 /// A fault that ends the whole connection: behind it nobody knows where a frame begins, or what the compressor's state is.
-struct SPDYConnectionError: Error, Equatable, CustomStringConvertible {
-    let description: String
+package struct SPDYConnectionError: Error, Equatable, CustomStringConvertible {
+    package let description: String
 
-    init(_ description: String) { self.description = description }
+    package init(_ description: String) { self.description = description }
 }
 
 extension SPDYFrame {
     /// - Parameter payload: what follows a control frame's header, in whole.
     /// - Returns: nil for a type that the draft does not know, which is ignored.
     /// - Throws: where the length is none that the type can have.
-    init?(kind: UInt16, flags: UInt8, payload: ByteBuffer) throws(SPDYConnectionError) {
+    package init?(kind: UInt16, flags: UInt8, payload: ByteBuffer) throws(SPDYConnectionError) {
         guard let kind = Kind(rawValue: kind) else { return nil }
         var payload = payload
         func number() throws(SPDYConnectionError) -> UInt32 {
@@ -97,7 +99,7 @@ extension SPDYFrame {
 
 extension ByteBuffer {
     /// A control frame with all that follows its header.
-    mutating func writeFrame(_ kind: SPDYFrame.Kind, flags: UInt8 = 0, _ words: [UInt32], _ block: [UInt8] = []) {
+    package mutating func writeFrame(_ kind: SPDYFrame.Kind, flags: UInt8 = 0, _ words: [UInt32], _ block: [UInt8] = []) {
         writeMultipleIntegers(0x8000 | SPDYFrame.version, kind.rawValue)
         writeInteger(UInt32(flags) << 24 | UInt32(words.count * 4 + block.count))
         for word in words { writeInteger(word) }
@@ -105,7 +107,7 @@ extension ByteBuffer {
     }
 
     /// The header of a data frame of `length` bytes, which follow.
-    mutating func writeDataHeader(id: UInt32, length: Int, isLast: Bool) {
+    package mutating func writeDataHeader(id: UInt32, length: Int, isLast: Bool) {
         writeInteger(id & 0x7FFF_FFFF)
         writeInteger(UInt32(isLast ? SPDYFrame.flagFin : 0) << 24 | UInt32(length))
     }

@@ -2,13 +2,13 @@ import CZlib
 import NIOCore
 
 /// Names and values of a stream's beginning (draft-mbelshe-httpbis-spdy-00, section 2.6.10).
-enum SPDYHeaderBlock {
+package enum SPDYHeaderBlock {
     /// Bytes of a block once it is decompressed, and pairs in it. kubectl's have three pairs and 60 bytes.
-    static let maximumSize = 16 << 10
-    static let maximumPairs = 100
+    package static let maximumSize = 16 << 10
+    package static let maximumPairs = 100
 
     /// - Returns: nil for a block that breaks the draft's rules, which is its stream's fault: the compressor's state is as it should be.
-    static func parse(_ bytes: [UInt8]) -> [String: String]? {
+    package static func parse(_ bytes: [UInt8]) -> [String: String]? {
         var rest = ByteBuffer(bytes: bytes)
         guard let count = rest.readInteger(as: UInt32.self), count <= maximumPairs else { return nil }
         var headers: [String: String] = [:]
@@ -20,7 +20,7 @@ enum SPDYHeaderBlock {
         return rest.readableBytes == 0 ? headers : nil
     }
 
-    static func bytes(of headers: [(name: String, value: String)]) -> [UInt8] {
+    package static func bytes(of headers: [(name: String, value: String)]) -> [UInt8] {
         var buffer = ByteBuffer()
         buffer.writeInteger(UInt32(headers.count))
         for text in headers.flatMap({ [$0.name, $0.value] }) {
@@ -39,11 +39,11 @@ extension ByteBuffer {
 }
 
 /// zlib's state of one direction of a connection, which every header block of it goes on from.
-final class HeaderInflater {
+package final class HeaderInflater {
     /// zlib keeps its address.
     private let stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
 
-    init() {
+    package init() {
         stream.initialize(to: z_stream())
         let result = czlib_inflate_init(stream)
         precondition(result == Z_OK, "zlib has no memory")
@@ -55,7 +55,7 @@ final class HeaderInflater {
     }
 
     /// - Throws: for what is not zlib's, and for more than ``SPDYHeaderBlock/maximumSize`` bytes. The connection cannot go on then.
-    func inflate(_ block: ByteBuffer) throws(SPDYConnectionError) -> [UInt8] {
+    package func inflate(_ block: ByteBuffer) throws(SPDYConnectionError) -> [UInt8] {
         var input = Array(block.readableBytesView)
         var output = [UInt8](repeating: 0, count: SPDYHeaderBlock.maximumSize + 1)
         let (count, isWhole) = input.withUnsafeMutableBufferPointer { input in
@@ -84,11 +84,11 @@ final class HeaderInflater {
     }
 }
 
-final class HeaderDeflater {
+package final class HeaderDeflater {
     private let stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
 
     /// With zlib's least window and memory: 10 KiB instead of 256, for what is a handful of bytes.
-    init() {
+    package init() {
         stream.initialize(to: z_stream())
         let result = czlib_deflate_init(stream, 9, 1)
         precondition(result == Z_OK, "zlib has no memory")
@@ -100,7 +100,7 @@ final class HeaderDeflater {
         stream.deallocate()
     }
 
-    func deflate(_ bytes: [UInt8]) -> [UInt8] {
+    package func deflate(_ bytes: [UInt8]) -> [UInt8] {
         var input = bytes
         var output = [UInt8](repeating: 0, count: Int(deflateBound(stream, UInt(bytes.count))) + 64)
         let count = input.withUnsafeMutableBufferPointer { input in

@@ -2,10 +2,10 @@ import Errors
 import NIOCore
 
 /// SPDY/3.1 on a channel of bytes.
-final class SPDYHandler: ChannelDuplexHandler {
-    typealias InboundIn = ByteBuffer
-    typealias OutboundIn = Never
-    typealias OutboundOut = ByteBuffer
+package final class SPDYHandler: ChannelDuplexHandler {
+    package typealias InboundIn = ByteBuffer
+    package typealias OutboundIn = Never
+    package typealias OutboundOut = ByteBuffer
 
     /// Bytes of answers to control frames that may wait for a client that reads none.
     private static let maximumAnswers = 64 << 10
@@ -22,7 +22,7 @@ final class SPDYHandler: ChannelDuplexHandler {
     private var (isHeld, isClosing) = (false, false)
 
     /// - Parameter close: ends the channel when all has been sent.
-    init(
+    package init(
         maximumStreams: Int, idleTimeout: TimeAmount, opened: AsyncStream<ByteStream>.Continuation,
         refusal: @escaping ([String: String]) -> String?, close: @escaping (any Channel) -> Void
     ) {
@@ -31,28 +31,28 @@ final class SPDYHandler: ChannelDuplexHandler {
         (self.opened, self.refusal, self.close) = (opened, refusal, close)
     }
 
-    var failure: (any Error)? { table?.failure }
+    package var failure: (any Error)? { table?.failure }
 
-    func handlerAdded(context: ChannelHandlerContext) {
+    package func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         let table = StreamTable(carrier: self, eventLoop: context.eventLoop)
         self.table = table
         idle.start(context.eventLoop, { table.lastActivity }) { [weak self] error in self?.end(with: error) }
     }
 
-    func handlerRemoved(context: ChannelHandlerContext) {
+    package func handlerRemoved(context: ChannelHandlerContext) {
         fail(SwiftletError(.aborted, "the connection has ended"))
         self.context = nil
     }
 
-    func channelInactive(context: ChannelHandlerContext) {
+    package func channelInactive(context: ChannelHandlerContext) {
         fail(SwiftletError(.aborted, "the client has closed the connection"))
         context.fireChannelInactive()
     }
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) { end(with: error) }
+    package func errorCaught(context: ChannelHandlerContext, error: any Error) { end(with: error) }
 
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard !isClosing else { return }
         connection.receive(unwrapInboundIn(data))
         do {
@@ -67,23 +67,23 @@ final class SPDYHandler: ChannelDuplexHandler {
         }
     }
 
-    func channelReadComplete(context: ChannelHandlerContext) {
+    package func channelReadComplete(context: ChannelHandlerContext) {
         context.flush()
         context.fireChannelReadComplete()
     }
 
-    func channelWritabilityChanged(context: ChannelHandlerContext) {
+    package func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable { answers = 0 }
         table?.flush()
         context.fireChannelWritabilityChanged()
     }
 
-    func read(context: ChannelHandlerContext) {
+    package func read(context: ChannelHandlerContext) {
         if let table, table.holdsReads, !isClosing { isHeld = true } else { context.read() }
     }
 
     /// Says that nothing follows, and closes when all is sent.
-    func finish() {
+    package func finish() {
         guard !isClosing else { return }
         connection.goAway(status: 0)
         leave()
@@ -138,9 +138,9 @@ final class SPDYHandler: ChannelDuplexHandler {
 }
 
 extension SPDYHandler: StreamCarrier {
-    var isWritable: Bool { context?.channel.isWritable ?? false }
+    package var isWritable: Bool { context?.channel.isWritable ?? false }
 
-    func send(_ bytes: inout ByteBuffer, end: Bool, on id: UInt32) {
+    package func send(_ bytes: inout ByteBuffer, end: Bool, on id: UInt32) {
         guard let context, !isClosing else { return }
         // Whatever comes of it, the stream was accepted before.
         writeOutput()
@@ -151,19 +151,19 @@ extension SPDYHandler: StreamCarrier {
         context.flush()
     }
 
-    func consumed(_ count: Int, of id: UInt32) {
+    package func consumed(_ count: Int, of id: UInt32) {
         connection.consumed(count, of: id)
         guard let context, let bytes = connection.takeOutput() else { return }
         context.writeAndFlush(wrapOutboundOut(bytes), promise: nil)
     }
 
-    func sendReset(of id: UInt32) {
+    package func sendReset(of id: UInt32) {
         connection.reset(id)
         guard let context, let bytes = connection.takeOutput() else { return }
         context.writeAndFlush(wrapOutboundOut(bytes), promise: nil)
     }
 
-    func resumeReading() {
+    package func resumeReading() {
         guard isHeld, let context else { return }
         isHeld = false
         context.read()

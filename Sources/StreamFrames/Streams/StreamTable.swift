@@ -2,7 +2,7 @@ import Errors
 import NIOCore
 
 /// What carries the frames of streams: SPDY or WebSocket. Used on the connection's event loop only.
-protocol StreamCarrier: AnyObject {
+package protocol StreamCarrier: AnyObject {
     var isWritable: Bool { get }
     /// Takes off `bytes` what may be sent now.
     func send(_ bytes: inout ByteBuffer, end: Bool, on id: UInt32)
@@ -14,10 +14,10 @@ protocol StreamCarrier: AnyObject {
 
 /// The streams of one connection: who waits to write, in turn, and whether so much waits to be read that the connection is not read.
 /// Used on the connection's event loop only.
-final class StreamTable {
+package final class StreamTable {
     /// Bytes that may wait for a stream's reader, and for all of a connection's, before its socket is not read.
-    static let streamLimit = 256 << 10
-    static let connectionLimit = 1 << 20
+    package static let streamLimit = 256 << 10
+    package static let connectionLimit = 1 << 20
 
     private weak var carrier: (any StreamCarrier)?
     private let eventLoop: any EventLoop
@@ -25,22 +25,22 @@ final class StreamTable {
     private var writers = CircularBuffer<ByteStream>()
     private var queuedBytes = 0
     private var full: Set<UInt32> = []
-    private(set) var failure: (any Error)?
-    private(set) var lastActivity = NIODeadline.now()
+    package private(set) var failure: (any Error)?
+    package private(set) var lastActivity = NIODeadline.now()
 
-    init(carrier: any StreamCarrier, eventLoop: any EventLoop) { (self.carrier, self.eventLoop) = (carrier, eventLoop) }
+    package init(carrier: any StreamCarrier, eventLoop: any EventLoop) { (self.carrier, self.eventLoop) = (carrier, eventLoop) }
 
-    var isWritable: Bool { carrier?.isWritable ?? false }
-    var holdsReads: Bool { !full.isEmpty || queuedBytes > Self.connectionLimit }
+    package var isWritable: Bool { carrier?.isWritable ?? false }
+    package var holdsReads: Bool { !full.isEmpty || queuedBytes > Self.connectionLimit }
 
-    func open(_ id: UInt32, _ headers: [String: String] = [:]) -> ByteStream {
+    package func open(_ id: UInt32, _ headers: [String: String] = [:]) -> ByteStream {
         let stream = ByteStream(id: id, headers: headers, table: self, eventLoop: eventLoop)
         lastActivity = .now()
         streams[id] = stream
         return stream
     }
 
-    func received(_ bytes: ByteBuffer, on id: UInt32) {
+    package func received(_ bytes: ByteBuffer, on id: UInt32) {
         lastActivity = .now()
         guard let stream = streams[id] else {
             carrier?.consumed(bytes.readableBytes, of: id)
@@ -51,11 +51,11 @@ final class StreamTable {
         if stream.queuedBytes > Self.streamLimit { full.insert(id) }
     }
 
-    func receivedEnd(on id: UInt32) { streams[id]?.receivedEnd() }
+    package func receivedEnd(on id: UInt32) { streams[id]?.receivedEnd() }
 
-    func fail(_ id: UInt32, _ error: any Error) { streams.removeValue(forKey: id)?.fail(error) }
+    package func fail(_ id: UInt32, _ error: any Error) { streams.removeValue(forKey: id)?.fail(error) }
 
-    func failAll(_ error: any Error) {
+    package func failAll(_ error: any Error) {
         if failure == nil { failure = error }
         for stream in streams.values { stream.fail(error) }
         streams = [:]
@@ -63,7 +63,7 @@ final class StreamTable {
     }
 
     /// Streams that wait go on in turn, each with what it has, while the connection takes it.
-    func flush() {
+    package func flush() {
         for _ in 0..<writers.count {
             guard isWritable, let stream = writers.popFirst() else { return }
             stream.flush()
@@ -73,19 +73,19 @@ final class StreamTable {
 
     // MARK: For streams
 
-    func wait(_ stream: ByteStream) { writers.append(stream) }
+    package func wait(_ stream: ByteStream) { writers.append(stream) }
 
-    func send(_ bytes: ByteBuffer, end: Bool, on id: UInt32) {
+    package func send(_ bytes: ByteBuffer, end: Bool, on id: UInt32) {
         var bytes = bytes
         send(&bytes, end: end, on: id)
     }
 
-    func send(_ bytes: inout ByteBuffer, end: Bool, on id: UInt32) {
+    package func send(_ bytes: inout ByteBuffer, end: Bool, on id: UInt32) {
         lastActivity = .now()
         carrier?.send(&bytes, end: end, on: id)
     }
 
-    func consumed(_ count: Int, of stream: ByteStream) {
+    package func consumed(_ count: Int, of stream: ByteStream) {
         let didHold = holdsReads
         queuedBytes -= count
         if stream.queuedBytes <= Self.streamLimit / 2 { full.remove(stream.id) }
@@ -93,9 +93,9 @@ final class StreamTable {
         if didHold, !holdsReads { carrier?.resumeReading() }
     }
 
-    func remove(_ id: UInt32) { streams[id] = nil }
+    package func remove(_ id: UInt32) { streams[id] = nil }
 
-    func reset(_ stream: ByteStream) {
+    package func reset(_ stream: ByteStream) {
         guard streams.removeValue(forKey: stream.id) != nil else { return }
         stream.fail(SwiftletError(.cancelled, "the stream was reset"))
         carrier?.sendReset(of: stream.id)

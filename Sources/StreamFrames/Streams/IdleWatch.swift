@@ -2,17 +2,17 @@ import Errors
 import NIOCore
 
 /// Ends a connection on which nothing has moved for so long. Used on the connection's event loop only.
-final class IdleWatch {
+package final class IdleWatch {
     private let limit: TimeAmount
     private var scheduled: Scheduled<Void>?
 
-    init(_ limit: TimeAmount) { self.limit = limit }
+    package init(_ limit: TimeAmount) { self.limit = limit }
 
-    func start(_ eventLoop: any EventLoop, _ lastActivity: @escaping () -> NIODeadline, _ expired: @escaping (any Error) -> Void) {
+    package func start(_ eventLoop: any EventLoop, _ lastActivity: @escaping () -> NIODeadline, _ expired: @escaping (any Error) -> Void) {
         schedule(eventLoop, at: .now() + limit, lastActivity, expired)
     }
 
-    func stop() {
+    package func stop() {
         scheduled?.cancel()
         scheduled = nil
     }

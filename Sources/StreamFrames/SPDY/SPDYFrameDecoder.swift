@@ -2,9 +2,9 @@ import NIOCore
 
 /// Bytes to frames. A data frame's bytes are handed on as they come, as slices of what was received; a control frame is held until it
 /// is whole, up to ``maximumControlPayload``.
-struct SPDYFrameDecoder {
+package struct SPDYFrameDecoder {
     /// Bytes of a control frame behind its header: kubectl's are below 200.
-    static let maximumControlPayload = 16 << 10
+    package static let maximumControlPayload = 16 << 10
 
     private enum State {
         case header
@@ -18,12 +18,12 @@ struct SPDYFrameDecoder {
     /// The beginning of what `received` has not yet in whole.
     private var partial = ByteBuffer()
 
-    mutating func append(_ bytes: ByteBuffer) {
+    package mutating func append(_ bytes: ByteBuffer) {
         if received.readableBytes == 0 { received = bytes } else { received.writeImmutableBuffer(bytes) }
     }
 
     /// - Returns: nil when more bytes are needed.
-    mutating func next() throws(SPDYConnectionError) -> SPDYFrame? {
+    package mutating func next() throws(SPDYConnectionError) -> SPDYFrame? {
         while true {
             switch state {
             case .header:
