@@ -9,7 +9,7 @@ import StreamFrames
 enum StreamFuzz {
     /// A connection's bytes, in pieces of the first byte's size, with an owner that takes each stream and answers.
     static func spdy(_ bytes: [UInt8]) {
-        var connection = SPDYConnection(maximumStreams: 10)
+        var connection = SPDYConnection(.server, maximumStreams: 10)
         let step = Int(bytes.first ?? 0) + 1
         var open: Set<UInt32> = []
         for start in stride(from: 1, to: max(bytes.count, 1), by: step) {

@@ -26,7 +26,7 @@ import Testing
 
     /// A connection with stream 1, and a client that speaks to it.
     private func opened(maximumStreams: Int = 10) throws -> (connection: SPDYConnection, client: SPDYClient) {
-        var connection = SPDYConnection(maximumStreams: maximumStreams)
+        var connection = SPDYConnection(.server, maximumStreams: maximumStreams)
         let client = SPDYClient()
         _ = try events(&connection, client.open(1, ["streamtype": "stdin"]))
         connection.accept(1)
@@ -35,7 +35,7 @@ import Testing
     }
 
     @Test(arguments: [1, 2, 7, 8, 9, 30, 1000]) func framesOfAnotherImplementationAreReadInWhateverPieces(_ piece: Int) throws {
-        var connection = SPDYConnection(maximumStreams: 10)
+        var connection = SPDYConnection(.server, maximumStreams: 10)
         #expect(
             try events(&connection, Self.golden, piece: piece) == [
                 .opened(id: 1, headers: ["streamtype": "error"]), .opened(id: 3, headers: ["streamtype": "stdout"]),
@@ -54,7 +54,7 @@ import Testing
     }
 
     @Test func answersAreTheDraftsBytes() throws {
-        var connection = SPDYConnection(maximumStreams: 10)
+        var connection = SPDYConnection(.server, maximumStreams: 10)
         _ = try events(&connection, Self.golden)
         connection.accept(1)
         let reply = output(&connection)
@@ -129,12 +129,34 @@ import Testing
         #expect(last.payload.readableBytes == 100_000 - 70536 && Array(last.header.readableBytesView)[4] == 1)
     }
 
+    /// So that a stream that nobody reads holds up no other.
+    @Test func aPeerThatCountsHasTheConnectionsWindowBackAtOnce() throws {
+        var (connection, client) = try opened()
+        _ = try events(&connection, client.open(3, ["streamtype": "data"]))
+        _ = try events(&connection, client.settings([(7, 1 << 20)]))
+        // It is told once that this end counts as well.
+        #expect(output(&connection) == [0x80, 3, 0, 4, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 7, 0, 1, 0, 0])
+        _ = try events(&connection, client.settings([(7, 1 << 20)]))
+        #expect(output(&connection).isEmpty)
+        _ = try events(&connection, client.data(1, [UInt8](repeating: 0, count: 64 << 10)))
+        #expect(output(&connection) == [0x80, 3, 0, 9, 0, 0, 0, 8, 0, 0, 0, 0, 0, 1, 0, 0])
+        _ = try events(&connection, client.data(3, [UInt8](repeating: 0, count: 64 << 10)))
+        connection.consumed(64 << 10, of: 1)
+        let update: [UInt8] = [0x80, 3, 0, 9, 0, 0, 0, 8, 0, 0, 0]
+        #expect(output(&connection) == update + [0, 0, 1, 0, 0] + update + [1, 0, 1, 0, 0])
+    }
+
     @Test func windowsThatOverflowEndTheStreamOrTheConnection() throws {
         var (connection, client) = try opened()
         _ = try events(&connection, client.windowUpdate(1, 1))
         let overrun = client.data(1, [UInt8](repeating: 0, count: 40 << 10)) + client.data(1, [UInt8](repeating: 0, count: 24 << 10))
         _ = try events(&connection, overrun)
-        #expect(throws: SPDYConnectionError.self) { try events(&connection, client.data(1, [0])) }
+        #expect(try events(&connection, client.data(1, [0])) == [.reset(id: 1, reason: "more data than the stream's window holds")])
+
+        (connection, client) = try opened()
+        _ = try events(&connection, client.windowUpdate(1, 1))
+        let frame = client.data(1, [UInt8](repeating: 0, count: (64 << 10) + 1))
+        #expect(throws: SPDYConnectionError("more data than the connection's window holds")) { try events(&connection, frame) }
 
         (connection, client) = try opened()
         #expect(

@@ -46,7 +46,18 @@ package enum SPDYStatus {
     package static let refusedStream: UInt32 = 3
     package static let cancel: UInt32 = 5
     package static let flowControlError: UInt32 = 7
+    package static let streamInUse: UInt32 = 8
     package static let streamAlreadyClosed: UInt32 = 9
+
+    /// What a number that came means, for messages.
+    package static func name(_ status: UInt32) -> String {
+        let names = [
+            protocolError: "protocol error", invalidStream: "invalid stream", refusedStream: "refused stream", 4: "unsupported version",
+            cancel: "cancelled", 6: "internal error", flowControlError: "flow control error", streamInUse: "stream in use",
+            streamAlreadyClosed: "stream already closed",
+        ]
+        return names[status] ?? "status \(status)"
+    }
 }
 
 /// A fault that ends the whole connection: behind it nobody knows where a frame begins, or what the compressor's state is.

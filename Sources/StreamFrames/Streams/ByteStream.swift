@@ -27,6 +27,8 @@ package final class ByteStream: @unchecked Sendable {
     /// What waits until the connection takes it, with the writer.
     private var outbound: (bytes: ByteBuffer, writer: CheckedContinuation<Void, any Error>)?
     private var (hasEnded, failure): (Bool, (any Error)?) = (false, nil)
+    private var failureWaiter: CheckedContinuation<(any Error)?, Never>?
+    private var isFailureWaitCancelled = false
 
     package init(id: UInt32, headers: [String: String], table: StreamTable, eventLoop: any EventLoop) {
         (self.id, self.headers, self.table, self.eventLoop) = (id, headers, table, eventLoop)
@@ -64,6 +66,33 @@ package final class ByteStream: @unchecked Sendable {
 
     /// Takes what the client sends from here on for read, and drops it.
     package func discard() { eventLoop.execute { self.dropQueued() } }
+
+    /// Waits until the stream, or its connection, has failed. One task waits; a wait that was cancelled is the last.
+    ///
+    /// - Returns: nil when the task was cancelled.
+    package func waitForFailure() async -> (any Error)? {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { waiter in
+                eventLoop.execute {
+                    guard self.failure == nil, !self.isFailureWaitCancelled else { return waiter.resume(returning: self.failure) }
+                    self.failureWaiter = waiter
+                }
+            }
+        } onCancel: {
+            eventLoop.execute {
+                self.isFailureWaitCancelled = true
+                self.endFailureWait(nil)
+            }
+        }
+    }
+
+    /// Ends both directions at once, and forgets the stream. The peer is told unless both have ended before.
+    package func reset() {
+        eventLoop.execute {
+            self.dropQueued()
+            self.table?.reset(self)
+        }
+    }
 
     /// Ends what has not ended, and forgets the stream.
     package func release() {
@@ -103,8 +132,14 @@ package final class ByteStream: @unchecked Sendable {
         reader?.resume(throwing: error)
         reader = nil
         if failure == nil { failure = error }
+        endFailureWait(error)
         outbound?.writer.resume(throwing: error)
         outbound = nil
+    }
+
+    private func endFailureWait(_ error: (any Error)?) {
+        failureWaiter?.resume(returning: error)
+        failureWaiter = nil
     }
 
     package var isWaiting: Bool { outbound != nil }
@@ -163,4 +198,15 @@ package final class ByteStream: @unchecked Sendable {
         queuedBytes = 0
         table?.consumed(count, of: self)
     }
+}
+
+extension ByteStream: AsyncSequence {
+    package struct AsyncIterator: AsyncIteratorProtocol {
+        fileprivate let stream: ByteStream
+
+        package mutating func next() async throws -> ByteBuffer? { try await stream.read() }
+    }
+
+    /// What the peer sends, to its end; each piece once, whoever iterates.
+    package nonisolated func makeAsyncIterator() -> AsyncIterator { AsyncIterator(stream: self) }
 }

@@ -15,10 +15,11 @@ package protocol StreamCarrier: AnyObject {
 /// The streams of one connection: who waits to write, in turn, and whether so much waits to be read that the connection is not read.
 /// Used on the connection's event loop only.
 package final class StreamTable {
-    /// Bytes that may wait for a stream's reader, and for all of a connection's, before its socket is not read.
+    /// Bytes that may wait for a stream's reader, and for all of a server's connection, before its socket is not read.
     package static let streamLimit = 256 << 10
     package static let connectionLimit = 1 << 20
 
+    private let connectionLimit: Int
     private weak var carrier: (any StreamCarrier)?
     private let eventLoop: any EventLoop
     private var streams: [UInt32: ByteStream] = [:]
@@ -28,10 +29,12 @@ package final class StreamTable {
     package private(set) var failure: (any Error)?
     package private(set) var lastActivity = NIODeadline.now()
 
-    package init(carrier: any StreamCarrier, eventLoop: any EventLoop) { (self.carrier, self.eventLoop) = (carrier, eventLoop) }
+    package init(carrier: any StreamCarrier, eventLoop: any EventLoop, connectionLimit: Int = connectionLimit) {
+        (self.carrier, self.eventLoop, self.connectionLimit) = (carrier, eventLoop, connectionLimit)
+    }
 
     package var isWritable: Bool { carrier?.isWritable ?? false }
-    package var holdsReads: Bool { !full.isEmpty || queuedBytes > Self.connectionLimit }
+    package var holdsReads: Bool { !full.isEmpty || queuedBytes > connectionLimit }
 
     package func open(_ id: UInt32, _ headers: [String: String] = [:]) -> ByteStream {
         let stream = ByteStream(id: id, headers: headers, table: self, eventLoop: eventLoop)
