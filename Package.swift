@@ -115,6 +115,15 @@ let package = Package(
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
+        .target(
+            name: "StreamClient",
+            dependencies: [
+                "Errors", crypto,
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ]),
 
         // Heart
         .target(
@@ -248,6 +257,13 @@ let package = Package(
             name: "PrometheusTests",
             dependencies: ["Prometheus", "Measures", "Support", "Errors", metrics]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
+        .testTarget(
+            name: "StreamClientTests",
+            dependencies: [
+                "StreamClient", "Support", "Errors",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ]),
         .testTarget(
             name: "StreamControlTests", dependencies: ["StreamControl", "TTRPC", "Runtime", "Linux", "Support", "Errors", logging]),
         .testTarget(

@@ -49,6 +49,12 @@ import Testing
         #expect(imports["StreamFrames"]?.isDisjoint(with: others.union(["StreamServer", "StreamControl"])) == true)
     }
 
+    /// It speaks with any server of the field's protocols, containerd's as well.
+    @Test func theStreamClientKnowsNoServer() throws {
+        let others: Set = ["StreamServer", "StreamControl", "CRI", "CRIClient", "GRPC", "Pods", "Runtime", "AgentProtocol", "Linux"]
+        #expect(try Self.imports()["StreamClient"]?.isDisjoint(with: others) == true)
+    }
+
     @Test func onlyTheDaemonNamesHandlers() throws {
         #expect(try Self.importers(of: "MicroVMRuntime") == ["swiftletd"])
     }
