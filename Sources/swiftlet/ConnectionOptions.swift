@@ -31,14 +31,32 @@ struct ConnectionOptions: ParsableArguments {
     }
 }
 
-/// A duration on the command line: a number of seconds, or one with the unit ms, s, m or h.
+/// A duration on the command line: a number of seconds, or numbers with the units ms, s, m and h: 1h30m.
 struct TimeSpan: ExpressibleByArgument, Equatable, Sendable {
     let duration: Duration
 
     init?(argument: String) {
-        let units: [(String, Double)] = [("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600)]
-        let unit = units.first { argument.hasSuffix($0.0) }
-        guard let number = Double(argument.dropLast(unit?.0.count ?? 0)), number > 0, number < 1e7 else { return nil }
-        duration = .milliseconds(Int64((number * (unit?.1 ?? 1) * 1000).rounded(.up)))
+        var (rest, seconds) = (argument[...], 0.0)
+        repeat {
+            let digits = rest.prefix { $0.isASCII && $0.isNumber || $0 == "." }
+            rest = rest.dropFirst(digits.count)
+            let unit = rest.prefix { $0.isLetter }
+            rest = rest.dropFirst(unit.count)
+            guard let number = Double(digits), let scale = Self.scale(unit, isAlone: digits.count == argument.count) else { return nil }
+            seconds += number * scale
+        } while !rest.isEmpty
+        guard seconds > 0, seconds < 1e10 else { return nil }
+        duration = .milliseconds(Int64((seconds * 1000).rounded(.up)))
+    }
+
+    private static func scale(_ unit: Substring, isAlone: Bool) -> Double? {
+        switch unit {
+        case "ms": 0.001
+        case "s": 1
+        case "m": 60
+        case "h": 3600
+        case "" where isAlone: 1
+        default: nil
+        }
     }
 }

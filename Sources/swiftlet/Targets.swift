@@ -15,6 +15,9 @@ struct Target: Equatable, Sendable {
     /// Of a container: its pod.
     let podID: String
     let attempt: UInt32
+    /// Of a container: its pod's namespace, name and uid, and its own name, which all of its attempts have, also those of the pod's earlier
+    /// sandboxes.
+    let lineage: [String]
     /// A pod that is ready, a container that is created or runs.
     let isAlive: Bool
 
@@ -24,6 +27,7 @@ struct Target: Equatable, Sendable {
         names = [pod.metadata.name, "\(pod.metadata.namespace)/\(pod.metadata.name)"]
         podID = pod.id
         attempt = pod.metadata.attempt
+        lineage = []
         isAlive = pod.state == .sandboxReady
     }
 
@@ -33,6 +37,8 @@ struct Target: Equatable, Sendable {
         names = [container.metadata.name] + (pod.map { ["\($0.metadata.name)/\(container.metadata.name)"] } ?? [])
         podID = container.podSandboxID
         attempt = container.metadata.attempt
+        let name = pod?.metadata
+        lineage = [name?.namespace ?? "", name?.name ?? "", name?.uid ?? container.podSandboxID, container.metadata.name]
         isAlive = container.state == .containerCreated || container.state == .containerRunning
     }
 
@@ -75,6 +81,19 @@ struct Targets: Sendable {
             let list = matches.map(\.described).joined(separator: ", ")
             throw SwiftletError(.invalidArgument, "\(text): ambiguous, it could mean \(list)")
         }
+    }
+
+    /// The attempt before a container's, which has ended.
+    ///
+    /// - Throws: `SwiftletError` `notFound` where none is left.
+    func previous(of container: Target) throws -> Target {
+        let earlier = all.filter {
+            $0.kind == .container && $0.lineage == container.lineage && $0.attempt < container.attempt && !$0.isAlive
+        }
+        guard let previous = earlier.max(by: { $0.attempt < $1.attempt }) else {
+            throw SwiftletError(.notFound, "\(container.described) has no earlier attempt on this node; see swiftlet ps -a")
+        }
+        return previous
     }
 
     /// A restarted container or pod leaves earlier attempts behind; they are reached by id.

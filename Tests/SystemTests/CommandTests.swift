@@ -35,6 +35,8 @@ struct CommandTests {
         #expect(exec.status == 4 && exec.outputText == "box\n")
         let logs = try await swiftlet("logs", "box")
         #expect(logs.outputText == "up\n")
+        let last = try await swiftlet("logs", "--tail", "1", "--since", "1h", "-t", "box")
+        #expect(last.outputText.wholeMatch(of: /\d{4}-\d\d-\d\dT\S+Z up\n/) != nil, "\(last.outputText)")
         let refused = try await swiftlet("image", "pull", "127.0.0.1:1/none:1")
         #expect(refused.status == 1 && refused.errorText.contains("RegistryUnavailable"), "\(refused.errorText)")
         let removed = try await swiftlet("rm", "-f", "box")

@@ -109,6 +109,39 @@ private func logs(of endpoint: String) -> String {
         }
     }
 
+    @Test func aLogIsShownFromItsLastLinesOrATimeOnWithTimesOrOfTheAttemptBefore() async throws {
+        try await FakeDaemon.serve(.init(stdout: ["one", "two", "three"], runsUntilStopped: true)) { daemon, endpoint async throws in
+            _ = try await swiftlet("run", "-q", "-d", "--name", "web", "busybox", endpoint: endpoint)
+            let none = try await swiftlet("logs", "-p", "web", endpoint: endpoint)
+            #expect(none.status == 1 && none.errorText.contains("no earlier attempt"))
+            #expect(try await swiftlet("logs", "--tail", "2", "web", endpoint: endpoint).outputText == "two\nthree\n")
+            #expect(try await swiftlet("logs", "--tail=-1", "web", endpoint: endpoint).outputText == "one\ntwo\nthree\n")
+            #expect(
+                try await swiftlet("logs", "--tail", "1", "-t", "web", endpoint: endpoint).outputText
+                    == "2026-01-01T00:00:00.000000000Z three\n")
+            #expect(try await swiftlet("logs", "--since", "1ms", "web", endpoint: endpoint).outputText == "")
+            let since = "2026-01-01T01:00:00+01:00"
+            #expect(try await swiftlet("logs", "--since", since, "web", endpoint: endpoint).outputText == "one\ntwo\nthree\n")
+            let id = try #require(await daemon.containers.keys.first)
+            try await daemon.startAnew(id, log: "2026-01-01T00:00:00.000000000Z stdout F earlier\n")
+            #expect(try await swiftlet("logs", "--previous", "web", endpoint: endpoint).outputText == "earlier\n")
+            #expect(try await swiftlet("logs", "-p", "-f", "web", endpoint: endpoint).outputText == "earlier\n")
+            #expect(try await swiftlet("logs", "web", endpoint: endpoint).outputText == "one\ntwo\nthree\n")
+            _ = try await swiftlet("rm", "-f", "web", endpoint: endpoint)
+        }
+    }
+
+    @Test(
+        arguments: [
+            ("--tail", "-2"), ("--tail", "many"), ("--tail", "1.5"), ("--since", "yesterday"), ("--since", "-5s"), ("--since", "1h30"),
+            ("--since", "2026-02-29T00:00:00Z"), ("--since", "2026-01-01T00:00:00"),
+        ])
+    func aBadValueOfALogsOptionIsAUsageErrorThatNamesIt(_ option: String, _ value: String) async throws {
+        let result = try await swiftlet("logs", "\(option)=\(value)", "web", endpoint: "unix:///nonexistent/d.sock")
+        #expect(result.status == 2)
+        #expect(result.errorText.contains("'\(value)'") && result.errorText.contains(option), "\(result.errorText)")
+    }
+
     @Test func aKeptPodStaysWithItsLog() async throws {
         try await FakeDaemon.serve(.init(stdout: ["hello"], exitCode: 3)) { daemon, endpoint async throws in
             #expect(try await swiftlet("run", "-q", "--keep", "--name", "web", "busybox", endpoint: endpoint).status == 3)

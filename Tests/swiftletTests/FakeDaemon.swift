@@ -213,6 +213,20 @@ actor FakeDaemon {
         return .init()
     }
 
+    /// Ends a container and starts its next attempt, as the kubelet does.
+    ///
+    /// - Parameter log: of the attempt that is ended.
+    func startAnew(_ id: String, log: String) throws {
+        guard var next = containers[id] else { throw GRPCStatus(.notFound, "no container \(id)") }
+        exit(id, 1)
+        containers[id]?.logPath += ".earlier"
+        try log.write(toFile: next.logPath + ".earlier", atomically: false, encoding: .utf8)
+        next.id = newID("c")
+        next.metadata.attempt += 1
+        podOf[next.id] = podOf[id]
+        containers[next.id] = next
+    }
+
     private func exit(_ id: String, _ code: Int32) {
         guard containers[id]?.state != .containerExited else { return }
         containers[id]?.state = .containerExited

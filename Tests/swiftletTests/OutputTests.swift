@@ -36,12 +36,14 @@ import Testing
         #expect(Units.age(of: now - seconds * 1_000_000_000, now: now) == text)
     }
 
-    @Test(arguments: [("30", 30_000), ("30s", 30_000), ("250ms", 250), ("1.5m", 90_000), ("2h", 7_200_000)] as [(String, Int)])
+    @Test(
+        arguments: [("30", 30_000), ("30s", 30_000), ("250ms", 250), ("1.5m", 90_000), ("2h", 7_200_000), ("1h30m", 5_400_000)]
+            as [(String, Int)])
     func timesAreReadWithTheirUnit(_ text: String, _ milliseconds: Int) {
         #expect(TimeSpan(argument: text)?.duration == .milliseconds(milliseconds))
     }
 
-    @Test(arguments: ["", "s", "0", "-3s", "1d", "inf", "nan"])
+    @Test(arguments: ["", "s", "0", "-3s", "1d", "inf", "nan", "1h30", "30 s", "1m-1s", "1..5s", "1e3s"])
     func whatIsNoTimeIsRefused(_ text: String) {
         #expect(TimeSpan(argument: text) == nil)
     }

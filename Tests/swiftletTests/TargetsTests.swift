@@ -13,13 +13,15 @@ private func pod(_ id: String, _ name: String, attempt: UInt32 = 0, namespace: S
     }
 }
 
-private func container(_ id: String, _ name: String, in pod: String, attempt: UInt32 = 0) -> CRIContainer {
+private func container(
+    _ id: String, _ name: String, in pod: String, attempt: UInt32 = 0, _ state: CRIContainerState = .containerRunning
+) -> CRIContainer {
     .with {
         $0.id = id
         $0.podSandboxID = pod
         $0.metadata.name = name
         $0.metadata.attempt = attempt
-        $0.state = .containerRunning
+        $0.state = state
     }
 }
 
@@ -67,5 +69,25 @@ private func container(_ id: String, _ name: String, in pod: String, attempt: UI
 
     @Test func aPodIsNoContainer() throws {
         #expect(throws: SwiftletError.self) { try targets.resolve("aa22", as: .container) }
+    }
+
+    /// The pod's sandbox was made anew once; another pod has the same names but its uid.
+    @Test func theAttemptBeforeIsTheLatestThatHasEndedAlsoInAnEarlierSandbox() throws {
+        var (old, new, other) = (pod("aa11", "web"), pod("aa22", "web", attempt: 1), pod("bb33", "web"))
+        (old.metadata.uid, new.metadata.uid, other.metadata.uid) = ("u1", "u1", "u2")
+        let targets = Targets(
+            pods: [old, new, other],
+            containers: [
+                container("c0", "main", in: "aa11", .containerExited), container("c1", "main", in: "aa11", attempt: 1, .containerExited),
+                container("c2", "main", in: "aa22", attempt: 2, .containerCreated), container("c3", "main", in: "aa22", attempt: 3),
+                container("cx", "main", in: "bb33", attempt: 1, .containerExited),
+                container("cy", "side", in: "aa22", attempt: 1, .containerExited),
+            ])
+        #expect(try targets.previous(of: targets.resolve("c3")).id == "c1")
+        #expect(try targets.previous(of: targets.resolve("c1")).id == "c0")
+        for first in ["c0", "cx", "cy"] {
+            let error = try #require(throws: SwiftletError.self) { try targets.previous(of: targets.resolve(first)) }
+            #expect(error.code == .notFound && error.message.contains("\(first) ") && error.message.contains("no earlier attempt"))
+        }
     }
 }

@@ -44,10 +44,13 @@ final class LogFollower: Sendable {
 
     /// Passes the log's lines on, in order, until `finish` or `cancel`. Cancelling the task does as `cancel`.
     ///
+    /// - Parameter selection: its last lines are those of the file that is there now; all that comes later is new.
     /// - Throws: `SwiftletError` when the directory or the file cannot be read.
-    func follow(_ sink: @escaping @Sendable (CRILogDecoder.Piece) -> Void) async throws {
+    func follow(
+        _ selection: LogSelection = LogSelection(), _ sink: @escaping @Sendable (CRILogDecoder.Piece) -> Void
+    ) async throws {
         try await withTaskCancellationHandler {
-            try await OwnThread.run { [self] in try followAndWait(sink) }
+            try await OwnThread.run { [self] in try followAndWait(selection, sink) }
         } onCancel: {
             cancel()
         }
@@ -56,11 +59,17 @@ final class LogFollower: Sendable {
     /// Passes on the lines that the log has now.
     ///
     /// - Throws: `SwiftletError` when the file cannot be read; `notFound` when there is none.
-    func readOnce(_ sink: @escaping @Sendable (CRILogDecoder.Piece) -> Void) async throws {
+    func readOnce(
+        _ selection: LogSelection = LogSelection(), _ sink: @escaping @Sendable (CRILogDecoder.Piece) -> Void
+    ) async throws {
         try await OwnThread.run { [path] in
-            var file = try OpenLog(path: path)
+            let file = try OpenLog(path: path)
             defer { file.close() }
-            while try file.advance(sink) {}
+            var decoder = CRILogDecoder(selection)
+            // A container that writes faster than this reads has no last line.
+            let end = file.size
+            if let lines = selection.tail { try file.start(lines, &decoder) }
+            while try file.advance(&decoder, upTo: end, sink) {}
         }
     }
 
@@ -70,7 +79,7 @@ final class LogFollower: Sendable {
         _ = write(wakeUp.write, &byte, 1)
     }
 
-    private func followAndWait(_ sink: (CRILogDecoder.Piece) -> Void) throws {
+    private func followAndWait(_ selection: LogSelection, _ sink: (CRILogDecoder.Piece) -> Void) throws {
         let directory = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
         let changes = inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK))
         guard changes >= 0 else { throw SwiftletError.system("following \(path)") }
@@ -80,15 +89,21 @@ final class LogFollower: Sendable {
             throw SwiftletError.system("following the log directory \(directory)")
         }
 
+        var decoder = CRILogDecoder(selection)
         var file: OpenLog?
         defer { file?.close() }
+        if let lines = selection.tail, access(path, F_OK) == 0 {
+            file = try OpenLog(path: path)
+            try file?.start(lines, &decoder)
+        }
         while true {
             var progress = false
             if file == nil, access(path, F_OK) == 0 {
                 file = try OpenLog(path: path)
+                decoder.startFile()
                 progress = true
             }
-            while phase.withLock({ $0 }) != .cancelled, try file?.advance(sink) == true { progress = true }
+            while phase.withLock({ $0 }) != .cancelled, try file?.advance(&decoder, sink) == true { progress = true }
             if file?.isReplaced == true {
                 file?.close()
                 file = nil
@@ -119,7 +134,8 @@ private struct OpenLog {
     private let path: String
     private let descriptor: Int32
     private let identity: (device: dev_t, inode: ino_t)
-    private var decoder = CRILogDecoder()
+    /// In bytes, when it was opened.
+    let size: UInt64
 
     init(path: String) throws {
         self.path = path
@@ -128,9 +144,17 @@ private struct OpenLog {
         var status = stat()
         fstat(descriptor, &status)
         identity = (status.st_dev, status.st_ino)
+        size = UInt64(max(status.st_size, 0))
     }
 
     func close() { Glibc.close(descriptor) }
+
+    /// Begins with the last lines.
+    func start(_ lines: Int, _ decoder: inout CRILogDecoder) throws {
+        let tail = try LogTail(lines: lines, of: descriptor, path)
+        guard lseek(descriptor, off_t(tail.start), SEEK_SET) >= 0 else { throw SwiftletError.system("reading the log \(path)") }
+        decoder.startTail(tail)
+    }
 
     /// Another file has taken its name: it was rotated. False while there is none.
     var isReplaced: Bool {
@@ -138,9 +162,15 @@ private struct OpenLog {
         return stat(path, &status) == 0 && (status.st_dev, status.st_ino) != identity
     }
 
-    /// Hands on the next piece of the file. False at its present end.
-    mutating func advance(_ sink: (CRILogDecoder.Piece) -> Void) throws -> Bool {
-        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+    /// Hands on the next piece of the file.
+    ///
+    /// - Returns: false at `end`, and at the file's present end.
+    func advance(
+        _ decoder: inout CRILogDecoder, upTo end: UInt64 = .max, _ sink: (CRILogDecoder.Piece) -> Void
+    ) throws -> Bool {
+        let position = UInt64(max(lseek(descriptor, 0, SEEK_CUR), 0))
+        guard position < end else { return false }
+        var buffer = [UInt8](repeating: 0, count: Int(min(64 << 10, end - position)))
         let count = read(descriptor, &buffer, buffer.count)
         guard count >= 0 else {
             if errno == EINTR { return true }
