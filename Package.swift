@@ -88,8 +88,8 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [
-                "CRIClient", "Pods", "Machines", "AgentClient", "AgentProtocol", "Runtime", "State", "CRI", "GRPC", "Linux", "Concurrency",
-                "Errors", "SwiftletVersion", arguments, crypto, logging,
+                "CRIClient", "Pods", "Machines", "AgentClient", "AgentProtocol", "Runtime", "State", "CRI", "GRPC", "Linux", "CLinux",
+                "Concurrency", "Errors", "SwiftletVersion", arguments, crypto, logging,
             ]),
 
         // Doors

@@ -7,6 +7,7 @@ import Machines
 /// How much is measured.
 struct BenchmarkPlan: Sendable {
     var subjects: [Subject]
+    var sections: Set<Section>
     /// Pods of each runtime, and raw machines, that count.
     var rounds: Int
     /// Rounds before those, whose samples are dropped.
@@ -17,6 +18,8 @@ struct BenchmarkPlan: Sendable {
     var lists: Int
     var fewContainers = 10
     var manyContainers: Int
+    /// Transfers of each kind.
+    var transfers: Int
     /// Pods that run at once while memory is measured.
     var memoryPods: Int
 }
@@ -27,22 +30,28 @@ struct Benchmark {
     let workload: Workload
     let nodes: [any RuntimeNode]
     let raw: RawMachine
-    private(set) var results = Measurements()
+    /// Source of the guest that has only vsock.
+    let vsockGuest: String
+    var results = Measurements()
 
-    init(plan: BenchmarkPlan, workload: Workload, nodes: [any RuntimeNode], raw: RawMachine) {
+    init(plan: BenchmarkPlan, workload: Workload, nodes: [any RuntimeNode], raw: RawMachine, vsockGuest: String) {
         self.plan = plan
         self.workload = workload
         self.nodes = nodes.filter { plan.subjects.contains($0.subject) }
         self.raw = raw
+        self.vsockGuest = vsockGuest
     }
 
     /// Measures everything. Whatever happens, nothing runs any more afterwards.
     mutating func run() async throws {
         do {
             try await startNodes()
-            try await measurePods()
-            try await measureMemory()
-            try await measureLists()
+            if plan.sections.contains(.pods) { try await measurePods() }
+            if plan.sections.contains(.memory) { try await measureMemory() }
+            if plan.sections.contains(.logs) { try await measureLogs() }
+            if plan.sections.contains(.sessions) { try await measureSessions() }
+            // Last: what is listed stays.
+            if plan.sections.contains(.lists) { try await measureLists() }
         } catch {
             await destroyNodes()
             throw error
@@ -56,6 +65,9 @@ struct Benchmark {
             try await node.start()
             results.versions[node.subject] = await node.version
         }
+        for node in nodes where plan.sections.contains(.memory) {
+            results.memory[node.subject] = MemoryFigures(daemonIdle: MemoryFigures.daemon(node.roles, node.directories))
+        }
     }
 
     private func destroyNodes() async {
@@ -66,9 +78,6 @@ struct Benchmark {
 
     private mutating func measurePods() async throws {
         let count = plan.warmUpRounds + plan.rounds
-        for node in nodes {
-            results.memory[node.subject] = MemoryFigures(daemonIdle: MemoryFigures.daemon(node.roles, node.directories))
-        }
         for round in 0..<count {
             progress("round \(round + 1) of \(count)\(round < plan.warmUpRounds ? ", not counted" : "")")
             // Each goes first as often as the others do.

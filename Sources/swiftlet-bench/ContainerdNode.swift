@@ -6,7 +6,7 @@ import Linux
 /// Debian's containerd with runc, with a configuration and directories of the benchmark's own.
 actor ContainerdNode: RuntimeNode {
     nonisolated let subject = Subject.containerd
-    nonisolated let roles = ProcessRoles(daemon: "containerd", helper: "containerd-shim-runc-v2")
+    nonisolated let roles = ProcessRoles(daemon: "containerd", helper: "containerd-shim-runc-v2", streams: nil)
     private nonisolated let workspace: Workspace
     private let sampleArchive: String
     private let workload: Workload

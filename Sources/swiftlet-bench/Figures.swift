@@ -7,6 +7,16 @@ enum Figures {
         time.map { threeDigits($0.milliseconds) } ?? missing
     }
 
+    /// 10^6 bytes a second with three significant digits: "7.35", "61.4", "815".
+    static func rate(_ value: Double?) -> String {
+        value.map(threeDigits) ?? missing
+    }
+
+    /// Seconds: "0.412", "3.41".
+    static func seconds(_ value: Double?) -> String {
+        value.map(threeDigits) ?? missing
+    }
+
     /// "0.42x".
     static func ratio(_ value: Double?) -> String {
         value.map { "\(String(format: "%.2f", $0))x" } ?? missing

@@ -16,10 +16,18 @@ enum Operation: String, CaseIterable {
     case listFew = "ListContainers, few"
     case listMany = "ListContainers, many"
     case stopPodSandbox = "StopPodSandbox"
+    /// From the call of Exec to the first byte of the process's output at the client.
+    case execBySPDY = "exec by SPDY"
+    case execByWebSocket = "exec by WebSocket"
     /// From the start of the QEMU process to the agent's first answer.
     case boot = "raw QEMU to the agent's answer"
     /// Of that, from the kernel's start of the agent until it listens, by the guest's clock.
     case listening = "the agent's start to its listening sockets"
+}
+
+extension Operation {
+    static let calls: [Operation] = [.runPodSandbox, .createContainer, .startContainer, .execSync, .listFew, .listMany, .stopPodSandbox]
+    static let sessions: [Operation] = [.execBySPDY, .execByWebSocket]
 }
 
 /// Memory of a runtime with and without pods, in bytes.
@@ -29,6 +37,8 @@ struct MemoryFigures {
     var daemonWithPods: UInt64 = 0
     /// Proportional set sizes of the daemon and of what shares its program (swiftletd's reaper), with pods.
     var daemonProportional: UInt64 = 0
+    /// Resident size of the process that carries sessions and logs, with pods.
+    var streamsWithPods: UInt64 = 0
     /// Resident sizes of the runtime's helpers (containerd's shims), with pods.
     var helpers: UInt64 = 0
     /// Proportional set sizes of all processes that run for pods, divided by the number of pods.
@@ -47,6 +57,11 @@ struct Measurements {
 
     private var samples: [Key: Samples] = [:]
     var memory: [Subject: MemoryFigures] = [:]
+    var transfers: [Subject: [Transfer: Throughputs]] = [:]
+    var logs: [Subject: LogFigures] = [:]
+    /// Of the process that carries sessions, while there are many.
+    var sessionMemory: SessionMemory?
+    var connections: [Subject: Connections] = [:]
     /// Name and version as each runtime answers Version.
     var versions: [Subject: String] = [:]
     /// How many containers there were when lists were timed.
@@ -64,6 +79,13 @@ struct Measurements {
     mutating func add(_ subject: Subject, _ times: [(Operation, Duration)]) {
         for (operation, value) in times { add(subject, operation, value) }
     }
+
+    mutating func add(_ subject: Subject, _ transfer: Transfer, _ one: Throughput) {
+        transfers[subject, default: [:]][transfer, default: Throughputs()].add(one)
+    }
+
+    /// 10^6 bytes a second at the median; nil when it was not measured.
+    func rate(_ subject: Subject, _ transfer: Transfer) -> Double? { transfers[subject]?[transfer]?.median }
 
     /// How many times longer the first takes than the second at the median; nil when one was not measured.
     func ratio(_ subject: Subject, _ operation: Operation, to other: Subject, _ otherOperation: Operation? = nil) -> Double? {

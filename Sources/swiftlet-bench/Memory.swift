@@ -30,6 +30,8 @@ struct ProcessRoles: Sendable {
     var daemon: String
     /// Programs among the pods' processes whose resident size counts as the runtime's own; nil where there are none.
     var helper: String?
+    /// The program that carries sessions and logs for all pods, where it is not the daemon.
+    var streams: String?
 }
 
 extension MemoryFigures {
@@ -38,14 +40,23 @@ extension MemoryFigures {
         largest(memory(of: ProcessTree.now().processes(of: directories)) { $0 == roles.daemon })
     }
 
+    /// Resident and proportional bytes of the program that carries sessions; nil where that is the daemon.
+    static func streams(_ roles: ProcessRoles, _ directories: [String]) -> (resident: UInt64, proportional: UInt64)? {
+        guard let program = roles.streams else { return nil }
+        let found = memory(of: ProcessTree.now().processes(of: directories)) { $0 == program }
+        return (largest(found), found.reduce(0) { $0 + $1.proportional })
+    }
+
     /// Looks at everything that runs below the directories while there are `pods` pods.
     mutating func measure(_ roles: ProcessRoles, _ directories: [String], pods: Int) {
         let all = ProcessTree.now().processes(of: directories)
         let daemon = Self.memory(of: all) { $0 == roles.daemon }
-        let others = Self.memory(of: all) { $0 != roles.daemon }
+        let streams = Self.memory(of: all) { $0 == roles.streams }
+        let others = Self.memory(of: all) { $0 != roles.daemon && $0 != roles.streams }
         self.pods = pods
         daemonWithPods = Self.largest(daemon)
         daemonProportional = daemon.reduce(0) { $0 + $1.proportional }
+        streamsWithPods = Self.largest(streams)
         helpers = Self.memory(of: all) { $0 == roles.helper }.reduce(0) { $0 + $1.resident }
         perPod = others.reduce(0) { $0 + $1.proportional } / UInt64(max(pods, 1))
         sharedMemoryPerPod = others.reduce(0) { $0 + $1.sharedMemory } / UInt64(max(pods, 1))

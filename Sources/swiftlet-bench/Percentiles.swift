@@ -5,6 +5,7 @@ struct Samples: Sendable {
     var count: Int { values.count }
     var p50: Duration { percentile(50) }
     var p90: Duration { percentile(90) }
+    var p99: Duration { percentile(99) }
 
     mutating func add(_ value: Duration) {
         values.append(value)

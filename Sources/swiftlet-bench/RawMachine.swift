@@ -35,6 +35,21 @@ struct RawMachine: Sendable {
     /// - Parameter number: makes the tap's name, which the last machine may still hold for a moment.
     /// - Returns: the time from the start of the QEMU process to the answer, and the agent's part in it.
     func boot(number: Int) async throws -> [(Operation, Duration)] {
+        try await run(number: number, initramfs: guest.initramfs) { start, address in
+            let info = try await AgentClient.connect(to: address, deadline: .now + Self.limit).info
+            return [
+                (.boot, ContinuousClock.now - start),
+                (.listening, .nanoseconds(Int64(clamping: info.listeningSinceBootNs) - Int64(clamping: info.startedSinceBootNs))),
+            ]
+        }
+    }
+
+    /// Boots a machine, works with its guest, and ends it.
+    ///
+    /// - Parameter body: gets the start of the QEMU process and the guest's address. It may take two minutes.
+    func run<Value: Sendable>(
+        number: Int, initramfs: String, _ body: @escaping @Sendable (ContinuousClock.Instant, VsockAddress) async throws -> Value
+    ) async throws -> Value {
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: directory) }
         try makeDisk()
@@ -42,34 +57,33 @@ struct RawMachine: Sendable {
             vhostSocket: vhostSocket, hostSocket: hostSocket, cid: 3, log: directory + "/vsockd.log",
             // As QEMU, which is started below.
             user: MachineUser(uid: getuid(), gid: getgid()))
-        let result: Result<[(Operation, Duration)], any Error>
-        do { result = .success(try await bootAndEnd(tap: "sw-raw-\(number)")) } catch { result = .failure(error) }
+        let result: Result<Value, any Error>
+        do {
+            result = .success(try await bootAndEnd(arguments(tap: "sw-raw-\(number)", initramfs: initramfs), body))
+        } catch {
+            result = .failure(error)
+        }
         try await vsockBackend.stop(hostSocket: hostSocket, process: backend)
         return try result.get()
     }
 
-    private func bootAndEnd(tap: String) async throws -> [(Operation, Duration)] {
+    private func bootAndEnd<Value: Sendable>(
+        _ arguments: [String], _ body: @escaping @Sendable (ContinuousClock.Instant, VsockAddress) async throws -> Value
+    ) async throws -> Value {
         let start = ContinuousClock.now
-        let process = try BenchProcess("/usr/bin/qemu-system-x86_64", arguments(tap: tap), log: directory + "/qemu.log")
+        let process = try BenchProcess("/usr/bin/qemu-system-x86_64", arguments, log: directory + "/qemu.log")
         let (identity, address) = (process.identity, VsockAddress.unixProxy(path: hostSocket))
         do {
-            return try await withThrowingTaskGroup(of: [(Operation, Duration)]?.self) { group in
-                group.addTask {
-                    let client = try await AgentClient.connect(to: address, deadline: .now + Self.limit)
-                    let info = client.info
-                    return [
-                        (.boot, ContinuousClock.now - start),
-                        (.listening, .nanoseconds(Int64(clamping: info.listeningSinceBootNs) - Int64(clamping: info.startedSinceBootNs))),
-                    ]
-                }
+            return try await withThrowingTaskGroup(of: Value?.self) { group in
+                group.addTask { try await body(start, address) }
                 group.addTask {
                     try await OwnThread.run { _ = identity.waitForExit(Self.limit) }
                     return nil
                 }
                 // The second task ends with the process.
                 defer { identity.kill() }
-                guard let times = try await group.next() ?? nil else { throw SwiftletError(.unavailable, "QEMU ended") }
-                return times
+                guard let value = try await group.next() ?? nil else { throw SwiftletError(.unavailable, "QEMU ended") }
+                return value
             }
         } catch {
             let said = (try? String(contentsOfFile: console, encoding: .utf8)) ?? ""
@@ -84,7 +98,7 @@ struct RawMachine: Sendable {
         }
     }
 
-    private func arguments(tap: String) -> [String] {
+    private func arguments(tap: String, initramfs: String) -> [String] {
         let accelerator = machine.accelerator == .kvm ? ["-accel", "kvm", "-cpu", "host"] : ["-accel", "tcg,tb-size=32", "-cpu", "max"]
         let ports = (1...10).flatMap { ["-device", "pcie-root-port,id=pci.\($0),bus=pcie.0,port=\($0),chassis=\($0)"] }
         let devices = [
@@ -97,7 +111,7 @@ struct RawMachine: Sendable {
             + [
                 "-m", "\(machine.memory)", "-object", "memory-backend-memfd,id=ram,share=on,size=\(machine.memory)M", "-smp", "1",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-rtc", "base=utc",
-                "-kernel", guest.kernel, "-initrd", guest.initramfs,
+                "-kernel", guest.kernel, "-initrd", initramfs,
                 "-append", GuestKernelArguments.standard.joined(separator: " "),
                 "-serial", "file:\(console)",
                 "-drive", "file=\(disk),format=raw,if=none,id=disk0,cache=unsafe,discard=unmap",

@@ -13,10 +13,25 @@ struct Report {
     var markdown: String {
         [
             "# Performance\n",
-            "One run of `make bench`, which replaces this page. Ratios say more than times: \(emulation)\n",
-            "## Targets\n", targets, "## Calls\n", calls, "## Cold start\n", coldStart, "## Memory\n", memory, "## The guest\n", guest,
-            "## How it was measured\n", method,
-        ].joined(separator: "\n")
+            "\(origin) Ratios say more than times: \(emulation)\n",
+            "## Targets\n", targets,
+        ]
+        .joined(separator: "\n")
+            + sections([
+                (.pods, "Calls", calls), (.pods, "Cold start", coldStart), (.sessions, "Sessions", sessions), (.logs, "Logs", logs),
+                (.memory, "Memory", memory), (nil, "The guest", guest), (nil, "How it was measured", method),
+            ])
+    }
+
+    private var origin: String {
+        guard plan.sections.count < Section.allCases.count else { return "One run of `make bench`, which replaces this page." }
+        return "A run of a part of the benchmark (\(plan.sections.map(\.rawValue).sorted().joined(separator: ", ")))."
+    }
+
+    /// What was not measured has no section. Lists are among the calls.
+    private func sections(_ all: [(section: Section?, title: String, text: String)]) -> String {
+        all.filter { one in one.section.map { plan.sections.contains($0) || $0 == .pods && plan.sections.contains(.lists) } ?? true }
+            .map { "\n## \($0.title)\n\n\($0.text)" }.joined()
     }
 
     private var emulation: String {
@@ -34,7 +49,7 @@ struct Report {
 
     private var calls: String {
         var table = Table(["ms", "swiftlet p50", "p90", "n", "containerd p50", "p90", "n", "ratio of p50"])
-        for operation in Operation.allCases where operation != .boot && operation != .listening {
+        for operation in Operation.calls {
             let (swiftlet, containerd) = (results[.swiftlet, operation], results[.containerd, operation])
             guard swiftlet != nil || containerd != nil else { continue }
             table.add(
@@ -77,6 +92,7 @@ struct Report {
         if let pods = (swiftlet ?? containerd)?.pods, pods > 0 {
             add("daemon, RSS, \(pods) pods") { $0.daemonWithPods }
             add("daemon, PSS, \(pods) pods") { $0.daemonProportional }
+            add("swiftlet-streamd, RSS, \(pods) pods") { $0.streamsWithPods > 0 ? $0.streamsWithPods : nil }
             add("shims, sum of RSS, \(pods) pods") { $0.helpers > 0 ? $0.helpers : nil }
             add("one pod, PSS") { $0.perPod }
             add("one pod, PSS beyond guest RAM") { $0.perPod - $0.sharedMemoryPerPod }
@@ -119,5 +135,5 @@ struct Report {
             """
     }
 
-    private func count(_ samples: Samples?) -> String { samples.map { "\($0.count)" } ?? Figures.missing }
+    func count(_ samples: Samples?) -> String { samples.map { "\($0.count)" } ?? Figures.missing }
 }

@@ -55,7 +55,9 @@ struct GuestSizes: Sendable {
     var agent: UInt64?
     var initramfs: UInt64?
     var kernel: UInt64?
+}
 
+extension GuestSizes {
     init(agent: String, guest: GuestFiles) {
         self.agent = Self.size(agent)
         initramfs = Self.size(guest.initramfs)

@@ -4,6 +4,7 @@ import Errors
 import Foundation
 import GRPC
 import Linux
+import Runtime
 
 /// A runtime that the benchmark runs.
 protocol RuntimeNode: Actor {
@@ -19,11 +20,15 @@ protocol RuntimeNode: Actor {
     ///
     /// - Returns: how many there are now: fewer when making them takes too long.
     func hold(containers count: Int) async throws -> Int
+    /// Where the guest of a pod is reached; nil where pods have none.
+    func guestAddress(of pod: String) async throws -> VsockAddress?
     /// Ends the daemon and all its pods, whatever state they are in.
     func destroy() async
 }
 
 extension RuntimeNode {
+    func guestAddress(of pod: String) async throws -> VsockAddress? { nil }
+
     var cri: CRIConnection { get throws { try running.connection } }
     var client: GRPCClient { get throws { try running.client } }
     /// Name and version, as the daemon answers Version.

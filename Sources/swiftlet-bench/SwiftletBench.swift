@@ -26,11 +26,17 @@ struct SwiftletBench: AsyncParsableCommand {
     @Option(help: "The agent's binary, for its size.")
     var agent = ".build-agent/release/swiftlet-agent"
 
+    @Option(help: "Source of the guest that shows what vsock itself carries.")
+    var vsockGuest = "Tests/VsockGuest/vsock_guest.c"
+
     @Option(help: "The Markdown file to write, beside stdout.")
     var output: String?
 
     @Option(help: "What to measure: swiftlet, containerd, qemu; by default all.")
     var only: [Subject] = []
+
+    @Option(help: "The part to measure, several by repetition: pods, memory, lists, logs, sessions; by default all.")
+    var section: [Section] = []
 
     @Option(help: "auto boots a probe guest once; kvm; tcg.")
     var accelerator = AcceleratorProbe.Choice.auto
@@ -53,8 +59,11 @@ struct SwiftletBench: AsyncParsableCommand {
     @Option(help: "Pods at once while memory is measured; 0: none.")
     var pods = 10
 
+    @Option(help: "Transfers of 100 MB of each kind.")
+    var transfers = 3
+
     func validate() throws {
-        guard rounds > 0, warmUp >= 0, execs > 0, lists >= 0, pods >= 0, containers >= 10 else {
+        guard rounds > 0, warmUp >= 0, execs > 0, lists >= 0, pods >= 0, transfers > 0, containers >= 10 else {
             throw ValidationError("Counts must be positive, and --containers at least 10.")
         }
     }
@@ -88,8 +97,9 @@ struct SwiftletBench: AsyncParsableCommand {
         let programs = programs ?? Self.ownDirectory
         let workload = Workload(logs: workspace.logs, cgroup: workspace.cgroup)
         let plan = BenchmarkPlan(
-            subjects: Subject.allCases.filter { only.isEmpty || only.contains($0) }, rounds: rounds, warmUpRounds: warmUp, execs: execs,
-            lists: lists, manyContainers: containers, memoryPods: pods)
+            subjects: Subject.allCases.filter { only.isEmpty || only.contains($0) },
+            sections: Set(section.isEmpty ? Section.allCases : section), rounds: rounds, warmUpRounds: warmUp, execs: execs,
+            lists: lists, manyContainers: containers, transfers: transfers, memoryPods: pods)
         var benchmark = Benchmark(
             plan: plan, workload: workload,
             nodes: [
@@ -97,7 +107,8 @@ struct SwiftletBench: AsyncParsableCommand {
                 SwiftletNode(workspace: workspace, programs: programs, guest: files, machine: machine, workload: workload),
             ],
             raw: RawMachine(
-                workspace: workspace, vsockBackend: VsockBackend(binary: programs + "/swiftlet-vsockd"), guest: files, machine: machine))
+                workspace: workspace, vsockBackend: VsockBackend(binary: programs + "/swiftlet-vsockd"), guest: files, machine: machine),
+            vsockGuest: vsockGuest)
         try await benchmark.run()
         return Report(
             results: benchmark.results, plan: plan, machine: machine, conditions: conditions,

@@ -3,12 +3,13 @@ import Errors
 import Foundation
 import Machines
 import Pods
+import Runtime
 import State
 
 /// swiftletd with a configuration and directories of the benchmark's own, and libvirt inside it.
 actor SwiftletNode: RuntimeNode {
     nonisolated let subject = Subject.swiftlet
-    nonisolated let roles = ProcessRoles(daemon: "swiftletd", helper: nil)
+    nonisolated let roles = ProcessRoles(daemon: "swiftletd", helper: nil, streams: "swiftlet-streamd")
     private nonisolated let workspace: Workspace
     private let programs: String
     private let guest: GuestFiles
@@ -72,6 +73,18 @@ actor SwiftletNode: RuntimeNode {
         cni_config_dir = "\(workspace.cniConfiguration)"
         cni_plugin_dirs = ["\(workspace.cniPlugins)"]
         """
+    }
+
+    func guestAddress(of pod: String) async throws -> VsockAddress? {
+        let status = try await cri.call(
+            RuntimeRPC.podSandboxStatus,
+            .with {
+                $0.podSandboxID = pod
+                $0.verbose = true
+            })
+        struct Details: Decodable { var vsock: String }
+        let details = try JSONDecoder().decode(Details.self, from: Data((status.info["info"] ?? "").utf8))
+        return .unixProxy(path: details.vsock)
     }
 
     // MARK: State for lists

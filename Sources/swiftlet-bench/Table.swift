@@ -4,6 +4,9 @@ struct Table {
 
     init(_ header: [String]) { rows = [header] }
 
+    /// Whether there is nothing below the header.
+    var isEmpty: Bool { rows.count == 1 }
+
     mutating func add(_ cells: String...) {
         rows.append(cells)
     }

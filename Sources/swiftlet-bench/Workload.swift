@@ -30,11 +30,12 @@ struct Workload: Sendable {
         }
     }
 
-    private func containerConfig(_ name: String, podName: String) -> CRIContainerConfig {
+    private func containerConfig(_ name: String, podName: String, command: [String], stdin: Bool) -> CRIContainerConfig {
         .with {
             $0.metadata.name = name
             $0.image.image = Self.image
-            $0.command = ["/bin/sleep", "1000000"]
+            $0.command = command
+            $0.stdin = stdin
             $0.logPath = "\(podName)-\(name).log"
             $0.labels = podLabels(podName).merging(["io.kubernetes.container.name": name]) { $1 }
             $0.annotations = [
@@ -53,6 +54,9 @@ struct Workload: Sendable {
         ["io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": "bench", "io.kubernetes.pod.uid": uid(name)]
     }
 
+    /// Path of a container's log.
+    func log(of container: String, podName: String) -> String { "\(logs)/\(podName)-\(container).log" }
+
     // MARK: Calls
 
     func runPod(_ name: String, on cri: CRIConnection) async throws -> String {
@@ -60,10 +64,14 @@ struct Workload: Sendable {
         return try await cri.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }).podSandboxID
     }
 
-    func createContainer(_ name: String, in pod: String, podName: String, on cri: CRIConnection) async throws -> String {
+    /// - Parameter command: sleeps where nothing else is asked for.
+    func createContainer(
+        _ name: String, in pod: String, podName: String, command: [String] = ["/bin/sleep", "1000000"], stdin: Bool = false,
+        on cri: CRIConnection
+    ) async throws -> String {
         let request = CRICreateContainerRequest.with {
             $0.podSandboxID = pod
-            $0.config = containerConfig(name, podName: podName)
+            $0.config = containerConfig(name, podName: podName, command: command, stdin: stdin)
             $0.sandboxConfig = podConfig(podName)
         }
         return try await cri.call(RuntimeRPC.createContainer, request).containerID
@@ -75,9 +83,14 @@ struct Workload: Sendable {
 
     /// Runs `true` in the container and returns its exit code.
     func execTrue(_ container: String, on cri: CRIConnection) async throws -> Int32 {
+        try await exec(["true"], in: container, on: cri)
+    }
+
+    /// Runs a command in the container to its end and returns its exit code.
+    func exec(_ command: [String], in container: String, on cri: CRIConnection) async throws -> Int32 {
         let request = CRIExecSyncRequest.with {
             $0.containerID = container
-            $0.cmd = ["true"]
+            $0.cmd = command
             $0.timeout = 30
         }
         return try await cri.call(RuntimeRPC.execSync, request).exitCode

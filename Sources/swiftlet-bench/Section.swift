@@ -1,0 +1,13 @@
+import ArgumentParser
+
+/// A part of the run that can be measured alone.
+enum Section: String, CaseIterable, ExpressibleByArgument {
+    /// Calls, and the cold start beside raw QEMU's.
+    case pods
+    case memory
+    case lists
+    /// Containers that write as fast as they can.
+    case logs
+    /// Exec, attach and port-forward.
+    case sessions
+}
