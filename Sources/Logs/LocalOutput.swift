@@ -167,15 +167,15 @@ public final class LocalOutput: Sendable {
 
     /// Returns when both sources have ended and are written, or what ends the output for good has come.
     ///
-    /// - Parameter containerEnded: nothing is written any more, and what waits for the budget goes to the log at once.
+    /// - Parameter liftingBudget: what waits for the log's budget is written at once.
     /// - Throws: `.notFound` for a log that is not open, or is closed meanwhile; `.failedPrecondition` for one that is not followed.
-    public func drained(_ container: String, containerEnded: Bool = false) async throws {
+    public func drained(_ container: String, liftingBudget: Bool = false) async throws {
         let entry = entries.withLock { $0[container] }
         guard case .followed(let followed) = entry else {
             guard entry?.log != nil else { throw Self.notOpen(container) }
             throw SwiftletError(.failedPrecondition, "container \(container): its output is not read")
         }
-        if containerEnded { await followed.budgeted?.lift() }
+        if liftingBudget { await followed.budgeted?.lift() }
         await followed.copying.value
         guard case .followed(let now) = entries.withLock({ $0[container] }), now.followers === followed.followers else {
             throw Self.notOpen(container)

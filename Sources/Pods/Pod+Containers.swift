@@ -173,12 +173,21 @@ extension Pod {
 
     // MARK: Exit
 
+    /// How long what waited for a budget may take to be written, 1 MiB at most.
+    static let lateDrain = Duration.seconds(2)
+
     func watchExit(_ container: Container, _ machine: any Sandbox) {
         let (id, drain, output) = (container.id, context.deadlines.logDrain, context.output)
         container.exitWatch = Task { [weak self, logger] in
             guard let exit = await Self.exit(of: id, machine, logger) else { return }
             await self?.arrived(id, exit)
-            try? await withDeadline(drain, "drain the log") { await output.drained(id) }
+            do {
+                try await withDeadline(drain, "drain the log") { await output.drained(id) }
+            } catch {
+                // What a low budget holds up would be lost with the container.
+                await output.liftBudget(of: id)
+                try? await withDeadline(Self.lateDrain, "drain the log") { await output.drained(id) }
+            }
             await self?.recordArrived(id)
         }
     }
@@ -254,6 +263,7 @@ extension Pod {
         let (ids, output) = (Array(containers.keys), context.output)
         guard !ids.isEmpty else { return }
         try? await withDeadline(limit, "drain the logs") {
+            for id in ids { await output.liftBudget(of: id) }
             for id in ids { await output.drained(id) }
         }
     }

@@ -52,7 +52,7 @@ extension Pod {
     /// Until the end that arrived is recorded, which its log's deadline bounds.
     private func waitForRecord(_ container: Container) async {
         let id = container.id
-        try? await withDeadline(context.deadlines.logDrain + .seconds(1), "record") { await self.waitForRecordedExit(id) }
+        try? await withDeadline(context.deadlines.logDrain + Self.lateDrain + .seconds(1), "record") { await self.waitForRecordedExit(id) }
     }
 
     func waitForRecordedExit(_ id: String) async {

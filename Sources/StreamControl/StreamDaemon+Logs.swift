@@ -8,8 +8,8 @@ struct FollowedLog: Sendable {
     var target: LogTarget
     /// Has streamd follow it until it is drained, or closed here.
     var following: Task<Void, Never>?
-    /// Nothing is written any more but what its budget holds up.
-    var containerEnded = false
+    /// Nothing waits for its budget any more.
+    var isBudgetLifted = false
 }
 
 /// The logs that are open.
@@ -121,23 +121,25 @@ extension StreamDaemon: ContainerOutput {
     }
 
     public func drained(_ container: String) async {
+        guard let following = logs.withLock({ $0[container] })?.following else { return }
+        await following.value
+    }
+
+    public func liftBudget(of container: String) async {
         let log = logs.withLock { logs in
-            logs[container]?.containerEnded = true
+            logs[container]?.isBudgetLifted = true
             return logs[container]
         }
-        guard let log, let following = log.following else { return }
-        // The one that waits already has not said so. A streamd that is not there is told by the next one.
-        let lifting = Task { [live, request = waiting(for: container)] in
-            if log.target.budget != nil { _ = try? await live?.call(.waitForLog, request, timeout: nil) }
-        }
-        await following.value
-        lifting.cancel()
+        // A streamd that is not there is told by the next call of who follows the log; the one that waits already has not said so.
+        guard let log, log.target.budget != nil, let client = live else { return }
+        let request = waiting(for: container)
+        Task { _ = try? await client.call(.waitForLog, request, timeout: nil) }
     }
 
     private func waiting(for container: String) -> StreamWaitForLogRequest {
         .with {
             $0.containerID = container
-            $0.containerEnded = logs.withLock { $0[container]?.containerEnded ?? false }
+            $0.liftBudget = logs.withLock { $0[container]?.isBudgetLifted ?? false }
         }
     }
 

@@ -77,7 +77,7 @@ struct StreamdControl: StreamControlHandler {
     }
 
     func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
-        try await logs.drained(request.containerID, containerEnded: request.containerEnded)
+        try await logs.drained(request.containerID, liftingBudget: request.liftBudget)
         return StreamWaitForLogResponse()
     }
 

@@ -20,8 +20,8 @@ private final class PlayedStreamd: StreamControlHandler {
         var drained: Set<String> = []
         /// Those whose opening takes until they are taken out.
         var slow: Set<String> = []
-        /// Those that were said to have ended.
-        var ended: Set<String> = []
+        /// Those whose budget was lifted.
+        var lifted: Set<String> = []
         var kept: [[String]] = []
         /// The addresses where it was to serve clients.
         var addresses: [String] = []
@@ -62,7 +62,7 @@ private final class PlayedStreamd: StreamControlHandler {
         return StreamReopenLogResponse()
     }
     func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
-        if request.containerEnded { state.withLock { _ = $0.ended.insert(request.containerID) } }
+        if request.liftBudget { state.withLock { _ = $0.lifted.insert(request.containerID) } }
         while !state.withLock({ $0.drained.contains(request.containerID) }) { try await Task.sleep(for: .milliseconds(5)) }
         return StreamWaitForLogResponse()
     }
@@ -180,7 +180,7 @@ private final class PlayedStreamd: StreamControlHandler {
     }
 
     /// A log that its budget holds up would be lost with its container. A streamd that was started since is told too.
-    @Test(arguments: [false, true]) func streamdIsToldThatTheContainerHasEnded(_ isStartedAnew: Bool) async throws {
+    @Test(arguments: [false, true]) func streamdIsToldThatABudgetIsLifted(_ isStartedAnew: Bool) async throws {
         let daemon = daemon()
         var target = target("c")
         target.budget = LogBudget(bytesPerSecond: 1)
@@ -190,9 +190,10 @@ private final class PlayedStreamd: StreamControlHandler {
             try await daemon.open(target)
             daemon.follow("c", from: endpoint)
             try await eventually("it is followed") { streamd.state.withLock { $0.followed == ["c"] } }
-            #expect(streamd.state.withLock { $0.ended.isEmpty })
+            #expect(streamd.state.withLock { $0.lifted.isEmpty })
             waiting.withLock { $0 = Task { await daemon.drained("c") } }
-            try await eventually("it is told") { streamd.state.withLock { $0.ended == ["c"] } }
+            await daemon.liftBudget(of: "c")
+            try await eventually("it is told") { streamd.state.withLock { $0.lifted == ["c"] } }
             if !isStartedAnew {
                 streamd.state.withLock { $0.drained = ["c"] }
                 await waiting.withLock { $0 }?.value
@@ -201,7 +202,7 @@ private final class PlayedStreamd: StreamControlHandler {
         if isStartedAnew {
             let next = PlayedStreamd()
             try await withStreamd(next, daemon) {
-                try await eventually("the next one is told") { next.state.withLock { $0.ended == ["c"] } }
+                try await eventually("the next one is told") { next.state.withLock { $0.lifted == ["c"] } }
                 next.state.withLock { $0.drained = ["c"] }
                 await waiting.withLock { $0 }?.value
             }

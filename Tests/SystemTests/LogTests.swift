@@ -40,6 +40,20 @@ struct LongLogTests {
         try await node.removePod(pod)
     }
 
+    /// 4,000 lines of 100 bytes at 1,000 bytes a second would take 400 s.
+    @Test func whatABudgetHoldsUpIsWrittenBeforeTheContainerGoes() async throws {
+        let node = try node()
+        let pod = try await node.runPod("low") { $0.annotations["swiftlet/log-bytes-per-second"] = "1000" }
+        let script = "awk 'BEGIN { for (i = 1; i <= 4000; i++) printf \"%-99d\\n\", i }'"
+        let container = try await node.runContainer(in: pod, "low", ["/bin/sh", "-c", script])
+        #expect(try await node.exit(of: container, within: .seconds(60)).exitCode == 0)
+        try await node.removeContainer(container)
+        let log = try String(contentsOfFile: "\(node.logs)/low.log", encoding: .utf8)
+        let numbers = log.split(separator: "\n").map { $0.split(separator: " ").dropFirst(3).first.flatMap { Int($0) } }
+        #expect(numbers == Array(1...4000))
+        try await node.removePod(pod)
+    }
+
     /// The first line that is not what the container wrote; nil when all are there.
     private static func firstGap(in log: Data) -> String? {
         // "2026-01-02T03:04:05.000000006Z stdout F " stands before each line.

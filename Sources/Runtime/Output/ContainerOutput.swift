@@ -37,9 +37,11 @@ public protocol ContainerOutput: Sendable {
     /// - Throws: `.failedPrecondition` when the log is not open, or the new file cannot be opened: the old one stays in use.
     func reopen(_ container: String) async throws
 
-    /// Returns when both sources of a container that has ended are written; at once for one that is not followed. What waits for its
-    /// budget is written now.
+    /// Returns when both sources have ended and are written; at once for a container that is not followed.
     func drained(_ container: String) async
+
+    /// Has what waits for the log's budget written at once: the container has ended.
+    func liftBudget(of container: String) async
 
     /// Ends the copying and closes the log. The position stays.
     func close(_ container: String) async

@@ -350,8 +350,8 @@ public nonisolated struct StreamWaitForLogRequest: Sendable {
 
   public var containerID: String = String()
 
-  /// It writes nothing any more: what waits for the log's budget is written at once.
-  public var containerEnded: Bool = false
+  /// What waits for the log's budget is written at once: the container has ended, and goes.
+  public var liftBudget: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1027,7 +1027,7 @@ nonisolated extension StreamReopenLogResponse: SwiftProtobuf.Message, SwiftProto
 
 nonisolated extension StreamWaitForLogRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".WaitForLogRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}container_ended\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}lift_budget\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1036,7 +1036,7 @@ nonisolated extension StreamWaitForLogRequest: SwiftProtobuf.Message, SwiftProto
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
-      case 2: try { try decoder.decodeSingularBoolField(value: &self.containerEnded) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.liftBudget) }()
       default: break
       }
     }
@@ -1046,15 +1046,15 @@ nonisolated extension StreamWaitForLogRequest: SwiftProtobuf.Message, SwiftProto
     if !self.containerID.isEmpty {
       try visitor.visitSingularStringField(value: self.containerID, fieldNumber: 1)
     }
-    if self.containerEnded != false {
-      try visitor.visitSingularBoolField(value: self.containerEnded, fieldNumber: 2)
+    if self.liftBudget != false {
+      try visitor.visitSingularBoolField(value: self.liftBudget, fieldNumber: 2)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: StreamWaitForLogRequest, rhs: StreamWaitForLogRequest) -> Bool {
     if lhs.containerID != rhs.containerID {return false}
-    if lhs.containerEnded != rhs.containerEnded {return false}
+    if lhs.liftBudget != rhs.liftBudget {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -100,7 +100,8 @@ package final class SPDYHandler: ChannelDuplexHandler {
     /// That the peer has closed the connection, and what it has said before.
     private var closure: SwiftletError {
         let status = farewell ?? 0
-        return SwiftletError(.aborted, "the \(peer) has closed the connection" + (status == 0 ? "" : " for an error of the protocol (\(status))"))
+        return SwiftletError(
+            .aborted, "the \(peer) has closed the connection" + (status == 0 ? "" : " for an error of the protocol (\(status))"))
     }
 
     package func errorCaught(context: ChannelHandlerContext, error: any Error) { end(with: error) }
