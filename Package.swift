@@ -73,7 +73,9 @@ let package = Package(
             ]),
         .executableTarget(
             name: "swiftlet",
-            dependencies: ["CRIClient", "GRPC", "CRI", "Linux", "Concurrency", "Errors", "SwiftletVersion", arguments, protobuf]),
+            dependencies: [
+                "StreamClient", "CRIClient", "GRPC", "CRI", "Linux", "Concurrency", "Errors", "SwiftletVersion", arguments, protobuf,
+            ]),
         .executableTarget(
             name: "swiftlet-streamd",
             dependencies: [
@@ -118,7 +120,7 @@ let package = Package(
         .target(
             name: "StreamClient",
             dependencies: [
-                "Errors", crypto,
+                "StreamFrames", "Errors", crypto,
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -210,6 +212,10 @@ let package = Package(
         .target(
             name: "Support", dependencies: ["Errors", crypto, logging], path: "Tests/Support"),
         .target(name: "MachineFakes", dependencies: ["Machines", "Linux", "Errors"], path: "Tests/MachineFakes"),
+        .target(
+            name: "StreamFakes",
+            dependencies: ["StreamServer", "CLinux", "Support", "Errors", .product(name: "NIOCore", package: "swift-nio")],
+            path: "Tests/StreamFakes"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Linux", "Support", "Errors"]),
         .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Images", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
@@ -260,7 +266,7 @@ let package = Package(
         .testTarget(
             name: "StreamClientTests",
             dependencies: [
-                "StreamClient", "Support", "Errors",
+                "StreamClient", "StreamFakes", "StreamFrames", "StreamServer", "Support", "Errors", logging,
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ]),
@@ -269,7 +275,7 @@ let package = Package(
         .testTarget(
             name: "StreamServerTests",
             dependencies: [
-                "StreamServer", "StreamFrames", "Linux", "CLinux", "Support", "Errors", logging,
+                "StreamServer", "StreamFakes", "StreamFrames", "Linux", "CLinux", "Support", "Errors", logging,
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOWebSocket", package: "swift-nio"),

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import NIOCore
+import StreamFakes
 import Support
 import Testing
 

@@ -1,4 +1,5 @@
 import Foundation
+import StreamFakes
 import Support
 import Testing
 

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import StreamFakes
 import Support
 import Testing
 

@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Logging
 import NIOCore
+import StreamFakes
 import Support
 import Synchronization
 
@@ -113,12 +114,4 @@ final class Client: Sendable {
         for await _ in ended {}
         return (process.terminationStatus, stdout, stderr)
     }
-}
-
-/// Bytes that can be made again from their seed.
-func randomBytes(_ count: Int, seed: UInt64) -> Data {
-    var random = SplitMix(seed: seed)
-    var words = [UInt64](repeating: 0, count: count / 8 + 1)
-    for index in words.indices { words[index] = random.next() }
-    return words.withUnsafeBytes { Data($0.prefix(count)) }
 }

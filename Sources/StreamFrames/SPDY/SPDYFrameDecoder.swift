@@ -18,6 +18,8 @@ package struct SPDYFrameDecoder {
     /// The beginning of what `received` has not yet in whole.
     private var partial = ByteBuffer()
 
+    package init() {}
+
     package mutating func append(_ bytes: ByteBuffer) {
         if received.readableBytes == 0 { received = bytes } else { received.writeImmutableBuffer(bytes) }
     }

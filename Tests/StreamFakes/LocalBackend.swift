@@ -3,12 +3,11 @@ import Errors
 import Foundation
 import Glibc
 import NIOCore
+import StreamServer
 import Synchronization
 
-@testable import StreamServer
-
 /// A node without guests: exec runs processes of this machine, attach joins `cat`-like ones, ports are this machine's loopback.
-final class LocalBackend: StreamBackend {
+package final class LocalBackend: StreamBackend {
     private let state = Mutex(State())
 
     private struct State {
@@ -18,21 +17,21 @@ final class LocalBackend: StreamBackend {
     }
 
     /// Every process that was started, in order.
-    var sessions: [LocalProcess] { state.withLock { $0.sessions } }
+    package var sessions: [LocalProcess] { state.withLock { $0.sessions } }
     /// The size that each was started with.
-    var firstSizes: [TerminalSize?] { state.withLock { $0.sizes } }
+    package var firstSizes: [TerminalSize?] { state.withLock { $0.sizes } }
     /// Every connection to a port, in order.
-    var connections: [LocalConnection] { state.withLock { $0.connections } }
+    package var connections: [LocalConnection] { state.withLock { $0.connections } }
     /// What attach runs.
-    let attached: [String]
+    package let attached: [String]
 
-    init(attached: [String] = ["/bin/sh", "-c", "echo ready; cat"]) { self.attached = attached }
+    package init(attached: [String] = ["/bin/sh", "-c", "echo ready; cat"]) { self.attached = attached }
 
-    func exec(_ request: ExecRequest, size: TerminalSize?) async throws -> any ProcessSession {
+    package func exec(_ request: ExecRequest, size: TerminalSize?) async throws -> any ProcessSession {
         try start(request.command, request.streams, size)
     }
 
-    func attach(_ request: AttachRequest, size: TerminalSize?) async throws -> any ProcessSession {
+    package func attach(_ request: AttachRequest, size: TerminalSize?) async throws -> any ProcessSession {
         try start(attached, request.streams, size)
     }
 
@@ -45,7 +44,7 @@ final class LocalBackend: StreamBackend {
         return process
     }
 
-    func connect(_ request: PortForwardRequest, port: UInt16) async throws -> any PortConnection {
+    package func connect(_ request: PortForwardRequest, port: UInt16) async throws -> any PortConnection {
         let connection = try LocalConnection(port: port)
         state.withLock { $0.connections.append(connection) }
         return connection
@@ -53,14 +52,14 @@ final class LocalBackend: StreamBackend {
 }
 
 /// A descriptor that is read or written by threads, until its session ends.
-final class LocalDescriptor: ByteSource, ByteSink {
+package final class LocalDescriptor: ByteSource, ByteSink {
     /// -1 when it is closed.
     private let descriptor: Mutex<Int32>
     private let isSocket: Bool
     private let wake: Int32
 
     /// - Parameter wake: readable when the session is over: reads end then when nothing is left, and writes fail.
-    init(_ descriptor: Int32, wake: Int32, isSocket: Bool = false) {
+    package init(_ descriptor: Int32, wake: Int32, isSocket: Bool = false) {
         self.descriptor = Mutex(descriptor)
         (self.wake, self.isSocket) = (wake, isSocket)
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
@@ -70,7 +69,7 @@ final class LocalDescriptor: ByteSource, ByteSink {
 
     private func close(fd: Int32) { if fd >= 0 { Glibc.close(fd) } }
 
-    func read() async throws -> ByteBuffer? {
+    package func read() async throws -> ByteBuffer? {
         try await onThread { [self] in
             let number = descriptor.withLock { $0 }
             var buffer = ByteBufferAllocator().buffer(capacity: 65536)
@@ -87,7 +86,7 @@ final class LocalDescriptor: ByteSource, ByteSink {
         }
     }
 
-    func write(_ bytes: ByteBuffer) async throws {
+    package func write(_ bytes: ByteBuffer) async throws {
         try await onThread { [self] in
             let number = descriptor.withLock { $0 }
             var rest = bytes
@@ -106,7 +105,7 @@ final class LocalDescriptor: ByteSource, ByteSink {
         }
     }
 
-    func close() async {
+    package func close() async {
         descriptor.withLock { number in
             if isSocket {
                 shutdown(number, Int32(SHUT_WR))
@@ -131,17 +130,17 @@ final class LocalDescriptor: ByteSource, ByteSink {
     }
 }
 
-final class LocalProcess: ProcessSession {
-    let stdin: (any ByteSink)?
-    let stdout: (any ByteSource)?
-    let stderr: (any ByteSource)?
-    let pid: pid_t
+package final class LocalProcess: ProcessSession {
+    package let stdin: (any ByteSink)?
+    package let stdout: (any ByteSource)?
+    package let stderr: (any ByteSource)?
+    package let pid: pid_t
     private let terminal: Int32
     private let wake: Int32
     private let ending: Task<Int32, Never>
-    let hasEnded = Mutex(false)
+    package let hasEnded = Mutex(false)
 
-    init(_ command: [String], _ streams: StreamSet, _ size: TerminalSize?) throws {
+    package init(_ command: [String], _ streams: StreamSet, _ size: TerminalSize?) throws {
         signal(SIGPIPE, SIG_IGN)
         wake = eventfd(0, Int32(EFD_CLOEXEC))
         var actions = posix_spawn_file_actions_t()
@@ -217,11 +216,11 @@ final class LocalProcess: ProcessSession {
         _ = ioctl(terminal, UInt(TIOCSWINSZ), &window)
     }
 
-    func resize(_ size: TerminalSize) async { Self.resize(terminal, size) }
+    package func resize(_ size: TerminalSize) async { Self.resize(terminal, size) }
 
-    func wait() async throws -> Int32 { await ending.value }
+    package func wait() async throws -> Int32 { await ending.value }
 
-    func end() async {
+    package func end() async {
         let isFirst = hasEnded.withLock { ended in
             defer { ended = true }
             return !ended
@@ -232,14 +231,14 @@ final class LocalProcess: ProcessSession {
     }
 }
 
-final class LocalConnection: PortConnection {
-    let input: any ByteSink
-    let output: any ByteSource
-    let hasEnded = Mutex(false)
+package final class LocalConnection: PortConnection {
+    package let input: any ByteSink
+    package let output: any ByteSource
+    package let hasEnded = Mutex(false)
     private let wake: Int32
     private let descriptor: LocalDescriptor
 
-    init(port: UInt16) throws {
+    package init(port: UInt16) throws {
         let number = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
@@ -260,7 +259,7 @@ final class LocalConnection: PortConnection {
 
     deinit { close(wake) }
 
-    func end() async {
+    package func end() async {
         hasEnded.withLock { $0 = true }
         eventfd_write(wake, 1)
     }

@@ -4,14 +4,14 @@ import Glibc
 import Support
 
 /// A TCP server on the loopback that answers what it reads, changed, until the client ends its direction.
-final class EchoServer: Sendable {
-    let port: UInt16
+package final class EchoServer: Sendable {
+    package let port: UInt16
     private let listener: Int32
 
     /// - Parameters:
     ///   - afterEnd: what is sent when the client has ended its direction.
     ///   - dollarEnds: a `$` at the end of what was read ends the connection as well.
-    init(afterEnd: [UInt8] = [], dollarEnds: Bool = false, _ change: @escaping @Sendable ([UInt8]) -> [UInt8] = { $0 }) throws {
+    package init(afterEnd: [UInt8] = [], dollarEnds: Bool = false, _ change: @escaping @Sendable ([UInt8]) -> [UInt8] = { $0 }) throws {
         (listener, port) = try TCPClient.listen()
         let listener = listener
         Thread.detachNewThread {
@@ -26,7 +26,7 @@ final class EchoServer: Sendable {
         }
     }
 
-    func stop() {
+    package func stop() {
         shutdown(listener, Int32(SHUT_RDWR))
         close(listener)
     }
