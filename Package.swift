@@ -74,7 +74,8 @@ let package = Package(
         .executableTarget(
             name: "swiftlet",
             dependencies: [
-                "StreamClient", "CRIClient", "GRPC", "CRI", "Linux", "Concurrency", "Errors", "SwiftletVersion", arguments, protobuf,
+                "StreamClient", "CRIClient", "GRPC", "CRI", "Linux", "CLinux", "Concurrency", "Errors", "SwiftletVersion", arguments, protobuf,
+                .product(name: "NIOCore", package: "swift-nio"),
             ]),
         .executableTarget(
             name: "swiftlet-streamd",
@@ -124,6 +125,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOWebSocket", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
 
@@ -266,7 +268,7 @@ let package = Package(
         .testTarget(
             name: "StreamClientTests",
             dependencies: [
-                "StreamClient", "StreamFakes", "StreamFrames", "StreamServer", "Support", "Errors", logging,
+                "StreamClient", "StreamFakes", "StreamFrames", "StreamServer", "Support", "Errors", crypto, logging,
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ]),
@@ -280,7 +282,12 @@ let package = Package(
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOWebSocket", package: "swift-nio"),
             ], exclude: ["websocket_client.py"]),
-        .testTarget(name: "swiftletTests", dependencies: ["swiftlet", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging]),
+        .testTarget(
+            name: "swiftletTests",
+            dependencies: [
+                "swiftlet", "StreamServer", "StreamFakes", "Support", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging,
+                .product(name: "NIOCore", package: "swift-nio"),
+            ]),
         .testTarget(
             name: "swiftlet-streamdTests",
             dependencies: ["swiftlet-streamd", "StreamServer", "StreamControl", "Support", "CLinux", "Errors", logging]),
@@ -296,7 +303,7 @@ let package = Package(
             name: "SystemTests",
             dependencies: [
                 "hostile-vsockd",
-                "Support", "CRIClient", "CRI", "GRPC", "Linux", "Runtime", "Concurrency", "Errors", protobuf,
+                "Support", "StreamFakes", "CRIClient", "CRI", "GRPC", "Linux", "Runtime", "Concurrency", "Errors", protobuf,
             ]),
     ] + fuzzTargets,
     swiftLanguageModes: [.v6]

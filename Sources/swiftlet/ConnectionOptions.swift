@@ -6,10 +6,10 @@ import Glibc
 /// How swiftletd is reached.
 struct ConnectionOptions: ParsableArguments {
     static let defaultEndpoint = "unix:///run/swiftlet/swiftletd.sock"
+    static let endpointHelp = ArgumentHelp(
+        "swiftletd's socket. (default: $SWIFTLET_ENDPOINT, or \(defaultEndpoint))", valueName: "address")
 
-    @Option(
-        help: ArgumentHelp(
-            "swiftletd's socket. (default: $SWIFTLET_ENDPOINT, or \(defaultEndpoint))", valueName: "address"))
+    @Option(help: endpointHelp)
     var endpoint: String?
 
     @Option(help: ArgumentHelp("How long a request may take: 30s, 2m. (default: depends on the request)", valueName: "duration"))
@@ -28,6 +28,24 @@ struct ConnectionOptions: ParsableArguments {
         } catch {
             throw ValidationError("\(error)")
         }
+    }
+}
+
+/// The same for a command whose last arguments are another program's. Its parent's parser leaves all that follows the command's name
+/// alone, the options that both have as well.
+struct OwnConnectionOptions: ParsableArguments {
+    @Option(help: ConnectionOptions.endpointHelp)
+    var endpoint: String?
+
+    @Option(help: ArgumentHelp("How long the command may run: 30s, 2m. (default: without limit)", valueName: "duration"))
+    var timeout: TimeSpan?
+
+    /// With those that stand before the command's name.
+    func with(_ parents: ConnectionOptions) -> ConnectionOptions {
+        var options = parents
+        options.endpoint = endpoint ?? parents.endpoint
+        options.timeout = timeout ?? parents.timeout
+        return options
     }
 }
 

@@ -10,11 +10,11 @@ struct Swiftlet: AsyncParsableCommand {
         abstract: "Runs and looks after pods in virtual machines on this node.",
         discussion: """
             Ids may be shortened, and names stand for ids where only one thing has the name. \
-            Exit status: 0, 1 when something failed, 2 for a wrong command line; run and exec pass on the program's own.
+            Exit status: 0, 1 when something failed, 2 for a wrong command line; run, exec and attach pass on the program's own.
             """,
         version: swiftletVersion,
         subcommands: [
-            DoctorCommand.self, RunCommand.self, PsCommand.self, LogsCommand.self, ExecCommand.self, PortForwardCommand.self,
+            DoctorCommand.self, RunCommand.self, PsCommand.self, LogsCommand.self, ExecCommand.self, AttachCommand.self, PortForwardCommand.self,
             StopCommand.self, RmCommand.self,
             ImageCommand.self, InfoCommand.self, VersionCommand.self,
         ])

@@ -283,5 +283,5 @@ struct SessionTests {
         try await node.removeContainer(container)
     }
 
-    private static let processes = "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done"
+    static let processes = "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done"
 }

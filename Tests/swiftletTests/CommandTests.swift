@@ -6,11 +6,11 @@ import Linux
 import Testing
 
 /// The command as it was built, beside the tests.
-private func swiftlet(_ arguments: String..., endpoint: String) async throws -> Spawn.Result {
+func swiftlet(_ arguments: String..., endpoint: String) async throws -> Spawn.Result {
     try await swiftlet(arguments, endpoint: endpoint)
 }
 
-private func program() throws -> String {
+func program() throws -> String {
     let tests = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     let beside = URL(fileURLWithPath: tests).deletingLastPathComponent().appendingPathComponent("swiftlet").path
     guard FileManager.default.isExecutableFile(atPath: beside) else {
@@ -19,11 +19,11 @@ private func program() throws -> String {
     return beside
 }
 
-private func swiftlet(_ arguments: [String], endpoint: String) async throws -> Spawn.Result {
+func swiftlet(_ arguments: [String], input: [UInt8] = [], endpoint: String) async throws -> Spawn.Result {
     var environment = ProcessInfo.processInfo.environment
     environment["SWIFTLET_ENDPOINT"] = endpoint
     environment["SWIFTLET_LOGS"] = logs(of: endpoint)
-    return try await Spawn(try program(), arguments, environment: environment, deadline: .seconds(60)).run()
+    return try await Spawn(try program(), arguments, environment: environment, input: input, deadline: .seconds(60)).run()
 }
 
 /// Beside the socket, in a directory that goes with the test.
@@ -174,17 +174,6 @@ private func logs(of endpoint: String) -> String {
             var statuses = ended.stream.makeAsyncIterator()
             #expect(await statuses.next() == 128 + signal)
             #expect(await daemon.pods.isEmpty)
-        }
-    }
-
-    @Test func execPassesOnOutputAndExitCode() async throws {
-        try await FakeDaemon.serve(.init(runsUntilStopped: true)) { _, endpoint async throws in
-            _ = try await swiftlet("run", "-q", "-d", "--name", "web", "busybox", endpoint: endpoint)
-            let result = try await swiftlet("exec", "--timeout", "1500ms", "web", "--", "ls", "-l", endpoint: endpoint)
-            #expect(result.status == 7)
-            #expect(result.outputText == "ran ls -l\n")
-            #expect(result.errorText == "timeout 2\n")
-            _ = try await swiftlet("rm", "-f", "web", endpoint: endpoint)
         }
     }
 

@@ -3,6 +3,7 @@ import Errors
 import Foundation
 import GRPC
 import Logging
+import StreamServer
 import SwiftProtobuf
 
 /// A swiftletd without virtual machines, on a socket of its own: it keeps pods and containers in memory, and a
@@ -28,19 +29,24 @@ actor FakeDaemon {
     private var podOf: [String: String] = [:]
     private var images: [String: String]
     private var count = 0
+    /// What serves the sessions.
+    private let streams: StreamServer?
+    /// Whether containers have a terminal.
+    private let hasTerminal: Bool
 
-    init(_ script: Script, images: [String: String]) {
+    init(_ script: Script, images: [String: String], streams: StreamServer? = nil, hasTerminal: Bool = false) {
         self.script = script
         self.images = images
+        (self.streams, self.hasTerminal) = (streams, hasTerminal)
     }
 
     /// Serves at `DIRECTORY/d.sock` while `body` runs.
     static func serve<Value: Sendable>(
-        _ script: Script = Script(), images: [String: String] = ["busybox": "sha256:b0"],
-        _ body: @Sendable (FakeDaemon, String) async throws -> Value
+        _ script: Script = Script(), images: [String: String] = ["busybox": "sha256:b0"], streams: StreamServer? = nil,
+        hasTerminal: Bool = false, _ body: @Sendable (FakeDaemon, String) async throws -> Value
     ) async throws -> Value {
         try await withTemporaryDirectory { directory in
-            let daemon = FakeDaemon(script, images: images)
+            let daemon = FakeDaemon(script, images: images, streams: streams, hasTerminal: hasTerminal)
             let server = GRPCServer(methods: daemon.methods(), logger: Logger(label: "fake"))
             try server.listen(on: .unix(path: directory + "/d.sock"))
             server.start()
@@ -91,15 +97,22 @@ actor FakeDaemon {
         }
         add(RuntimeRPC.containerStatus, &table) { daemon, request in
             guard let container = daemon.containers[request.containerID] else { throw GRPCStatus(.notFound, "no container") }
-            return .with { $0.status = container }
+            let config = request.verbose && daemon.hasTerminal ? #"{"config":{"tty":true}}"# : #"{"config":{}}"#
+            return .with {
+                $0.status = container
+                if request.verbose { $0.info = ["info": config] }
+            }
         }
         add(RuntimeRPC.listContainers, &table) { $0.listContainers($1.filter) }
-        add(RuntimeRPC.execSync, &table) { _, request in
-            .with {
-                $0.stdout = Data("ran \(request.cmd.joined(separator: " "))\n".utf8)
-                $0.stderr = Data("timeout \(request.timeout)\n".utf8)
-                $0.exitCode = 7
-            }
+        add(RuntimeRPC.exec, &table) { daemon, request in
+            let set = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.tty)
+            let exec = ExecRequest(containerID: request.containerID, command: request.cmd, streams: set)
+            return try .with { $0.url = try daemon.streams?.url(for: .exec(exec)) ?? "" }
+        }
+        add(RuntimeRPC.attach, &table) { daemon, request in
+            let set = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.tty)
+            let attach = AttachRequest(containerID: request.containerID, streams: set)
+            return try .with { $0.url = try daemon.streams?.url(for: .attach(attach)) ?? "" }
         }
         add(ImageRPC.imageStatus, &table) { $0.imageStatus($1.image.image) }
         add(ImageRPC.pullImage, &table) { try $0.pull($1.image.image) }

@@ -148,13 +148,11 @@ package final class ByteStream: @unchecked Sendable {
     package func flush() {
         guard let (waiting, writer) = outbound, let table else { return }
         var bytes = waiting
-        table.send(&bytes, end: false, on: id)
-        if bytes.readableBytes > 0 {
-            outbound = (bytes, writer)
-            return
-        }
+        // A write that finds the connection gone fails the stream before it returns; the writer is this function's until then.
         outbound = nil
-        writer.resume()
+        table.send(&bytes, end: false, on: id)
+        if let failure { return writer.resume(throwing: failure) }
+        if bytes.readableBytes > 0 { outbound = (bytes, writer) } else { writer.resume() }
     }
 
     private func take(for reader: CheckedContinuation<ByteBuffer?, any Error>) {

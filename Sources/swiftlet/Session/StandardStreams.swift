@@ -1,0 +1,74 @@
+import CLinux
+import Concurrency
+import Errors
+import Glibc
+
+/// Standard input and outputs for one session. What blocks, does so on threads of its own, and ends with the session.
+final class StandardStreams: Sendable {
+    /// Nobody reads standard output or standard error any more.
+    struct ReaderGone: Error {}
+
+    private static let piece = 64 << 10
+    /// pipe(7): what can be written without blocking to a pipe that poll(2) reports.
+    private static let atomicWrite = 4096
+
+    /// Readable when the session is over.
+    private let wake: Int32
+
+    init() throws {
+        wake = eventfd(0, Int32(EFD_CLOEXEC))
+        guard wake >= 0 else { throw SwiftletError.system("eventfd") }
+        // A reader that has gone is an error of write(2) then.
+        signal(SIGPIPE, SIG_IGN)
+    }
+
+    deinit { close(wake) }
+
+    /// Waits for bytes of standard input. - Returns: nil at its end, or when the session is over.
+    func read() async throws -> [UInt8]? {
+        try await call { [self] in
+            var bytes = [UInt8](repeating: 0, count: Self.piece)
+            while isReady(STDIN_FILENO, POLLIN) {
+                let count = Glibc.read(STDIN_FILENO, &bytes, bytes.count)
+                if count > 0 { return Array(bytes[..<count]) }
+                // Closed, or a terminal that was hung up, is an end as well.
+                guard count < 0, errno == EAGAIN || errno == EINTR else { return nil }
+            }
+            return nil
+        }
+    }
+
+    /// - Throws: ``ReaderGone``; `CancellationError` when the session is over.
+    func write(_ bytes: some Collection<UInt8> & Sendable, to descriptor: Int32) async throws {
+        try await call { [self] in
+            let bytes = Array(bytes)
+            var sent = 0
+            while sent < bytes.count {
+                guard isReady(descriptor, POLLOUT) else { throw CancellationError() }
+                let count = bytes[sent...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, min($0.count, Self.atomicWrite)) }
+                if count >= 0 {
+                    sent += count
+                } else if errno == EPIPE {
+                    throw ReaderGone()
+                } else if errno != EAGAIN && errno != EINTR {
+                    throw SwiftletError.system("write to \(descriptor == STDOUT_FILENO ? "standard output" : "standard error")")
+                }
+            }
+        }
+    }
+
+    private func call<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
+        try await withTaskCancellationHandler {
+            try await OwnThread.run(work)
+        } onCancel: {
+            eventfd_write(wake, 1)
+        }
+    }
+
+    /// - Returns: false when the session is over.
+    private func isReady(_ descriptor: Int32, _ events: Int32) -> Bool {
+        var set = [pollfd(fd: descriptor, events: Int16(events), revents: 0), pollfd(fd: wake, events: Int16(POLLIN), revents: 0)]
+        while poll(&set, 2, -1) < 0, errno == EINTR {}
+        return set[1].revents == 0
+    }
+}
