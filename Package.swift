@@ -19,8 +19,9 @@ let agentLink: [LinkerSetting] = [
 
 /// Fuzz targets are tests, which run their corpus again; with SWIFTLET_FUZZ (scripts/fuzz) they are a program of libFuzzer's.
 let fuzzed: [Target.Dependency] = [
-    "AgentClient", "AgentProtocol", "GuestAgent", "Images", "Logs", "MicroVMRuntime", "PodNetwork", "Runtime", "TTRPC", "Volumes",
-    "StreamControl", "StreamFrames", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging, protobuf,
+    "AgentClient", "AgentProtocol", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime", "PodNetwork", "Runtime", "TTRPC",
+    "Volumes", "StreamControl", "StreamFrames", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging,
+    protobuf,
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio"),
     .product(name: "NIOWebSocket", package: "swift-nio"),
 ]
@@ -80,8 +81,8 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-streamd",
             dependencies: [
-                "StreamServer", "StreamControl", "AgentClient", "AgentProtocol", "Logs", "Runtime", "Daemons", "SystemCalls", "Linux",
-                "CLinux",
+                "StreamServer", "StreamControl", "AgentClient", "AgentProtocol", "Logs", "LogCollection", "Runtime", "Daemons",
+                "SystemCalls", "Linux", "CLinux",
                 "Concurrency", "Errors", "SwiftletVersion", arguments, deque, lifecycle, logging,
                 .product(name: "NIOCore", package: "swift-nio"),
             ]),
@@ -161,6 +162,17 @@ let package = Package(
         // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
         .target(name: "PodNetwork", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         .target(name: "Logs", dependencies: ["Runtime", "CLinux", "Concurrency", "Errors", deque, logging]),
+        .target(
+            name: "LogCollection",
+            dependencies: [
+                "CZlib", "Runtime", "Errors", "SwiftletVersion", deque, logging,
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOFoundationCompat", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ]),
         .target(name: "Volumes", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors"]),
 
         // swiftletd's and swiftlet-streamd's ends of what they say to each other.
@@ -236,6 +248,15 @@ let package = Package(
         .testTarget(
             name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors", "crash-fixture"], exclude: ["CrashFixture"]),
         .executableTarget(name: "crash-fixture", dependencies: ["Linux"], path: "Tests/LinuxTests/CrashFixture"),
+        .testTarget(
+            name: "LogCollectionTests",
+            dependencies: [
+                "LogCollection", "Logs", "CZlib", "Runtime", "Support", "Errors", logging,
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ]),
         .testTarget(name: "LogsTests", dependencies: ["Logs", "Runtime", "Concurrency", "Support", "Errors", logging]),
         .testTarget(
             name: "MachinesTests",
@@ -290,10 +311,13 @@ let package = Package(
             ]),
         .testTarget(
             name: "swiftlet-streamdTests",
-            dependencies: ["swiftlet-streamd", "StreamServer", "StreamControl", "Support", "CLinux", "Errors", logging]),
+            dependencies: ["swiftlet-streamd", "StreamServer", "StreamControl", "LogCollection", "Support", "CLinux", "Errors", logging]),
         .testTarget(
             name: "swiftletdTests",
-            dependencies: ["swiftletd", "Images", "Support", "CRIClient", "CRI", "GRPC", "Linux", "CLinux", "Errors", lifecycle, logging]),
+            dependencies: [
+                "swiftletd", "Images", "Prometheus", "StreamControl", "Support", "CRIClient", "CRI", "GRPC", "Linux", "CLinux", "Errors",
+                lifecycle, logging,
+            ]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "TTRPCTests", dependencies: ["TTRPC", "Linux", "Support", "Errors"]),
         .testTarget(name: "VolumesTests", dependencies: ["Runtime", "Volumes", "Linux", "CLinux", "Errors"]),

@@ -38,6 +38,9 @@ public actor ContainerLog: OutputSink {
         return ContainerLog(file)
     }
 
+    /// Gives the lines that are written from now on to a collector as well.
+    func collect(_ collected: any CollectedLog) { file.collected = collected }
+
     /// Bytes of each source taken so far: what the file holds and the unfinished line in memory.
     public func received() -> OutputOffsets { file.taken }
 

@@ -44,6 +44,7 @@ public final class LocalOutput: Sendable {
     private let directory: String
     private let openLog: Opening
     private let reader: any OutputReader
+    private let collector: (any LogCollector)?
     private let logger: Logger
     private let entries = Mutex<[String: Entry]>([:])
     private let openings = SingleFlight<String, Void>(whenAbandoned: .finish)
@@ -51,12 +52,18 @@ public final class LocalOutput: Sendable {
     /// - Parameters:
     ///   - directory: absolute; it must exist. The position of each log is kept in it.
     ///   - reader: reads what containers write.
-    public convenience init(directory: String, reader: any OutputReader, logger: Logger) {
-        self.init(directory: directory, reader: reader, logger: logger) { try await ContainerLog.open(location: $0, positionPath: $1) }
+    ///   - collector: gets the lines of all logs as well.
+    public convenience init(directory: String, reader: any OutputReader, collector: (any LogCollector)? = nil, logger: Logger) {
+        self.init(directory: directory, reader: reader, collector: collector, logger: logger) {
+            try await ContainerLog.open(location: $0, positionPath: $1)
+        }
     }
 
-    init(directory: String, reader: any OutputReader, logger: Logger, openLog: @escaping Opening) {
+    init(
+        directory: String, reader: any OutputReader, collector: (any LogCollector)? = nil, logger: Logger, openLog: @escaping Opening
+    ) {
         self.directory = directory
+        self.collector = collector
         self.openLog = openLog
         self.reader = reader
         self.logger = logger
@@ -86,7 +93,11 @@ public final class LocalOutput: Sendable {
         }
         guard isNew else { return }
         let location = target.path.isEmpty ? nil : LogLocation(directory: target.directory, path: target.path)
-        let result = await Self.result { try await openLog(location, position(of: id)) }
+        let result = await Self.result {
+            let log = try await openLog(location, position(of: id))
+            if let collector { await log.collect(collector.collect(id, target.names)) }
+            return log
+        }
         let outcome = entries.withLock { entries in
             guard case .opening(let outcome) = entries[id] else { return Outcome.closed }
             if case .kept = outcome, case .success(let log) = result {

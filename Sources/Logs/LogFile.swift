@@ -8,6 +8,8 @@ struct LogFile {
     private(set) var position: LogPosition
     /// Bytes of each source taken in, with those that wait for the end of their line.
     private(set) var taken = OutputOffsets()
+    /// Gets the lines that are in the file.
+    var collected: (any CollectedLog)?
     /// Bytes of each source that were dropped since a line named some.
     private var dropped = OutputOffsets()
     private let location: LogLocation?
@@ -135,6 +137,7 @@ struct LogFile {
             try writeAll()
             position.logSize += UInt64(buffer.count)
         }
+        if !buffer.isEmpty { collected?.take(buffer) }
         buffer.removeAll(keepingCapacity: true)
         position.stdout = taken.stdout - UInt64(stdout.pendingCount)
         position.stderr = taken.stderr - UInt64(stderr.pendingCount)

@@ -323,8 +323,11 @@ extension Pod {
     func openLog(of container: Container) async throws {
         let path = container.logPath.isEmpty ? "" : container.spec.logPath
         let budget = try PodLogBudget.budget(spec.annotations, configured: context.logBudget)
+        let (pod, metadata) = (spec.metadata, container.spec.metadata)
         try await context.output.open(
             LogTarget(
-                container: container.id, directory: spec.logDirectory, path: path, budget: budget.isUnlimited ? nil : budget))
+                container: container.id, directory: spec.logDirectory, path: path, budget: budget.isUnlimited ? nil : budget,
+                names: ContainerNames(
+                    namespace: pod.namespace, pod: pod.name, podUID: pod.uid, container: metadata.name, attempt: metadata.attempt)))
     }
 }

@@ -195,12 +195,27 @@ extension StreamOpenLogRequest {
             (bytesPerSecond, operationsPerSecond) = (budget.bytesPerSecond, budget.operationsPerSecond)
             dropsExcess = budget.excess == .drop
         }
+        if let names = log.names { self.names = StreamContainerNames(names) }
     }
 
     public var target: LogTarget {
         let budget = LogBudget(
             bytesPerSecond: bytesPerSecond, operationsPerSecond: operationsPerSecond, excess: dropsExcess ? .drop : .wait)
-        return LogTarget(container: containerID, directory: directory, path: path, budget: budget.isUnlimited ? nil : budget)
+        return LogTarget(
+            container: containerID, directory: directory, path: path, budget: budget.isUnlimited ? nil : budget,
+            names: hasNames ? names.names : nil)
+    }
+}
+
+extension StreamContainerNames {
+    init(_ names: ContainerNames) {
+        self.init()
+        (namespace, pod, podUid) = (names.namespace, names.pod, names.podUID)
+        (container, attempt) = (names.container, names.attempt)
+    }
+
+    var names: ContainerNames {
+        ContainerNames(namespace: namespace, pod: pod, podUID: podUid, container: container, attempt: attempt)
     }
 }
 

@@ -48,6 +48,7 @@ public final class StreamDaemon: Sendable {
     private let current = Mutex<StreamControlClient?>(nil)
     private let attempts = Mutex(Attempts())
     private let connections = SingleFlight<NoKey, StreamControlClient>(whenAbandoned: .finish)
+    private let told = Mutex<[StreamCollector]>([])
     let logs = Mutex(KnownLogs())
     /// Of logs, by container.
     let openings = SingleFlight<String, StreamControlClient>(whenAbandoned: .finish)
@@ -69,6 +70,9 @@ public final class StreamDaemon: Sendable {
         current.withLock { $0 }?.close()
     }
 
+    /// What became of the lines that were for collectors, as streamd has said a moment ago.
+    public var collectors: [StreamCollector] { told.withLock { $0 } }
+
     var live: StreamControlClient? { current.withLock { $0 }.flatMap { $0.isClosed ? nil : $0 } }
 
     private func connect() async throws -> StreamControlClient {
@@ -81,6 +85,9 @@ public final class StreamDaemon: Sendable {
             current.withLock { $0 = client }
             attempts.withLock { $0 = Attempts() }
             watch(client)
+            if configuration.sessions.hasCollection, !client.info.features.contains(StreamContract.collection) {
+                logger.warning("logs are not collected: swiftlet-streamd is of an older release; end it when its sessions may end")
+            }
             logger.info(
                 "connected to swiftlet-streamd",
                 metadata: ["pid": "\(client.info.pid)", "version": "\(client.info.version)", "url": "\(client.info.url)"])
@@ -165,7 +172,8 @@ public final class StreamDaemon: Sendable {
                 try await Task.sleep(for: patience)
                 guard let client, !client.isClosed else { return }
                 do {
-                    _ = try await client.call(.getInfo, StreamGetInfoRequest(), timeout: patience)
+                    let info = try await client.call(.getInfo, StreamGetInfoRequest(), timeout: patience)
+                    told.withLock { $0 = info.collectors }
                 } catch let error as SwiftletError where error.code != .cancelled {
                     client.close()
                 }

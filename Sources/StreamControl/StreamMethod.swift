@@ -8,6 +8,8 @@ public enum StreamContract {
     public static let logs = "logs"
     /// The feature of GetInfo that stands for Configure.
     public static let configure = "configure"
+    /// The feature of GetInfo that stands for the collection of logs.
+    public static let collection = "collection"
 }
 
 /// The methods of the service, by their names in stream.proto.

@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import LogCollection
 import Logs
 import Runtime
 import StreamControl
@@ -13,21 +14,25 @@ struct StreamdControl: StreamControlHandler {
     let positions: String
     let guests: Guests
     let logs: LocalOutput
+    let collectors: LogCollectors
 
     func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse {
         .with {
             $0.version = swiftletVersion
-            $0.features = [StreamContract.logs, StreamContract.configure]
+            $0.features = [StreamContract.logs, StreamContract.configure, StreamContract.collection]
             ($0.address, $0.url, $0.unserved) = (sessions.address, sessions.url, sessions.unserved)
             $0.pid = getpid()
             $0.positions = positions
+            $0.collectors = collectors.states.map(StreamCollector.init)
         }
     }
 
     // MARK: Sessions
 
     func configure(_ request: StreamConfigureRequest) async throws -> StreamConfigureResponse {
-        await sessions.configure(try SessionConfiguration(request))
+        let sessionConfiguration = try SessionConfiguration(request)
+        collectors.configure(try CollectionConfiguration(request.collection))
+        await sessions.configure(sessionConfiguration)
         return StreamConfigureResponse()
     }
 

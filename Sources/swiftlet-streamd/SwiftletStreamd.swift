@@ -5,6 +5,7 @@ import Daemons
 import Errors
 import Foundation
 import Linux
+import LogCollection
 import Logging
 import Logs
 import ServiceLifecycle
@@ -81,9 +82,11 @@ private struct StreamdService: Service {
 
     func run() async throws {
         let guests = Guests(culprits: Culprits(path: controlSocket + ".culprits", logger: logger))
-        let logs = LocalOutput(directory: positions, reader: AgentOutput(links: guests.links, logger: logger), logger: logger)
+        let collectors = LogCollectors(logger: logger)
+        let logs = LocalOutput(
+            directory: positions, reader: AgentOutput(links: guests.links, logger: logger), collector: collectors, logger: logger)
         let sessions = SessionPort(backend: GuestBackend(guests: guests, logs: logs, logger: logger), logger: logger)
-        let handler = StreamdControl(sessions: sessions, positions: positions, guests: guests, logs: logs)
+        let handler = StreamdControl(sessions: sessions, positions: positions, guests: guests, logs: logs, collectors: collectors)
         let control =
             if let listening {
                 try StreamControlServer(listening: listening, handler: handler)
@@ -99,6 +102,7 @@ private struct StreamdService: Service {
         serving.cancel()
         await serving.value
         await guests.rest(within: .seconds(2))
+        await collectors.stop(within: .seconds(2))
     }
 
     private func sayReady() {

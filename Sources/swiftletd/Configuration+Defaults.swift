@@ -90,6 +90,20 @@ extension Configuration.Logs {
         bytesPerSecond = try container.value(.bytesPerSecond, else: bytesPerSecond)
         operationsPerSecond = try container.value(.operationsPerSecond, else: operationsPerSecond)
         overBudget = try container.value(.overBudget, else: overBudget)
+        collection = try container.value(.collection, else: collection)
+    }
+}
+
+extension Configuration.Logs.Collection {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        socket = try container.value(.socket, else: socket)
+        otlpEndpoint = try container.value(.otlpEndpoint, else: otlpEndpoint)
+        otlpAuthorities = try container.value(.otlpAuthorities, else: otlpAuthorities)
+        otlpTimeout = try container.value(.otlpTimeout, else: otlpTimeout)
+        otlpCompression = try container.value(.otlpCompression, else: otlpCompression)
+        queueBytes = try container.value(.queueBytes, else: queueBytes)
     }
 }
 

@@ -18,6 +18,7 @@ extension Configuration {
             $0.nodeSessions = try Self.count(stream.nodeSessions, "stream.sessions")
             $0.streamCreationTimeout = try Self.milliseconds(stream.creationTimeout, "stream.creation_timeout")
             $0.idleTimeout = try Self.milliseconds(stream.idleTimeout, "stream.idle_timeout")
+            if let collection = try collection() { $0.collection = collection }
         }
         return StreamDaemon.Configuration(
             binary: stream.daemon.isEmpty ? Self.besideDaemon("swiftlet-streamd") : stream.daemon, controlSocket: run + "/streamd.sock",

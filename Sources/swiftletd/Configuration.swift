@@ -105,14 +105,41 @@ struct Configuration: Codable, Sendable {
     }
 
     struct Logs: Codable, Sendable {
+        /// Where the lines of logs go beside their files.
+        struct Collection: Codable, Sendable {
+            /// A unix stream socket that a collector listens on, for lines of JSON; empty: none.
+            var socket = ""
+            /// http:// or https:// URL of an OTLP receiver, without /v1/logs; empty: none.
+            var otlpEndpoint = ""
+            /// Whose certificates the receiver may have, PEM; empty: the node's usual ones.
+            var otlpAuthorities = ""
+            /// What a request may take.
+            var otlpTimeout = "10s"
+            /// "none" or "gzip".
+            var otlpCompression = "none"
+            /// Of lines that may wait for each of the two.
+            var queueBytes = 8 << 20
+
+            enum CodingKeys: String, CodingKey {
+                case socket
+                case otlpEndpoint = "otlp_endpoint"
+                case otlpAuthorities = "otlp_ca"
+                case otlpTimeout = "otlp_timeout"
+                case otlpCompression = "otlp_compression"
+                case queueBytes = "queue_bytes"
+            }
+        }
+
         /// Of a container's output that goes to its log; 0: any. Annotations of a pod can lower both.
         var bytesPerSecond = 0
         /// Writes to a container's log; 0: any.
         var operationsPerSecond = 0
         /// What becomes of more: "wait" or "drop".
         var overBudget = "wait"
+        var collection = Collection()
 
         enum CodingKeys: String, CodingKey {
+            case collection
             case bytesPerSecond = "bytes_per_second"
             case operationsPerSecond = "operations_per_second"
             case overBudget = "over_budget"

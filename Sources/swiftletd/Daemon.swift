@@ -88,6 +88,7 @@ struct Daemon: Sendable {
             cgroupDriver: try configuration.checkedCgroupDriver(), metrics: metrics ?? MetricsSystem.factory, logger: logger)
         if let metrics, let address = try configuration.metricsAddress() {
             DaemonMetrics.observe(pods, in: metrics)
+            if configuration.logs.collection.isConfigured { DaemonMetrics.observe({ streams.collectors }, in: metrics) }
             let metricsEndpoint = try await MetricsEndpoint.start(at: address, metrics)
             opened.add { await metricsEndpoint.stop() }
             logger.info("serving metrics", metadata: ["address": "\(metricsEndpoint.address)"])

@@ -1,6 +1,7 @@
 import CoreMetrics
 import Pods
 import Prometheus
+import StreamControl
 import SwiftletVersion
 import Synchronization
 
@@ -18,6 +19,9 @@ enum DaemonMetrics {
         MetricDescription("swiftlet_ledger_releases_pending", "Resources of pods whose release failed and is tried again."),
         MetricDescription("swiftlet_pods", "Pod sandboxes by state."),
         MetricDescription("swiftlet_containers", "Containers by state."),
+        MetricDescription("swiftlet_collected_lines_total", "Lines of logs that a collector has taken, by collector: socket or otlp."),
+        MetricDescription("swiftlet_collected_lines_dropped_total", "Lines of logs that a collector did not get, by collector."),
+        MetricDescription("swiftlet_collector_failing", "1 while a collector takes no lines, by collector."),
         MetricDescription("swiftlet_pods_stopped", "Ready pod sandboxes whose machine is stopped, by want of room for its disk."),
     ]
 
@@ -33,6 +37,32 @@ enum DaemonMetrics {
             Gauge(label: "swiftlet_ledger_releases_pending", factory: registry).record(
                 sandboxes.reduce(0) { $0 + $1.pendingReleases.count })
             Gauge(label: "swiftlet_pods_stopped", factory: registry).record(sandboxes.count { $0.halt != nil })
+        }
+    }
+}
+
+extension DaemonMetrics {
+    /// What swiftlet-streamd says of the collectors.
+    ///
+    /// - Parameter collectors: asked at each scrape.
+    static func observe(_ collectors: @escaping @Sendable () -> [StreamCollector], in registry: PrometheusRegistry) {
+        let counted = Mutex<[String: StreamCollector]>([:])
+        registry.collect {
+            counted.withLock { counted in
+                for collector in collectors() {
+                    let dimensions = [("collector", collector.kind)]
+                    var former = counted[collector.kind] ?? StreamCollector()
+                    // A swiftlet-streamd that was started anew, or has another collector, begins at 0.
+                    if collector.sentLines < former.sentLines || collector.droppedLines < former.droppedLines { former = StreamCollector() }
+                    for (label, number) in [
+                        ("swiftlet_collected_lines_total", collector.sentLines - former.sentLines),
+                        ("swiftlet_collected_lines_dropped_total", collector.droppedLines - former.droppedLines),
+                    ] { Counter(label: label, dimensions: dimensions, factory: registry).increment(by: number) }
+                    Gauge(label: "swiftlet_collector_failing", dimensions: dimensions, factory: registry).record(
+                        collector.failure.isEmpty ? 0 : 1)
+                    counted[collector.kind] = collector
+                }
+            }
         }
     }
 }

@@ -63,6 +63,7 @@ enum ControlFuzz {
 
         func configure(_ request: StreamConfigureRequest) async throws -> StreamConfigureResponse {
             _ = try SessionAddress.checked(request.address, certificate: request.certificate, key: request.key)
+            try request.collection.check()
             return StreamConfigureResponse()
         }
 

@@ -32,6 +32,7 @@ struct FuzzTarget: Sendable {
         FuzzTarget(name: "portforward", run: StreamFuzz.portForward), FuzzTarget(name: "resize", run: StreamFuzz.resize),
         FuzzTarget(name: "base64", run: StreamFuzz.base64), FuzzTarget(name: "control", run: ControlFuzz.control),
         FuzzTarget(name: "streams", run: ChannelFuzz.streams), FuzzTarget(name: "frames", run: ChannelFuzz.frames),
+        FuzzTarget(name: "collection", run: CollectionFuzz.collection),
     ]
 
     /// Files in memory, of this process.

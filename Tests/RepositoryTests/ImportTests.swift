@@ -28,14 +28,17 @@ import Testing
     }
 
     @Test func theHeartKnowsNoHandButImages() throws {
-        let hands: Set = ["MicroVMRuntime", "Machines", "AgentClient", "PodNetwork", "Volumes", "Logs", "StreamControl"]
+        let hands: Set = ["MicroVMRuntime", "Machines", "AgentClient", "PodNetwork", "Volumes", "Logs", "LogCollection", "StreamControl"]
         let imports = try Self.imports()
         #expect(imports["Pods"]?.isDisjoint(with: hands) == true)
         #expect(imports["CRIServer"]?.isDisjoint(with: hands) == true)
     }
 
     @Test func theContractKnowsNeitherHeartNorHands() throws {
-        let above: Set = ["Pods", "MicroVMRuntime", "Machines", "AgentClient", "PodNetwork", "Volumes", "Images", "Logs", "AgentProtocol"]
+        let above: Set = [
+            "Pods", "MicroVMRuntime", "Machines", "AgentClient", "PodNetwork", "Volumes", "Images", "Logs", "LogCollection",
+            "AgentProtocol",
+        ]
         #expect(try Self.imports()["Runtime"]?.isDisjoint(with: above) == true)
     }
 

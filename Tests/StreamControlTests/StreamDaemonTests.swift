@@ -25,6 +25,9 @@ private final class PlayedStreamd: StreamControlHandler {
         var kept: [[String]] = []
         /// The addresses where it was to serve clients.
         var addresses: [String] = []
+        /// The names of each container whose log was opened.
+        var names: [String: ContainerNames?] = [:]
+        var sockets: [String] = []
     }
 
     let state = Mutex(State())
@@ -36,10 +39,14 @@ private final class PlayedStreamd: StreamControlHandler {
         .with {
             ($0.features, $0.pid) = (features, -1)
             $0.positions = "/positions"
+            if features.contains(StreamContract.collection) { $0.collectors = [.with { ($0.kind, $0.sentLines) = ("socket", 7) }] }
         }
     }
     func configure(_ request: StreamConfigureRequest) async throws -> StreamConfigureResponse {
-        state.withLock { $0.addresses.append(request.address) }
+        state.withLock { state in
+            state.addresses.append(request.address)
+            if request.hasCollection { state.sockets.append(request.collection.socket) }
+        }
         return StreamConfigureResponse()
     }
     func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession { StreamPreparedSession() }
@@ -50,6 +57,7 @@ private final class PlayedStreamd: StreamControlHandler {
         try state.withLock { state in
             guard !state.refused.contains(request.containerID) else { throw SwiftletError(.failedPrecondition, "no such directory") }
             state.open.insert(request.containerID)
+            state.names[request.containerID] = request.target.names
         }
         return StreamOpenLogResponse()
     }
@@ -85,10 +93,18 @@ private final class PlayedStreamd: StreamControlHandler {
     private let endpoint = OutputEndpoint.agent(.unixProxy(path: "/none"), container: "c")
 
     /// Of a program that cannot be started: what answers is what the test serves.
-    private func daemon(binary: String = "/nonexistent") -> StreamDaemon {
-        let configuration = StreamDaemon.Configuration(
-            binary: binary, controlSocket: path, sessions: .with { $0.address = "127.0.0.1:1" }, positions: "/positions", log: "/dev/null")
-        return StreamDaemon(configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    private func daemon(
+        binary: String = "/nonexistent", collectsTo socket: String? = nil, patience: Duration = .seconds(10),
+        logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    ) -> StreamDaemon {
+        let sessions = StreamConfigureRequest.with {
+            $0.address = "127.0.0.1:1"
+            if let socket { $0.collection.socket = socket }
+        }
+        var configuration = StreamDaemon.Configuration(
+            binary: binary, controlSocket: path, sessions: sessions, positions: "/positions", log: "/dev/null")
+        configuration.patience = patience
+        return StreamDaemon(configuration: configuration, logger: logger)
     }
 
     private func target(_ id: String) -> LogTarget { LogTarget(container: id, directory: "/logs", path: id) }
@@ -117,6 +133,29 @@ private final class PlayedStreamd: StreamControlHandler {
             #expect(next.state.withLock { $0.addresses } == ["127.0.0.1:1"])
             next.state.withLock { _ = $0.drained.insert("c") }
             await daemon.drained("c")
+        }
+        daemon.close()
+    }
+
+    /// Logs go on with an older one: replacing it would end its sessions.
+    @Test func streamdIsToldWhereLinesGoAndWhoseTheyAreOrItIsSaidThatItIsTooOld() async throws {
+        let log = RecordedLog()
+        let daemon = daemon(collectsTo: "/run/vector.sock", patience: .seconds(2), logger: log.logger)
+        let names = ContainerNames(namespace: "shop", pod: "web-0", podUID: "11-22", container: "app", attempt: 3)
+        var target = self.target("c")
+        target.names = names
+        let streamd = PlayedStreamd(features: [StreamContract.logs, StreamContract.configure, StreamContract.collection])
+        try await withStreamd(streamd, daemon) {
+            for target in [target, self.target("d")] { try await daemon.open(target) }
+            #expect(streamd.state.withLock { $0.names } == ["c": names, "d": nil])
+            #expect(streamd.state.withLock { $0.sockets } == ["/run/vector.sock"])
+            try await eventually("it says what became of them") { daemon.collectors.map(\.sentLines) == [7] }
+        }
+        let said = { log.lines.filter { $0.contains("logs are not collected") }.count }
+        #expect(said() == 0)
+        try await withStreamd(PlayedStreamd(), daemon) {
+            try await daemon.open(self.target("e"))
+            #expect(said() == 1)
         }
         daemon.close()
     }

@@ -1,9 +1,10 @@
 import CRI
 import Foundation
 import GRPC
+import Support
 import Testing
 
-@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("logs"))
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("logs", Node.Options(collects: true)))
 struct LongLogTests {
     /// 100 blocks of 16,384 numbered lines of 64 bytes, each block behind a line with its own number: 100 MiB.
     @Test func aLogOf100MegabytesIsCompleteLineByLine() async throws {
@@ -52,6 +53,61 @@ struct LongLogTests {
         let numbers = log.split(separator: "\n").map { $0.split(separator: " ").dropFirst(3).first.flatMap { Int($0) } }
         #expect(numbers == Array(1...4000))
         try await node.removePod(pod)
+    }
+
+    /// By a swiftlet-streamd that is confined: it resolves the receiver's name and connects.
+    @Test func aContainersLinesReachBothCollectorsWithTheNamesOfItsPod() async throws {
+        let node = try node()
+        let socket = try SocketCollector(path: node.collectorSocket)
+        defer { socket.stop() }
+        let receiver = try HTTPCollector(port: Node.collectorPort)
+        defer { receiver.stop() }
+        let pod = try await node.runPod("collected")
+        let script = "echo 'to \"out\"'; sleep 1; echo to err >&2; head -c 20000 /dev/zero | tr '\\0' a; echo"
+        let container = try await node.runContainer(in: pod, "speaker", ["/bin/sh", "-c", script]) { $0.metadata.attempt = 2 }
+        #expect(try await node.exit(of: container).exitCode == 0)
+        let written =
+            ["stdout F to \"out\"", "stderr F to err"]
+            + [("P", 16384), ("F", 3616)].map {
+                "stdout \($0) " + String(repeating: "a", count: $1)
+            }
+        #expect(try node.log("speaker").sorted() == written.sorted())
+        let records = { Self.records(socket, of: "collected") }
+        try await eventually("lines of JSON come: \(node.streamDaemonLog)") { records().count >= 4 }
+        let lines = records().map { "\($0["stream"] ?? "") \($0["logtag"] ?? "") \($0["log"] ?? "")" }
+        #expect(lines.sorted() == written.sorted())
+        let file = try String(contentsOfFile: "\(node.logs)/speaker.log", encoding: .utf8).split(separator: "\n")
+        #expect(records().map { $0["time"] as? String } == file.map { String($0.prefix { $0 != " " }) })
+        let names = records().first?["kubernetes"] as? [String: Any] ?? [:]
+        #expect(names["namespace_name"] as? String == "test" && names["pod_id"] as? String == "uid-collected")
+        #expect(names["container_name"] as? String == "speaker" && names["container_id"] as? String == container)
+        #expect(names["attempt"] as? Int == 2)
+
+        let resources = { receiver.requests.flatMap { Self.resources($0) }.filter { $0.attributes["k8s.pod.name"] == "collected" } }
+        try await eventually("a request comes: \(node.streamDaemonLog)") { resources().flatMap(\.bodies).count >= 4 }
+        #expect(
+            resources().flatMap(\.bodies).sorted() == written.map { $0.split(separator: " ", maxSplits: 2)[2] }.map(String.init).sorted())
+        #expect(
+            resources().first?.attributes == [
+                "k8s.namespace.name": "test", "k8s.pod.name": "collected", "k8s.pod.uid": "uid-collected", "k8s.container.name": "speaker",
+                "k8s.container.restart_count": "2", "container.id": container,
+            ])
+        try await node.removePod(pod)
+    }
+
+    private static func records(_ collector: SocketCollector, of pod: String) -> [[String: Any]] {
+        collector.records.filter { ($0["kubernetes"] as? [String: Any])?["pod_name"] as? String == pod }
+    }
+
+    private static func resources(_ request: HTTPCollector.Request) -> [(attributes: [String: String], bodies: [String])] {
+        let body = (try? JSONSerialization.jsonObject(with: Data(request.body))) as? [String: Any]
+        return (body?["resourceLogs"] as? [[String: Any]] ?? []).map { resource in
+            let pairs = (resource["resource"] as? [String: Any])?["attributes"] as? [[String: Any]] ?? []
+            let attributes = pairs.map { ($0["key"] as? String ?? "", ($0["value"] as? [String: String])?.values.first ?? "") }
+            let records = (resource["scopeLogs"] as? [[String: Any]] ?? []).flatMap { $0["logRecords"] as? [[String: Any]] ?? [] }
+            let bodies = records.map { ($0["body"] as? [String: String])?["stringValue"] ?? "" }
+            return (Dictionary(attributes) { first, _ in first }, bodies)
+        }
     }
 
     /// The first line that is not what the container wrote; nil when all are there.

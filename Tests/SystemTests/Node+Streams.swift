@@ -16,6 +16,9 @@ extension Node {
         }.flatMap { ProcessIdentity.of($0) }
     }
 
+    /// The end of what it has logged.
+    nonisolated var streamDaemonLog: String { tail(run + "/streamd.log") }
+
     /// It belongs to the node, and ends with it.
     nonisolated func endStreamDaemon() async {
         guard let process = streamDaemon else { return }

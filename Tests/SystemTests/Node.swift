@@ -55,6 +55,8 @@ actor Node {
         var hasSecondInterface = false
         /// A program of this build in the place of swiftlet-vsockd.
         var vsockBackend: String?
+        /// Lines of logs are for collectors as well.
+        var collects = false
     }
 
     nonisolated let name: String
@@ -204,6 +206,20 @@ actor Node {
 
         [stream]
         address = "127.0.0.1:0"
+
+        \(options.collects ? Self.collection(root) : "")
+        """
+    }
+
+    /// Where the lines of logs go; nobody is there until a test is.
+    nonisolated var collectorSocket: String { root + "/collector.sock" }
+    static let collectorPort: UInt16 = 4318
+
+    private static func collection(_ root: String) -> String {
+        """
+        [logs.collection]
+        socket = "\(root)/collector.sock"
+        otlp_endpoint = "http://localhost:\(collectorPort)"
         """
     }
 

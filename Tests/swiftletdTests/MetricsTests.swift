@@ -3,7 +3,10 @@ import CRIClient
 import Errors
 import Foundation
 import GRPC
+import Prometheus
+import StreamControl
 import Support
+import Synchronization
 import Testing
 
 @testable import swiftletd
@@ -21,6 +24,28 @@ import Testing
             let error = #expect(throws: SwiftletError.self) { try configuration.metricsAddress() }
             #expect(error?.code == .invalidArgument && error?.message.hasPrefix("metrics.address") == true, "\(bad)")
         }
+    }
+
+    /// They are swiftlet-streamd's, which may be started anew; a counter goes up only.
+    @Test func whatBecameOfCollectedLinesIsCountedAcrossStreamDaemons() {
+        let registry = PrometheusRegistry(DaemonMetrics.descriptions)
+        let collectors = Mutex<[StreamCollector]>([])
+        DaemonMetrics.observe({ collectors.withLock { $0 } }, in: registry)
+        func text(_ sent: UInt64, _ dropped: UInt64, _ failure: String = "") -> String {
+            collectors.withLock { collectors in
+                collectors = [.with { ($0.kind, $0.sentLines, $0.droppedLines, $0.failure) = ("otlp", sent, dropped, failure) }]
+            }
+            return registry.text()
+        }
+        #expect(!registry.text().contains("collect"))
+        _ = text(5, 1)
+        let second = text(7, 1, "503")
+        #expect(second.contains("swiftlet_collected_lines_total{collector=\"otlp\"} 7\n"), "\(second)")
+        #expect(second.contains("swiftlet_collector_failing{collector=\"otlp\"} 1\n"))
+        let third = text(2, 3)
+        #expect(third.contains("swiftlet_collected_lines_total{collector=\"otlp\"} 9\n"))
+        #expect(third.contains("swiftlet_collected_lines_dropped_total{collector=\"otlp\"} 4\n"))
+        #expect(third.contains("swiftlet_collector_failing{collector=\"otlp\"} 0\n"))
     }
 
     /// The daemon's own process: what was called, pulled and booted is in its metrics, each line as the format has it.

@@ -56,4 +56,47 @@ import Testing
             #expect(error?.code == .invalidArgument && error?.description.contains("logs.\(key)") == true)
         }
     }
+
+    @Test func everyKeyOfTheCollectionReachesTheStreamDaemon() throws {
+        #expect(try Configuration().streamDaemon().sessions.hasCollection == false)
+        #expect(try load("[logs.collection]\nqueue_bytes = 2000000\n").streamDaemon().sessions.hasCollection == false)
+        let socket = try load("[logs.collection]\nsocket = \"/run/vector.sock\"\n").streamDaemon().sessions.collection
+        #expect((socket.socket, socket.otlpEndpoint, socket.queueBytes) == ("/run/vector.sock", "", 8 << 20))
+        let otlp = try load(
+            """
+            [logs]
+            over_budget = "drop"
+            [logs.collection]
+            otlp_endpoint = "https://otel.example.com:4318/tenant"
+            otlp_ca = "/ca.pem"
+            otlp_timeout = "500ms"
+            otlp_compression = "gzip"
+            queue_bytes = 1048576
+            """
+        ).streamDaemon().sessions.collection
+        #expect((otlp.socket, otlp.otlpEndpoint, otlp.otlpAuthorities) == ("", "https://otel.example.com:4318/tenant", "/ca.pem"))
+        #expect((otlp.otlpTimeout, otlp.otlpGzip, otlp.queueBytes) == (500, true, 1 << 20))
+        #expect(try Configuration().collection() == nil && Configuration().json.contains("\"otlp_compression\":\"none\""))
+    }
+
+    @Test(arguments: [
+        ("socket", "\"run/vector.sock\""), ("socket", "\"/\(String(repeating: "s", count: 107))\""),
+        ("otlp_endpoint", "\"localhost:4318\""),
+        ("otlp_endpoint", "\"ftp://localhost\""), ("otlp_endpoint", "\"http://\""), ("otlp_endpoint", "\"http://me:secret@localhost\""),
+        ("otlp_endpoint", "\"http://localhost/?a=b\""), ("otlp_endpoint", "\"http://localhost:99999\""), ("otlp_ca", "\"ca.pem\""),
+        ("otlp_ca", "\"/ca.pem\""), ("otlp_timeout", "\"soon\""), ("otlp_timeout", "\"0s\""), ("otlp_timeout", "\"2h\""),
+        ("otlp_compression", "\"zstd\""), ("queue_bytes", "0"), ("queue_bytes", "-1"), ("queue_bytes", "1000"),
+        ("queue_bytes", "2147483648"),
+    ])
+    func aBadCollectionIsRefusedByItsKey(_ key: String, _ value: String) throws {
+        let configuration = try load("[logs.collection]\n\(key) = \(value)\n")
+        let error = #expect(throws: SwiftletError.self) { try configuration.streamDaemon() }
+        let text = error?.description ?? ""
+        #expect(error?.code == .invalidArgument && text.contains("logs.collection.\(key)") && !text.contains("secret"), "\(text)")
+    }
+
+    @Test(arguments: ["[logs.collection]\nsockets = \"/s\"\n", "[logs.collections]\nsocket = \"/s\"\n"])
+    func anUnknownKeyOfTheCollectionIsRefused(_ text: String) {
+        #expect(throws: SwiftletError.self) { try load(text) }
+    }
 }

@@ -13,12 +13,15 @@ public struct LogTarget: Codable, Sendable, Equatable {
     public var path: String
     /// How fast it grows at most; nil: as fast as it is written.
     public var budget: LogBudget?
+    /// Whose output it is; nil: not known.
+    public var names: ContainerNames?
 
-    public init(container: String, directory: String, path: String, budget: LogBudget? = nil) {
+    public init(container: String, directory: String, path: String, budget: LogBudget? = nil, names: ContainerNames? = nil) {
         self.container = container
         self.directory = directory
         self.path = path
         self.budget = budget
+        self.names = names
     }
 }
 

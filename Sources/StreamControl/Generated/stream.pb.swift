@@ -44,7 +44,7 @@ public nonisolated struct StreamGetInfoResponse: Sendable {
   public var version: String = String()
 
   /// By name: the other side asks for a feature, never for a version. "logs": all methods with "Log" in their names, and PrepareAttach.
-  /// "configure": Configure.
+  /// "configure": Configure. "collection": ConfigureRequest.collection.
   public var features: [String] = []
 
   /// What the URLs of sessions begin with: "http://127.0.0.1:10351". Empty when no client is served.
@@ -60,6 +60,30 @@ public nonisolated struct StreamGetInfoResponse: Sendable {
 
   /// Why no client is served at the address; empty when some are.
   public var unserved: String = String()
+
+  /// Where the lines of logs go beside their files.
+  public var collectors: [StreamCollector] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct StreamCollector: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// "socket" or "otlp".
+  public var kind: String = String()
+
+  /// Lines that it has taken, and those that were dropped instead, since it was configured.
+  public var sentLines: UInt64 = 0
+
+  public var droppedLines: UInt64 = 0
+
+  /// Why it takes none at this moment; empty when it does, or has not been asked to.
+  public var failure: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -91,6 +115,47 @@ public nonisolated struct StreamConfigureRequest: Sendable {
   public var streamCreationTimeout: UInt64 = 0
 
   public var idleTimeout: UInt64 = 0
+
+  /// Where the lines of all logs go beside their files, from now on; absent: nowhere.
+  public var collection: StreamCollection {
+    get {_collection ?? StreamCollection()}
+    set {_collection = newValue}
+  }
+  /// Returns true if `collection` has been explicitly set.
+  public var hasCollection: Bool {self._collection != nil}
+  /// Clears the value of `collection`. Subsequent reads from it will return its default value.
+  public mutating func clearCollection() {self._collection = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _collection: StreamCollection? = nil
+}
+
+/// No log and no container waits for a collector: what one does not take in time is dropped, and counted.
+public nonisolated struct StreamCollection: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// A unix stream socket that a collector listens on, absolute; each line becomes a line of JSON. Empty: none.
+  public var socket: String = String()
+
+  /// http:// or https:// URL of an OTLP receiver, to which "/v1/logs" is added. Empty: none.
+  public var otlpEndpoint: String = String()
+
+  /// Whose certificates the receiver may have, PEM; absolute. Empty: the node's usual ones.
+  public var otlpAuthorities: String = String()
+
+  /// Milliseconds that a request may take; 0: the default.
+  public var otlpTimeout: UInt64 = 0
+
+  /// Requests are compressed by gzip.
+  public var otlpGzip: Bool = false
+
+  /// Bytes of lines that may wait for each of the two; 0: the default.
+  public var queueBytes: UInt64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -273,6 +338,39 @@ public nonisolated struct StreamOpenLogRequest: Sendable {
   /// What is beyond it is dropped instead, and counted in the log.
   public var dropsExcess: Bool = false
 
+  /// Whose output it is, for collectors; absent: not known.
+  public var names: StreamContainerNames {
+    get {_names ?? StreamContainerNames()}
+    set {_names = newValue}
+  }
+  /// Returns true if `names` has been explicitly set.
+  public var hasNames: Bool {self._names != nil}
+  /// Clears the value of `names`. Subsequent reads from it will return its default value.
+  public mutating func clearNames() {self._names = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _names: StreamContainerNames? = nil
+}
+
+/// As Kubernetes names a container.
+public nonisolated struct StreamContainerNames: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var namespace: String = String()
+
+  public var pod: String = String()
+
+  public var podUid: String = String()
+
+  public var container: String = String()
+
+  public var attempt: UInt32 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -443,7 +541,7 @@ nonisolated extension StreamGetInfoRequest: SwiftProtobuf.Message, SwiftProtobuf
 
 nonisolated extension StreamGetInfoResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".GetInfoResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}features\0\u{1}url\0\u{1}pid\0\u{1}address\0\u{1}positions\0\u{1}unserved\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}features\0\u{1}url\0\u{1}pid\0\u{1}address\0\u{1}positions\0\u{1}unserved\0\u{1}collectors\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -458,6 +556,7 @@ nonisolated extension StreamGetInfoResponse: SwiftProtobuf.Message, SwiftProtobu
       case 5: try { try decoder.decodeSingularStringField(value: &self.address) }()
       case 6: try { try decoder.decodeSingularStringField(value: &self.positions) }()
       case 7: try { try decoder.decodeSingularStringField(value: &self.unserved) }()
+      case 8: try { try decoder.decodeRepeatedMessageField(value: &self.collectors) }()
       default: break
       }
     }
@@ -485,6 +584,9 @@ nonisolated extension StreamGetInfoResponse: SwiftProtobuf.Message, SwiftProtobu
     if !self.unserved.isEmpty {
       try visitor.visitSingularStringField(value: self.unserved, fieldNumber: 7)
     }
+    if !self.collectors.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.collectors, fieldNumber: 8)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -496,6 +598,52 @@ nonisolated extension StreamGetInfoResponse: SwiftProtobuf.Message, SwiftProtobu
     if lhs.address != rhs.address {return false}
     if lhs.positions != rhs.positions {return false}
     if lhs.unserved != rhs.unserved {return false}
+    if lhs.collectors != rhs.collectors {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamCollector: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Collector"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{3}sent_lines\0\u{3}dropped_lines\0\u{1}failure\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.kind) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.sentLines) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.droppedLines) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.failure) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.kind.isEmpty {
+      try visitor.visitSingularStringField(value: self.kind, fieldNumber: 1)
+    }
+    if self.sentLines != 0 {
+      try visitor.visitSingularUInt64Field(value: self.sentLines, fieldNumber: 2)
+    }
+    if self.droppedLines != 0 {
+      try visitor.visitSingularUInt64Field(value: self.droppedLines, fieldNumber: 3)
+    }
+    if !self.failure.isEmpty {
+      try visitor.visitSingularStringField(value: self.failure, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamCollector, rhs: StreamCollector) -> Bool {
+    if lhs.kind != rhs.kind {return false}
+    if lhs.sentLines != rhs.sentLines {return false}
+    if lhs.droppedLines != rhs.droppedLines {return false}
+    if lhs.failure != rhs.failure {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -503,7 +651,7 @@ nonisolated extension StreamGetInfoResponse: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension StreamConfigureRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ConfigureRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}address\0\u{1}certificate\0\u{1}key\0\u{3}container_sessions\0\u{3}pod_sessions\0\u{3}node_sessions\0\u{3}stream_creation_timeout\0\u{3}idle_timeout\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}address\0\u{1}certificate\0\u{1}key\0\u{3}container_sessions\0\u{3}pod_sessions\0\u{3}node_sessions\0\u{3}stream_creation_timeout\0\u{3}idle_timeout\0\u{1}collection\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -519,12 +667,17 @@ nonisolated extension StreamConfigureRequest: SwiftProtobuf.Message, SwiftProtob
       case 6: try { try decoder.decodeSingularUInt32Field(value: &self.nodeSessions) }()
       case 7: try { try decoder.decodeSingularUInt64Field(value: &self.streamCreationTimeout) }()
       case 8: try { try decoder.decodeSingularUInt64Field(value: &self.idleTimeout) }()
+      case 9: try { try decoder.decodeSingularMessageField(value: &self._collection) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if !self.address.isEmpty {
       try visitor.visitSingularStringField(value: self.address, fieldNumber: 1)
     }
@@ -549,6 +702,9 @@ nonisolated extension StreamConfigureRequest: SwiftProtobuf.Message, SwiftProtob
     if self.idleTimeout != 0 {
       try visitor.visitSingularUInt64Field(value: self.idleTimeout, fieldNumber: 8)
     }
+    try { if let v = self._collection {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -561,6 +717,62 @@ nonisolated extension StreamConfigureRequest: SwiftProtobuf.Message, SwiftProtob
     if lhs.nodeSessions != rhs.nodeSessions {return false}
     if lhs.streamCreationTimeout != rhs.streamCreationTimeout {return false}
     if lhs.idleTimeout != rhs.idleTimeout {return false}
+    if lhs._collection != rhs._collection {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamCollection: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Collection"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}socket\0\u{3}otlp_endpoint\0\u{3}otlp_authorities\0\u{3}otlp_timeout\0\u{3}otlp_gzip\0\u{3}queue_bytes\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.socket) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.otlpEndpoint) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.otlpAuthorities) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.otlpTimeout) }()
+      case 5: try { try decoder.decodeSingularBoolField(value: &self.otlpGzip) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.queueBytes) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.socket.isEmpty {
+      try visitor.visitSingularStringField(value: self.socket, fieldNumber: 1)
+    }
+    if !self.otlpEndpoint.isEmpty {
+      try visitor.visitSingularStringField(value: self.otlpEndpoint, fieldNumber: 2)
+    }
+    if !self.otlpAuthorities.isEmpty {
+      try visitor.visitSingularStringField(value: self.otlpAuthorities, fieldNumber: 3)
+    }
+    if self.otlpTimeout != 0 {
+      try visitor.visitSingularUInt64Field(value: self.otlpTimeout, fieldNumber: 4)
+    }
+    if self.otlpGzip != false {
+      try visitor.visitSingularBoolField(value: self.otlpGzip, fieldNumber: 5)
+    }
+    if self.queueBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.queueBytes, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamCollection, rhs: StreamCollection) -> Bool {
+    if lhs.socket != rhs.socket {return false}
+    if lhs.otlpEndpoint != rhs.otlpEndpoint {return false}
+    if lhs.otlpAuthorities != rhs.otlpAuthorities {return false}
+    if lhs.otlpTimeout != rhs.otlpTimeout {return false}
+    if lhs.otlpGzip != rhs.otlpGzip {return false}
+    if lhs.queueBytes != rhs.queueBytes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -846,7 +1058,7 @@ nonisolated extension StreamPreparedSession: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".OpenLogRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}directory\0\u{1}path\0\u{3}bytes_per_second\0\u{3}operations_per_second\0\u{3}drops_excess\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}directory\0\u{1}path\0\u{3}bytes_per_second\0\u{3}operations_per_second\0\u{3}drops_excess\0\u{2}\u{3}names\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -860,12 +1072,17 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
       case 4: try { try decoder.decodeSingularUInt64Field(value: &self.bytesPerSecond) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.operationsPerSecond) }()
       case 6: try { try decoder.decodeSingularBoolField(value: &self.dropsExcess) }()
+      case 9: try { try decoder.decodeSingularMessageField(value: &self._names) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if !self.containerID.isEmpty {
       try visitor.visitSingularStringField(value: self.containerID, fieldNumber: 1)
     }
@@ -884,6 +1101,9 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
     if self.dropsExcess != false {
       try visitor.visitSingularBoolField(value: self.dropsExcess, fieldNumber: 6)
     }
+    try { if let v = self._names {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -894,6 +1114,57 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
     if lhs.bytesPerSecond != rhs.bytesPerSecond {return false}
     if lhs.operationsPerSecond != rhs.operationsPerSecond {return false}
     if lhs.dropsExcess != rhs.dropsExcess {return false}
+    if lhs._names != rhs._names {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamContainerNames: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ContainerNames"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}namespace\0\u{1}pod\0\u{3}pod_uid\0\u{1}container\0\u{1}attempt\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.namespace) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.pod) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.podUid) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.container) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.attempt) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.namespace.isEmpty {
+      try visitor.visitSingularStringField(value: self.namespace, fieldNumber: 1)
+    }
+    if !self.pod.isEmpty {
+      try visitor.visitSingularStringField(value: self.pod, fieldNumber: 2)
+    }
+    if !self.podUid.isEmpty {
+      try visitor.visitSingularStringField(value: self.podUid, fieldNumber: 3)
+    }
+    if !self.container.isEmpty {
+      try visitor.visitSingularStringField(value: self.container, fieldNumber: 4)
+    }
+    if self.attempt != 0 {
+      try visitor.visitSingularUInt32Field(value: self.attempt, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamContainerNames, rhs: StreamContainerNames) -> Bool {
+    if lhs.namespace != rhs.namespace {return false}
+    if lhs.pod != rhs.pod {return false}
+    if lhs.podUid != rhs.podUid {return false}
+    if lhs.container != rhs.container {return false}
+    if lhs.attempt != rhs.attempt {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
