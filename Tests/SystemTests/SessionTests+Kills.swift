@@ -97,16 +97,20 @@ extension SessionTests {
     }
 }
 
-/// Bytes that a container sends, as fast as an emulated guest whose CPU is taken can, through kubectl's port-forward.
+/// A gigabyte that a container sends, as fast as its guest can, through kubectl's port-forward.
 private struct Forwarded {
     private static let line = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde"
-    private static let size = 2 << 20
-    /// Of the container that sends it: the line, again and again.
-    static let script = "busybox yes \(line) | busybox head -c \(size) | nc -l -p 9000; exec sleep 6000"
+    private static let (block, blocks) = (16 << 20, 64)
+    /// Of the container that sends it: one file, again and again. An emulated guest makes no such bytes as fast.
+    static let script = """
+        (busybox yes \(line) | busybox head -c \(block) > /block; for i in $(busybox seq \(blocks)); do busybox cat /block; done) \
+            | nc -l -p 9000
+        exec sleep 6000
+        """
 
     static var expected: String {
         get async throws {
-            try await Spawn("/bin/sh", ["-c", "yes \(line) | head -c \(size) | sha256sum | cut -c-64"]).run().outputText
+            try await Spawn("/bin/sh", ["-c", "yes \(line) | head -c \(block * blocks) | sha256sum | cut -c-64"]).run().outputText
         }
     }
 
