@@ -51,6 +51,21 @@ import Testing
         #expect(drain(&buffer) == ["1:two"])
     }
 
+    /// Linux's vsock cuts what is longer than 64 KiB into another packet.
+    @Test func aFrameThatGrowsFitsIntoAPacketWithItsHeader() {
+        var buffer = OutputBuffer()
+        for count in [40_000, 25_530, 65_528, 1] {
+            [UInt8](repeating: 0, count: count).withUnsafeBytes { buffer.append(.stdout, $0) }
+        }
+        var (frames, bytes) = (0, 0)
+        while let frame = buffer.nextFrame() {
+            #expect(frame.encoded.count <= 65_536)
+            frames += 1
+            bytes += frame.payload.count
+        }
+        #expect(frames == 4 && bytes == 131_059)
+    }
+
     @Test func itIsDoneOnceBothEndsAreSentAndEverythingIsAcknowledged() throws {
         var buffer = OutputBuffer()
         append(&buffer, .stdout, "x")

@@ -1,3 +1,4 @@
+import CLinux
 import Errors
 import Glibc
 import Linux
@@ -26,6 +27,8 @@ public enum Boot {
         // Handled, not ignored: what is ignored stays so in the processes of containers.
         signal(SIGPIPE) { _ in }
         raiseFileLimit()
+        // Output passes through a few blocks of 64 KiB, for each of which glibc's heap would shrink, and fault its pages in again.
+        clinux_limit_heaps(2, 1 << 20)
         Priority.beforeContainers.apply()
         do {
             let modules = KernelModules(directory: "/lib/modules")

@@ -33,6 +33,9 @@ struct OutputBuffer {
     /// What a chunk costs beside its bytes. Counted, so that lines of one byte cannot use up the guest's memory.
     private static let chunkOverhead = 64
 
+    /// Bytes up to which chunks grow. With its header a frame fits into one packet of Linux's vsock (64 KiB).
+    private static let longestChunk = OutputFrame.maximumPayload - OutputFrame.headerLength
+
     private var stdout = Source()
     private var stderr = Source()
     private var nextOrder: UInt64 = 0
@@ -58,7 +61,7 @@ struct OutputBuffer {
         guard !bytes.isEmpty else { return }
         if let last = self[source].chunks.indices.last, last >= self[source].first,
             self[source].chunks[last].order == nextOrder,
-            self[source].chunks[last].bytes.count + bytes.count <= OutputFrame.maximumPayload
+            self[source].chunks[last].bytes.count + bytes.count <= Self.longestChunk
         {
             self[source].chunks[last].bytes.append(contentsOf: bytes)
         } else {

@@ -26,6 +26,9 @@ final class ProcessOutput: Sendable {
     /// Bytes that may wait in a connection's queue before frames stay in the buffer.
     private static let connectionQueue = 128 << 10
 
+    /// Bytes read at once. With its header a frame fits into one packet of Linux's vsock (64 KiB); 8 bytes more would be another packet.
+    private static let readLimit = OutputFrame.maximumPayload - OutputFrame.headerLength
+
     /// How long what children write behind the end of a process is still taken.
     private static let grace = Duration.milliseconds(200)
 
@@ -42,6 +45,7 @@ final class ProcessOutput: Sendable {
 
     private func read(_ source: OutputSource, _ descriptor: Int32) throws(SwiftletError) {
         let reader = ByteChannel(descriptor: descriptor, loop: loop)
+        reader.limitReads(to: Self.readLimit)
         let reading = state.withLock { state -> Bool? in
             guard !state.closed else { return nil }
             state.readers[source] = reader

@@ -53,8 +53,15 @@ struct Stdio {
             process.stdin = open("/dev/null", O_RDONLY | O_CLOEXEC)
             guard process.stdin >= 0 else { throw .system("opening /dev/null for standard input") }
         }
-        (output, process.stdout) = try Self.pipe()
-        (error, process.stderr) = try Self.pipe()
+        (output, process.stdout) = try Self.outputPipe()
+        (error, process.stderr) = try Self.outputPipe()
+    }
+
+    /// Larger than what Linux gives: the agent and the process take turns on the CPU as often as it is full or empty.
+    private static func outputPipe() throws(SwiftletError) -> (Int32, Int32) {
+        let ends = try pipe()
+        _ = fcntl(ends.1, F_SETPIPE_SZ, 256 << 10)
+        return ends
     }
 
     private mutating func openTerminal(
