@@ -92,8 +92,9 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [
-                "CRIClient", "Pods", "Machines", "AgentClient", "AgentProtocol", "Runtime", "State", "CRI", "GRPC", "Linux", "CLinux",
-                "Concurrency", "Errors", "SwiftletVersion", arguments, crypto, logging,
+                "CRIClient", "StreamClient", "StreamFrames", "Pods", "Machines", "AgentClient", "AgentProtocol", "Runtime", "State", "CRI",
+                "GRPC", "Linux", "CLinux", "Concurrency", "Errors", "SwiftletVersion", arguments, crypto, logging,
+                .product(name: "NIOCore", package: "swift-nio"),
             ]),
 
         // Doors

@@ -18,6 +18,8 @@ struct BenchmarkPlan: Sendable {
     var lists: Int
     var fewContainers = 10
     var manyContainers: Int
+    /// Execs by each protocol whose opening is timed.
+    var sessions: Int
     /// Transfers of each kind.
     var transfers: Int
     /// Pods that run at once while memory is measured.

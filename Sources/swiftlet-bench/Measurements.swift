@@ -58,6 +58,8 @@ struct Measurements {
     private var samples: [Key: Samples] = [:]
     var memory: [Subject: MemoryFigures] = [:]
     var transfers: [Subject: [Transfer: Throughputs]] = [:]
+    /// Bytes of transfers that did not come.
+    var lost: [Subject: Int] = [:]
     var logs: [Subject: LogFigures] = [:]
     /// Of the process that carries sessions, while there are many.
     var sessionMemory: SessionMemory?

@@ -99,7 +99,6 @@ struct RawMachine: Sendable {
     }
 
     private func arguments(tap: String, initramfs: String) -> [String] {
-        let accelerator = machine.accelerator == .kvm ? ["-accel", "kvm", "-cpu", "host"] : ["-accel", "tcg,tb-size=32", "-cpu", "max"]
         let ports = (1...10).flatMap { ["-device", "pcie-root-port,id=pci.\($0),bus=pcie.0,port=\($0),chassis=\($0)"] }
         let devices = [
             "virtio-scsi-pci,id=scsi0,bus=pci.1", "scsi-hd,bus=scsi0.0,drive=disk0,serial=scratch",
@@ -107,7 +106,7 @@ struct RawMachine: Sendable {
             "virtio-balloon-pci,bus=pci.4,deflate-on-oom=on,free-page-reporting=on",
             #"{"driver":"vhost-user-vsock-pci","chardev":"vu0","id":"uvsock0","bus":"pci.5"}"#,
         ].flatMap { ["-device", $0] }
-        return ["-machine", "q35,usb=off,hpet=off,dump-guest-core=off,memory-backend=ram"] + accelerator
+        return ["-machine", "q35,usb=off,hpet=off,dump-guest-core=off,memory-backend=ram"] + machine.accelerator.processorArguments
             + [
                 "-m", "\(machine.memory)", "-object", "memory-backend-memfd,id=ram,share=on,size=\(machine.memory)M", "-smp", "1",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-rtc", "base=utc",

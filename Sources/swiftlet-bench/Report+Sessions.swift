@@ -37,9 +37,15 @@ extension Report {
 
             Medians of \(plan.transfers), from the first byte to the last. Raw vsock is what a guest carries that has neither agent nor
             containers: one process writes, swiftlet-vsockd hands it to the client. It is the emulated guest's ceiling; the agent's stream
-            is what is left of it for a process of a container, before swiftlet-streamd.
+            is what is left of it for a process of a container, before swiftlet-streamd. \(loss)
 
             """
+    }
+
+    /// Only an attach can lose bytes: a slow client does not hold up its container.
+    private var loss: String {
+        let lost = results.lost.values.reduce(0, +)
+        return lost == 0 ? "No byte was lost." : "Attached clients lost \(lost) bytes."
     }
 
     private var connections: String {
@@ -48,8 +54,8 @@ extension Report {
         let (swiftlet, containerd) = (results.connections[.swiftlet], results.connections[.containerd])
         table.add("served", swiftlet.map { "\($0.served)" } ?? Figures.missing, containerd.map { "\($0.served)" } ?? Figures.missing, "")
         table.add(
-            "ms until all were", Figures.milliseconds(swiftlet?.time), Figures.milliseconds(containerd?.time),
-            Figures.ratio(quotient(swiftlet?.time.milliseconds, containerd?.time.milliseconds)))
+            "ms until all were, p50", Figures.milliseconds(swiftlet?.times.p50), Figures.milliseconds(containerd?.times.p50),
+            Figures.ratio(quotient(swiftlet?.times.p50.milliseconds, containerd?.times.p50.milliseconds)))
         return table.markdown
     }
 

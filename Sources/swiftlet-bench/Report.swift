@@ -117,22 +117,58 @@ struct Report {
 
     private var method: String {
         let versions = (Subject.allCases.compactMap { results.versions[$0] } + conditions.versions).joined(separator: "; ")
-        return """
-            - Date: \(conditions.date). Command: `\(command)`.
-            - Machine: \(conditions.machine); \(conditions.host); load average at the start \(conditions.load).
-            - Versions: \(versions).
-            - Both daemons run side by side in one network namespace with one CNI configuration (bridge, host-local,
-              portmap) and one image; containerd's sandbox container is busybox, asleep. One client, on Swiftlet's own gRPC
-              module, asks both for the same pods: one container that sleeps, a log, a kubelet's labels.
-            - The subjects take turns: \(plan.rounds) rounds count, \(plan.warmUpRounds) before them do not. A round is one pod of
-              each runtime from RunPodSandbox to RemovePodSandbox, with \(plan.execs) ExecSyncs, and one raw QEMU. Percentiles
-              are nearest-rank.
-            - Raw QEMU has the pods' kernel, initramfs, RAM, vhost-user vsock and devices on q35; no libvirt, network set-up
-              or sandbox call.
-            - Lists are of containers that do not run: made by CreateContainer in containerd, as copies of a record in
-              swiftletd's database. Their time ends with the reply's last byte.
+        let texts: [(section: Section?, text: String)] = [
+            (
+                nil,
+                """
+                - Date: \(conditions.date). Command: `\(command)`.
+                - Machine: \(conditions.machine); \(conditions.host); load average at the start \(conditions.load).
+                - Versions: \(versions).
+                - Both daemons run side by side in one network namespace with one CNI configuration (bridge, host-local,
+                  portmap) and one image; containerd's sandbox container is busybox, asleep. One client, on Swiftlet's own gRPC
+                  module, asks both for the same pods: one container that sleeps, a log, a kubelet's labels.
 
-            """
+                """
+            ),
+            (
+                .pods,
+                """
+                - The subjects take turns: \(plan.rounds) rounds count, \(plan.warmUpRounds) before them do not. A round is one pod of
+                  each runtime from RunPodSandbox to RemovePodSandbox, with \(plan.execs) ExecSyncs, and one raw QEMU. Percentiles
+                  are nearest-rank.
+                - Raw QEMU has the pods' processor, kernel, initramfs, RAM, vhost-user vsock and devices on q35; no libvirt, network
+                  set-up or sandbox call.
+
+                """
+            ),
+            (
+                .lists,
+                """
+                - Lists are of containers that do not run: made by CreateContainer in containerd, as copies of a record in
+                  swiftletd's database. Their time ends with the reply's last byte.
+
+                """
+            ),
+            (
+                .sessions,
+                """
+                - Sessions are one client's, on Swiftlet's own SPDY and WebSocket (v4.channel.k8s.io), with a pod of each runtime that take
+                  turns. Opening is from the call of Exec to the first byte that `echo` writes. Transfers are `cat` of one file of 10^6 bytes a
+                  hundred times: as an exec, as a container's first process that writes to its log too, and behind a TCP server. The connections
+                  are those of one port-forward to an echo server, each with 64 bytes both ways; all stay open until the last one is served.
+
+                """
+            ),
+            (
+                .logs,
+                """
+                - Logs are of four containers of one pod that run `yes`, for five seconds after two that do not count. Processor time is utime
+                  and stime of the processes; what the emulated guest uses is QEMU's.
+
+                """
+            ),
+        ]
+        return texts.filter { one in one.section.map(plan.sections.contains) ?? true }.map(\.text).joined()
     }
 
     func count(_ samples: Samples?) -> String { samples.map { "\($0.count)" } ?? Figures.missing }

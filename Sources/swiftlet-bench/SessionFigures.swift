@@ -7,11 +7,18 @@ struct SessionMemory {
     var proportional: UInt64
 }
 
-/// Connections of port-forward that were opened at once.
+/// Connections of port-forward that were opened at once, several times.
 struct Connections {
-    var wanted: Int
-    /// Those whose bytes came back.
-    var served: Int
+    let wanted: Int
+    /// Those whose bytes came back, at the worst of the times.
+    private(set) var served: Int
     /// From the first one's beginning until the last one was served.
-    var time: Duration
+    private(set) var times = Samples()
+
+    init(wanted: Int) { (self.wanted, served) = (wanted, wanted) }
+
+    mutating func add(served: Int, _ time: Duration) {
+        self.served = min(self.served, served)
+        times.add(time)
+    }
 }

@@ -59,11 +59,14 @@ struct SwiftletBench: AsyncParsableCommand {
     @Option(help: "Pods at once while memory is measured; 0: none.")
     var pods = 10
 
+    @Option(help: "Execs by SPDY and by WebSocket each whose opening is timed.")
+    var sessions = 100
+
     @Option(help: "Transfers of 100 MB of each kind.")
     var transfers = 3
 
     func validate() throws {
-        guard rounds > 0, warmUp >= 0, execs > 0, lists >= 0, pods >= 0, transfers > 0, containers >= 10 else {
+        guard rounds > 0, warmUp >= 0, execs > 0, lists >= 0, pods >= 0, sessions > 0, transfers > 0, containers >= 10 else {
             throw ValidationError("Counts must be positive, and --containers at least 10.")
         }
     }
@@ -95,11 +98,11 @@ struct SwiftletBench: AsyncParsableCommand {
         ).verdict(logger: logger)
         let machine = MachineShape(accelerator: verdict)
         let programs = programs ?? Self.ownDirectory
-        let workload = Workload(logs: workspace.logs, cgroup: workspace.cgroup)
+        let workload = Workload(logs: workspace.logs, programs: workspace.programs, cgroup: workspace.cgroup)
         let plan = BenchmarkPlan(
             subjects: Subject.allCases.filter { only.isEmpty || only.contains($0) },
             sections: Set(section.isEmpty ? Section.allCases : section), rounds: rounds, warmUpRounds: warmUp, execs: execs,
-            lists: lists, manyContainers: containers, transfers: transfers, memoryPods: pods)
+            lists: lists, manyContainers: containers, sessions: sessions, transfers: transfers, memoryPods: pods)
         var benchmark = Benchmark(
             plan: plan, workload: workload,
             nodes: [

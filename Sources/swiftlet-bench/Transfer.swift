@@ -35,7 +35,7 @@ struct Throughputs {
 /// Counts a transfer as its bytes come.
 struct TransferCount {
     private(set) var bytes = 0
-    private var first: ContinuousClock.Instant?
+    private(set) var first: ContinuousClock.Instant?
     private var last: ContinuousClock.Instant?
 
     mutating func add(_ count: Int, at now: ContinuousClock.Instant = .now) {

@@ -7,6 +7,8 @@ struct Workload: Sendable {
     static let image = "localhost/swiftlet/sample:latest"
 
     var logs: String
+    /// On the node; containers that ask for programs have it at ``PortServer/directory``.
+    var programs: String
     var cgroup: String
 
     /// A pod as a kubelet asks for it.
@@ -30,12 +32,17 @@ struct Workload: Sendable {
         }
     }
 
-    private func containerConfig(_ name: String, podName: String, command: [String], stdin: Bool) -> CRIContainerConfig {
+    private func containerConfig(_ name: String, podName: String, command: [String], stdin: Bool, programs: Bool) -> CRIContainerConfig {
         .with {
             $0.metadata.name = name
             $0.image.image = Self.image
             $0.command = command
             $0.stdin = stdin
+            if programs {
+                $0.mounts = [
+                    .with { ($0.hostPath, $0.containerPath, $0.readonly) = (self.programs, PortServer.directory, true) }
+                ]
+            }
             $0.logPath = "\(podName)-\(name).log"
             $0.labels = podLabels(podName).merging(["io.kubernetes.container.name": name]) { $1 }
             $0.annotations = [
@@ -67,11 +74,12 @@ struct Workload: Sendable {
     /// - Parameter command: sleeps where nothing else is asked for.
     func createContainer(
         _ name: String, in pod: String, podName: String, command: [String] = ["/bin/sleep", "1000000"], stdin: Bool = false,
+        programs: Bool = false,
         on cri: CRIConnection
     ) async throws -> String {
         let request = CRICreateContainerRequest.with {
             $0.podSandboxID = pod
-            $0.config = containerConfig(name, podName: podName, command: command, stdin: stdin)
+            $0.config = containerConfig(name, podName: podName, command: command, stdin: stdin, programs: programs)
             $0.sandboxConfig = podConfig(podName)
         }
         return try await cri.call(RuntimeRPC.createContainer, request).containerID
@@ -79,6 +87,10 @@ struct Workload: Sendable {
 
     func startContainer(_ container: String, on cri: CRIConnection) async throws {
         _ = try await cri.call(RuntimeRPC.startContainer, .with { $0.containerID = container })
+    }
+
+    func removeContainer(_ container: String, on cri: CRIConnection) async throws {
+        _ = try await cri.call(RuntimeRPC.removeContainer, .with { $0.containerID = container })
     }
 
     /// Runs `true` in the container and returns its exit code.

@@ -7,6 +7,8 @@ struct Workspace: Sendable {
     /// Sockets. Short, because a socket's path must stay under 108 bytes.
     let run = "/run/swiftlet-bench"
 
+    /// What containers get from the node.
+    var programs: String { root + "/programs" }
     var logs: String { root + "/logs" }
     /// What both runtimes are given.
     var cniConfiguration: String { root + "/net.d" }

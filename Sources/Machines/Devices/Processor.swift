@@ -1,3 +1,17 @@
+extension Accelerator {
+    /// The processor of a pod's machine in QEMU's own words, for one that libvirt does not start.
+    public var processorArguments: [String] {
+        switch self {
+        case .kvm: ["-accel", "kvm", "-cpu", "host"]
+        case .tcg:
+            [
+                "-accel", "tcg,tb-size=\(Processor.translationCache)", "-cpu",
+                (["max"] + Processor.unwanted.map { "-" + $0 }).joined(separator: ","),
+            ]
+        }
+    }
+}
+
 /// vCPUs, with every feature that the host or the emulator can give.
 struct Processor: DomainConfigurator {
     /// MiB of translated code that the emulator keeps per machine. Its own default grows to hundreds, and what is translated
@@ -8,7 +22,7 @@ struct Processor: DomainConfigurator {
 
     /// Features that the emulator has and is faster without. With erms and fsrm Linux copies and clears memory byte by byte
     /// ("rep movsb"), each a turn of a loop in the emulator; without, by eight bytes: a guest boots in a sixth less time.
-    private static let unwanted = ["erms", "fsrm"]
+    fileprivate static let unwanted = ["erms", "fsrm"]
 
     func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) {
         if let maximum = spec.shape.growth?.vcpus, maximum > spec.shape.vcpus {
