@@ -307,8 +307,8 @@ let package = Package(
         .testTarget(
             name: "swiftletTests",
             dependencies: [
-                "swiftlet", "StreamServer", "StreamFakes", "Support", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf, logging,
-                .product(name: "NIOCore", package: "swift-nio"),
+                "swiftlet", "StreamClient", "StreamFakes", "StreamServer", "Support", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf,
+                logging, .product(name: "NIOCore", package: "swift-nio"),
             ]),
         .testTarget(
             name: "swiftlet-streamdTests",

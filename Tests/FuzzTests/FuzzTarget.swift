@@ -28,6 +28,7 @@ struct FuzzTarget: Sendable {
         FuzzTarget(name: "answers", run: answers), FuzzTarget(name: "rings", run: rings), FuzzTarget(name: "network", run: network),
         FuzzTarget(name: "log", run: log), FuzzTarget(name: "seccomp", run: seccomp), FuzzTarget(name: "mounts", run: mounts),
         FuzzTarget(name: "users", run: users), FuzzTarget(name: "vhost", run: vhost), FuzzTarget(name: "spdy", run: StreamFuzz.spdy),
+        FuzzTarget(name: "spdyclient", run: StreamFuzz.spdyClient),
         FuzzTarget(name: "headers", run: StreamFuzz.headers), FuzzTarget(name: "websocket", run: StreamFuzz.webSocket),
         FuzzTarget(name: "portforward", run: StreamFuzz.portForward), FuzzTarget(name: "resize", run: StreamFuzz.resize),
         FuzzTarget(name: "base64", run: StreamFuzz.base64), FuzzTarget(name: "control", run: ControlFuzz.control),

@@ -40,6 +40,38 @@ enum StreamFuzz {
         }
     }
 
+    /// A server's bytes to a client with open streams, as ``spdy(_:)``: it takes what comes, and sends it back.
+    static func spdyClient(_ bytes: [UInt8]) {
+        var connection = SPDYConnection(.client, maximumStreams: 4)
+        let step = Int(bytes.first ?? 0) + 1
+        var open = Set((0..<3).compactMap { _ in connection.open([("streamType", "data")]) })
+        for start in stride(from: 1, to: max(bytes.count, 1), by: step) {
+            connection.receive(ByteBuffer(bytes: bytes[start..<min(start + step, bytes.count)]))
+            do {
+                while let event = try connection.next() {
+                    switch event {
+                    case .opened: preconditionFailure("a client takes no streams")
+                    case .data(let id, let bytes):
+                        precondition(open.contains(id))
+                        connection.consumed(bytes.readableBytes, of: id)
+                        var answer = bytes
+                        _ = connection.send(&answer, end: false, on: id)
+                    case .ended(let id):
+                        var rest = ByteBuffer()
+                        _ = connection.send(&rest, end: true, on: id)
+                        open.remove(id)
+                    case .reset(let id, _): precondition(open.remove(id) != nil)
+                    case .goneAway: precondition(connection.open([]) == nil)
+                    case .windowOpened: if let id = connection.open([]) { precondition(open.insert(id).inserted && open.count <= 4) }
+                    }
+                }
+            } catch {
+                return connection.goAway(status: 1)
+            }
+            _ = connection.takeOutput()
+        }
+    }
+
     /// Blocks as they are before compression, compressed, and taken for compressed.
     static func headers(_ bytes: [UInt8]) {
         if let headers = SPDYHeaderBlock.parse(bytes) {

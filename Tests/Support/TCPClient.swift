@@ -57,6 +57,25 @@ public enum TCPClient {
         }
     }
 
+    /// What comes back for bytes, when the own direction has ended behind them.
+    public static func exchange(_ port: UInt16, _ bytes: [UInt8]) async throws -> [UInt8] {
+        try await onThread {
+            let socket = try connect(port)
+            let sent = DispatchSemaphore(value: 0)
+            Thread.detachNewThread {
+                sendAll(socket, bytes)
+                shutdown(socket, Int32(SHUT_WR))
+                sent.signal()
+            }
+            let answer = readAll(socket)
+            // The number may be another connection's as soon as it is closed.
+            shutdown(socket, Int32(SHUT_RDWR))
+            sent.wait()
+            close(socket)
+            return answer
+        }
+    }
+
     /// Runs on a thread of its own: it blocks.
     public static func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
         try await withCheckedThrowingContinuation { continuation in

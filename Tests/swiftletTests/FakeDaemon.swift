@@ -18,6 +18,8 @@ actor FakeDaemon {
         var runsUntilStopped = false
         var startFailure: GRPCStatus?
         var bootFailure: GRPCStatus?
+        /// The URL of a port-forward.
+        var portForward: (@Sendable (CRIPortForwardRequest) throws -> String)?
     }
 
     let script: Script
@@ -114,6 +116,10 @@ actor FakeDaemon {
             let attach = AttachRequest(containerID: request.containerID, streams: set)
             return try .with { $0.url = try daemon.streams?.url(for: .attach(attach)) ?? "" }
         }
+        add(RuntimeRPC.portForward, &table) { daemon, request in
+            guard daemon.pods[request.podSandboxID]?.state == .sandboxReady else { throw GRPCStatus(.notFound, "no pod that runs") }
+            return try .with { $0.url = try daemon.script.portForward?(request) ?? "" }
+        }
         add(ImageRPC.imageStatus, &table) { $0.imageStatus($1.image.image) }
         add(ImageRPC.pullImage, &table) { try $0.pull($1.image.image) }
         add(ImageRPC.listImages, &table) { daemon, _ in daemon.listImages() }
@@ -175,6 +181,11 @@ actor FakeDaemon {
         pods[id]?.state = .sandboxNotready
         for (container, pod) in podOf where pod == id { exit(container, 137) }
         return .init()
+    }
+
+    /// As a pod does whose machine has ended.
+    func end(_ name: String) {
+        for (id, pod) in pods where pod.metadata.name == name { pods[id]?.state = .sandboxNotready }
     }
 
     private func removePod(_ id: String) -> CRIRemovePodSandboxResponse {
