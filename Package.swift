@@ -75,7 +75,9 @@ let package = Package(
         .executableTarget(
             name: "swiftlet",
             dependencies: [
-                "StreamClient", "CRIClient", "GRPC", "CRI", "Linux", "CLinux", "Concurrency", "Errors", "SwiftletVersion", arguments, protobuf,
+                "StreamClient", "CRIClient", "GRPC", "CRI", "CArchive", "Linux", "CLinux", "Concurrency", "Errors", "SwiftletVersion",
+                arguments,
+                protobuf,
                 .product(name: "NIOCore", package: "swift-nio"),
             ]),
         .executableTarget(

@@ -14,7 +14,8 @@ struct Swiftlet: AsyncParsableCommand {
             """,
         version: swiftletVersion,
         subcommands: [
-            DoctorCommand.self, RunCommand.self, PsCommand.self, LogsCommand.self, ExecCommand.self, AttachCommand.self, PortForwardCommand.self,
+            DoctorCommand.self, RunCommand.self, PsCommand.self, LogsCommand.self, ExecCommand.self, AttachCommand.self, CopyCommand.self,
+            PortForwardCommand.self,
             StopCommand.self, RmCommand.self,
             ImageCommand.self, InfoCommand.self, VersionCommand.self,
         ])

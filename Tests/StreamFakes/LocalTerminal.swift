@@ -43,4 +43,13 @@ package final class LocalTerminal: Sendable {
         await shell.end()
         return text.split(separator: "\r\n").map(String.init)
     }
+
+    /// The terminal's modes among lines, as `stty -g` writes them.
+    package static func modes(_ lines: [String]) -> [String] { lines.filter { $0.split(separator: ":").count > 20 } }
+
+    /// Whether the mode that the script has shown first is the one that it has shown last.
+    package static func isRestored(_ lines: [String]) -> Bool {
+        let modes = modes(lines)
+        return modes.count == 2 && modes[0] == modes[1]
+    }
 }

@@ -132,7 +132,7 @@ final class UpgradeHandler<Value: Sendable>: ChannelInboundHandler, RemovableCha
         let reason =
             switch error {
             case is HTTPParserError: "the server does not speak HTTP/1.1"
-            case is NIOSSLError, is NIOSSLExtraError: "TLS"
+            case is NIOSSLError, is NIOSSLExtraError: "TLS has failed"
             default: "the connection has failed"
             }
         fail(context, SwiftletError(.unavailable, reason, cause: error))

@@ -22,7 +22,7 @@ struct CommandSession: Sendable {
 
     /// - Throws: what the session failed with. The terminal is as it was before.
     func run(_ connection: CommandConnection) async throws -> End {
-        let streams = try StandardStreams()
+        let streams = try SessionDescriptors()
         let terminal = isRaw ? try RawTerminal() : nil
         // The session ends with the connection, and the terminal's mode comes back at exit. A hang-up that was to be ignored (nohup), is.
         let interrupts = Interrupts([SIGINT, SIGTERM, SIGQUIT] + (Self.isIgnored(SIGHUP) ? [] : [SIGHUP])) { number, _ in
@@ -38,13 +38,13 @@ struct CommandSession: Sendable {
             return .exited(code)
         } catch is Detached {
             return .detached
-        } catch is StandardStreams.ReaderGone {
+        } catch is SessionDescriptors.ReaderGone {
             // As a program ends that SIGPIPE kills: quietly.
             return .exited(128 + SIGPIPE)
         }
     }
 
-    private func feed(_ input: CommandInput, _ streams: StandardStreams) async throws {
+    private func feed(_ input: CommandInput, _ streams: SessionDescriptors) async throws {
         let sizes = hasTerminal ? WindowSizes() : nil
         // The size comes first: the command is to have it from its first instruction on.
         if sizes != nil, let size = RawTerminal.size() { try await input.resize(width: size.width, height: size.height) }
@@ -62,9 +62,9 @@ struct CommandSession: Sendable {
         }
     }
 
-    private func type(_ input: CommandInput, _ streams: StandardStreams) async throws {
+    private func type(_ input: CommandInput, _ streams: SessionDescriptors) async throws {
         var watch = DetachWatch(isRaw ? detachKeys : DetachKeys.none)
-        while let bytes = try await streams.read() {
+        while let bytes = try await streams.read(STDIN_FILENO) {
             let (passed, isDetached) = watch.take(bytes)
             try await input.write(ByteBuffer(bytes: passed))
             if isDetached { throw Detached() }

@@ -3,9 +3,9 @@ import Concurrency
 import Errors
 import Glibc
 
-/// Standard input and outputs for one session. What blocks, does so on threads of its own, and ends with the session.
-final class StandardStreams: Sendable {
-    /// Nobody reads standard output or standard error any more.
+/// Descriptors that one session reads and writes. What blocks, does so on threads of its own, and ends with the session.
+final class SessionDescriptors: Sendable {
+    /// Nobody reads what is written any more.
     struct ReaderGone: Error {}
 
     private static let piece = 64 << 10
@@ -24,12 +24,12 @@ final class StandardStreams: Sendable {
 
     deinit { close(wake) }
 
-    /// Waits for bytes of standard input. - Returns: nil at its end, or when the session is over.
-    func read() async throws -> [UInt8]? {
+    /// Waits for bytes. - Returns: nil at the end, or when the session is over.
+    func read(_ descriptor: Int32) async throws -> [UInt8]? {
         try await call { [self] in
             var bytes = [UInt8](repeating: 0, count: Self.piece)
-            while isReady(STDIN_FILENO, POLLIN) {
-                let count = Glibc.read(STDIN_FILENO, &bytes, bytes.count)
+            while isReady(descriptor, POLLIN) {
+                let count = Glibc.read(descriptor, &bytes, bytes.count)
                 if count > 0 { return Array(bytes[..<count]) }
                 // Closed, or a terminal that was hung up, is an end as well.
                 guard count < 0, errno == EAGAIN || errno == EINTR else { return nil }
@@ -51,7 +51,7 @@ final class StandardStreams: Sendable {
                 } else if errno == EPIPE {
                     throw ReaderGone()
                 } else if errno != EAGAIN && errno != EINTR {
-                    throw SwiftletError.system("write to \(descriptor == STDOUT_FILENO ? "standard output" : "standard error")")
+                    throw SwiftletError.system("write what the container has sent")
                 }
             }
         }
