@@ -26,7 +26,7 @@ final class CollectorHealth: Sendable {
             defer { state.failure = reason }
             return state.failure == nil
         }
-        if isNew { logger.warning("logs wait for their collector", metadata: ["error": "\(printable(reason, limit: 400))"]) }
+        if isNew { logger.warning("a collector takes no logs", metadata: ["error": "\(printable(reason, limit: 400))"]) }
     }
 
     func sent(_ lines: Int) {

@@ -40,13 +40,16 @@ public final class LogCollectors: LogCollector {
 
     /// Bytes of lines that are taken into queues at once.
     static let pieceLimit = 64 << 10
+    /// How long a collector that is not wanted any more may take for what waits.
+    public static let patience = Duration.seconds(2)
 
     private let logger: Logger
     private let running = Mutex<[Running]>([])
 
     public init(logger: Logger) { self.logger = logger }
 
-    /// Gives lines to these from now on. Those that are there already go on.
+    /// Gives lines to these from now on. Those that are there already go on; others get what waits for them if they take it within
+    /// ``patience``.
     public func configure(_ configuration: CollectionConfiguration) {
         var targets: [CollectorTarget] = []
         if let socket = configuration.socket { targets.append(.socket(socket)) }
@@ -60,10 +63,7 @@ public final class LogCollectors: LogCollector {
             }
             return gone
         }
-        for collector in gone {
-            collector.queue.close()
-            collector.delivery.cancel()
-        }
+        Task { await Self.end(gone, within: Self.patience) }
     }
 
     private func start(_ target: CollectorTarget, _ capacity: Int) -> Running {
@@ -105,12 +105,16 @@ public final class LogCollectors: LogCollector {
             defer { running = [] }
             return running
         }
-        for collector in stopped { collector.queue.close() }
+        await Self.end(stopped, within: patience)
+    }
+
+    private static func end(_ collectors: [Running], within patience: Duration) async {
+        for collector in collectors { collector.queue.close() }
         let hurry = Task {
             try await Task.sleep(for: patience)
-            for collector in stopped { collector.delivery.cancel() }
+            for collector in collectors { collector.delivery.cancel() }
         }
-        for collector in stopped { await collector.delivery.value }
+        for collector in collectors { await collector.delivery.value }
         hurry.cancel()
     }
 }

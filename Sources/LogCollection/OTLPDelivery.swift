@@ -51,11 +51,12 @@ struct OTLPDelivery {
     func run() async {
         let client = client()
         var requests = OTLPRequest(version: swiftletVersion)
+        var pause = RetryPause(first: .milliseconds(500), longest: .seconds(30))
         for await _ in queue.arrivals {
             while !Task.isCancelled {
                 if queue.bytes < Self.batch, !queue.isClosed { try? await Task.sleep(for: Self.gathering) }
                 guard let pieces = queue.take(atMost: Self.batch) else { break }
-                await post(requests.encode(pieces), pieces, by: client)
+                await post(requests.encode(pieces), pieces, by: client, &pause)
             }
         }
         // Also when the task is cancelled, which closes the connections at once.
@@ -73,9 +74,8 @@ struct OTLPDelivery {
     }
 
     /// Returns when the receiver has taken or refused the request, or the task is cancelled.
-    private func post(_ json: [UInt8], _ pieces: [CollectedPiece], by client: HTTPClient) async {
+    private func post(_ json: [UInt8], _ pieces: [CollectedPiece], by client: HTTPClient, _ pause: inout RetryPause) async {
         let body = configuration.compresses ? Gzip.compress(json) : json
-        var pause = RetryPause(first: .milliseconds(500), longest: .seconds(30))
         while !Task.isCancelled {
             switch await attempt(body, by: client) {
             case .taken(let rejected, let reason):
@@ -84,18 +84,27 @@ struct OTLPDelivery {
                     queue.refuse(lines: rejected)
                     health.refused(rejected, reason)
                 }
-                return
+                return pause.reset()
             case .refused(let reason):
                 queue.refuse(pieces)
-                return health.failed(reason)
+                health.failed(reason)
+                // One that refuses everything is not to be asked as fast as it answers.
+                return await sleep(&pause)
             case .retry(let after, let reason):
                 if Task.isCancelled { return }
                 health.failed(reason)
-                // Many nodes are not to come back at the same moment.
-                let wait = pause.advance() * Double.random(in: 0.75...1.25)
-                try? await Task.sleep(for: after.map { min($0, Self.longestWait) } ?? wait)
+                guard let after else {
+                    await sleep(&pause)
+                    continue
+                }
+                try? await Task.sleep(for: min(after, Self.longestWait))
             }
         }
+    }
+
+    /// Many nodes are not to come back at the same moment.
+    private func sleep(_ pause: inout RetryPause) async {
+        try? await Task.sleep(for: pause.advance() * Double.random(in: 0.75...1.25))
     }
 
     private func attempt(_ body: [UInt8], by client: HTTPClient) async -> Outcome {
@@ -149,18 +158,5 @@ struct OTLPDelivery {
         }
 
         var partialSuccess: Partial?
-    }
-}
-
-/// RFC 9110, section 10.2.3: seconds, or a date.
-enum RetryAfter {
-    static func wait(_ text: String?, now: Date = Date()) -> Duration? {
-        guard let text = text?.trimmingCharacters(in: .whitespaces) else { return nil }
-        if let seconds = UInt32(text) { return .seconds(Int64(seconds)) }
-        let format = DateFormatter()
-        format.locale = Locale(identifier: "en_US_POSIX")
-        format.timeZone = TimeZone(identifier: "GMT")
-        format.dateFormat = "EEE, dd MMM yyyy HH:mm:ss zzz"
-        return format.date(from: text).map { .seconds(max(0, $0.timeIntervalSince(now))) }
     }
 }

@@ -102,7 +102,7 @@ private struct StreamdService: Service {
         serving.cancel()
         await serving.value
         await guests.rest(within: .seconds(2))
-        await collectors.stop(within: .seconds(2))
+        await collectors.stop(within: LogCollectors.patience)
     }
 
     private func sayReady() {

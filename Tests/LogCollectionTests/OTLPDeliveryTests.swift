@@ -55,7 +55,7 @@ import Testing
             #expect(ContinuousClock.now - asked > .milliseconds(1500))
             #expect(receiver.requests.map(texts) == [["one"], ["one"]])
             try await eventually("it is counted") { collectors.states.first?.sentLines == 1 }
-            #expect(log.lines.filter { $0.contains("wait for their collector") && $0.contains("\(status)") }.count == 1)
+            #expect(log.lines.filter { $0.contains("a collector takes no logs") && $0.contains("\(status)") }.count == 1)
         }
     }
 
@@ -79,8 +79,23 @@ import Testing
             try await eventually("the next come") { receiver.requests.count == 2 }
             let gap = DroppedLines(lines: 2, bytes: lines(["bad", "worse"]).count).text
             #expect(receiver.requests.last.map(texts) == [gap, "good"])
-            let said = log.lines.filter { $0.contains("wait for their collector") }
+            let said = log.lines.filter { $0.contains("a collector takes no logs") }
             #expect(said.count == 1 && said[0].contains("400") && !said[0].contains("\u{1B}"))
+        }
+    }
+
+    @Test func aReceiverThatRefusesEverythingIsNotAskedAsFastAsItAnswers() async throws {
+        try await withReceiver({ _ in .status(404) }) { receiver, open in
+            open.take(lines(["one"]))
+            try await eventually("it is asked") { receiver.requests.count == 1 && collectors.states.first?.failure != nil }
+            let end = ContinuousClock.now + .seconds(2)
+            while ContinuousClock.now < end {
+                open.take(lines(["more"]))
+                try await Task.sleep(for: .milliseconds(10))
+            }
+            // After 0.6 s, 1.8 s and 4.2 s; without a pause every 0.2 s.
+            #expect(receiver.requests.count <= 5, "\(receiver.requests.count)")
+            #expect(log.lines.filter { $0.contains("takes no logs") }.count == 1)
         }
     }
 

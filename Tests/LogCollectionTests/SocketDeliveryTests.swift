@@ -45,7 +45,7 @@ import Testing
         defer { collector.stop() }
         try await eventually("it comes") { texts(collector) == ["before"] }
         try await eventually("it is known to be there") { collectors.states.first?.failure == nil }
-        #expect(log.lines.filter { $0.contains("wait for their collector") && $0.contains(path) }.count == 1)
+        #expect(log.lines.filter { $0.contains("a collector takes no logs") && $0.contains(path) }.count == 1)
         #expect(log.lines.filter { $0.contains("takes logs again") }.count == 1)
         await collectors.stop(within: .seconds(5))
     }

@@ -68,6 +68,7 @@ import Testing
             }
             await collectors.stop(within: .milliseconds(100))
         }
-        try await server.close()
+        // A connection that was broken off while it was taken may have closed it.
+        try? await server.close()
     }
 }
