@@ -260,7 +260,7 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
-        .testTarget(name: "LogsTests", dependencies: ["Logs", "Runtime", "Concurrency", "Support", "Errors", logging]),
+        .testTarget(name: "LogsTests", dependencies: ["Logs", "Runtime", "CLinux", "Concurrency", "Support", "Errors", logging]),
         .testTarget(
             name: "MachinesTests",
             dependencies: ["CLinux", "Machines", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],

@@ -1,5 +1,6 @@
 import Concurrency
 import Errors
+import Logging
 import Runtime
 
 /// One container's log file in the CRI format.
@@ -17,25 +18,30 @@ public actor ContainerLog: OutputSink {
 
     private let executor = BlockingExecutor(pool)
     private var file: LogFile
+    /// Nil: nobody is told of rotations that fail.
+    private let logger: Logger?
     /// Who waits for the log to be reopened.
     private var reopening: [CheckedContinuation<Void, any Error>] = []
 
-    private init(_ file: LogFile) { self.file = file }
+    private init(_ file: LogFile, _ logger: Logger?) { (self.file, self.logger) = (file, logger) }
 
     /// Opens the log for appending and finds out how much of each source it already holds.
     ///
     /// - Parameters:
     ///   - location: the log file; nil when the container has no log.
     ///   - positionPath: where the position is kept across restarts of the daemon.
+    ///   - rotation: nil: the file grows until somebody else renames it.
     /// - Throws: `.failedPrecondition` naming the file that cannot be opened; `.deadlineExceeded` when its disk does not answer.
-    public static func open(location: LogLocation?, positionPath: String) async throws -> ContainerLog {
+    public static func open(
+        location: LogLocation?, positionPath: String, rotation: LogRotation? = nil, logger: Logger? = nil
+    ) async throws -> ContainerLog {
         let file = try await pool.run(
             "open \(location?.description ?? positionPath)", timeout: openLimit,
             discard: { file in
                 var file = file
                 file.close()
-            }, { _ in try LogFile(location: location, positionPath: positionPath) })
-        return ContainerLog(file)
+            }, { _ in try LogFile(location: location, positionPath: positionPath, rotation: rotation) })
+        return ContainerLog(file, logger)
     }
 
     /// Gives the lines that are written from now on to a collector as well.
@@ -47,6 +53,7 @@ public actor ContainerLog: OutputSink {
     /// Writes what could not be written when it was appended.
     public func flush() throws -> OutputOffsets {
         try file.flush()
+        rotateIfFull()
         return file.position.offsets
     }
 
@@ -56,6 +63,7 @@ public actor ContainerLog: OutputSink {
     public func take(_ bytes: [UInt8], from source: StandardStream) throws -> OutputOffsets {
         try file.append(bytes, from: source)
         reopenBetweenLines()
+        rotateIfFull()
         return file.position.offsets
     }
 
@@ -65,6 +73,7 @@ public actor ContainerLog: OutputSink {
     func drop(_ count: Int, from source: StandardStream) throws -> OutputOffsets {
         try file.drop(count, from: source)
         reopenBetweenLines()
+        rotateIfFull()
         return file.position.offsets
     }
 
@@ -75,6 +84,7 @@ public actor ContainerLog: OutputSink {
     public func finish(_ source: StandardStream) throws -> OutputOffsets {
         try file.finish(source)
         reopenBetweenLines()
+        rotateIfFull()
         return file.position.offsets
     }
 
@@ -92,6 +102,15 @@ public actor ContainerLog: OutputSink {
                 try? await Task.sleep(for: Self.lineEnd)
                 reopenNow()
             }
+        }
+    }
+
+    /// What is written is safe, rotated or not.
+    private func rotateIfFull() {
+        do {
+            try file.rotateIfFull()
+        } catch {
+            logger?.warning("log not rotated", metadata: ["error": "\(error)"])
         }
     }
 

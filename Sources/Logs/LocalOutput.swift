@@ -39,7 +39,7 @@ public final class LocalOutput: Sendable {
         let copying: Task<Void, Never>
     }
 
-    typealias Opening = @Sendable (LogLocation?, _ positionPath: String) async throws -> ContainerLog
+    typealias Opening = @Sendable (LogLocation?, LogRotation?, _ positionPath: String) async throws -> ContainerLog
 
     private let directory: String
     private let openLog: Opening
@@ -55,7 +55,7 @@ public final class LocalOutput: Sendable {
     ///   - collector: gets the lines of all logs as well.
     public convenience init(directory: String, reader: any OutputReader, collector: (any LogCollector)? = nil, logger: Logger) {
         self.init(directory: directory, reader: reader, collector: collector, logger: logger) {
-            try await ContainerLog.open(location: $0, positionPath: $1)
+            try await ContainerLog.open(location: $0, positionPath: $2, rotation: $1, logger: logger)
         }
     }
 
@@ -94,7 +94,7 @@ public final class LocalOutput: Sendable {
         guard isNew else { return }
         let location = target.path.isEmpty ? nil : LogLocation(directory: target.directory, path: target.path)
         let result = await Self.result {
-            let log = try await openLog(location, position(of: id))
+            let log = try await openLog(location, target.rotation, position(of: id))
             if let collector { await log.collect(collector.collect(id, target.names)) }
             return log
         }

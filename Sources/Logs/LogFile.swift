@@ -5,29 +5,35 @@ import Runtime
 
 /// The open files behind a `ContainerLog`, used from one queue.
 struct LogFile {
-    private(set) var position: LogPosition
+    var position: LogPosition
     /// Bytes of each source taken in, with those that wait for the end of their line.
     private(set) var taken = OutputOffsets()
     /// Gets the lines that are in the file.
     var collected: (any CollectedLog)?
     /// Bytes of each source that were dropped since a line named some.
     private var dropped = OutputOffsets()
-    private let location: LogLocation?
-    private var descriptor: Int32
-    private var positionDescriptor: Int32
+    let location: LogLocation?
+    let rotation: LogRotation?
+    /// When the next rotation may be tried.
+    var pauseEnd: ContinuousClock.Instant?
+    var rotationFails = false
+    var descriptor: Int32
+    private(set) var positionDescriptor: Int32
     private var timestamp = LogTimestamp()
     private var stdout = LogLineEncoder(source: .stdout)
     private var stderr = LogLineEncoder(source: .stderr)
     /// Lines that are not in the file yet: those of the present call, and those of calls that failed.
-    private var buffer: [UInt8] = []
+    private(set) var buffer: [UInt8] = []
 
     private static let lockPatience = Duration.seconds(3)
     /// Bytes read at once when the log is compared with its position.
     private static let tailPiece = 1 << 20
 
+    /// - Parameter rotation: nil: the file grows until somebody else renames it.
     /// - Throws: `.failedPrecondition` also while somebody else writes the log.
-    init(location: LogLocation?, positionPath: String) throws {
+    init(location: LogLocation?, positionPath: String, rotation: LogRotation? = nil) throws {
         self.location = location
+        self.rotation = rotation
         positionDescriptor = Glibc.open(positionPath, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard positionDescriptor >= 0 else {
             throw SwiftletError.system("open the log position \(positionPath)")
@@ -202,21 +208,37 @@ struct LogFile {
         guard descriptor >= 0 else { return }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { return }
-        let size = UInt64(status.st_size)
-        if position.inode == status.st_ino, size > position.logSize {
-            while countPiece() {}
-            if position.logSize < size { ftruncate(descriptor, off_t(position.logSize)) }
+        if position.inode == status.st_ino {
+            catchUp(in: descriptor, size: UInt64(status.st_size))
         } else {
-            position.logSize = size
+            catchUpInRenamed()
         }
+        position.logSize = UInt64(max(lseek(descriptor, 0, SEEK_END), 0))
         position.inode = UInt64(status.st_ino)
         position.write(to: positionDescriptor)
+    }
+
+    /// The file that the position was noted in was renamed, by a rotation here or by the kubelet's, and what was written to it before it was
+    /// left may not have been noted.
+    private mutating func catchUpInRenamed() {
+        guard position.inode != 0, let location, let parent = try? LogParent(location) else { return }
+        let names = parent.rotated().map { "\(parent.name).\($0.text)" }
+        // Among the last ones, most probably.
+        guard let name = names.last(where: { parent.inode(of: $0) == position.inode }), let renamed = parent.open(name) else { return }
+        defer { Glibc.close(renamed) }
+        catchUp(in: renamed, size: UInt64(max(lseek(renamed, 0, SEEK_END), 0)))
+    }
+
+    private mutating func catchUp(in descriptor: Int32, size: UInt64) {
+        guard size > position.logSize else { return }
+        while countPiece(of: descriptor) {}
+        if position.logSize < size { ftruncate(descriptor, off_t(position.logSize)) }
     }
 
     /// Counts the lines of the next piece behind the position.
     ///
     /// - Returns: whether there was a whole line.
-    private mutating func countPiece() -> Bool {
+    private mutating func countPiece(of descriptor: Int32) -> Bool {
         var piece = [UInt8](repeating: 0, count: Self.tailPiece)
         let start = position.logSize
         let count = piece.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, off_t(start)) }

@@ -33,7 +33,8 @@ public struct LogLocation: Sendable, Equatable {
         return descriptor
     }
 
-    private func failure(_ step: String) -> SwiftletError {
+    /// What `errno` says of the step.
+    func failure(_ step: String) -> SwiftletError {
         SwiftletError(.failedPrecondition, "container log \(description): \(step): \(String(cString: strerror(errno)))")
     }
 }

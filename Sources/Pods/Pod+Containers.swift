@@ -327,6 +327,7 @@ extension Pod {
         try await context.output.open(
             LogTarget(
                 container: container.id, directory: spec.logDirectory, path: path, budget: budget.isUnlimited ? nil : budget,
+                rotation: context.logRotation,
                 names: ContainerNames(
                     namespace: pod.namespace, pod: pod.name, podUID: pod.uid, container: metadata.name, attempt: metadata.attempt)))
     }

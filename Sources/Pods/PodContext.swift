@@ -14,6 +14,8 @@ struct PodContext: Sendable {
     var output: any ContainerOutput
     /// Of each log; pods may lower it.
     var logBudget: LogBudget
+    /// Of each log; nil: somebody else rotates it.
+    var logRotation: LogRotation?
     /// Nil: clients open no sessions here.
     var sessions: (any ContainerSessions)?
     /// Nil: crashes are not noted.

@@ -28,11 +28,13 @@ public final class PodRegistry: Sendable {
     ///   - releasers: of all kinds of resources that any handler has ever acquired; the network's are known.
     ///   - output: writes the containers' logs.
     ///   - logBudget: of each log; pods may lower it.
+    ///   - logRotation: of each log; nil: somebody else rotates it.
     ///   - sessions: makes the URLs of exec and port-forward; nil: there are none.
     ///   - crashes: says how the daemon before crashed; nil: nobody notes it.
     public init(
         handlers: [any RuntimeHandler], network: any NodeNetwork, releasers: [ResourceReleaser], images: ImageStore,
-        database: StateDatabase, output: any ContainerOutput, logBudget: LogBudget = LogBudget(), sessions: (any ContainerSessions)? = nil,
+        database: StateDatabase, output: any ContainerOutput, logBudget: LogBudget = LogBudget(),
+        logRotation: LogRotation? = nil, sessions: (any ContainerSessions)? = nil,
         crashes: CrashRecord? = nil, deadlines: PodDeadlines = PodDeadlines(), logger: Logger
     ) {
         self.handlers = Dictionary(handlers.map { ($0.name, $0) }) { first, _ in first }
@@ -41,7 +43,8 @@ public final class PodRegistry: Sendable {
         context = PodContext(
             network: network, images: images, store: PodStore(database: database), snapshots: Snapshots(logger: logger),
             statistics: Statistics(patience: deadlines.statistics, logger: logger),
-            settings: NodeSettings(database: database), output: output, logBudget: logBudget, sessions: sessions, crashes: crashes,
+            settings: NodeSettings(database: database), output: output, logBudget: logBudget, logRotation: logRotation, sessions: sessions,
+            crashes: crashes,
             releasers: Releasers(releasers + network.releasers + [leases]), deadlines: deadlines, logger: logger)
         sandboxCreations = Creations(grace: deadlines.abandonedCreation, cancels: true, logger: logger)
         // The guest is asked for a container within seconds.

@@ -195,6 +195,7 @@ extension StreamOpenLogRequest {
             (bytesPerSecond, operationsPerSecond) = (budget.bytesPerSecond, budget.operationsPerSecond)
             dropsExcess = budget.excess == .drop
         }
+        if let rotation = log.rotation { (maxSize, maxFiles) = (rotation.maxSize, UInt32(clamping: rotation.maxFiles)) }
         if let names = log.names { self.names = StreamContainerNames(names) }
     }
 
@@ -203,6 +204,7 @@ extension StreamOpenLogRequest {
             bytesPerSecond: bytesPerSecond, operationsPerSecond: operationsPerSecond, excess: dropsExcess ? .drop : .wait)
         return LogTarget(
             container: containerID, directory: directory, path: path, budget: budget.isUnlimited ? nil : budget,
+            rotation: maxSize > 0 ? LogRotation(maxSize: maxSize, maxFiles: Int(maxFiles)) : nil,
             names: hasNames ? names.names : nil)
     }
 }

@@ -90,6 +90,8 @@ extension Configuration.Logs {
         bytesPerSecond = try container.value(.bytesPerSecond, else: bytesPerSecond)
         operationsPerSecond = try container.value(.operationsPerSecond, else: operationsPerSecond)
         overBudget = try container.value(.overBudget, else: overBudget)
+        maxSize = try container.value(.maxSize, else: maxSize)
+        maxFiles = try container.value(.maxFiles, else: maxFiles)
         collection = try container.value(.collection, else: collection)
     }
 }

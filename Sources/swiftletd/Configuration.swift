@@ -136,6 +136,10 @@ struct Configuration: Codable, Sendable {
         var operationsPerSecond = 0
         /// What becomes of more: "wait" or "drop".
         var overBudget = "wait"
+        /// Bytes with which a log's file is full and swiftlet-streamd rotates it; 0: never, since the kubelet does.
+        var maxSize = 0
+        /// Files of one log, the present one among them.
+        var maxFiles = 5
         var collection = Collection()
 
         enum CodingKeys: String, CodingKey {
@@ -143,6 +147,8 @@ struct Configuration: Codable, Sendable {
             case bytesPerSecond = "bytes_per_second"
             case operationsPerSecond = "operations_per_second"
             case overBudget = "over_budget"
+            case maxSize = "max_size"
+            case maxFiles = "max_files"
         }
     }
 

@@ -77,8 +77,8 @@ struct Daemon: Sendable {
         opened.add { streams.close() }
         let pods = PodRegistry(
             handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database, output: streams,
-            logBudget: try configuration.logBudget(), sessions: configuration.stream.address.isEmpty ? nil : streams, crashes: crashes,
-            logger: logger)
+            logBudget: try configuration.logBudget(), logRotation: try configuration.logRotation(),
+            sessions: configuration.stream.address.isEmpty ? nil : streams, crashes: crashes, logger: logger)
         opened.add { pods.close() }
         try await pods.recover()
         try Task.checkCancellation()

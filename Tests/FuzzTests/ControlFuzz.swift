@@ -53,7 +53,7 @@ enum ControlFuzz {
 
         init(directory: String) {
             logs = LocalOutput(directory: directory, reader: NoOutput(), logger: Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() }) {
-                _, position in
+                _, _, position in
                 precondition(URL(fileURLWithPath: position).standardized.deletingLastPathComponent().path == directory, position)
                 return try await ContainerLog.open(location: nil, positionPath: position)
             }

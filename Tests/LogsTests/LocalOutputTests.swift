@@ -38,7 +38,7 @@ private final class HeldOpening: Sendable {
     private let began = AsyncStream<Void>.makeStream()
     private let goes = AsyncStream<Void>.makeStream()
 
-    func open(_ location: LogLocation?, _ position: String) async throws -> ContainerLog {
+    func open(_ location: LogLocation?, _ rotation: LogRotation?, _ position: String) async throws -> ContainerLog {
         began.continuation.finish()
         for await _ in goes.stream {}
         return try await ContainerLog.open(location: location, positionPath: position)
@@ -64,7 +64,7 @@ private final class HeldOpening: Sendable {
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         guard let opening else { return LocalOutput(directory: directory, reader: reader, logger: logger) }
-        return LocalOutput(directory: directory, reader: reader, logger: logger) { try await opening.open($0, $1) }
+        return LocalOutput(directory: directory, reader: reader, logger: logger) { try await opening.open($0, $1, $2) }
     }
 
     private func lines() throws -> [String] {

@@ -117,6 +117,16 @@ private final class PlayedStreamd: StreamControlHandler {
         daemon.live?.close()
     }
 
+    @Test func aLogsBudgetAndRotationReachStreamd() throws {
+        var log = target("c")
+        #expect(StreamOpenLogRequest(log).target == log)
+        log.budget = LogBudget(bytesPerSecond: 1, operationsPerSecond: 2, excess: .drop)
+        log.rotation = LogRotation(maxSize: 65536, maxFiles: 3)
+        let bytes: [UInt8] = try StreamOpenLogRequest(log).serializedBytes()
+        let request = try StreamOpenLogRequest(serializedBytes: bytes)
+        #expect(request.target == log)
+    }
+
     @Test func theNextStreamdIsToldOfLogsThatAreOpenAndOfNoOthers() async throws {
         let daemon = daemon()
         try await withStreamd(PlayedStreamd(), daemon) {

@@ -4,9 +4,11 @@ import GRPC
 import Support
 import Testing
 
-@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized, .node("logs", Node.Options(collects: true)))
+@Suite(
+    .enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized,
+    .node("logs", Node.Options(collects: true, logSize: 20_000_000)))
 struct LongLogTests {
-    /// 100 blocks of 16,384 numbered lines of 64 bytes, each block behind a line with its own number: 100 MiB.
+    /// 100 blocks of 16,384 numbered lines of 64 bytes, each block behind a line with its own number: 100 MiB, in files of 20 MB.
     @Test func aLogOf100MegabytesIsCompleteLineByLine() async throws {
         let node = try node()
         let pod = try await node.runPod("log")
@@ -15,11 +17,36 @@ struct LongLogTests {
             b=1; while [ $b -le 100 ]; do echo block $b; cat /tmp/block; b=$((b + 1)); done
             """
         let container = try await node.runContainer(in: pod, "big", ["/bin/sh", "-c", script])
+        let followed = "\(node.root)/followed"
+        let follower = try Self.follow(container, node, to: followed)
+        defer { if follower.isRunning { kill(follower.processIdentifier, SIGKILL) } }
         let exit = try await node.exit(of: container, within: .seconds(600))
         #expect(exit.exitCode == 0)
-        let data = try Data(contentsOf: URL(fileURLWithPath: "\(node.logs)/big.log"), options: .alwaysMapped)
+        let names = try FileManager.default.contentsOfDirectory(atPath: node.logs)
+        let files = names.filter { $0.hasPrefix("big.log.") }.sorted() + ["big.log"]
+        #expect(files.count == 9)
+        var data = Data()
+        for file in files {
+            let content = try Data(contentsOf: URL(fileURLWithPath: "\(node.logs)/\(file)"), options: .alwaysMapped)
+            // 64 KiB of output make some 40 KiB more.
+            #expect(content.count < 20_000_000 + 110_000 && (file == "big.log" || content.count >= 20_000_000), "\(file): \(content.count)")
+            data += content
+        }
         #expect(Self.firstGap(in: data) == nil)
+        try await eventually("swiftlet logs -f ends") { !follower.isRunning }
+        #expect(follower.terminationStatus == 0)
+        #expect(Self.firstGap(in: try Data(contentsOf: URL(fileURLWithPath: followed), options: .alwaysMapped), prefix: 0) == nil)
         try await node.removePod(pod)
+    }
+
+    private static func follow(_ container: String, _ node: Node, to path: String) throws -> Process {
+        try Data().write(to: URL(fileURLWithPath: path))
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: node.environment.build + "/swiftlet")
+        process.arguments = ["--endpoint", node.endpoint, "logs", "-f", container]
+        process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
+        try process.run()
+        return process
     }
 
     /// 4,000 lines of 100 bytes, of which a second's worth and one piece come at once.
@@ -111,9 +138,9 @@ struct LongLogTests {
     }
 
     /// The first line that is not what the container wrote; nil when all are there.
-    private static func firstGap(in log: Data) -> String? {
-        // "2026-01-02T03:04:05.000000006Z stdout F " stands before each line.
-        let prefix = 40
+    ///
+    /// - Parameter prefix: bytes before each line: "2026-01-02T03:04:05.000000006Z stdout F ".
+    private static func firstGap(in log: Data, prefix: Int = 40) -> String? {
         var expected = (0..<100).lazy.flatMap { block in ["block \(block + 1)"] + Self.block }.makeIterator()
         for line in log.split(separator: 0x0A) {
             guard let text = expected.next() else { return "more lines than were written" }

@@ -57,6 +57,8 @@ actor Node {
         var vsockBackend: String?
         /// Lines of logs are for collectors as well.
         var collects = false
+        /// Bytes of a log's file with which swiftlet-streamd rotates it.
+        var logSize = 0
     }
 
     nonisolated let name: String
@@ -207,6 +209,9 @@ actor Node {
         [stream]
         address = "127.0.0.1:0"
 
+        [logs]
+        max_size = \(options.logSize)
+        max_files = 20
         \(options.collects ? Self.collection(root) : "")
         """
     }

@@ -134,6 +134,36 @@ private let stamp = "2026-01-31T12:00:00.123456789Z"
         }
     }
 
+    /// As swiftlet-streamd does it, several times between two looks; some files are the kubelet's, and compressed.
+    @Test func aLogThatIsRotatedFasterThanItIsReadIsFollowedThroughAllOfItsFiles() async throws {
+        try await withTemporaryDirectory { directory in
+            let path = directory + "/web_0.log"
+            try append("0", to: path)
+            try Data("old".utf8).write(to: URL(fileURLWithPath: path + ".20250101-000000_000"))
+            try Data("old".utf8).write(to: URL(fileURLWithPath: path + ".20250101-000001.gz"))
+            let follower = try LogFollower(path: path)
+            let collected = Collected()
+            let following = Task {
+                try await follower.follow { collected.take($0) }
+                collected.end()
+            }
+            var lines = collected.stream.makeAsyncIterator()
+            #expect(await lines.next() == "0\n")
+            for number in 1...500 {
+                // Every seventh by the kubelet, in the next second.
+                let rotated = "20260131-\(100_000 + number / 7)" + (number.isMultiple(of: 7) ? "" : "_00\(number % 7)")
+                try FileManager.default.moveItem(atPath: path, toPath: "\(path).\(rotated)")
+                try append("\(number)", to: path)
+            }
+            follower.finish()
+            var text = ""
+            while let piece = await lines.next() { text += piece }
+            let expected = (1...500).map { "\($0)\n" }.joined()
+            #expect(text == expected)
+            try await following.value
+        }
+    }
+
     @Test func cancellingEndsTheFollowing() async throws {
         try await withTemporaryDirectory { directory in
             let follower = try LogFollower(path: directory + "/never.log")

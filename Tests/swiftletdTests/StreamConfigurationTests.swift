@@ -46,6 +46,18 @@ import Testing
         #expect(error?.code == .invalidArgument && error?.description.contains("stream.\(key)") == true, "\(error?.description ?? "")")
     }
 
+    @Test func logsAreRotatedWhereTheConfigurationSaysSo() throws {
+        #expect(try Configuration().logRotation() == nil)
+        #expect(try load("[logs]\nmax_size = 65536\n").logRotation() == LogRotation(maxSize: 65536, maxFiles: 5))
+        let rotation = try load("[logs]\nmax_size = 10000000\nmax_files = 2\n").logRotation()
+        #expect(rotation == LogRotation(maxSize: 10_000_000, maxFiles: 2))
+        for (key, value) in [("max_size", "65535"), ("max_size", "1"), ("max_size", "-1"), ("max_files", "1"), ("max_files", "1001")] {
+            let configuration = try load("[logs]\n\(key) = \(value)\n")
+            let error = #expect(throws: SwiftletError.self) { try configuration.logRotation() }
+            #expect(error?.code == .invalidArgument && error?.description.contains("logs.\(key) = \(value)") == true)
+        }
+    }
+
     @Test func logsHaveTheConfiguredBudget() throws {
         #expect(try Configuration().logBudget().isUnlimited)
         let budget = try load("[logs]\nbytes_per_second = 1000\noperations_per_second = 10\nover_budget = \"drop\"\n").logBudget()

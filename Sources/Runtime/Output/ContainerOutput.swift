@@ -13,14 +13,20 @@ public struct LogTarget: Codable, Sendable, Equatable {
     public var path: String
     /// How fast it grows at most; nil: as fast as it is written.
     public var budget: LogBudget?
+    /// Nil: its file grows until somebody else renames it.
+    public var rotation: LogRotation?
     /// Whose output it is; nil: not known.
     public var names: ContainerNames?
 
-    public init(container: String, directory: String, path: String, budget: LogBudget? = nil, names: ContainerNames? = nil) {
+    public init(
+        container: String, directory: String, path: String, budget: LogBudget? = nil, rotation: LogRotation? = nil,
+        names: ContainerNames? = nil
+    ) {
         self.container = container
         self.directory = directory
         self.path = path
         self.budget = budget
+        self.rotation = rotation
         self.names = names
     }
 }

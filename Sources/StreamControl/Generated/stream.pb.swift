@@ -338,6 +338,12 @@ public nonisolated struct StreamOpenLogRequest: Sendable {
   /// What is beyond it is dropped instead, and counted in the log.
   public var dropsExcess: Bool = false
 
+  /// Bytes with which the log's file is full and is renamed to LOG.YYYYMMDD-HHMMSS_NNN; 0: never.
+  public var maxSize: UInt64 = 0
+
+  /// Files of the log, the present one among them; the oldest beyond it are removed.
+  public var maxFiles: UInt32 = 0
+
   /// Whose output it is, for collectors; absent: not known.
   public var names: StreamContainerNames {
     get {_names ?? StreamContainerNames()}
@@ -1058,7 +1064,7 @@ nonisolated extension StreamPreparedSession: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".OpenLogRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}directory\0\u{1}path\0\u{3}bytes_per_second\0\u{3}operations_per_second\0\u{3}drops_excess\0\u{2}\u{3}names\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}directory\0\u{1}path\0\u{3}bytes_per_second\0\u{3}operations_per_second\0\u{3}drops_excess\0\u{3}max_size\0\u{3}max_files\0\u{1}names\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1072,6 +1078,8 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
       case 4: try { try decoder.decodeSingularUInt64Field(value: &self.bytesPerSecond) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.operationsPerSecond) }()
       case 6: try { try decoder.decodeSingularBoolField(value: &self.dropsExcess) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.maxSize) }()
+      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.maxFiles) }()
       case 9: try { try decoder.decodeSingularMessageField(value: &self._names) }()
       default: break
       }
@@ -1101,6 +1109,12 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
     if self.dropsExcess != false {
       try visitor.visitSingularBoolField(value: self.dropsExcess, fieldNumber: 6)
     }
+    if self.maxSize != 0 {
+      try visitor.visitSingularUInt64Field(value: self.maxSize, fieldNumber: 7)
+    }
+    if self.maxFiles != 0 {
+      try visitor.visitSingularUInt32Field(value: self.maxFiles, fieldNumber: 8)
+    }
     try { if let v = self._names {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
     } }()
@@ -1114,6 +1128,8 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
     if lhs.bytesPerSecond != rhs.bytesPerSecond {return false}
     if lhs.operationsPerSecond != rhs.operationsPerSecond {return false}
     if lhs.dropsExcess != rhs.dropsExcess {return false}
+    if lhs.maxSize != rhs.maxSize {return false}
+    if lhs.maxFiles != rhs.maxFiles {return false}
     if lhs._names != rhs._names {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true

@@ -90,23 +90,24 @@ final class LogFollower: Sendable {
         }
 
         var decoder = CRILogDecoder(selection)
-        var file: OpenLog?
+        var file = try OpenLog.present(path)
         defer { file?.close() }
-        if let lines = selection.tail, access(path, F_OK) == 0 {
-            file = try OpenLog(path: path)
-            try file?.start(lines, &decoder)
-        }
+        if let lines = selection.tail { try file?.start(lines, &decoder) }
         while true {
             var progress = false
-            if file == nil, access(path, F_OK) == 0 {
-                file = try OpenLog(path: path)
+            if file == nil, let next = try OpenLog.present(path) {
+                file = next
                 decoder.startFile()
                 progress = true
             }
+            // Looked at before the file's end is: what was written to it before another took its name is read.
+            let isReplaced = file?.isReplaced == true
             while phase.withLock({ $0 }) != .cancelled, try file?.advance(&decoder, sink) == true { progress = true }
-            if file?.isReplaced == true {
+            if isReplaced {
+                let next = file?.successor()
                 file?.close()
-                file = nil
+                file = next
+                decoder.startFile()
                 continue
             }
             switch phase.withLock({ $0 }) {
@@ -125,59 +126,6 @@ final class LogFollower: Sendable {
         guard poll(&polled, nfds_t(polled.count), milliseconds) > 0 else { return false }
         var scratch = [UInt8](repeating: 0, count: 4096)
         for descriptor in polled where descriptor.revents != 0 { _ = read(descriptor.fd, &scratch, scratch.count) }
-        return true
-    }
-}
-
-/// A log file as far as it has been read.
-private struct OpenLog {
-    private let path: String
-    private let descriptor: Int32
-    private let identity: (device: dev_t, inode: ino_t)
-    /// In bytes, when it was opened.
-    let size: UInt64
-
-    init(path: String) throws {
-        self.path = path
-        descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw SwiftletError.system("reading the log \(path)") }
-        var status = stat()
-        fstat(descriptor, &status)
-        identity = (status.st_dev, status.st_ino)
-        size = UInt64(max(status.st_size, 0))
-    }
-
-    func close() { Glibc.close(descriptor) }
-
-    /// Begins with the last lines.
-    func start(_ lines: Int, _ decoder: inout CRILogDecoder) throws {
-        let tail = try LogTail(lines: lines, of: descriptor, path)
-        guard lseek(descriptor, off_t(tail.start), SEEK_SET) >= 0 else { throw SwiftletError.system("reading the log \(path)") }
-        decoder.startTail(tail)
-    }
-
-    /// Another file has taken its name: it was rotated. False while there is none.
-    var isReplaced: Bool {
-        var status = stat()
-        return stat(path, &status) == 0 && (status.st_dev, status.st_ino) != identity
-    }
-
-    /// Hands on the next piece of the file.
-    ///
-    /// - Returns: false at `end`, and at the file's present end.
-    func advance(
-        _ decoder: inout CRILogDecoder, upTo end: UInt64 = .max, _ sink: (CRILogDecoder.Piece) -> Void
-    ) throws -> Bool {
-        let position = UInt64(max(lseek(descriptor, 0, SEEK_CUR), 0))
-        guard position < end else { return false }
-        var buffer = [UInt8](repeating: 0, count: Int(min(64 << 10, end - position)))
-        let count = read(descriptor, &buffer, buffer.count)
-        guard count >= 0 else {
-            if errno == EINTR { return true }
-            throw SwiftletError.system("reading the log \(path)")
-        }
-        guard count > 0 else { return false }
-        decoder.decode(Array(buffer[..<count])).forEach(sink)
         return true
     }
 }
