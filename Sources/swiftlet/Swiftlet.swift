@@ -14,8 +14,8 @@ struct Swiftlet: AsyncParsableCommand {
             """,
         version: swiftletVersion,
         subcommands: [
-            DoctorCommand.self, RunCommand.self, PsCommand.self, LogsCommand.self, ExecCommand.self, AttachCommand.self, CopyCommand.self,
-            PortForwardCommand.self,
+            DoctorCommand.self, RunCommand.self, PsCommand.self, LogsCommand.self, ConsoleCommand.self, ExecCommand.self,
+            AttachCommand.self, CopyCommand.self, PortForwardCommand.self,
             StopCommand.self, RmCommand.self,
             ImageCommand.self, InfoCommand.self, VersionCommand.self,
         ])

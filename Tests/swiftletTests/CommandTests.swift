@@ -142,6 +142,35 @@ private func logs(of endpoint: String) -> String {
         #expect(result.errorText.contains("'\(value)'") && result.errorText.contains(option), "\(result.errorText)")
     }
 
+    @Test func aPodsConsoleIsPrintedAndFollowedUntilThePodStops() async throws {
+        try await FakeDaemon.serve(.init(runsUntilStopped: true)) { daemon, endpoint async throws in
+            let none = try await swiftlet("console", "web", endpoint: endpoint)
+            #expect(none.status == 1 && none.errorText.contains("no pod has this id or name"))
+            _ = try await swiftlet("run", "-q", "-d", "--name", "web", "busybox", endpoint: endpoint)
+            let consoleless = try await swiftlet("console", "web", endpoint: endpoint)
+            #expect(consoleless.status == 1 && consoleless.errorText == "swiftlet: web: the pod has no console\n")
+            let path = logs(of: endpoint) + "/console.log"
+            await daemon.keepConsole(in: path)
+            let absent = try await swiftlet("console", "web", endpoint: endpoint)
+            #expect(absent.status == 1 && absent.errorText.contains(path))
+            // Not to a terminal: byte by byte.
+            try Data("boot\r\n\u{1B}[31mred\r\n".utf8).write(to: URL(fileURLWithPath: path))
+            #expect(try await swiftlet("console", "web", endpoint: endpoint).outputText == "boot\r\n\u{1B}[31mred\r\n")
+            async let followed = swiftlet("console", "-f", "web", endpoint: endpoint)
+            try await Task.sleep(for: .milliseconds(300))
+            let file = try #require(FileHandle(forWritingAtPath: path))
+            try file.seekToEnd()
+            try file.write(contentsOf: Data("halt".utf8))
+            try file.close()
+            _ = try await swiftlet("stop", "web", endpoint: endpoint)
+            let result = try await followed
+            #expect(result.status == 0 && result.outputText == "boot\r\n\u{1B}[31mred\r\nhalt", "\(result)")
+            let stopped = try await swiftlet("console", "web", endpoint: endpoint)
+            #expect(stopped.status == 1 && stopped.errorText.contains("has stopped"))
+            _ = try await swiftlet("rm", "-f", "web", endpoint: endpoint)
+        }
+    }
+
     @Test func aKeptPodStaysWithItsLog() async throws {
         try await FakeDaemon.serve(.init(stdout: ["hello"], exitCode: 3)) { daemon, endpoint async throws in
             #expect(try await swiftlet("run", "-q", "--keep", "--name", "web", "busybox", endpoint: endpoint).status == 3)

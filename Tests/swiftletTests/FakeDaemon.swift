@@ -28,6 +28,8 @@ actor FakeDaemon {
     private(set) var requests: [String] = []
     private(set) var containerConfig = CRIContainerConfig()
     private(set) var podConfig = CRIPodSandboxConfig()
+    /// The file of the pods' console.
+    private var console: String?
     private var podOf: [String: String] = [:]
     private var images: [String: String]
     private var count = 0
@@ -84,7 +86,10 @@ actor FakeDaemon {
         add(RuntimeRPC.removePodSandbox, &table) { $0.removePod($1.podSandboxID) }
         add(RuntimeRPC.podSandboxStatus, &table) { daemon, request in
             guard let pod = daemon.pods[request.podSandboxID] else { throw GRPCStatus(.notFound, "no pod") }
-            return .with { $0.status = pod }
+            return .with {
+                $0.status = pod
+                if request.verbose { $0.info = ["info": daemon.console.map { "{\"console\":\"\($0)\",\"pid\":7}" } ?? "{\"pid\":7}"] }
+            }
         }
         add(RuntimeRPC.listPodSandbox, &table) { $0.listPods($1.filter) }
         add(RuntimeRPC.createContainer, &table) { $0.create($1) }
@@ -236,6 +241,8 @@ actor FakeDaemon {
         if !script.runsUntilStopped { exit(id, script.exitCode) }
         return .init()
     }
+
+    func keepConsole(in path: String) { console = path }
 
     /// Ends a container and starts its next attempt, as the kubelet does.
     ///
