@@ -309,7 +309,8 @@ let package = Package(
         .testTarget(
             name: "swiftletTests",
             dependencies: [
-                "swiftlet", "StreamClient", "StreamFakes", "StreamServer", "Support", "GRPC", "CRI", "Linux", "Concurrency", "Errors", protobuf,
+                "swiftlet", "StreamClient", "StreamFakes", "StreamServer", "Support", "GRPC", "CRI", "Linux", "Concurrency", "Errors",
+                protobuf,
                 logging, .product(name: "NIOCore", package: "swift-nio"),
             ]),
         .testTarget(
