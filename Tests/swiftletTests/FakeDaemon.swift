@@ -18,8 +18,6 @@ actor FakeDaemon {
         var runsUntilStopped = false
         var startFailure: GRPCStatus?
         var bootFailure: GRPCStatus?
-        /// The URL of a port-forward.
-        var portForward: (@Sendable (CRIPortForwardRequest) throws -> String)?
     }
 
     let script: Script
@@ -123,7 +121,8 @@ actor FakeDaemon {
         }
         add(RuntimeRPC.portForward, &table) { daemon, request in
             guard daemon.pods[request.podSandboxID]?.state == .sandboxReady else { throw GRPCStatus(.notFound, "no pod that runs") }
-            return try .with { $0.url = try daemon.script.portForward?(request) ?? "" }
+            let forward = try PortForwardRequest(sandboxID: request.podSandboxID, ports: request.port)
+            return try .with { $0.url = try daemon.streams?.url(for: .portForward(forward)) ?? "" }
         }
         add(ImageRPC.imageStatus, &table) { $0.imageStatus($1.image.image) }
         add(ImageRPC.pullImage, &table) { try $0.pull($1.image.image) }

@@ -12,12 +12,8 @@ import Testing
         _ arguments: [String], _ body: @Sendable (RunningCommand, FakeDaemon, StreamServer) async throws -> Void
     ) async throws {
         let server = try await StreamServer.start(ServerConfiguration(), LocalBackend(), logger: RecordedLog().logger)
-        let script = FakeDaemon.Script(runsUntilStopped: true) { request in
-            let ports = request.port
-            return try server.url(for: .portForward(PortForwardRequest(sandboxID: request.podSandboxID, ports: ports)))
-        }
         do {
-            try await FakeDaemon.serve(script) { daemon, endpoint async throws in
+            try await FakeDaemon.serve(.init(runsUntilStopped: true), streams: server) { daemon, endpoint async throws in
                 let directory = "/" + endpoint.split(separator: "/").dropFirst().dropLast().joined(separator: "/")
                 func command(_ arguments: [String]) throws -> RunningCommand {
                     try RunningCommand(

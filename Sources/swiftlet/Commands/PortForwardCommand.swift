@@ -19,8 +19,7 @@ struct PortForwardCommand: AsyncParsableCommand {
         help: ArgumentHelp("Where to listen: IP addresses or localhost, with commas between them; may be repeated.", valueName: "address"))
     var address: [String] = ["localhost"]
 
-    @Option(help: ArgumentHelp("Certificates that the streaming server's is issued by. (default: the system's)", valueName: "file"))
-    var tlsCa: String?
+    @OptionGroup var session: SessionOptions
 
     @Argument(help: "Id or name of a pod.")
     var pod: String
@@ -32,7 +31,7 @@ struct PortForwardCommand: AsyncParsableCommand {
 
     func run() async throws {
         let daemon = try connection.daemon()
-        let connector = try SessionConnector(authorities: tlsCa)
+        let connector = try session.connector()
         let id = try await Targets.load(from: daemon).resolve(pod, as: .pod).id
         let work = Task { try await forward(id, daemon, connector) }
         let interrupts = Interrupts {
