@@ -38,7 +38,8 @@ struct CommandTests {
         let last = try await swiftlet("logs", "--tail", "1", "--since", "1h", "-t", "box")
         #expect(last.outputText.wholeMatch(of: /\d{4}-\d\d-\d\dT\S+Z up\n/) != nil, "\(last.outputText)")
         let console = try await swiftlet("console", "box")
-        #expect(console.status == 0 && console.outputText.contains("\n"), "\(console.errorText)")
+        // A kernel that nothing happens to says nothing.
+        #expect(console.status == 0, "\(console.errorText)")
         async let followed = swiftlet("console", "-f", "box")
         let refused = try await swiftlet("image", "pull", "127.0.0.1:1/none:1")
         #expect(refused.status == 1 && refused.errorText.contains("RegistryUnavailable"), "\(refused.errorText)")
