@@ -1,5 +1,6 @@
 import Foundation
 import Linux
+import Support
 import Testing
 
 /// The operator's command against a real daemon.
@@ -37,20 +38,36 @@ struct CommandTests {
         #expect(logs.outputText == "up\n")
         let last = try await swiftlet("logs", "--tail", "1", "--since", "1h", "-t", "box")
         #expect(last.outputText.wholeMatch(of: /\d{4}-\d\d-\d\dT\S+Z up\n/) != nil, "\(last.outputText)")
-        let console = try await swiftlet("console", "box")
-        // A kernel that nothing happens to says nothing.
-        #expect(console.status == 0, "\(console.errorText)")
-        async let followed = swiftlet("console", "-f", "box")
         let refused = try await swiftlet("image", "pull", "127.0.0.1:1/none:1")
         #expect(refused.status == 1 && refused.errorText.contains("RegistryUnavailable"), "\(refused.errorText)")
         let removed = try await swiftlet("rm", "-f", "box")
         #expect(removed.status == 0, "\(removed.errorText)")
-        let all = try await followed
-        #expect(all.status == 0 && all.outputText.hasPrefix(console.outputText), "\(all.errorText)")
         let empty = try await swiftlet("ps", "-a", "-o", "json")
         #expect(!empty.outputText.contains("box"))
         let missing = try await swiftlet("logs", "box")
         #expect(missing.status == 1 && missing.errorText.contains("box"))
+    }
+
+    /// A privileged container has the guest's devices, the serial port among them.
+    @Test func theConsoleIsPrintedAndFollowedUntilThePodStops() async throws {
+        let node = try node()
+        let pod = try await node.runPod("spoken")
+        async let followed = swiftlet("console", "--follow", pod)
+        let container = try await node.runContainer(
+            in: pod, "speaker", ["/bin/sh", "-c", "echo the guest speaks >/dev/ttyS0"]
+        ) { $0.linux.securityContext.privileged = true }
+        #expect(try await node.exit(of: container).exitCode == 0)
+        var console = ""
+        try await eventually("the guest's words come") {
+            console = try await swiftlet("console", pod).outputText
+            return console.contains("the guest speaks")
+        }
+        try await node.stopPod(pod)
+        let all = try await followed
+        #expect(all.status == 0 && all.outputText.hasPrefix(console), "\(all)")
+        let stopped = try await swiftlet("console", pod)
+        #expect(stopped.status == 1 && stopped.errorText.contains("has stopped"), "\(stopped.errorText)")
+        try await node.removePod(pod)
     }
 
     @Test func doctorFindsTheNodeFit() async throws {

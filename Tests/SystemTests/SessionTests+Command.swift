@@ -50,20 +50,6 @@ extension SessionTests {
         for container in [sleeper, reader] { try await node.removeContainer(container) }
     }
 
-    @Test func theConsoleHasWhatTheKernelSays() async throws {
-        let node = try node()
-        let speaker = try await node.runContainer(in: try sharedPod(), "speaker", ["/bin/sleep", "6000"]) {
-            $0.linux.securityContext.privileged = true
-        }
-        // Of the highest level: the others are for who boots the guest without "quiet".
-        _ = try await node.shell(speaker, "busybox mknod /k c 1 11; echo '<0>said to the kernel' > /k")
-        let console = {
-            try await Spawn(node.environment.build + "/swiftlet", ["--endpoint", node.endpoint, "console", try sharedPod()]).run()
-        }
-        try await eventually("it is on the console") { try await console().outputText.contains("said to the kernel\n") }
-        try await node.removeContainer(speaker)
-    }
-
     @Test func theCommandCopiesFilesBothWays() async throws {
         let node = try node()
         let container = try await node.runContainer(in: try sharedPod(), "copies", ["/bin/sleep", "6000"])

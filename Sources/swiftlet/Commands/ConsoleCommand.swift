@@ -8,7 +8,8 @@ struct ConsoleCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "console", abstract: "Prints what a pod's machine wrote to its serial console.",
         discussion: """
-            These are the messages of the guest's kernel and agent, the last MiB of them at most; nobody can log in there. \
+            These are messages of the guest's kernel and agent, the last MiB of them at most; a guest that is well says nothing, and nobody \
+            can log in there. \
             On a terminal, control characters are shown as "?".
             """)
 
