@@ -38,7 +38,7 @@ extension LogFile {
     private mutating func rotate(_ rotation: LogRotation) throws -> Bool {
         guard let location else { return false }
         let parent = try LogParent(location)
-        guard parent.inode(of: parent.name) == position.inode else { return false }
+        guard parent.inode(of: parent.name) == position.inode else { return try resume(parent) }
         let renamed = try reserveName(parent)
         do {
             try parent.rename(parent.name, to: renamed)
@@ -60,6 +60,17 @@ extension LogFile {
             throw error
         }
         removeOldest(parent, rotation)
+        return true
+    }
+
+    /// Makes the new file where the present one has its rotated name already: a rename back has failed.
+    ///
+    /// - Returns: false where it is another file's name that is missing, or somebody else's file that has it.
+    private mutating func resume(_ parent: borrowing LogParent) throws -> Bool {
+        guard parent.inode(of: parent.name) == nil else { return false }
+        guard parent.rotated().contains(where: { $0.isOwn && parent.inode(of: "\(parent.name).\($0.text)") == position.inode })
+        else { return false }
+        try goOn(in: try parent.create(parent.name))
         return true
     }
 
@@ -89,12 +100,14 @@ extension LogFile {
         throw error
     }
 
-    /// An empty file is a name that was reserved by a process that ended.
+    /// An empty file is a name that was reserved by a process that ended; unless it is the present file, which the kubelet may have renamed
+    /// just now.
     func removeOldest(_ parent: borrowing LogParent, _ rotation: LogRotation) {
         var kept: [String] = []
         for rotated in parent.rotated() {
             let name = "\(parent.name).\(rotated.text)"
-            if parent.isEmpty(name) { parent.remove(name) } else { kept.append(name) }
+            let isLeft = rotated.isOwn && parent.isEmpty(name) && parent.inode(of: name) != position.inode
+            if isLeft { parent.remove(name) } else { kept.append(name) }
         }
         for name in kept.dropLast(max(rotation.maxFiles - 1, 1)) { parent.remove(name) }
     }

@@ -10,6 +10,9 @@ struct RotatedLogName: Comparable {
     let stamp: String
     private let isCompressed: Bool
 
+    /// Whether it was given here, and not by the kubelet.
+    var isOwn: Bool { stamp.contains("_") }
+
     var text: String { isCompressed ? stamp + Self.compressed : stamp }
 
     private static let compressed = ".gz"

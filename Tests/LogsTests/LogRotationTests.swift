@@ -209,6 +209,32 @@ private func numbers(_ range: ClosedRange<Int>) -> String { range.map { "line \(
         #expect(try files.output() == numbers(1...12))
     }
 
+    /// The kubelet renames what it has seen full before, which may be the new file by then.
+    @Test(arguments: ["20991231-000000", "20991231-000000_007"]) func thePresentFileIsNotTakenForAReservedName(_ name: String) throws {
+        let files = try Files()
+        var file = try files.open()
+        try file.write(numbers(1...60))
+        #expect(try files.text("c.log").isEmpty)
+        try FileManager.default.moveItem(atPath: files.log, toPath: "\(files.log).\(name)")
+        let parent = try LogParent(LogLocation(directory: files.directory, path: "logs/c.log"))
+        file.removeOldest(parent, LogRotation(maxSize: 1000, maxFiles: 1000))
+        try file.write("kept\n")
+        file.close()
+        #expect(try files.output() == numbers(1...60) + "kept\n")
+    }
+
+    @Test func aRotationThatCouldNotBeUndoneIsFinished() throws {
+        let files = try Files()
+        var file = try files.open()
+        try file.write(numbers(1...5))
+        try FileManager.default.moveItem(atPath: files.log, toPath: files.log + ".20260101-000000_000")
+        try file.write(numbers(6...60))
+        #expect(try files.text("c.log").isEmpty)
+        try file.write(numbers(61...62))
+        file.close()
+        #expect(try files.output() == numbers(1...62))
+    }
+
     @Test func aDirectoryThatVanishesHoldsUpNoLineAndIsReportedOnce() throws {
         let files = try Files()
         var file = try files.open()
