@@ -41,9 +41,13 @@ actor BudgetedSink: OutputSink {
     private let clock: any BudgetClock
     private var state: BudgetState
     private var isNaming = false
-    private var isLifted = false
+    /// Bytes that may pass in spite of the budget.
+    private var allowance = 0
     /// Those that are under way, of pieces that wait.
     private var sleeps: Set<Task<Void, any Error>> = []
+
+    /// The agent's buffer of 1 MiB and both pipes.
+    static let heldByAgent = 1536 << 10
 
     /// How long dropped bytes wait for the line that names them, where nothing else is written.
     static let namedAfter = Duration.seconds(1)
@@ -62,7 +66,11 @@ actor BudgetedSink: OutputSink {
             nameSoon()
             return safe
         }
-        while delay > .zero, !isLifted {
+        while delay > .zero {
+            if allowance > 0 {
+                allowance -= bytes.count
+                break
+            }
             try await sleep(delay)
             delay = state.delay(at: clock.now)
         }
@@ -73,9 +81,10 @@ actor BudgetedSink: OutputSink {
     /// Pieces that wait.
     var waiting: Int { sleeps.count }
 
-    /// Lets everything pass that waits from now on. What is dropped is dropped still.
+    /// Lets pass what a guest's agent holds for a container that has ended. What comes beyond it is no output of such a container, whatever
+    /// the guest says, and is under the budget again. What is dropped is dropped still.
     func lift() {
-        isLifted = true
+        allowance = Self.heldByAgent
         for sleep in sleeps { sleep.cancel() }
     }
 

@@ -103,6 +103,12 @@ private final class TestClock: BudgetClock {
         for piece in waiting { _ = try await piece.value }
         _ = try await sink.take(Array("last\n".utf8), from: .stdout)
         #expect(try lines().sorted() == ["stderr F late", "stdout F first", "stdout F last", "stdout F late"])
+        // A guest that goes on is held to the budget again.
+        for _ in 0..<24 { _ = try await sink.take([UInt8](repeating: UInt8(ascii: "x"), count: 64 << 10), from: .stdout) }
+        let excess = Task { try await sink.take(Array("excess\n".utf8), from: .stdout) }
+        try await eventually("it waits") { await sink.waiting == 1 }
+        excess.cancel()
+        await #expect(throws: CancellationError.self) { try await excess.value }
         await log.close()
     }
 
