@@ -154,11 +154,11 @@ extension StreamDaemon: ContainerOutput {
         let request = StreamCloseLogRequest.with { ($0.containerID, $0.forget) = (container, forget) }
         // Also for a caller that is cancelled: nobody else closes it.
         let closing = Task {
+            // One that is under way, which would come after the close. One whose disk hangs is there by then, and is closed when it ends.
+            try? await withDeadline(.seconds(5), "open the log") { [openings] in
+                _ = try? await openings.run(container) { throw CancellationError() }
+            }
             do {
-                // One that is under way, which would come after the close.
-                try await withDeadline(.seconds(5), "open the log") { [openings] in
-                    _ = try? await openings.run(container) { throw CancellationError() }
-                }
                 _ = try await client.call(.closeLog, request, timeout: .seconds(5))
             } catch {
                 client.close()

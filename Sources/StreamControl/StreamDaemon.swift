@@ -20,6 +20,8 @@ public final class StreamDaemon: Sendable {
         public var positions: String
         /// The file that gets the program's output.
         public var log: String
+        /// Logs are to be rotated by size.
+        public var rotatesLogs = false
         /// How long it may take to say what it is. One that takes longer, twice in a row, is replaced.
         public var patience: Duration = .seconds(10)
 
@@ -87,6 +89,9 @@ public final class StreamDaemon: Sendable {
             watch(client)
             if configuration.sessions.hasCollection, !client.info.features.contains(StreamContract.collection) {
                 logger.warning("logs are not collected: swiftlet-streamd is of an older release; end it when its sessions may end")
+            }
+            if configuration.rotatesLogs, !client.info.features.contains(StreamContract.rotation) {
+                logger.warning("logs are not rotated: swiftlet-streamd is of an older release; end it when its sessions may end")
             }
             logger.info(
                 "connected to swiftlet-streamd",

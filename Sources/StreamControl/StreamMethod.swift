@@ -10,6 +10,8 @@ public enum StreamContract {
     public static let configure = "configure"
     /// The feature of GetInfo that stands for the collection of logs.
     public static let collection = "collection"
+    /// The feature of GetInfo that stands for logs that are rotated by size.
+    public static let rotation = "rotation"
 }
 
 /// The methods of the service, by their names in stream.proto.

@@ -19,7 +19,7 @@ struct StreamdControl: StreamControlHandler {
     func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse {
         .with {
             $0.version = swiftletVersion
-            $0.features = [StreamContract.logs, StreamContract.configure, StreamContract.collection]
+            $0.features = [StreamContract.logs, StreamContract.configure, StreamContract.collection, StreamContract.rotation]
             ($0.address, $0.url, $0.unserved) = (sessions.address, sessions.url, sessions.unserved)
             $0.pid = getpid()
             $0.positions = positions

@@ -20,9 +20,11 @@ extension Configuration {
             $0.idleTimeout = try Self.milliseconds(stream.idleTimeout, "stream.idle_timeout")
             if let collection = try collection() { $0.collection = collection }
         }
-        return StreamDaemon.Configuration(
+        var configuration = StreamDaemon.Configuration(
             binary: stream.daemon.isEmpty ? Self.besideDaemon("swiftlet-streamd") : stream.daemon, controlSocket: run + "/streamd.sock",
             sessions: sessions, positions: root + "/containers", log: run + "/streamd.log")
+        configuration.rotatesLogs = try logRotation() != nil
+        return configuration
     }
 
     private static func count(_ number: Int, _ key: String) throws -> UInt32 {

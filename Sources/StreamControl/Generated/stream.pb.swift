@@ -44,7 +44,7 @@ public nonisolated struct StreamGetInfoResponse: Sendable {
   public var version: String = String()
 
   /// By name: the other side asks for a feature, never for a version. "logs": all methods with "Log" in their names, and PrepareAttach.
-  /// "configure": Configure. "collection": ConfigureRequest.collection.
+  /// "configure": Configure. "collection": ConfigureRequest.collection. "rotation": OpenLogRequest.max_size.
   public var features: [String] = []
 
   /// What the URLs of sessions begin with: "http://127.0.0.1:10351". Empty when no client is served.
