@@ -19,6 +19,10 @@ enum RetryAfter {
         }
         let times = fields[4].split(separator: ":").compactMap { Int32($0) }
         guard times.count == 3, let day = Int32(fields[1]), let year = Int32(fields[3]) else { return nil }
+        // What the receiver sends is not to overflow the numbers of a date.
+        guard (1970...9999).contains(year), (1...31).contains(day), (0...23).contains(times[0]), (0...59).contains(times[1]),
+            (0...60).contains(times[2])
+        else { return nil }
         var parts = tm()
         (parts.tm_mday, parts.tm_mon, parts.tm_year) = (day, Int32(month), year - 1900)
         (parts.tm_hour, parts.tm_min, parts.tm_sec) = (times[0], times[1], times[2])

@@ -101,11 +101,31 @@ import Testing
         #expect(OTLP.gunzip(Gzip.compress([])) == [])
     }
 
+    @Test func aTimeThatHasNoRoomIsNone() {
+        #expect(WallClock.nanoseconds("1970-01-01T00:00:01.000000002Z") == 1_000_000_002)
+        #expect(WallClock.nanoseconds("2262-04-11T23:47:16.854775808Z") == 1 << 63)
+        #expect(WallClock.nanoseconds("2554-07-21T23:34:33.709551615Z") == .max)
+        for text in [
+            "2554-07-21T23:34:33.709551616Z", "2554-07-21T23:34:34.000000000Z", "9999-12-31T23:59:59.999999999Z",
+            "1969-12-31T23:59:59.000000000Z", "1970-01-01T00:00:01.-00000002Z",
+        ] {
+            #expect(WallClock.nanoseconds(text) == nil, "\(text)")
+        }
+    }
+
     @Test func aReceiverSaysHowLongToWait() {
         #expect(RetryAfter.wait("7") == .seconds(7))
         let now = 784_111_777
         #expect(RetryAfter.wait("Sun, 06 Nov 1994 08:49:47 GMT", now: now) == .seconds(10))
         #expect(RetryAfter.wait("Sun, 06 Nov 1994 08:49:07 GMT", now: now) == .zero)
+        // Whose numbers overflow those of a date, or are none of one.
+        for text in [
+            "X 1 Nov -2147483648 1:1:1 GMT", "X 06 Nov 2147483647 1:1:1 GMT", "Sun, 32 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 24:49:37 GMT", "Sun, 06 Nov 1994 08:60:37 GMT", "Sun, 06 Nov 1994 08:49:61 GMT",
+            "Sun, 06 Nov 1969 08:49:37 GMT",
+        ] {
+            #expect(RetryAfter.wait(text, now: now) == nil, "\(text)")
+        }
         for text in [nil, "", "soon", "-1", "Sun, 06 Now 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 CET"] {
             #expect(RetryAfter.wait(text) == nil)
         }
