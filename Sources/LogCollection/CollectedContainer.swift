@@ -41,18 +41,26 @@ struct CollectedPiece: Sendable {
 }
 
 extension [UInt8] {
-    /// Whole lines in pieces of no more than so many bytes; a line that is longer is a piece of its own.
+    /// Whole lines in pieces of no more than so many bytes; a line that is longer is a piece of its own. Each is a copy: one that waits is
+    /// not to keep the room of the log's buffer, which can be a thousand times larger than the piece.
     func pieces(of limit: Int) -> [[UInt8]] {
-        guard count > limit else { return isEmpty ? [] : [self] }
+        guard count > limit else { return isEmpty ? [] : [Self(copying: self[...])] }
         var pieces: [[UInt8]] = []
         var start = 0
         while start < count {
             let window = self[start..<Swift.min(start + limit, count)]
             let end = window.lastIndex(of: 0x0A) ?? self[start...].firstIndex(of: 0x0A) ?? count - 1
-            pieces.append(Array(self[start...end]))
+            pieces.append(Self(copying: self[start...end]))
             start = end + 1
         }
         return pieces
+    }
+
+    /// With room for these bytes alone. An array made from an array or its slice may share the former's room.
+    private init(copying bytes: ArraySlice<UInt8>) {
+        self = []
+        reserveCapacity(bytes.count)
+        append(contentsOf: bytes)
     }
 
     /// By memchr, as logs are cut into lines.

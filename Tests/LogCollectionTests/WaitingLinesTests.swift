@@ -81,6 +81,17 @@ import Testing
         #expect(last?.summary == ["4", "others -3"])
     }
 
+    /// The capacity counts bytes of lines, not the buffers that logs write from.
+    @Test func aPieceKeepsNoRoomOfTheBufferThatItCameIn() {
+        var buffer: [UInt8] = []
+        buffer.reserveCapacity(4 << 20)
+        buffer += lines(["x"])
+        #expect(buffer.pieces(of: 1000).allSatisfy { $0 == buffer && $0.capacity < $0.count + 64 })
+        for _ in 0..<9 { buffer += lines(["x"]) }
+        let cut = buffer.pieces(of: 100)
+        #expect(cut.count == 5 && cut.allSatisfy { $0.count == 84 && $0.capacity < $0.count + 64 })
+    }
+
     @Test func aLargeWriteIsCutBetweenLines() {
         let long = lines(["1234567890", "2", "3"])
         #expect(long.pieces(of: 1000) == [long])
