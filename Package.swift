@@ -168,7 +168,7 @@ let package = Package(
         .target(
             name: "LogCollection",
             dependencies: [
-                "CZlib", "Runtime", "Errors", "SwiftletVersion", deque, logging,
+                "CZlib", "Runtime", "Concurrency", "Errors", "SwiftletVersion", deque, logging,
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),

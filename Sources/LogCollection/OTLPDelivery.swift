@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import Concurrency
 import Errors
 import Foundation
 import NIOCore
@@ -28,12 +29,12 @@ struct OTLPDelivery {
     private static let batch = 256 << 10
     /// How long a few lines wait for others.
     private static let gathering = Duration.milliseconds(200)
-    /// What is read of an answer.
+    /// What is read of an answer. One that is longer counts by its status: no request is to come again because of it.
     private static let mostAnswer = 64 << 10
     /// What a receiver can have this node wait by Retry-After.
     private static let longestWait = Duration.seconds(300)
 
-    private enum Outcome {
+    private enum Outcome: Sendable {
         /// How many of the records it has refused, and why.
         case taken(rejected: Int, String)
         case retry(after: Duration?, String)
@@ -78,8 +79,11 @@ struct OTLPDelivery {
         let body = configuration.compresses ? Gzip.compress(json) : json
         while !Task.isCancelled {
             switch await attempt(body, by: client) {
-            case .taken(let rejected, let reason):
-                health.sent(pieces.lineCount - min(rejected, pieces.lineCount))
+            case .taken(let claimed, let reason):
+                let lines = pieces.lineCount
+                // The receiver's number can be any.
+                let rejected = min(max(claimed, 0), lines)
+                health.sent(lines - rejected)
                 if rejected > 0 {
                     queue.refuse(lines: rejected)
                     health.refused(rejected, reason)
@@ -93,18 +97,15 @@ struct OTLPDelivery {
             case .retry(let after, let reason):
                 if Task.isCancelled { return }
                 health.failed(reason)
-                guard let after else {
-                    await sleep(&pause)
-                    continue
-                }
-                try? await Task.sleep(for: min(after, Self.longestWait))
+                await sleep(&pause, atLeast: after ?? .zero)
             }
         }
     }
 
-    /// Many nodes are not to come back at the same moment.
-    private func sleep(_ pause: inout RetryPause) async {
-        try? await Task.sleep(for: pause.advance() * Double.random(in: 0.75...1.25))
+    /// Many nodes are not to come back at the same moment, and none at once, whatever the receiver says.
+    private func sleep(_ pause: inout RetryPause, atLeast asked: Duration = .zero) async {
+        let own = pause.advance() * Double.random(in: 0.75...1.25)
+        try? await Task.sleep(for: max(own, min(asked, Self.longestWait)))
     }
 
     private func attempt(_ body: [UInt8], by client: HTTPClient) async -> Outcome {
@@ -116,12 +117,25 @@ struct OTLPDelivery {
         if configuration.compresses { request.headers.add(name: "content-encoding", value: "gzip") }
         request.body = .bytes(ByteBuffer(bytes: body))
         do {
-            let answer = try await client.execute(request, timeout: TimeAmount(configuration.timeout))
-            let text = try await answer.body.collect(upTo: Self.mostAnswer)
-            return Self.outcome(answer.status, answer.headers, text)
+            let (request, timeout) = (request, configuration.timeout)
+            // The client's own time-out ends with the answer's head.
+            return try await withTimeout(timeout, "the request") {
+                let answer = try await client.execute(request, timeout: TimeAmount(timeout))
+                return Self.outcome(answer.status, answer.headers, try await Self.beginning(of: answer.body))
+            }
         } catch {
             return .retry(after: nil, "\(error)")
         }
+    }
+
+    /// Closes the connection where more is to come.
+    private static func beginning(of body: HTTPClientResponse.Body) async throws -> ByteBuffer {
+        var text = ByteBuffer()
+        for try await part in body {
+            text.writeImmutableBuffer(part)
+            if text.readableBytes > mostAnswer { break }
+        }
+        return text
     }
 
     /// opentelemetry-proto, docs/specification.md, "OTLP/HTTP Response".

@@ -48,14 +48,52 @@ import Testing
     @Test(arguments: [429, 502, 503, 504]) func aReceiverThatIsBusyIsAskedAgainWhenItSays(_ status: Int) async throws {
         try await withReceiver({ $0 == 0 ? .status(status, headers: ["Retry-After": "2"]) : .status(200) }) { receiver, open in
             open.take(lines(["one"]))
-            try await eventually("it is asked") { receiver.requests.count == 1 }
-            let asked = ContinuousClock.now
             try await eventually("it is asked again") { receiver.requests.count == 2 }
-            // The first attempt would be made after 0.6 s otherwise.
-            #expect(ContinuousClock.now - asked > .milliseconds(1500))
+            // After 0.6 s at most otherwise.
+            #expect(Self.pauses(receiver).allSatisfy { $0 > .milliseconds(1900) })
             #expect(receiver.requests.map(texts) == [["one"], ["one"]])
             try await eventually("it is counted") { collectors.states.first?.sentLines == 1 }
             #expect(log.lines.filter { $0.contains("a collector takes no logs") && $0.contains("\(status)") }.count == 1)
+        }
+    }
+
+    private static func pauses(_ receiver: HTTPCollector) -> [Duration] {
+        let arrivals = receiver.requests.map(\.arrival)
+        return zip(arrivals, arrivals.dropFirst()).map { $1 - $0 }
+    }
+
+    @Test(arguments: ["0", "Sun, 06 Nov 1994 08:49:37 GMT"])
+    func aReceiverThatWantsToBeAskedAtOnceIsNot(_ when: String) async throws {
+        try await withReceiver({ _ in .status(503, headers: ["Retry-After": when]) }) { receiver, open in
+            open.take(lines(["one"]))
+            try await eventually("it is asked three times") { receiver.requests.count >= 3 }
+            // After 0.5 s and 1 s, a quarter less at most.
+            let pauses = Self.pauses(receiver)
+            #expect(pauses[0] > .milliseconds(370) && pauses[1] > .milliseconds(740), "\(pauses)")
+        }
+    }
+
+    @Test func anAnswerThatHangsBehindItsHeadIsNoAnswer() async throws {
+        try await withReceiver(timeout: .milliseconds(500), { $0 == 0 ? .hangsBehindHead(200) : .status(200) }) { receiver, open in
+            open.take(lines(["one"]))
+            try await eventually("it is asked again") { receiver.requests.map(texts) == [["one"], ["one"]] }
+            try await eventually("it is counted") { collectors.states.first?.sentLines == 1 }
+            #expect(log.lines.filter { $0.contains("takes no logs") }.count == 1)
+        }
+    }
+
+    /// What it had answered would come again and again otherwise.
+    @Test(arguments: [200, 400]) func anAnswerThatIsTooLongCountsByItsStatus(_ status: Int) async throws {
+        let page = String(repeating: "page ", count: 200_000)
+        try await withReceiver({ $0 == 0 ? .status(status, body: page) : .status(200) }) { receiver, open in
+            open.take(lines(["one"]))
+            try await eventually("it is counted") {
+                collectors.states.first.map { status == 200 ? $0.sentLines : $0.droppedLines } == 1
+            }
+            #expect(log.lines.contains { $0.contains("takes no logs") && $0.contains("400") } == (status == 400))
+            open.take(lines(["two"]))
+            try await eventually("the next comes") { receiver.requests.count == 2 }
+            #expect(receiver.requests.last.map(texts)?.last == "two" && receiver.requests.last.map(texts)?.contains("one") == false)
         }
     }
 
@@ -106,6 +144,24 @@ import Testing
             try await eventually("it is counted") { collectors.states.first?.droppedLines == 1 }
             #expect(collectors.states.first?.sentLines == 2 && receiver.requests.count == 1)
             #expect(log.lines.contains { $0.contains("too old") })
+        }
+    }
+
+    /// Sums of any numbers of a receiver's would overflow.
+    @Test(arguments: ["\"9223372036854775807\"", "9223372036854775807", "-1"])
+    func noMoreAreRejectedThanWereSent(_ number: String) async throws {
+        let answer = #"{"partialSuccess":{"rejectedLogRecords":\#(number)}}"#
+        let rejected = number == "-1" ? 0 : 3
+        try await withReceiver({ $0 == 0 ? .status(200, body: answer) : .hangs }) { receiver, open in
+            open.take(lines(["1", "2", "3"]))
+            try await eventually("they are counted") {
+                collectors.states.first.map { $0.sentLines + $0.droppedLines } == 3
+            }
+            #expect(collectors.states.first?.droppedLines == rejected)
+            let block = lines((0..<1000).map { "\($0)" })
+            for _ in 0..<30 { open.take(block) }
+            let dropped = collectors.states.first?.droppedLines ?? 0
+            #expect(dropped > 10_000 && dropped <= 30_003)
         }
     }
 

@@ -10,11 +10,15 @@ public final class HTTPCollector: Sendable {
         /// Lower-case names.
         public var headers: [String: String]
         public var body: [UInt8]
+        /// When all of it had come.
+        public var arrival: ContinuousClock.Instant
     }
 
     public enum Answer: Sendable {
         case status(Int, headers: [String: String] = [:], body: String = "{}")
         case hangs
+        /// The body that it announces does not come.
+        case hangsBehindHead(Int)
         case closes
     }
 
@@ -80,6 +84,10 @@ public final class HTTPCollector: Sendable {
                 let text = Array("HTTP/1.1 \(code) Status\r\n\(fields)content-length: \(body.utf8.count)\r\n\r\n\(body)".utf8)
                 guard send(connection, text, text.count, Int32(MSG_NOSIGNAL)) == text.count else { return }
             case .hangs: Self.read(connection, &bytes)
+            case .hangsBehindHead(let code):
+                let head = Array("HTTP/1.1 \(code) Status\r\ncontent-length: 100\r\n\r\n{".utf8)
+                guard send(connection, head, head.count, Int32(MSG_NOSIGNAL)) == head.count else { return }
+                Self.read(connection, &bytes)
             case .closes: return
             }
         }
@@ -100,7 +108,8 @@ public final class HTTPCollector: Sendable {
                 let length = headers["content-length"].flatMap { Int($0) } ?? 0
                 if data.count - end.upperBound >= length {
                     bytes = Array(data[(end.upperBound + length)...])
-                    return Request(line: head[0], headers: headers, body: Array(data[end.upperBound..<end.upperBound + length]))
+                    return Request(
+                        line: head[0], headers: headers, body: Array(data[end.upperBound..<end.upperBound + length]), arrival: .now)
                 }
             }
             guard read(connection, &bytes) else { return nil }
