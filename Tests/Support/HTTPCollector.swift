@@ -25,7 +25,8 @@ public final class HTTPCollector: Sendable {
     public let port: UInt16
     private let descriptor: Int32
     private let answer: @Sendable (Int) -> Answer
-    private let state = Mutex((connections: [Int32](), requests: [Request]()))
+    /// A descriptor is closed, and shut down, while it is held: another test may have its number afterwards.
+    private let state = Mutex((isListening: true, connections: [Int32](), requests: [Request]()))
 
     /// - Parameters:
     ///   - port: 0: the kernel chooses.
@@ -53,8 +54,11 @@ public final class HTTPCollector: Sendable {
     public var requests: [Request] { state.withLock { $0.requests } }
 
     public func stop() {
-        shutdown(descriptor, Int32(SHUT_RDWR))
-        for connection in state.withLock({ $0.connections }) { shutdown(connection, Int32(SHUT_RDWR)) }
+        state.withLock { state in
+            // The thread that accepts sees it.
+            if state.isListening { shutdown(descriptor, Int32(SHUT_RDWR)) }
+            for connection in state.connections { shutdown(connection, Int32(SHUT_RDWR)) }
+        }
     }
 
     private func accept() {
@@ -64,13 +68,18 @@ public final class HTTPCollector: Sendable {
             state.withLock { $0.connections.append(connection) }
             Thread.detachNewThread { self.serve(connection) }
         }
-        close(descriptor)
+        state.withLock { state in
+            state.isListening = false
+            close(descriptor)
+        }
     }
 
     private func serve(_ connection: Int32) {
         defer {
-            state.withLock { $0.connections.removeAll { $0 == connection } }
-            close(connection)
+            state.withLock { state in
+                state.connections.removeAll { $0 == connection }
+                close(connection)
+            }
         }
         var bytes: [UInt8] = []
         while let request = Self.request(connection, &bytes) {

@@ -16,7 +16,8 @@ public final class SocketCollector: Sendable {
     public let path: String
     private let descriptor: Int32
     private let behaviour: Behaviour
-    private let state = Mutex((connections: [Int32](), received: [[UInt8]]()))
+    /// A descriptor is closed, and shut down, while it is held: another test may have its number afterwards.
+    private let state = Mutex((isListening: true, connections: [Int32](), received: [[UInt8]]()))
 
     public init(path: String, _ behaviour: Behaviour = .reads) throws {
         (self.path, self.behaviour) = (path, behaviour)
@@ -44,9 +45,11 @@ public final class SocketCollector: Sendable {
 
     /// Ends as a killed process does.
     public func stop() {
-        // The thread that accepts sees it.
-        shutdown(descriptor, Int32(SHUT_RDWR))
-        for connection in state.withLock({ $0.connections }) { shutdown(connection, Int32(SHUT_RDWR)) }
+        state.withLock { state in
+            // The thread that accepts sees it.
+            if state.isListening { shutdown(descriptor, Int32(SHUT_RDWR)) }
+            for connection in state.connections { shutdown(connection, Int32(SHUT_RDWR)) }
+        }
         unlink(path)
     }
 
@@ -61,13 +64,18 @@ public final class SocketCollector: Sendable {
             }
             if behaviour != .hangs { Thread.detachNewThread { self.read(connection, index) } }
         }
-        close(descriptor)
+        state.withLock { state in
+            state.isListening = false
+            close(descriptor)
+        }
     }
 
     private func read(_ connection: Int32, _ index: Int) {
         defer {
-            state.withLock { $0.connections.removeAll { $0 == connection } }
-            close(connection)
+            state.withLock { state in
+                state.connections.removeAll { $0 == connection }
+                close(connection)
+            }
         }
         var left = Int.max
         if case .leaves(let after) = behaviour { left = after }
