@@ -153,6 +153,8 @@ import Testing
         ("absolute", archive { $0.file("/outside", "lost") }),
         ("dots", archive { $0.file("base/../../outside", "lost") }),
         ("dots first", archive { $0.file("../outside", "lost") }),
+        ("dots before an accent", archive { $0.file("base/../../\u{301}outside", "lost") }),
+        ("absolute with an accent", archive { $0.file("/\u{301}outside", "lost") }),
         ("another name", archive { $0.file("other", "lost") }),
         (
             "through a link",
@@ -195,6 +197,32 @@ import Testing
             #expect(throws: SwiftletError.self, "\(what)") { try result.get() }
             #expect(text(root + "/outside") == "kept", "\(what)")
             #expect(!FileManager.default.fileExists(atPath: root + "/into/other"))
+        }
+    }
+
+    @Test func nothingButAFileIsReplacedByACopy() async throws {
+        let error = #expect(throws: SwiftletError.self) { try ContainerCopy.extraction(of: "base", to: "/dev/null") }
+        #expect(error?.code == .invalidArgument)
+        try await withTemporaryDirectory { root in
+            try write("kept", root + "/file")
+            try FileManager.default.createSymbolicLink(atPath: root + "/link", withDestinationPath: root + "/file")
+            let extraction = try ContainerCopy.extraction(of: "base", to: root + "/link")
+            #expect(extraction.name == "file")
+        }
+    }
+
+    /// All is root's in the container.
+    @Test func setUserIDBitsAreNotSent() async throws {
+        try await withTemporaryDirectory { root in
+            try write("program", root + "/program")
+            #expect(chmod(root + "/program", 0o6755) == 0)
+            try await TCPClient.onThread {
+                let descriptor = open(root + "/archive", O_WRONLY | O_CREAT, 0o600)
+                defer { close(descriptor) }
+                _ = try TarCreation(source: root + "/program", name: "program").run(to: descriptor)
+            }
+            let header = try Data(contentsOf: URL(fileURLWithPath: root + "/archive")).prefix(107).suffix(7)
+            #expect(String(decoding: header, as: UTF8.self).hasSuffix("0755"))
         }
     }
 

@@ -50,10 +50,15 @@ struct ContainerCopy: Sendable {
         try await tar(["-c", "-f", "-", "-C", source.directory, name], output: output)
     }
 
-    private static func extraction(of base: String, to local: String) throws -> TarExtraction {
-        var status = stat()
-        if stat(local, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
-            return TarExtraction(base: base, directory: local, name: base == "." ? nil : base)
+    static func extraction(of base: String, to local: String) throws -> TarExtraction {
+        var (status, local) = (stat(), local)
+        if stat(local, &status) == 0 {
+            switch status.st_mode & S_IFMT {
+            case S_IFDIR: return TarExtraction(base: base, directory: local, name: base == "." ? nil : base)
+            // The copy takes the file's place, not that of a link to it.
+            case S_IFREG: local = try Self.real(local)
+            default: throw SwiftletError(.invalidArgument, "\(local) is neither a file nor a directory")
+            }
         }
         let place = SplitPath(local)
         guard !place.endsWithSlash, place.name != "." else { throw SwiftletError(.notFound, "\(local) is no directory") }

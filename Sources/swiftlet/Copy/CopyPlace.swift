@@ -35,9 +35,10 @@ struct SplitPath: Equatable, Sendable {
 
     /// - Parameter root: what a relative path begins at.
     init(_ path: String, root: String = ".") {
-        var parts = path.split(separator: "/").map(String.init)
-        let isAbsolute = path.hasPrefix("/")
-        endsWithSlash = path.hasSuffix("/")
+        // By bytes: a character may begin with a slash.
+        var parts = path.utf8.split(separator: UInt8(ascii: "/")).map { String(Substring($0)) }
+        let isAbsolute = path.utf8.first == UInt8(ascii: "/")
+        endsWithSlash = path.utf8.last == UInt8(ascii: "/")
         // What has no name of its own is copied by its contents.
         let last = parts.last ?? "."
         if last == "." || last == ".." {

@@ -38,7 +38,7 @@ struct TarCreation: Sendable {
             if result == ARCHIVE_EOF { break }
             guard result >= ARCHIVE_WARN else { throw TarError.of(disk, "read \(source)") }
             archive_read_disk_descend(disk)
-            guard let path = archive_entry_pathname(entry).map({ String(cString: $0) }) else {
+            guard let path = archive_entry_pathname(entry).flatMap({ String(validatingCString: $0) }) else {
                 throw SwiftletError(.invalidArgument, "\(source) has a name that is not UTF-8")
             }
             let kinds: [mode_t] = [S_IFREG, S_IFDIR, S_IFLNK]
@@ -48,6 +48,8 @@ struct TarCreation: Sendable {
             }
             guard let target = place(path) else { continue }
             archive_entry_copy_pathname(entry, target)
+            // Owned by root there, a set-user-ID file would be root's.
+            archive_entry_set_perm(entry, archive_entry_perm(entry) & 0o777)
             archive_entry_set_uid(entry, 0)
             archive_entry_set_gid(entry, 0)
             guard archive_write_header(writer, entry) >= ARCHIVE_WARN else { throw Self.failure(writer, "send \(path)") }

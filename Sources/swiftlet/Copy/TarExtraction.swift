@@ -44,7 +44,7 @@ struct TarExtraction: Sendable {
             let result = archive_read_next_header(reader, &entry)
             if result == ARCHIVE_EOF { break }
             guard result >= ARCHIVE_WARN, let entry else { throw TarError.of(reader, "read the archive") }
-            guard let path = archive_entry_pathname(entry).map({ String(cString: $0) }) else {
+            guard let path = archive_entry_pathname(entry).flatMap({ String(validatingCString: $0) }) else {
                 throw SwiftletError(.dataLoss, "the archive has a name that is not UTF-8")
             }
             guard let target = try place(path) else { continue }
@@ -65,8 +65,11 @@ struct TarExtraction: Sendable {
 
     /// Where an entry goes, relative to the directory; nil for the directory itself.
     private func place(_ path: String) throws -> String? {
-        guard !path.hasPrefix("/") else { throw SwiftletError(.permissionDenied, "the archive has an absolute path: \(path)") }
-        var parts = path.split(separator: "/").filter { $0 != "." }.map(String.init)
+        // By bytes: a character may begin with a slash.
+        guard path.utf8.first != UInt8(ascii: "/") else {
+            throw SwiftletError(.permissionDenied, "the archive has an absolute path: \(path)")
+        }
+        var parts = path.utf8.split(separator: UInt8(ascii: "/")).map { String(Substring($0)) }.filter { $0 != "." }
         guard !parts.contains("..") else { throw SwiftletError(.permissionDenied, "the archive has a path that leads out of it: \(path)") }
         if base != "." {
             guard parts.first == base else { throw SwiftletError(.permissionDenied, "the archive has what was not asked for: \(path)") }
