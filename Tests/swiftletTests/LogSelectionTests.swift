@@ -156,7 +156,7 @@ private func shown(_ log: some Sequence<UInt8>, _ selection: LogSelection) async
             try Data(Self.log.utf8).write(to: URL(fileURLWithPath: directory + "/web.log"))
             let file = try #require(FileHandle(forReadingAtPath: directory + "/web.log"))
             var decoder = CRILogDecoder()
-            let tail = try LogTail(lines: 0, of: file.fileDescriptor, "web.log")
+            let tail = try LogTail(lines: 0, of: file.fileDescriptor, end: UInt64(Self.log.utf8.count), "web.log")
             #expect(tail.start == UInt64(Self.log.utf8.count))
             decoder.startTail(tail)
             let next = Data("\(stamp(10)) stderr F no more\n\(stamp(11)) stderr F new\n".utf8)

@@ -85,12 +85,14 @@ import Testing
 
     @Test func aTimeoutEndsTheCommand() async throws {
         try await withContainer { stage in
-            for arguments in [["exec", "--timeout", "1500ms"], ["--timeout", "1500ms", "exec"]] {
+            for arguments in [["exec", "--timeout", "5s"], ["--timeout", "5s", "exec"]] {
                 let result = try await swiftlet(arguments + ["web", "sleep", "600"], endpoint: stage.endpoint)
                 #expect(
-                    result.status == 1 && result.errorText.contains("running sleep in web: no answer within 1 s"), "\(result.errorText)")
+                    result.status == 1 && result.errorText.contains("running sleep in web: no answer within 5 s"), "\(result.errorText)")
             }
-            try await eventually("the command ends") { stage.backend.sessions.allSatisfy { $0.hasEnded.withLock { $0 } } }
+            try await eventually("the command ends") {
+                stage.backend.sessions.count == 2 && stage.backend.sessions.allSatisfy { $0.hasEnded.withLock { $0 } }
+            }
         }
     }
 

@@ -22,13 +22,12 @@ struct LogTail: Equatable {
     /// all of a file.
     static let lookBack: UInt64 = 4 << 20
 
+    /// - Parameter end: where the file ends.
     /// - Throws: `SwiftletError` when the file cannot be read.
-    init(lines: Int, of descriptor: Int32, _ path: String) throws {
-        var status = stat()
-        guard fstat(descriptor, &status) == 0 else { throw SwiftletError.system("reading the log \(path)") }
+    init(lines: Int, of descriptor: Int32, end: UInt64, _ path: String) throws {
         let file = File(descriptor: descriptor, path: path)
         var search = Search(lines: lines)
-        var (block, blockStart) = ([UInt8](), UInt64(max(status.st_size, 0)))
+        var (block, blockStart) = ([UInt8](), end)
         // Of the newline that ends the line whose beginning is looked for.
         var lineEnd: UInt64?
         while blockStart > 0, !search.isOver {

@@ -36,7 +36,7 @@ struct OpenLog {
 
     /// Begins with the last lines.
     func start(_ lines: Int, _ decoder: inout CRILogDecoder) throws {
-        let tail = try LogTail(lines: lines, of: descriptor, path)
+        let tail = try LogTail(lines: lines, of: descriptor, end: size, path)
         guard lseek(descriptor, off_t(tail.start), SEEK_SET) >= 0 else { throw SwiftletError.system("reading the log \(path)") }
         decoder.startTail(tail)
     }

@@ -23,11 +23,12 @@ struct CommandSession: Sendable {
     /// - Throws: what the session failed with. The terminal is as it was before.
     func run(_ connection: CommandConnection) async throws -> End {
         let streams = try SessionDescriptors()
-        let terminal = isRaw ? try RawTerminal() : nil
         // The session ends with the connection, and the terminal's mode comes back at exit. A hang-up that was to be ignored (nohup), is.
         let interrupts = Interrupts([SIGINT, SIGTERM, SIGQUIT] + (Self.isIgnored(SIGHUP) ? [] : [SIGHUP])) { number, _ in
             Glibc.exit(128 + number)
         }
+        // Behind the signals' handlers: one that comes in between would leave it raw.
+        let terminal = isRaw ? try RawTerminal() : nil
         defer { withExtendedLifetime(interrupts) { terminal?.leave() } }
         do {
             let code = try await connection.run { output, bytes in
