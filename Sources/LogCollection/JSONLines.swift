@@ -6,7 +6,7 @@ import Runtime
 /// whatever is escaped in it.
 struct JSONLines {
     private var reader = LogLineReader()
-    private var clock = WallClock()
+    private var clock = RecordTime()
 
     mutating func encode(_ pieces: [CollectedPiece]) -> [UInt8] {
         var json = JSONText()

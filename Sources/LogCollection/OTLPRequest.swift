@@ -9,7 +9,7 @@ struct OTLPRequest {
     }
 
     private var reader = LogLineReader()
-    private var clock = WallClock()
+    private var clock = RecordTime()
     private let version: String
 
     /// - Parameter version: of what sends it.
@@ -89,7 +89,7 @@ struct OTLPRequest {
     private static func begin(_ time: String, _ body: String, to records: inout JSONText) {
         if !records.bytes.isEmpty { records.raw(",") }
         records.raw("{\"timeUnixNano\":")
-        records.string("\(WallClock.nanoseconds(time) ?? 0)")
+        records.string("\(RecordTime.nanoseconds(time) ?? 0)")
         records.raw(",\"body\":{\"stringValue\":")
         records.string(body)
         records.raw("},\"attributes\":[")

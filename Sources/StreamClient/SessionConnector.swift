@@ -50,7 +50,7 @@ public struct SessionConnector: Sendable {
     public func connect<Value: Sendable>(
         to url: String, _ upgrade: Upgrade, start: @escaping @Sendable (HTTPHeaders, any Channel) throws -> Value
     ) async throws -> Value {
-        let address = try SessionAddress(url)
+        let address = try SessionURL(url)
         let step = "connect to \(address.isTLS ? "https" : "http")://\(address.authority)"
         do {
             let (channel, value) = try await open(address, upgrade, start)
@@ -67,7 +67,7 @@ public struct SessionConnector: Sendable {
     }
 
     private func open<Value: Sendable>(
-        _ address: SessionAddress, _ upgrade: Upgrade, _ start: @escaping @Sendable (HTTPHeaders, any Channel) throws -> Value
+        _ address: SessionURL, _ upgrade: Upgrade, _ start: @escaping @Sendable (HTTPHeaders, any Channel) throws -> Value
     ) async throws -> (any Channel, EventLoopFuture<Value>) {
         let tls = address.isTLS ? try self.tls ?? NIOSSLContext(configuration: .makeClientConfiguration()) : nil
         let timeout = TimeAmount(timeout)

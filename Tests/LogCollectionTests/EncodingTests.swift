@@ -65,7 +65,7 @@ import Testing
         #expect(all[0]["logtag"] as? String == "F:dropped" && (all[0]["log"] as? String)?.contains("7 lines") == true)
         #expect((all[0]["kubernetes"] as? [String: Any])?["pod_name"] as? String == "web-0")
         #expect(all[1]["dropped_lines"] as? Int == 1 && all[1]["kubernetes"] == nil)
-        #expect((all[0]["time"] as? String).flatMap(WallClock.nanoseconds) != nil)
+        #expect((all[0]["time"] as? String).flatMap(RecordTime.nanoseconds) != nil)
     }
 
     @Test func anOTLPRequestHasAResourceForEachContainer() throws {
@@ -102,14 +102,14 @@ import Testing
     }
 
     @Test func aTimeThatHasNoRoomIsNone() {
-        #expect(WallClock.nanoseconds("1970-01-01T00:00:01.000000002Z") == 1_000_000_002)
-        #expect(WallClock.nanoseconds("2262-04-11T23:47:16.854775808Z") == 1 << 63)
-        #expect(WallClock.nanoseconds("2554-07-21T23:34:33.709551615Z") == .max)
+        #expect(RecordTime.nanoseconds("1970-01-01T00:00:01.000000002Z") == 1_000_000_002)
+        #expect(RecordTime.nanoseconds("2262-04-11T23:47:16.854775808Z") == 1 << 63)
+        #expect(RecordTime.nanoseconds("2554-07-21T23:34:33.709551615Z") == .max)
         for text in [
             "2554-07-21T23:34:33.709551616Z", "2554-07-21T23:34:34.000000000Z", "9999-12-31T23:59:59.999999999Z",
             "1969-12-31T23:59:59.000000000Z", "1970-01-01T00:00:01.-00000002Z",
         ] {
-            #expect(WallClock.nanoseconds(text) == nil, "\(text)")
+            #expect(RecordTime.nanoseconds(text) == nil, "\(text)")
         }
     }
 

@@ -157,13 +157,13 @@ import Testing
     }
 
     @Test func addressesAreTakenApart() throws {
-        let address = try SessionAddress("https://[2001:db8::1]:10351/exec/a-b_c?x=%20y")
+        let address = try SessionURL("https://[2001:db8::1]:10351/exec/a-b_c?x=%20y")
         #expect(address.host == "2001:db8::1" && address.port == 10351 && address.isTLS && address.isIPAddress)
         #expect(address.target == "/exec/a-b_c?x=%20y" && address.authority == "[2001:db8::1]:10351")
-        let plain = try SessionAddress("http://node.example/attach/t")
+        let plain = try SessionURL("http://node.example/attach/t")
         #expect(plain.host == "node.example" && plain.port == 80 && !plain.isTLS && !plain.isIPAddress)
         for text in ["", "node:1/x", "ftp://node/x", "http:///x", "unix:///run/x"] {
-            #expect(throws: SwiftletError.self, "\(text)") { try SessionAddress(text) }
+            #expect(throws: SwiftletError.self, "\(text)") { try SessionURL(text) }
         }
     }
 }

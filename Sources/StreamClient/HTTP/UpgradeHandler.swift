@@ -22,7 +22,7 @@ final class UpgradeHandler<Value: Sendable>: ChannelInboundHandler, RemovableCha
         case failed
     }
 
-    private let address: SessionAddress
+    private let address: SessionURL
     private let upgrade: SessionConnector.Upgrade
     private let timeout: TimeAmount
     private let start: @Sendable (HTTPHeaders, any Channel) throws -> Value
@@ -32,7 +32,7 @@ final class UpgradeHandler<Value: Sendable>: ChannelInboundHandler, RemovableCha
     private var timer: Scheduled<Void>?
 
     init(
-        _ address: SessionAddress, _ upgrade: SessionConnector.Upgrade, timeout: TimeAmount, on channel: any Channel,
+        _ address: SessionURL, _ upgrade: SessionConnector.Upgrade, timeout: TimeAmount, on channel: any Channel,
         _ start: @escaping @Sendable (HTTPHeaders, any Channel) throws -> Value
     ) {
         (self.address, self.upgrade, self.timeout, self.start) = (address, upgrade, timeout, start)

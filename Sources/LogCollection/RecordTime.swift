@@ -1,7 +1,7 @@
 import Glibc
 
 /// The time of a record that no log has: RFC 3339 in UTC with nine digits, as the logs' lines have it.
-struct WallClock {
+struct RecordTime {
     private var cached: (second: Int, text: String)?
 
     mutating func now() -> String {

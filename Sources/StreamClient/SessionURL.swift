@@ -3,7 +3,7 @@ import FoundationEssentials
 import NIOCore
 
 /// What a URL of a session says: `https://192.0.2.1:10351/exec/TOKEN`.
-struct SessionAddress: Equatable, Sendable {
+struct SessionURL: Equatable, Sendable {
     let host: String
     let port: Int
     let isTLS: Bool
