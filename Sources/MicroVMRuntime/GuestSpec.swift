@@ -11,7 +11,7 @@ enum GuestSpec {
         let spec = plan.spec
         return try .with {
             $0.root = .with {
-                $0.layers = plan.root.map { layer in
+                $0.layers = plan.root.layers.map { layer in
                     .with {
                         $0.serial = layer.serial
                         $0.filesystem = layer.filesystem

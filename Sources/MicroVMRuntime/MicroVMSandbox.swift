@@ -95,7 +95,7 @@ final class MicroVMSandbox: Sandbox {
 
     func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
         let modules = handler.configuration.modulesDisk(for: plan.spec)
-        let images = plan.root + plan.volumeImages.values.flatMap { $0 } + (modules.map { [$0] } ?? [])
+        let images = plan.root.layers + plan.volumeImages.values.flatMap { $0 } + (modules.map { [$0] } ?? [])
         async let layers: Void = disks.attach(images, for: id, ledger: ledger)
         let mounts = try await guestMounts(id, plan, ledger)
         try await layers

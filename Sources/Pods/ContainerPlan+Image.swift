@@ -4,7 +4,7 @@ import Linux
 import Runtime
 
 extension ContainerPlan {
-    /// - Throws: `.invalidArgument` when there is no command, or the stop signal or the user makes no sense, `.failedPrecondition` when the
+    /// - Throws: `.invalidArgument` when there is no command for a container of layers, or the stop signal or the user makes no sense, `.failedPrecondition` when the
     ///   image's programs are for another machine.
     init(_ spec: ContainerSpec, rootfs: ImageRootfs, hostname: String) throws {
         let image = rootfs.config
@@ -15,14 +15,14 @@ extension ContainerPlan {
                     + "this machine runs \(Platform.current.os)/\(Platform.current.architecture)")
         }
         let arguments = Self.arguments(spec, image)
-        guard !arguments.isEmpty else {
+        guard !arguments.isEmpty || rootfs.content.disk != nil else {
             throw SwiftletError(
                 .invalidArgument, "container \(spec.metadata.name): no command: neither the request nor image \(spec.image) names one")
         }
         let workingDirectory = spec.workingDirectory.isEmpty ? image.workingDir : spec.workingDirectory
         let signal = spec.stopSignal.isEmpty ? image.stopSignal : spec.stopSignal
         self.init(
-            spec: spec, root: rootfs.layers, arguments: arguments, environment: Self.environment(spec, image, hostname: hostname),
+            spec: spec, root: rootfs.content, arguments: arguments, environment: Self.environment(spec, image, hostname: hostname),
             workingDirectory: workingDirectory.isEmpty ? "/" : workingDirectory, user: try Self.user(spec, image),
             stopSignal: try SignalName.number(of: signal.isEmpty ? "SIGTERM" : signal))
         volumes = Self.volumes(image)

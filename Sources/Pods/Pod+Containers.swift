@@ -20,6 +20,7 @@ extension Pod {
         spec.imageTag = image.repoTags.first ?? spec.image
         spec.imageDigest = image.digest(named: spec.image)
         let rootfs = try await context.images.rootfs(of: image.id)
+        try handler.capabilities.check(rootfs.content, image: spec.image, handler: handler.name)
         var plan = try ContainerPlan(spec, rootfs: rootfs, hostname: self.spec.effectiveHostname)
         let volumes = try await volumeImages(of: spec)
         for (index, volume) in volumes {
@@ -71,7 +72,13 @@ extension Pod {
                 throw SwiftletError(
                     .notFound, "config.mounts \(mount.containerPath): image \(mount.image) is not on this node; pull it first")
             }
-            images[index] = try await context.images.rootfs(of: image.id)
+            let rootfs = try await context.images.rootfs(of: image.id)
+            guard case .layers = rootfs.content else {
+                throw SwiftletError(
+                    .invalidArgument,
+                    "config.mounts \(mount.containerPath): image \(mount.image) is a disk image; files of a container image can be mounted")
+            }
+            images[index] = rootfs
         }
         return images
     }

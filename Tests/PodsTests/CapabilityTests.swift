@@ -85,4 +85,19 @@ extension LinuxResources {
         resources.hugepageLimits = [.init(pageSize: "2MB", limit: 1 << 21)]
         return resources
     }
+
+    @Test func anImageIsRefusedWhoseContentItsHandlerCannotRun() throws {
+        let layers = ImageContent.layers([LayerImage(path: "/l", serial: "1", filesystem: "erofs", sizeBytes: 4096)])
+        let disk = ImageContent.disk(DiskImage(path: "/d", format: .qcow2, virtualSize: 1 << 30, digest: "sha256:00"))
+        var machines = HandlerCapabilities()
+        machines.images = [.disk]
+        for (capabilities, handler, taken, refused, way) in [
+            (HandlerCapabilities(), "microvm", layers, disk, "handler is vm"), (machines, "vm", disk, layers, "microvm"),
+        ] {
+            #expect(throws: Never.self) { try capabilities.check(taken, image: "i", handler: handler) }
+            let error = #expect(throws: SwiftletError.self) { try capabilities.check(refused, image: "example.org/i", handler: handler) }
+            #expect(error?.code == .invalidArgument)
+            for word in ["example.org/i", handler, way] { #expect(error?.message.contains(word) == true, "\(word)") }
+        }
+    }
 }

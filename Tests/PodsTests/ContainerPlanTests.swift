@@ -14,7 +14,7 @@ import Testing
         var spec = ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "localhost/x:1")
         change(&spec)
         let stored = Image(id: "sha256:x", repoTags: [], repoDigests: [], size: 0, user: ImageUser(image.user), pinned: false)
-        return try ContainerPlan(spec, rootfs: ImageRootfs(image: stored, config: image, layers: []), hostname: "host")
+        return try ContainerPlan(spec, rootfs: ImageRootfs(image: stored, config: image, content: .layers([])), hostname: "host")
     }
 
     @Test func anImageForAnotherMachineMakesNoContainer() throws {

@@ -100,7 +100,7 @@ struct MicroVMHandlerTests {
 
     @Test func aGuestThatRunsAContainerAsSomebodyElseIsRefused() throws {
         var plan = ContainerPlan(
-            spec: ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "i"), root: [], arguments: ["/x"], environment: [],
+            spec: ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "i"), root: .layers([]), arguments: ["/x"], environment: [],
             workingDirectory: "/", user: try UserReference(parsing: "1000", ""), stopSignal: 15)
         try MicroVMSandbox.check(ContainerUser(uid: 1000, gid: 7, groups: [7]), against: plan)
         #expect(throws: SwiftletError.self) { try MicroVMSandbox.check(ContainerUser(uid: 0, gid: 7, groups: [7]), against: plan) }
@@ -155,7 +155,7 @@ struct MicroVMHandlerTests {
             defer { sandbox.close() }
             let plan = ContainerPlan(
                 spec: ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "i"),
-                root: [LayerImage(path: "/layer", serial: "layer", filesystem: "erofs", sizeBytes: 4096)], arguments: ["/x"],
+                root: .layers([LayerImage(path: "/layer", serial: "layer", filesystem: "erofs", sizeBytes: 4096)]), arguments: ["/x"],
                 environment: [], workingDirectory: "/", user: try UserReference(parsing: "1000", ""), stopSignal: 15)
             hypervisor.inject(.hold, at: .attach)
             let creation = Task { try await sandbox.createContainer("c", plan, ledger: ledger) }

@@ -57,16 +57,17 @@ public struct ImageUser: Sendable, Equatable {
     }
 }
 
-/// All that a container's root is stacked from.
+/// What a container of the image is made of.
 public struct ImageRootfs: Sendable {
     public var image: Image
     public var config: ImageConfig
-    /// Lowest first; at least one; no layer twice.
-    public var layers: [LayerImage]
+    public var content: ImageContent
+    /// None for a disk.
+    public var layers: [LayerImage] { content.layers }
 
-    public init(image: Image, config: ImageConfig, layers: [LayerImage]) {
+    public init(image: Image, config: ImageConfig, content: ImageContent) {
         self.image = image
         self.config = config
-        self.layers = layers
+        self.content = content
     }
 }

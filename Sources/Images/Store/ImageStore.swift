@@ -127,7 +127,8 @@ public final class ImageStore: Sendable {
         let stored = try await stored(imageID)
         let (image, config) = try whole(stored)
         let records = try stored.layers.map { try $0.record.get() }
-        return ImageRootfs(image: image, config: config, layers: layers.stacked(records).map { layers.image(of: records[$0]) })
+        return ImageRootfs(
+            image: image, config: config, content: .layers(layers.stacked(records).map { layers.image(of: records[$0]) }))
     }
 
     /// Where images are kept and what they take there.

@@ -13,7 +13,7 @@ public struct HandlerCapabilities: Sendable, Equatable {
     }
 
     /// What the images that its containers are made of hold.
-    public enum ImageContent: String, Sendable {
+    public enum ImageKind: String, Sendable {
         case layers
         case disk
     }
@@ -32,7 +32,7 @@ public struct HandlerCapabilities: Sendable, Equatable {
     /// Containers may be given huge pages.
     public var hugePages = false
     public var operations: Set<Operation> = [.exec]
-    public var images: Set<ImageContent> = [.layers]
+    public var images: Set<ImageKind> = [.layers]
 
     public init() {}
 }
@@ -90,6 +90,24 @@ extension HandlerCapabilities {
                 .unimplemented,
                 "\(field).hugepage_limits \(quoted(limit.pageSize)): runtime handler \(handler) gives its containers no huge pages; ask for "
                     + "0 bytes")
+        }
+    }
+
+    /// - Parameter image: as the client named it.
+    /// - Throws: `.invalidArgument` for an image that holds what `handler` cannot run.
+    public func check(_ content: ImageContent, image: String, handler: String) throws {
+        switch content {
+        case .layers where !images.contains(.layers):
+            throw SwiftletError(
+                .invalidArgument,
+                "config.image \(quoted(image)): it is a container image, and runtime handler \(handler) boots disk images; use a "
+                    + "RuntimeClass whose handler runs containers, as microvm does")
+        case .disk where !images.contains(.disk):
+            throw SwiftletError(
+                .invalidArgument,
+                "config.image \(quoted(image)): it is a disk image, and runtime handler \(handler) runs container images; use a "
+                    + "RuntimeClass whose handler is vm")
+        case .layers, .disk: return
         }
     }
 

@@ -1,8 +1,8 @@
 /// A container as a handler has to make it: the client's spec and the image's configuration put together.
 public struct ContainerPlan: Sendable {
     public var spec: ContainerSpec
-    /// What its root is stacked from, lowest first.
-    public var root: [LayerImage]
+    /// What its root is stacked from, or the disk that its machine boots.
+    public var root: ImageContent
     /// The program and its arguments.
     public var arguments: [String]
     /// "KEY=value", later entries win.
@@ -18,7 +18,7 @@ public struct ContainerPlan: Sendable {
     public var volumeImages: [Int: [LayerImage]] = [:]
 
     public init(
-        spec: ContainerSpec, root: [LayerImage], arguments: [String], environment: [RawText], workingDirectory: String,
+        spec: ContainerSpec, root: ImageContent, arguments: [String], environment: [RawText], workingDirectory: String,
         user: UserReference,
         stopSignal: Int32
     ) {
