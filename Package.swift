@@ -68,7 +68,7 @@ let package = Package(
         .executableTarget(
             name: "swiftletd",
             dependencies: [
-                "CRIServer", "Pods", "MicroVMRuntime", "Runtime", "Machines", "Images", "PodNetwork", "State", "GRPC", "CRI",
+                "CRIServer", "Pods", "MicroVMRuntime", "PodMachine", "Runtime", "Machines", "Images", "PodNetwork", "State", "GRPC", "CRI",
                 "Linux", "CLinux", "Concurrency", "Errors", "Daemons", "StreamControl", "Prometheus", "SwiftletVersion", "TOMLKit",
                 arguments, lifecycle, logging, metrics,
             ]),
@@ -145,9 +145,14 @@ let package = Package(
         .target(
             name: "MicroVMRuntime",
             dependencies: [
-                "Machines", "AgentClient", "PodNetwork", "Volumes", "Runtime", "AgentProtocol", "State", "Linux", "CLinux", "Concurrency",
+                "PodMachine", "Machines", "AgentClient", "PodNetwork", "Volumes", "Runtime", "AgentProtocol", "State", "Linux", "CLinux",
+                "Concurrency",
                 "Measures", "Errors", crypto, logging,
             ]),
+        // What the hands that run pods in machines have in common.
+        .target(
+            name: "PodMachine",
+            dependencies: ["Machines", "PodNetwork", "Runtime", "State", "Linux", "Concurrency", "Errors", crypto, logging]),
         .target(name: "Machines", dependencies: ["CLibvirt", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // Links no libvirt: programs without machines of their own use it.
         .target(
@@ -279,7 +284,8 @@ let package = Package(
         .testTarget(
             name: "PodsTests",
             dependencies: [
-                "Pods", "MicroVMRuntime", "AgentClient", "Runtime", "Images", "Logs", "PodNetwork", "Volumes", "Machines", "MachineFakes",
+                "Pods", "MicroVMRuntime", "PodMachine", "AgentClient", "Runtime", "Images", "Logs", "PodNetwork", "Volumes", "Machines",
+                "MachineFakes",
                 "AgentProtocol",
                 "TTRPC",
                 "State", "Support", "Linux", "CLinux", "Concurrency", "Errors", logging,

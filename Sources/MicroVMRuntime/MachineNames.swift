@@ -1,6 +1,7 @@
 import Foundation
 import Linux
 import Machines
+import PodMachine
 import Runtime
 import State
 
@@ -67,14 +68,4 @@ struct MachineNames: Sendable {
         let bytes = withUnsafeBytes(of: machine.uuid.uuid) { Array($0.prefix(4)) }
         return max(bytes.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } & 0x7FFF_FFFF, 3)
     }
-}
-
-/// What the ledger keeps of a machine, beside its id, which is the entry's name. Readable as a `ProcessDocument`.
-struct MachineDocument: StoredDocument {
-    static let what = "ledger document of a machine"
-
-    /// QEMU.
-    var process: ProcessIdentity?
-    /// Nil in what earlier releases wrote: derived from the machine's id.
-    var contextID: UInt32?
 }

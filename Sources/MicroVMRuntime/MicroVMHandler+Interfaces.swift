@@ -1,17 +1,12 @@
 import Errors
 import Linux
 import Machines
+import PodMachine
 import PodNetwork
 import Runtime
 
 /// A machine boots beside the plug-ins' work, with one interface: what else they make is plugged in when its guest runs.
 extension MicroVMHandler {
-    func acquireTap(_ tap: String, _ names: MachineNames, _ context: SandboxContext) async throws {
-        try await context.ledger.acquire(.tap, tap, TapDocument(namespace: context.network.namespacePath ?? "")) {
-            try await networks.createTap(name: tap, uid: names.user.uid, gid: names.user.gid)
-        }
-    }
-
     /// - Throws: `failedPrecondition` naming the interface that a machine cannot have.
     static func requirePluggable(_ interfaces: [AttachedInterface]) throws {
         for interface in interfaces where MACAddress(interface.mac) == nil {
@@ -31,7 +26,9 @@ extension MicroVMHandler {
     func plugIn(_ interfaces: [AttachedInterface], _ names: MachineNames, _ context: SandboxContext) async throws {
         guard !interfaces.isEmpty else { return }
         let devices = (1...interfaces.count).map { InterfaceSpec(tap: names.furtherTap($0), mac: names.furtherMAC($0)) }
-        for device in devices { try await acquireTap(device.tap, names, context) }
+        for device in devices {
+            try await machines.acquireTap(device.tap, for: names.user, namespace: context.network.namespacePath, context.ledger)
+        }
         try await hypervisor.attach(devices.map { .interface($0) }, to: names.machine)
         for (device, interface) in zip(devices, interfaces) {
             try await context.network.join(tap: device.tap, with: interface)

@@ -3,6 +3,7 @@ import Errors
 import Foundation
 import Linux
 import Machines
+import PodMachine
 import Runtime
 
 /// Pods are found by their directories and scratch disks below the daemon's root, which no other daemon uses: a machine of another
@@ -36,7 +37,7 @@ extension MicroVMHandler {
             try Leftover(pod: pod, kind: .vsockDevice, name: names.hostSocket, document: ProcessDocument(process: nil)),
             try Leftover(pod: pod, kind: .scratchDisk, name: names.scratchDisk, document: nothing),
         ]
-        let tap = TapDocument(namespace: networks.namespacePath(of: pod))
+        let tap = TapDocument(namespace: machines.networks.namespacePath(of: pod))
         for name in [names.tap] + (1...MachineNames.mostFurtherInterfaces).map(names.furtherTap) {
             found.append(try Leftover(pod: pod, kind: .tap, name: name, document: tap))
         }

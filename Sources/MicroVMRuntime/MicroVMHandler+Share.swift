@@ -3,6 +3,7 @@ import Errors
 import Foundation
 import Linux
 import Machines
+import PodMachine
 import Runtime
 import Volumes
 
@@ -89,7 +90,7 @@ actor SandboxShare {
         daemon = ProcessDocument(process: started)
         try await ledger.note(.shareDaemon, share.directory, daemon)
         // Before QEMU connects: the child that it forks then is born there.
-        try await handler.placeInCgroup(ledger)
+        try await PodCgroup.place(ledger)
     }
 
     /// Notes the child that virtiofsd has forked for its connection, so that the release need not search for it.

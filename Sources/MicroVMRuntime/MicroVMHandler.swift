@@ -7,6 +7,7 @@ import Linux
 import Logging
 import Machines
 import Measures
+import PodMachine
 import PodNetwork
 import Runtime
 
@@ -14,33 +15,26 @@ import Runtime
 public final class MicroVMHandler: RuntimeHandler {
     public let name = "microvm"
     let configuration: MicroVMConfiguration
-    let hypervisor: any Hypervisor
-    let networks: PodNetworks
+    let machines: MachineResources
     let logger: Logger
-    let ends: MachineEnds
     /// Machines that boot at once. Boots that share the node's CPUs all take longer: of many, the last would run into their time-outs
     /// although nothing is wrong with them.
     private let boots: AsyncSemaphore
     let scratch: ScratchDisk
-    private let users: PodUsers
     let layers: LayerDiskTable
-    private let consoles: ConsoleLogs
-    let fullDisks: FullDisks
-    private let eventWatch: Task<Void, Never>
+
+    var hypervisor: any Hypervisor { machines.hypervisor }
+    var ends: MachineEnds { machines.ends }
+    var fullDisks: FullDisks { machines.fullDisks }
 
     /// Prepares the handler's directories and the scratch disk's template.
     ///
     /// - Parameter resources: what releases the resources that the handler acquires.
     public init(resources: MicroVMResources, logger: Logger) async throws {
         configuration = resources.configuration
-        hypervisor = resources.hypervisor
-        networks = resources.networks
-        ends = resources.ends
+        machines = resources.machines
         scratch = resources.scratch
-        users = resources.users
         layers = resources.layers
-        consoles = resources.consoles
-        fullDisks = resources.fullDisks
         self.logger = logger
         boots = AsyncSemaphore(permits: configuration.bootsAtOnce)
         // QEMU's user must reach its sockets and disks, and nobody may list them.
@@ -48,48 +42,6 @@ public final class MicroVMHandler: RuntimeHandler {
             try Directory.create(directory, mode: 0o711)
         }
         try await scratch.prepareTemplate()
-        let (ends, fullDisks, events, hypervisor) = (ends, fullDisks, hypervisor.events(), hypervisor)
-        eventWatch = Task { await Self.follow(events, of: hypervisor, ends, fullDisks) }
-    }
-
-    deinit {
-        eventWatch.cancel()
-    }
-
-    /// Passes the ends and stops of machines on. After a gap in the events, what is gone has ended.
-    private static func follow(
-        _ events: AsyncStream<MachineEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds, _ fullDisks: FullDisks
-    ) async {
-        var resync: Task<Void, Never>?
-        defer { resync?.cancel() }
-        for await event in events {
-            switch event {
-            case .stopped(let id, let reason): ends.ended(id, reason)
-            case .crashed(let id): ends.ended(id, "the guest crashed")
-            case .diskFull(let id, _): fullDisks.stopped(id)
-            case .connectionLost: resync?.cancel()
-            case .reconnected:
-                resync?.cancel()
-                resync = Task { await Self.findMissed(hypervisor, ends, fullDisks) }
-            }
-        }
-    }
-
-    /// Reports the ends and stops that nobody has seen. Asks again until there is an answer, or the caller is cancelled.
-    private static func findMissed(_ hypervisor: any Hypervisor, _ ends: MachineEnds, _ fullDisks: FullDisks) async {
-        var pause = Duration.milliseconds(100)
-        while !Task.isCancelled {
-            // Asked for first: a machine that starts meanwhile is in the later list.
-            let awaited = ends.awaited
-            if let machines = try? await hypervisor.machines() {
-                let alive = Set(machines.map(\.id))
-                for id in awaited where !alive.contains(id) { ends.ended(id, "ended while libvirt was away") }
-                for machine in machines where machine.state == .diskFull { fullDisks.stopped(machine.id) }
-                return
-            }
-            try? await Task.sleep(for: pause)
-            pause = min(pause * 2, .seconds(5))
-        }
     }
 
     public func obstacle() async -> String? {
@@ -117,7 +69,7 @@ public final class MicroVMHandler: RuntimeHandler {
         _ = try ScratchQuota.bytes(context.spec.annotations, configuration: configuration)
         let extent = try await firstExtent(names, context.spec)
         // Before all that will be this user's: it is released after that.
-        names.user.uid = try await users.acquire(context.ledger)
+        names.user.uid = try await machines.users.acquire(context.ledger)
         return try await start(context, names, extent)
     }
 
@@ -189,7 +141,7 @@ public final class MicroVMHandler: RuntimeHandler {
             try await scratch.create(
                 names.scratchDisk, size: ScratchQuota.bytes(context.spec.annotations, configuration: configuration), owner: names.user)
         }
-        try await acquireTap(names.tap, names, context)
+        try await machines.acquireTap(names.tap, for: names.user, namespace: context.network.namespacePath, ledger)
         try await vsock
     }
 
@@ -216,7 +168,7 @@ public final class MicroVMHandler: RuntimeHandler {
         let (spec, ledger) = (context.spec, context.ledger)
         do {
             let started = try await startMachine(names, extent, ledger)
-            if !spec.cgroupParent.isEmpty { try await placeInCgroup(ledger) }
+            if !spec.cgroupParent.isEmpty { try await PodCgroup.place(ledger) }
             return started
         } catch {
             throw SwiftletError.wrap(error, "boot the machine")
@@ -234,7 +186,7 @@ public final class MicroVMHandler: RuntimeHandler {
             do {
                 let (machine, entry) = (machineSpec(names, extent), names.machine.uuid.uuidString)
                 var document = MachineDocument(process: nil, contextID: names.contextID)
-                consoles.watch(names.console, of: names.machine)
+                machines.consoles.watch(names.console, of: names.machine)
                 fullDisks.watch(names.scratchDisk, of: names.machine)
                 document.process = try await ledger.acquire(.machine, entry, document) { try await hypervisor.start(machine).process }
                 try await ledger.note(.machine, entry, document)
@@ -258,7 +210,8 @@ public final class MicroVMHandler: RuntimeHandler {
         defer { booted.finish() }
         let steps = StepTimes(names.id, logger)
         // Before the processes that will be in it: it is released after them.
-        try await acquireCgroup(names, context.spec, context.ledger)
+        try await PodCgroup.acquire(
+            names.id, below: context.spec.cgroupParent, PodCgroup.limits(context.spec.demand), context.ledger)
         try await acquireDevices(names, context)
         steps.passed("devices acquired")
         return try await boots.withPermit {
@@ -271,7 +224,7 @@ public final class MicroVMHandler: RuntimeHandler {
             do {
                 client = try await firstAnswer(started, end, context.mark)
             } catch {
-                guard let reason = await memoryKill(context.ledger) else { throw error }
+                guard let reason = await PodCgroup.memoryKill(context.ledger) else { throw error }
                 throw SwiftletError(.resourceExhausted, "boot the guest: \(reason)", cause: error)
             }
             steps.passed("agent answered")
@@ -360,7 +313,7 @@ public final class MicroVMHandler: RuntimeHandler {
         guard let machine = try await hypervisor.machine(names.machine) else {
             throw SwiftletError(.notFound, "machine \(names.domain) is gone")
         }
-        consoles.watch(names.console, of: names.machine)
+        machines.consoles.watch(names.console, of: names.machine)
         fullDisks.watch(names.scratchDisk, of: names.machine)
         if machine.state == .diskFull { fullDisks.stopped(names.machine) }
         // Its agent cannot answer.

@@ -5,38 +5,21 @@ import Foundation
 import Linux
 import Logging
 import Machines
+import PodMachine
 import PodNetwork
 import Runtime
 import State
 import Volumes
 
 extension ResourceKind {
-    /// A directory of the pod's own.
-    static let directory = ResourceKind("directory")
-    static let tap = ResourceKind("tap")
     static let scratchDisk = ResourceKind("scratchDisk")
     static let vsockDevice = ResourceKind("vsockDevice")
-    static let machine = ResourceKind("machine")
-    /// The control group of the pod's processes on the node.
-    static let cgroup = ResourceKind("cgroup")
     /// The directory that the guest sees, with all that is mounted in it.
     static let share = ResourceKind("share")
     /// The virtiofsd that serves it.
     static let shareDaemon = ResourceKind("shareDaemon")
     /// One container's mounts in it.
     static let shareMounts = ResourceKind("shareMounts")
-}
-
-/// What the release of a tap needs.
-struct TapDocument: StoredDocument {
-    static let what = "ledger document of a tap"
-
-    /// The network namespace that it is moved into.
-    var namespace: String
-}
-
-extension ProcessCgroup: StoredDocument {
-    public static var what: String { "ledger document of a control group" }
 }
 
 /// What the release of a container's mounts needs.
@@ -47,66 +30,39 @@ struct ShareMountsDocument: StoredDocument {
     var container: String
 }
 
-/// The kinds of resources that machines take, and how each is released: also for pods of a daemon that ran with a handler which this one
-/// does not have.
+/// The kinds of resources that the handler's pods take beside what every machine does, and how each is released.
 public struct MicroVMResources: Sendable {
     let configuration: MicroVMConfiguration
-    let hypervisor: any Hypervisor
-    let networks: PodNetworks
-    let ends = MachineEnds()
+    let machines: MachineResources
     let scratch: ScratchDisk
-    let users: PodUsers
     let layers: LayerDiskTable
-    let consoles: ConsoleLogs
-    let fullDisks: FullDisks
 
-    public init(configuration: MicroVMConfiguration, hypervisor: any Hypervisor, networks: PodNetworks, logger: Logger) {
+    /// - Parameter machines: of the whole node.
+    public init(configuration: MicroVMConfiguration, machines: MachineResources) {
         self.configuration = configuration
-        self.hypervisor = hypervisor
-        self.networks = networks
-        layers = LayerDiskTable(hypervisor: hypervisor)
-        consoles = ConsoleLogs(logger: logger)
-        fullDisks = FullDisks(hypervisor: hypervisor, logger: logger)
+        self.machines = machines
+        layers = LayerDiskTable(hypervisor: machines.hypervisor)
         scratch = ScratchDisk(directory: configuration.stateDirectory + "/scratch", size: configuration.scratchSize)
-        users = PodUsers(configuration.users)
     }
 
-    public var releasers: [ResourceReleaser] { devices + machine + share }
+    /// Of the kinds of ``MachineResources`` as well: a machine's layers are forgotten with it.
+    public var releasers: [ResourceReleaser] { devices + machine + share + machines.releasers }
 
     private var devices: [ResourceReleaser] {
-        let (configuration, networks, scratch) = (configuration, networks, scratch)
+        let (configuration, scratch) = (configuration, scratch)
         return [
-            ResourceReleaser(.directory) { entry in try await OwnThread.run { try Directory.remove(entry.name) } },
-            ResourceReleaser(.user) { entry in try await OwnThread.run { try PodUsers.release(entry.name) } },
             ResourceReleaser(.scratchDisk) { entry in try await OwnThread.run { try scratch.remove(entry.name) } },
-            ResourceReleaser(.tap) { entry in
-                try await networks.deleteTap(name: entry.name, namespacePath: entry.decoded(TapDocument.self).namespace)
-            },
             ResourceReleaser(.vsockDevice) { entry in
                 try await VsockBackend(binary: configuration.vsockBackend, users: configuration.users)
                     .stop(hostSocket: entry.name, process: entry.process)
-            },
-            ResourceReleaser(.cgroup) { entry in
-                let cgroup = try entry.decoded(ProcessCgroup.self)
-                try await OwnThread.run { try cgroup.remove() }
             },
         ]
     }
 
     private var machine: [ResourceReleaser] {
-        let (hypervisor, ends, layers, consoles, fullDisks) = (hypervisor, ends, layers, consoles, fullDisks)
+        let (machines, layers) = (machines, layers)
         return [
-            ResourceReleaser(.machine) { entry in
-                guard let machine = MachineID(entry.name) else {
-                    throw SwiftletError(.dataLoss, "the ledger names machine \(entry.name), which is no UUID")
-                }
-                // The process is the way out when libvirt cannot help.
-                try await hypervisor.destroy(machine, process: entry.process)
-                ends.ended(machine, "destroyed")
-                layers.forget(machine)
-                consoles.forget(machine)
-                fullDisks.forget(machine)
-            },
+            ResourceReleaser(.machine) { entry in layers.forget(try await machines.release(machine: entry)) },
             ResourceReleaser(.layerDisks, scope: .container) { entry in try await layers.release(entry) },
         ]
     }

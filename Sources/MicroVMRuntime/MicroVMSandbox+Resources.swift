@@ -2,6 +2,7 @@ import AgentClient
 import AgentProtocol
 import Errors
 import Machines
+import PodMachine
 import Runtime
 
 extension MicroVMSandbox {
@@ -18,7 +19,7 @@ extension MicroVMSandbox {
     func fit(_ demand: PodDemand) async throws {
         let wanted = try await handler.extent(for: demand, in: ledger)
         let size = try await grow(to: wanted)
-        var limits = handler.cgroupLimits(demand)
+        var limits = PodCgroup.limits(demand)
         // A machine that has grown keeps its memory: a lower limit would kill QEMU.
         if let memory = limits?.memory, size.actual.memoryBytes > wanted.memoryBytes {
             limits?.memory = max(memory, size.actual.memoryBytes + MicroVMConfiguration.emulatorMemory)
@@ -45,7 +46,7 @@ extension MicroVMSandbox {
     private func perform(_ wanted: MachineExtent) async throws -> MachineExtent {
         let grown = try await handler.hypervisor.grow(names.machine, to: wanted)
         // libvirt puts a new vCPU's thread into a control group of its own making.
-        try await handler.placeInCgroup(ledger)
+        try await PodCgroup.place(ledger)
         let answer = try await link.client().call(.grow, .with { $0.cpus = UInt32(clamping: grown.vcpus) }, timeout: .seconds(20))
         guard answer.cpus >= UInt32(clamping: grown.vcpus) else {
             throw SwiftletError(.deadlineExceeded, "the guest uses \(answer.cpus) of \(grown.vcpus) vCPUs")

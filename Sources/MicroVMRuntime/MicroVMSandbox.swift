@@ -6,6 +6,7 @@ import Foundation
 import Linux
 import Logging
 import Machines
+import PodMachine
 import PodNetwork
 import Runtime
 import Synchronization
@@ -87,7 +88,7 @@ final class MicroVMSandbox: Sandbox {
             }
             return "cancelled"
         }
-        guard let kill = await handler.memoryKill(ledger) else { return SandboxLoss(reason) }
+        guard let kill = await PodCgroup.memoryKill(ledger) else { return SandboxLoss(reason) }
         return SandboxLoss("\(kill) (\(reason))", outOfMemory: true)
     }
 
@@ -141,7 +142,7 @@ final class MicroVMSandbox: Sandbox {
         }
     }
 
-    func startContainer(_ id: String) async throws {
+    func startContainer(_ id: String, ledger: Ledger) async throws {
         _ = try await link.client().call(.startContainer, .with { $0.containerID = id }, timeout: .seconds(25))
     }
 

@@ -139,9 +139,10 @@ extension Pod {
 
     private func performStart(_ container: Container, _ machine: any Sandbox) async throws {
         let id = container.id
+        let ledger = container.ledger
         do {
             try await withDeadline(context.deadlines.guestAnswer, "start container \(container.spec.metadata.name)") {
-                try await machine.startContainer(id)
+                try await machine.startContainer(id, ledger: ledger)
             }
         } catch {
             let failure = SwiftletError.wrap(error, "container \(container.spec.metadata.name)")
@@ -224,7 +225,7 @@ extension Pod {
         // The guest's clock counts as far as it makes sense: an exit that waited for a restarted daemon is older than now.
         let finishedAt = exit.exitedAt > 0 && exit.exitedAt < now ? exit.exitedAt : now
         let reason = exit.outOfMemory ? "OOMKilled" : exit.code == 0 ? "Completed" : "Error"
-        return ContainerExit(code: exit.code, finishedAt: finishedAt, reason: reason)
+        return ContainerExit(code: exit.code, finishedAt: finishedAt, reason: reason, message: exit.message)
     }
 
     private func arrived(_ id: String, _ exit: ContainerExit) {

@@ -250,7 +250,9 @@ actor Pod {
         var left: [PendingRelease] = []
         if await startHasEnded() {
             let unfinished = await endCreations(of: Array(containers.values))
-            left = await release(ledger, unfinished: unfinished)
+            let own = containers.values.map(\.ledger).filter { holdsOwnMachine($0) }
+            for ledger in own { left += await release(ledger, unfinished: unfinished) }
+            left += await release(ledger, unfinished: unfinished)
             for container in containers.values { left += await release(container.ledger, unfinished: unfinished) }
         } else {
             left = ledger.entries.map { PendingRelease(entry: $0, reason: "the start has not ended yet") }
@@ -263,6 +265,12 @@ actor Pod {
         }
         publish()
         return left
+    }
+
+    /// Whether the container holds what is a sandbox's in other pods, as one does that is a machine itself: it ends before the pod's network
+    /// is taken away.
+    private func holdsOwnMachine(_ ledger: Ledger) -> Bool {
+        ledger.entries.contains { context.releasers.scope(of: $0.kind) == .sandbox }
     }
 
     /// Ends the handler's work on a start, so that nothing is acquired behind its release.
@@ -310,9 +318,9 @@ actor Pod {
     ///
     /// - Parameter unfinished: the creation of a container that goes on: what it acquires stays listed, to be released again.
     private func release(_ ledger: Ledger, unfinished: String?) async -> [PendingRelease] {
-        let releasers = context.releasers
+        let (releasers, id) = (context.releasers, id)
         return await ledger.releaseAll(within: context.deadlines.release, by: releasers) { entry in
-            releasers.scope(of: entry.kind) == .container ? unfinished : nil
+            entry.owner != id || releasers.scope(of: entry.kind) == .container ? unfinished : nil
         }
     }
 

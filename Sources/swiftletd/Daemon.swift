@@ -9,6 +9,7 @@ import Linux
 import Logging
 import Machines
 import MicroVMRuntime
+import PodMachine
 import PodNetwork
 import Pods
 import Prometheus
@@ -67,16 +68,16 @@ struct Daemon: Sendable {
         opened.add { await hypervisor.close() }
         try Task.checkCancellation()
         let networks = PodNetworks(configuration: cni, logger: logger)
-        let machines = MicroVMResources(
-            configuration: try await configuration.microVM(logger: logger), hypervisor: hypervisor, networks: networks,
-            logger: logger)
-        let handler = try await MicroVMHandler(resources: machines, logger: logger)
+        let machines = MachineResources(
+            hypervisor: hypervisor, networks: networks, users: try configuration.podUsers(), logger: logger)
+        let microVM = MicroVMResources(configuration: try await configuration.microVM(logger: logger), machines: machines)
+        let handler = try await MicroVMHandler(resources: microVM, logger: logger)
         try Task.checkCancellation()
         let crashes = crashRecord(configuration, logger, &opened)
         let streams = StreamDaemon(configuration: try configuration.streamDaemon(), logger: logger)
         opened.add { streams.close() }
         let pods = PodRegistry(
-            handlers: [handler], network: networks, releasers: machines.releasers, images: images, database: database, output: streams,
+            handlers: [handler], network: networks, releasers: microVM.releasers, images: images, database: database, output: streams,
             logBudget: try configuration.logBudget(), logRotation: try configuration.logRotation(),
             sessions: configuration.stream.address.isEmpty ? nil : streams, crashes: crashes, logger: logger)
         opened.add { pods.close() }

@@ -210,7 +210,7 @@ final class FakeMachine: Sandbox {
     func containerStates() async throws -> [String: GuestContainerState] {
         Dictionary(uniqueKeysWithValues: life.present.map { ($0, .created) })
     }
-    func startContainer(_ id: String) async throws { try life.start() }
+    func startContainer(_ id: String, ledger: Ledger) async throws { try life.start() }
     func waitForExit(_ id: String) async throws -> ProcessExit {
         try await life.exit()
     }

@@ -9,6 +9,7 @@ import Synchronization
 import Testing
 
 @testable import MicroVMRuntime
+@testable import PodMachine
 @testable import Pods
 
 /// Machines that a full disk has stopped, on a hypervisor without machines.

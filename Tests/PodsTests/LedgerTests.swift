@@ -6,6 +6,7 @@ import Synchronization
 import Testing
 
 @testable import MicroVMRuntime
+@testable import PodMachine
 @testable import Pods
 @testable import Runtime
 

@@ -5,6 +5,7 @@ import Linux
 import Logging
 import MachineFakes
 import Machines
+import PodMachine
 import PodNetwork
 import Runtime
 import State
@@ -31,7 +32,9 @@ struct MicroVMHandlerTests {
         let hypervisor = RecordingHypervisor()
         let logger = Logger(label: "test")
         let networks = PodNetworks(configuration: CNIConfiguration(cacheDirectory: "\(directory)/cni"), logger: logger)
-        let resources = MicroVMResources(configuration: configuration, hypervisor: hypervisor, networks: networks, logger: logger)
+        let resources = MicroVMResources(
+            configuration: configuration,
+            machines: MachineResources(hypervisor: hypervisor, networks: networks, users: configuration.users, logger: logger))
         let handler = try await MicroVMHandler(resources: resources, logger: logger)
         try await body(handler, hypervisor, directory)
         await hypervisor.close()

@@ -5,6 +5,7 @@ import State
 import Testing
 
 @testable import MicroVMRuntime
+@testable import PodMachine
 @testable import Pods
 @testable import Runtime
 

@@ -7,6 +7,7 @@ import Testing
 import Volumes
 
 @testable import MicroVMRuntime
+@testable import PodMachine
 @testable import Pods
 @testable import Runtime
 

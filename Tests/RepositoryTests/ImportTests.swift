@@ -28,7 +28,10 @@ import Testing
     }
 
     @Test func theHeartKnowsNoHandButImages() throws {
-        let hands: Set = ["MicroVMRuntime", "Machines", "AgentClient", "PodNetwork", "Volumes", "Logs", "LogCollection", "StreamControl"]
+        let hands: Set = [
+            "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "Volumes", "Logs", "LogCollection",
+            "StreamControl",
+        ]
         let imports = try Self.imports()
         #expect(imports["Pods"]?.isDisjoint(with: hands) == true)
         #expect(imports["CRIServer"]?.isDisjoint(with: hands) == true)
@@ -36,7 +39,8 @@ import Testing
 
     @Test func theContractKnowsNeitherHeartNorHands() throws {
         let above: Set = [
-            "Pods", "MicroVMRuntime", "Machines", "AgentClient", "PodNetwork", "Volumes", "Images", "Logs", "LogCollection",
+            "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "Volumes", "Images", "Logs",
+            "LogCollection",
             "AgentProtocol",
         ]
         #expect(try Self.imports()["Runtime"]?.isDisjoint(with: above) == true)

@@ -76,7 +76,9 @@ public protocol Sandbox: Sendable {
     func containerStates() async throws -> [String: GuestContainerState]
 
     /// Runs the first process.
-    func startContainer(_ id: String) async throws
+    ///
+    /// - Parameter ledger: the container's own, for what its start takes on the node.
+    func startContainer(_ id: String, ledger: Ledger) async throws
 
     /// Answers when a container's first process has ended.
     func waitForExit(_ id: String) async throws -> ProcessExit
@@ -137,11 +139,14 @@ public struct ProcessExit: Sendable, Equatable {
     public var outOfMemory: Bool
     /// Unix time in nanoseconds by the guest's clock; not to be trusted.
     public var exitedAt: Int64
+    /// For people; empty: the code says it all.
+    public var message: String
 
-    public init(code: Int32, outOfMemory: Bool, exitedAt: Int64) {
+    public init(code: Int32, outOfMemory: Bool, exitedAt: Int64, message: String = "") {
         self.code = code
         self.outOfMemory = outOfMemory
         self.exitedAt = exitedAt
+        self.message = message
     }
 }
 

@@ -154,8 +154,8 @@ public final class Ledger: Sendable {
         var pending: [PendingRelease] = []
         for entry in entries.reversed() {
             do {
-                if entry.kind == .imageLease, pending.contains(where: { $0.entry.kind == .layerDisks }) {
-                    throw SwiftletError(.unavailable, "its layers are still disks of a machine")
+                if entry.kind == .imageLease, pending.contains(where: { [.layerDisks, .machine].contains($0.entry.kind) }) {
+                    throw SwiftletError(.unavailable, "its files are still disks of a machine")
                 }
                 if entry.kind == .user, let other = pending.first?.entry {
                     throw SwiftletError(.unavailable, "\(other.kind) \(other.name), which may be this user's, is not released")

@@ -19,6 +19,8 @@ extension ResourceKind {
     public static let imageLease = ResourceKind("imageLease")
     /// The layers of a container's images as disks of its machine. The hold on the images outlasts them.
     public static let layerDisks = ResourceKind("layerDisks")
+    /// A virtual machine, and QEMU.
+    public static let machine = ResourceKind("machine")
     /// The user that the pod's processes on the node run as. It stays the pod's until all else is released.
     public static let user = ResourceKind("user")
     public static let networkNamespace = ResourceKind("networkNamespace")

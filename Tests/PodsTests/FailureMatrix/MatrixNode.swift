@@ -6,6 +6,7 @@ import Linux
 import Logging
 import Logs
 import MachineFakes
+import PodMachine
 import PodNetwork
 import State
 import Synchronization
@@ -92,7 +93,9 @@ final class MatrixNode: Sendable {
         logger.logLevel = .critical
         let taps = PodNetworks(
             configuration: CNIConfiguration(cacheDirectory: directory + "/cni", hostNamespace: ground.namespace), logger: logger)
-        let resources = MicroVMResources(configuration: configuration, hypervisor: hypervisor, networks: taps, logger: logger)
+        let resources = MicroVMResources(
+            configuration: configuration,
+            machines: MachineResources(hypervisor: hypervisor, networks: taps, users: configuration.users, logger: logger))
         let handler = try await MicroVMHandler(resources: resources, logger: logger)
         let database = try StateDatabase(path: directory + "/state.sqlite")
         let images = try await ImageStore(

@@ -8,7 +8,7 @@ import Synchronization
 /// Gives each pod a user of its own for its processes on the node: what breaks out of one machine is nobody to the others.
 ///
 /// The ledgers' journal says which ids are taken, so that none is given twice whatever became of earlier daemons.
-final class PodUsers: Sendable {
+package final class PodUsers: Sendable {
     private struct State {
         var last: uid_t?
         /// Ids that processes have of whom no ledger knows; nil: not looked for yet.
@@ -19,12 +19,12 @@ final class PodUsers: Sendable {
     private let changes = SerialQueue()
     private let state = Mutex(State())
 
-    init(_ range: UserRange) { self.range = range }
+    package init(_ range: UserRange) { self.range = range }
 
     /// Takes an id that is nobody's and writes it down in the pod's ledger.
     ///
     /// - Throws: `resourceExhausted` when all are taken.
-    func acquire(_ ledger: Ledger) async throws -> uid_t {
+    package func acquire(_ ledger: Ledger) async throws -> uid_t {
         // Between the look and the entry nobody else looks.
         try await changes.run { [self] in
             let id = try await Failpoint.pass("choose the user", around: { try await choose(ledger) })
@@ -58,7 +58,7 @@ final class PodUsers: Sendable {
     /// Ends what still runs as a user, so that the id can be another pod's. Blocks.
     ///
     /// - Throws: `deadlineExceeded` while there is something; `dataLoss` for an id that no pod is given.
-    static func release(_ name: String) throws {
+    package static func release(_ name: String) throws {
         guard let id = uid_t(name), id >= UserRange.least else {
             throw SwiftletError(.dataLoss, "the ledger names user \(quoted(name)), which no pod is given")
         }

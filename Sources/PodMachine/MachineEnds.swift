@@ -4,7 +4,7 @@ import Runtime
 import Synchronization
 
 /// Reports the ends of machines to whoever waits for them.
-final class MachineEnds: Sendable {
+package final class MachineEnds: Sendable {
     private struct State {
         var waiters: [MachineID: [UInt64: CheckedContinuation<String?, Never>]] = [:]
         var next: UInt64 = 0
@@ -12,8 +12,10 @@ final class MachineEnds: Sendable {
 
     private let state = Mutex(State())
 
+    package init() {}
+
     /// Returns the reason when the machine has ended; nil when the caller is cancelled.
-    func wait(for id: MachineID) async -> String? {
+    package func wait(for id: MachineID) async -> String? {
         let key = state.withLock { state in
             state.next += 1
             return state.next
@@ -33,13 +35,13 @@ final class MachineEnds: Sendable {
         }
     }
 
-    func ended(_ id: MachineID, _ reason: String) {
+    package func ended(_ id: MachineID, _ reason: String) {
         let waiters = state.withLock { $0.waiters.removeValue(forKey: id) ?? [:] }
         for waiter in waiters.values { waiter.resume(returning: reason) }
     }
 
     /// Machines that somebody waits for.
-    var awaited: [MachineID] {
+    package var awaited: [MachineID] {
         state.withLock { $0.waiters.filter { !$0.value.isEmpty }.map(\.key) }
     }
 }

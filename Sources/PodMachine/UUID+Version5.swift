@@ -4,7 +4,7 @@ import Runtime
 
 extension UUID {
     /// The name-based UUID with SHA-1 (RFC 9562, section 5.5): the same name gives the same id again.
-    init(version5 name: String, namespace: UUID) {
+    package init(version5 name: String, namespace: UUID) {
         var input = withUnsafeBytes(of: namespace.uuid) { Array($0) }
         input.append(contentsOf: name.utf8)
         var bytes = Array(Insecure.SHA1.hash(data: input).prefix(16))

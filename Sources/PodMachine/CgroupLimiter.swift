@@ -5,7 +5,7 @@ import Runtime
 import Synchronization
 
 /// Sets the limits of a pod's control group, the latest ones alone, and again as long as a group above does not allow them.
-final class CgroupLimiter: Sendable {
+package final class CgroupLimiter: Sendable {
     private struct State {
         var limits: CgroupLimits?
         var retry: Task<Void, Never>?
@@ -18,12 +18,12 @@ final class CgroupLimiter: Sendable {
     private let state = Mutex(State())
 
     /// - Parameter ledger: lists the group.
-    init(ledger: Ledger) { self.ledger = ledger }
+    package init(ledger: Ledger) { self.ledger = ledger }
 
     deinit { close() }
 
     /// Sets the limits, as far as the groups above allow it at this moment.
-    func set(_ limits: CgroupLimits) async throws {
+    package func set(_ limits: CgroupLimits) async throws {
         guard try await OwnThread.run({ [self] in try apply(limits) }) == false else { return }
         let retry = Task { [weak self] in
             while !Task.isCancelled {
@@ -56,7 +56,7 @@ final class CgroupLimiter: Sendable {
     }
 
     /// Gives up what is not set yet.
-    func close() {
+    package func close() {
         state.withLock { state in
             state.retry?.cancel()
             state.limits = nil

@@ -9,9 +9,9 @@ import Synchronization
 /// Machines that are stopped because the file system of their scratch disk is full, and what lets them go on.
 ///
 /// While there is one, each one's file system is looked at, on the monotonic clock.
-final class FullDisks: Sendable {
+package final class FullDisks: Sendable {
     /// Bytes that must be available for each machine that goes on, so that it does not stop again at its next write.
-    static let roomForEach: UInt64 = 64 << 20
+    package static let roomForEach: UInt64 = 64 << 20
 
     private struct Watched {
         let disk: String
@@ -37,7 +37,7 @@ final class FullDisks: Sendable {
     /// - Parameters:
     ///   - interval: from one look at the file systems to the next.
     ///   - space: of the file system that holds a path; nil when it cannot be asked. May block.
-    init(
+    package init(
         hypervisor: any Hypervisor, interval: Duration = .seconds(1),
         space: @escaping @Sendable (_ path: String) -> FileSystemSpace? = { try? FileSystemSpace(of: $0) }, logger: Logger
     ) {
@@ -50,21 +50,21 @@ final class FullDisks: Sendable {
     deinit { state.withLock { $0.work }?.cancel() }
 
     /// From now on the machine is let go on when its disk has stopped it. Others' machines are left alone.
-    func watch(_ disk: String, of id: MachineID) {
+    package func watch(_ disk: String, of id: MachineID) {
         state.withLock { state in
             if state.machines[id] == nil { state.machines[id] = Watched(disk: disk) }
         }
     }
 
-    func forget(_ id: MachineID) {
+    package func forget(_ id: MachineID) {
         let listeners = state.withLock { $0.machines.removeValue(forKey: id)?.listeners ?? [:] }
         for listener in listeners.values { listener.finish() }
     }
 
-    func halt(of id: MachineID) -> SandboxHalt? { state.withLock { $0.machines[id]?.halt } }
+    package func halt(of id: MachineID) -> SandboxHalt? { state.withLock { $0.machines[id]?.halt } }
 
     /// The machine's halt of the moment, and each change of it; ends when the machine is forgotten.
-    func halts(of id: MachineID) -> AsyncStream<SandboxHalt?> {
+    package func halts(of id: MachineID) -> AsyncStream<SandboxHalt?> {
         let (stream, continuation) = AsyncStream.makeStream(of: SandboxHalt?.self, bufferingPolicy: .bufferingNewest(1))
         let key: UInt64? = state.withLock { state in
             guard let machine = state.machines[id] else { return nil }
@@ -84,7 +84,7 @@ final class FullDisks: Sendable {
     }
 
     /// Takes in that a machine is stopped, or will be in a moment.
-    func stopped(_ id: MachineID) {
+    package func stopped(_ id: MachineID) {
         let disk: String? = state.withLock { state in
             guard var machine = state.machines[id] else { return nil }
             machine.reports += 1

@@ -3,9 +3,9 @@ import Foundation
 import Runtime
 
 /// Directories that the daemon makes and takes away.
-enum Directory {
+package enum Directory {
     /// Makes the directory with its parents. Idempotent; the mode of an existing one is set.
-    static func create(_ path: String, mode: Int) throws {
+    package static func create(_ path: String, mode: Int) throws {
         do {
             try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
             try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path)
@@ -15,7 +15,7 @@ enum Directory {
     }
 
     /// Removes the directory with all that is in it. Idempotent; links are removed, not followed.
-    static func remove(_ path: String) throws {
+    package static func remove(_ path: String) throws {
         do {
             try FileManager.default.removeItem(atPath: path)
         } catch CocoaError.fileNoSuchFile {

@@ -1,0 +1,40 @@
+import Linux
+import Runtime
+import State
+
+extension ResourceKind {
+    /// A directory of the pod's own.
+    package static let directory = ResourceKind("directory")
+    package static let tap = ResourceKind("tap")
+    /// The control group of the pod's processes on the node.
+    package static let cgroup = ResourceKind("cgroup")
+}
+
+/// What the release of a tap needs.
+package struct TapDocument: StoredDocument {
+    package static let what = "ledger document of a tap"
+
+    /// The network namespace that it is moved into.
+    package var namespace: String
+
+    package init(namespace: String) { self.namespace = namespace }
+}
+
+extension ProcessCgroup: StoredDocument {
+    public static var what: String { "ledger document of a control group" }
+}
+
+/// What the ledger keeps of a machine, beside its id, which is the entry's name. Readable as a `ProcessDocument`.
+package struct MachineDocument: StoredDocument {
+    package static let what = "ledger document of a machine"
+
+    /// QEMU.
+    package var process: ProcessIdentity?
+    /// Nil in what earlier releases wrote: derived from the machine's id.
+    package var contextID: UInt32?
+
+    package init(process: ProcessIdentity?, contextID: UInt32?) {
+        self.process = process
+        self.contextID = contextID
+    }
+}

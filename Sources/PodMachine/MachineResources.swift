@@ -1,0 +1,114 @@
+import Concurrency
+import Errors
+import Linux
+import Logging
+import Machines
+import PodNetwork
+import Runtime
+
+/// The node's machines, as all handlers that run pods in machines share them: who may run as whom, which machines have ended, which are
+/// stopped by a full disk; and how what a machine takes is released, also for pods of a daemon that ran with a handler which this one
+/// does not have.
+public final class MachineResources: Sendable {
+    package let hypervisor: any Hypervisor
+    package let networks: PodNetworks
+    package let ends = MachineEnds()
+    package let users: PodUsers
+    package let consoles: ConsoleLogs
+    package let fullDisks: FullDisks
+    package let logger: Logger
+    private let eventWatch: Task<Void, Never>
+
+    /// - Parameter users: whom the pods' machines run as: an id each.
+    public init(hypervisor: any Hypervisor, networks: PodNetworks, users: UserRange, logger: Logger) {
+        self.hypervisor = hypervisor
+        self.networks = networks
+        self.users = PodUsers(users)
+        self.logger = logger
+        consoles = ConsoleLogs(logger: logger)
+        let fullDisks = FullDisks(hypervisor: hypervisor, logger: logger)
+        self.fullDisks = fullDisks
+        let (ends, events) = (ends, hypervisor.events())
+        eventWatch = Task { await Self.follow(events, of: hypervisor, ends, fullDisks) }
+    }
+
+    deinit { eventWatch.cancel() }
+
+    /// Passes the ends and stops of machines on. After a gap in the events, what is gone has ended.
+    private static func follow(
+        _ events: AsyncStream<MachineEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds, _ fullDisks: FullDisks
+    ) async {
+        var resync: Task<Void, Never>?
+        defer { resync?.cancel() }
+        for await event in events {
+            switch event {
+            case .stopped(let id, let reason): ends.ended(id, reason)
+            case .crashed(let id): ends.ended(id, "the guest crashed")
+            case .diskFull(let id, _): fullDisks.stopped(id)
+            case .connectionLost: resync?.cancel()
+            case .reconnected:
+                resync?.cancel()
+                resync = Task { await Self.findMissed(hypervisor, ends, fullDisks) }
+            }
+        }
+    }
+
+    /// Reports the ends and stops that nobody has seen. Asks again until there is an answer, or the caller is cancelled.
+    private static func findMissed(_ hypervisor: any Hypervisor, _ ends: MachineEnds, _ fullDisks: FullDisks) async {
+        var pause = Duration.milliseconds(100)
+        while !Task.isCancelled {
+            // Asked for first: a machine that starts meanwhile is in the later list.
+            let awaited = ends.awaited
+            if let machines = try? await hypervisor.machines() {
+                let alive = Set(machines.map(\.id))
+                for id in awaited where !alive.contains(id) { ends.ended(id, "ended while libvirt was away") }
+                for machine in machines where machine.state == .diskFull { fullDisks.stopped(machine.id) }
+                return
+            }
+            try? await Task.sleep(for: pause)
+            pause = min(pause * 2, .seconds(5))
+        }
+    }
+
+    // MARK: Release
+
+    public var releasers: [ResourceReleaser] {
+        let networks = networks
+        return [
+            ResourceReleaser(.directory) { entry in try await OwnThread.run { try Directory.remove(entry.name) } },
+            ResourceReleaser(.user) { entry in try await OwnThread.run { try PodUsers.release(entry.name) } },
+            ResourceReleaser(.tap) { entry in
+                try await networks.deleteTap(name: entry.name, namespacePath: entry.decoded(TapDocument.self).namespace)
+            },
+            ResourceReleaser(.cgroup) { entry in
+                let cgroup = try entry.decoded(ProcessCgroup.self)
+                try await OwnThread.run { try cgroup.remove() }
+            },
+            ResourceReleaser(.machine) { [self] entry in _ = try await release(machine: entry) },
+        ]
+    }
+
+    /// Ends the machine that the entry names.
+    ///
+    /// - Returns: which one it was.
+    package func release(machine entry: LedgerEntry) async throws -> MachineID {
+        guard let machine = MachineID(entry.name) else {
+            throw SwiftletError(.dataLoss, "the ledger names machine \(entry.name), which is no UUID")
+        }
+        // The process is the way out when libvirt cannot help.
+        try await hypervisor.destroy(machine, process: entry.process)
+        ends.ended(machine, "destroyed")
+        consoles.forget(machine)
+        fullDisks.forget(machine)
+        return machine
+    }
+
+    /// Makes a tap where machines start, for its owner's QEMU.
+    ///
+    /// - Parameter namespace: the pod's network namespace, which it is moved into later.
+    package func acquireTap(_ name: String, for user: MachineUser, namespace: String?, _ ledger: Ledger) async throws {
+        try await ledger.acquire(.tap, name, TapDocument(namespace: namespace ?? "")) {
+            try await networks.createTap(name: name, uid: user.uid, gid: user.gid)
+        }
+    }
+}
