@@ -32,10 +32,36 @@ struct DomainGoldenTests {
         var firmware = disk
         firmware.name = "swiftlet-firmware"
         firmware.boot = .firmware(code: "/usr/share/OVMF/OVMF_CODE_4M.fd", variables: "/var/lib/swiftlet/roots/a.vars")
+        let vm = Self.virtualMachine
+        var manyDisks = vm
+        manyDisks.name = "swiftlet-vm-many-disks"
+        manyDisks.set(.interface(InterfaceSpec(tap: "swl0123456789b", mac: "02:53:57:4c:00:02", bootROM: true, bootOrder: 2)))
+        manyDisks.add(
+            (0..<8).map { DiskSpec(path: "/dev/v\($0)", serial: "v\($0)", readOnly: false, bus: .virtio, medium: .blockDevice) }
+                + (0..<2).map { DiskSpec(path: "/s\($0).img", serial: "s\($0)", readOnly: false, bus: .sata) })
         return [
+            "vm": vm, "vm-many-disks": manyDisks,
             "tcg-minimal": minimal, "tcg-tap-and-disks": full, "kernel-vsock": kernelVsock, "kvm": kvm, "disk": disk, "firmware": firmware,
         ]
     }()
+
+    /// What a pod of the handler `vm` is made of.
+    private static let virtualMachine = MachineSpec(
+        id: .example, name: "swiftlet-vm", shape: MachineShape(memoryBytes: 512 << 20, vcpus: 2, accelerator: .tcg), boot: .disk,
+        devices: [
+            .disk(
+                DiskSpec(
+                    path: "/var/lib/swiftlet/roots/a.qcow2", serial: "root", readOnly: false, format: .qcow2, ephemeral: true,
+                    backing: DiskSpec.Backing(path: "/var/lib/swiftlet/disks/sha256-0a.qcow2", format: .qcow2), bootOrder: 1)),
+            .disk(DiskSpec(path: "/var/lib/swiftlet/seeds/a.iso", serial: "seed", readOnly: true, bus: .virtio)),
+            .disk(DiskSpec(path: "/var/lib/swiftlet/nodes/a-data", serial: "data", readOnly: false, medium: .blockDevice)),
+            .interface(InterfaceSpec(tap: "swl0123456789a", mac: "02:53:57:4c:00:01", mtu: 1450)),
+            .console(ConsoleSpec(log: "/run/swiftlet/pods/a/console.log", socket: "/run/swiftlet/pods/a/console.sock")),
+            .channel(ChannelSpec(socket: "/run/swiftlet/pods/a/vm/agent,sock")), .random, .balloon, .panic,
+        ], user: MachineUser(uid: 2_000_000_001, gid: 108), reboot: .restart,
+        identity: SystemIdentity(
+            uuid: UUID(uuidString: "11111111-2222-3333-4444-555555555555"), serialNumber: "SN-1",
+            strings: ["io.systemd.credential:ssh.authorized_keys.root=ssh-ed25519 AAAA"]))
 
     @Test(arguments: kinds.keys.sorted())
     func domainIsAsReviewed(kind: String) throws {
@@ -94,8 +120,50 @@ struct DomainGoldenTests {
         expectRefused { $0.boot = .disk }
         expectRefused { $0.add((0..<257).map { DiskSpec(path: "/a", serial: "s\($0)", readOnly: true) }) }
         expectRefused { $0.add((0..<2).map { _ in DiskSpec(path: "/a", serial: "same", readOnly: true) }) }
-        expectRefused { $0.devices += (0..<8).map { .filesystem(FilesystemSpec(tag: "t\($0)", socket: "/a")) } }
+        expectRefused { $0.devices += (0..<33).map { .filesystem(FilesystemSpec(tag: "t\($0)", socket: "/a")) } }
         expectRefused { $0.devices.append(.balloon) }
+    }
+
+    @Test func whatAMachineWithADiskCannotHaveIsRefused() throws {
+        func expectRefused(_ words: String, _ change: (inout MachineSpec) -> Void, sourceLocation: SourceLocation = #_sourceLocation) {
+            var spec = Self.virtualMachine
+            change(&spec)
+            #expect(sourceLocation: sourceLocation) {
+                try spec.validate()
+            } throws: {
+                ($0 as? SwiftletError)?.code == .invalidArgument && "\($0)".contains(words)
+            }
+        }
+        func disk(_ name: String, _ change: (inout DiskSpec) -> Void) -> MachineDevice {
+            var disk = DiskSpec(path: "/a", serial: name, readOnly: false)
+            change(&disk)
+            return .disk(disk)
+        }
+        try Self.virtualMachine.validate()
+        expectRefused("1 to 20 letters") { $0.devices.append(disk(String(repeating: "a", count: 21)) { $0.bus = .virtio }) }
+        expectRefused("1 to 20 letters") { $0.devices.append(disk(String(repeating: "a", count: 21)) { $0.bus = .sata }) }
+        expectRefused("SATA") { $0.devices.append(disk("a") { ($0.bus, $0.readOnly) = (.sata, true) }) }
+        expectRefused("raw") { $0.devices.append(disk("a") { ($0.medium, $0.format) = (.blockDevice, .qcow2) }) }
+        expectRefused("only a qcow2 disk") { $0.devices.append(disk("a") { $0.backing = .init(path: "/b", format: .raw) }) }
+        expectRefused("absolute path") {
+            $0.devices.append(disk("a") { ($0.format, $0.backing) = (.qcow2, .init(path: "json:{}", format: .raw)) })
+        }
+        expectRefused("boot position 0") { $0.devices.append(disk("a") { $0.bootOrder = 0 }) }
+        expectRefused("same position") { $0.devices.append(disk("a") { $0.bootOrder = 1 }) }
+        expectRefused("needs a boot ROM") { $0.set(.interface(InterfaceSpec(tap: "t", mac: "02:00:00:00:00:01", bootOrder: 2))) }
+        expectRefused("no boot order") { $0.boot = .kernel(path: "/k", initramfs: "/i", arguments: []) }
+        expectRefused("21 virtio disks") { for number in 0..<20 { $0.devices.append(disk("v\(number)") { $0.bus = .virtio }) } }
+        expectRefused("7 sata disks") { for number in 0..<7 { $0.devices.append(disk("v\(number)") { $0.bus = .sata }) } }
+        expectRefused("channel name") { $0.set(.channel(ChannelSpec(name: "a\"b", socket: "/a"))) }
+        expectRefused("longer than 107") { $0.set(.channel(ChannelSpec(socket: "/" + String(repeating: "a", count: 107)))) }
+        expectRefused("longer than 107") { $0.set(.console(ConsoleSpec(log: "/a", socket: "/" + String(repeating: "a", count: 107)))) }
+        expectRefused("channels") { spec in spec.devices += (0..<30).map { .channel(ChannelSpec(name: "c\($0)", socket: "/a")) } }
+        expectRefused("serial number") { $0.identity.serialNumber = "" }
+        expectRefused("serial number") { $0.identity.serialNumber = "a\nb" }
+        expectRefused("OEM string") { $0.identity.strings = ["a\0"] }
+        expectRefused("OEM string") { $0.identity.strings = [String(repeating: "a", count: 40_000)] }
+        expectRefused("OEM strings") { $0.identity.strings = Array(repeating: "a", count: 33) }
+        expectRefused("two devices") { $0.devices.append(.panic) }
     }
 
     @Test func pathsThatXMLAndQEMUWouldReadDifferentlyAreEscaped() throws {

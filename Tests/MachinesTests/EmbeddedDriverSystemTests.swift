@@ -21,7 +21,7 @@ struct EmbeddedDriverRoot: SuiteTrait, TestScoping {
 struct EmbeddedDriverSystemTests {
     private static let root = EmbeddedDriverRoot.path
 
-    private func withMachines(
+    func withMachines(
         _ body: (LibvirtHypervisor, MachineRoom, (MachineSpec) -> Void) async throws -> Void
     ) async throws {
         let hypervisor = try await LibvirtHypervisor.open(

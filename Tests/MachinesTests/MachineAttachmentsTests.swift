@@ -33,7 +33,7 @@ struct MachineAttachmentsTests {
         let attached = try MachineAttachments(liveDomain: XMLTag(parsing: xml))
         #expect(attached.disks.keys.sorted() == ["layer", "scratch", "virtio"])
         #expect(attached.disks["scratch"]?.unit == 0)
-        #expect(attached.disks["virtio"]?.unit == nil)
+        #expect(attached.disks["virtio"]?.unit == 0 && attached.disks["virtio"]?.bus == .virtio)
         #expect(attached[.disk(serial: "layer")]?["target"]?.attribute("dev") == "sdc")
         #expect(attached.contains(.filesystem(tag: "swiftlet")))
         #expect(!attached.contains(.filesystem(tag: "swift")))
@@ -56,7 +56,7 @@ struct MachineAttachmentsTests {
         let attached = MachineAttachments(spec)
         #expect(attached.disks.mapValues(\.unit) == ["d0": 0, "d1": 1, "d2": 2])
         #expect(attached.contains(.interface(mac: "02:53:57:4c:00:01")))
-        #expect(attached.freeUnit == 3)
+        #expect(attached.freeUnit(on: .scsi) == 3)
     }
 
     @Test func aUnitThatHasJustBecomeFreeIsTheLastToBeTaken() throws {
@@ -65,19 +65,19 @@ struct MachineAttachmentsTests {
         attached.add(disk(0), unit: 0)
         attached.remove(.disk(serial: "s0"))
         for number in 1..<MachineSpec.mostDisks {
-            #expect(attached.freeUnit == number)
+            #expect(attached.freeUnit(on: .scsi) == number)
             attached.add(disk(number), unit: number)
         }
-        #expect(attached.freeUnit == 0)
+        #expect(attached.freeUnit(on: .scsi) == 0)
         attached.add(disk(0), unit: 0)
-        #expect(attached.freeUnit == nil)
+        #expect(attached.freeUnit(on: .scsi) == nil)
         attached.remove(.disk(serial: "s7"))
-        #expect(attached.freeUnit == 7)
+        #expect(attached.freeUnit(on: .scsi) == 7)
     }
 
     @Test(arguments: [(0, "sda"), (25, "sdz"), (26, "sdaa"), (51, "sdaz"), (52, "sdba"), (255, "sdiv"), (701, "sdzz")])
     func unitsHaveDistinctNames(unit: Int, name: String) {
-        #expect(Disks.targetName(unit) == name)
+        #expect(Disks.targetName(unit, on: .scsi) == name)
     }
 
     // MARK: Registry

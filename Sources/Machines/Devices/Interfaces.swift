@@ -13,8 +13,9 @@ struct Interfaces: DomainConfigurator {
                 XMLTag("model", ["type": "virtio"]),
             ])
         if let mtu = interface.mtu { tag.children.append(XMLTag("mtu", ["size": "\(mtu)"])) }
-        // The kernel's boot does not wait for a network boot ROM.
-        tag.children.append(XMLTag("rom", ["enabled": "no"]))
+        if let position = interface.bootOrder { tag.children.append(XMLTag("boot", ["order": "\(position)"])) }
+        // A boot does not wait for a network boot ROM that nobody asked for.
+        if !interface.bootROM { tag.children.append(XMLTag("rom", ["enabled": "no"])) }
         return tag
     }
 }

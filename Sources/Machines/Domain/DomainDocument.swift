@@ -45,8 +45,9 @@ public struct DomainBlueprint: Sendable {
     /// - Parameter host: what the domain depends on besides its spec.
     public init(host: HostProfile = HostProfile()) {
         configurators = [
-            Memory(), Processor(), Boot(), Lifecycle(), Emulator(path: host.emulator), Controllers(), Disks(), Interfaces(),
-            SerialConsole(), RandomSource(), Balloon(), SharedFilesystems(), Vsock(), SecurityLabel(dac: host.dacLabel),
+            Memory(), Processor(), SMBIOS(), Boot(), Lifecycle(), Emulator(path: host.emulator), Controllers(), Disks(), Interfaces(),
+            SerialConsole(), RandomSource(), Balloon(), PanicDevice(), SharedFilesystems(), Vsock(), Channels(),
+            SecurityLabel(dac: host.dacLabel),
         ]
     }
 

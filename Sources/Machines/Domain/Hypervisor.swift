@@ -26,13 +26,13 @@ public protocol Hypervisor: Sendable {
     /// backends of filesystems and vsock devices listen already.
     ///
     /// - Returns: what was not there before.
-    /// - Throws: `notFound` without the machine, `resourceExhausted` past `MachineSpec.mostDisks`, `invalidArgument` for a kind
+    /// - Throws: `notFound` without the machine, `resourceExhausted` past the most disks of a bus, `invalidArgument` for a kind
     ///   that is there from the start only. Devices before the one that failed stay plugged.
     @discardableResult
     func attach(_ devices: [MachineDevice], to id: MachineID) async throws -> [DeviceID]
 
-    /// Unplugs devices, all in one call; one that is not there counts as unplugged. Disks need no help of the guest, other devices
-    /// do.
+    /// Unplugs devices, all in one call; one that is not there counts as unplugged. SCSI disks need no help of the guest, other
+    /// devices do.
     ///
     /// - Throws: `notFound` without the machine, `deadlineExceeded` when the guest does not let go of a device.
     func detach(_ devices: [DeviceID], from id: MachineID) async throws

@@ -6,8 +6,12 @@ public enum MachineDevice: Sendable, Codable, Equatable {
     case filesystem(FilesystemSpec)
     /// The first serial port; from the start only.
     case console(ConsoleSpec)
+    /// A port that a program in the guest opens (virtio-serial); from the start only.
+    case channel(ChannelSpec)
     /// Entropy from the host; from the start only.
     case random
+    /// The guest's kernel tells of its panic by it; from the start only.
+    case panic
     /// Gives pages that the guest has freed back to the host; from the start only.
     case balloon
 
@@ -18,7 +22,9 @@ public enum MachineDevice: Sendable, Codable, Equatable {
         case .vsock: .vsock
         case .filesystem(let filesystem): .filesystem(tag: filesystem.tag)
         case .console: .console
+        case .channel(let channel): .channel(name: channel.name)
         case .random: .random
+        case .panic: .panic
         case .balloon: .balloon
         }
     }
@@ -31,7 +37,9 @@ public enum DeviceID: Sendable, Codable, Hashable {
     case vsock
     case filesystem(tag: String)
     case console
+    case channel(name: String)
     case random
+    case panic
     case balloon
 }
 
@@ -48,39 +56,19 @@ public struct InterfaceSpec: Sendable, Codable, Equatable {
     public var tap: String
     /// Six hexadecimal octets with colons, unicast. Unique within the machine.
     public var mac: String
-    /// Bytes; nil leaves the guest's device at 1500.
+    /// Bytes; the guest's device has this MTU without any configuration. Nil leaves it at 1500.
     public var mtu: Int?
+    /// Whether the firmware may boot from the network by it.
+    public var bootROM: Bool
+    /// Position in the firmware's boot order, from 1; needs `bootROM`.
+    public var bootOrder: Int?
 
-    public init(tap: String, mac: String, mtu: Int? = nil) {
+    public init(tap: String, mac: String, mtu: Int? = nil, bootROM: Bool = false, bootOrder: Int? = nil) {
         self.tap = tap
         self.mac = mac
         self.mtu = mtu
-    }
-}
-
-/// A disk the guest sees as a SCSI unit and finds by its serial.
-public struct DiskSpec: Sendable, Codable, Equatable {
-    public enum Format: String, Sendable, Codable {
-        case raw
-        case qcow2
-    }
-
-    /// Readable (and writable, unless `readOnly`) by QEMU's user: nobody changes its owner.
-    public var path: String
-    /// 1 to 36 of `A-Z a-z 0-9 . _ -`: what QEMU's SCSI disks take. Unique within the machine.
-    public var serial: String
-    /// Several machines may use one read-only file at once.
-    public var readOnly: Bool
-    public var format: Format
-    /// The content need not outlive the machine: the guest's flushes cost nothing.
-    public var ephemeral: Bool
-
-    public init(path: String, serial: String, readOnly: Bool, format: Format = .raw, ephemeral: Bool = false) {
-        self.path = path
-        self.serial = serial
-        self.readOnly = readOnly
-        self.format = format
-        self.ephemeral = ephemeral
+        self.bootROM = bootROM
+        self.bootOrder = bootOrder
     }
 }
 
@@ -99,10 +87,32 @@ public struct FilesystemSpec: Sendable, Codable, Equatable {
 
 /// Where the bytes of the first serial port go.
 public struct ConsoleSpec: Sendable, Codable, Equatable {
-    /// The file that gets what the guest writes.
+    /// The file that gets all that the guest writes, whoever listens.
     public var log: String
+    /// A unix socket that takes one client at a time, which reads what the guest writes from then on and writes what the guest reads. A
+    /// client that does not read stops the guest's output. libvirt makes it, as root's. At most 107 bytes; nil: nobody can write.
+    public var socket: String?
 
-    public init(log: String) { self.log = log }
+    public init(log: String, socket: String? = nil) {
+        self.log = log
+        self.socket = socket
+    }
+}
+
+/// A port that a program in the guest opens as /dev/virtio-ports/NAME, and a unix socket that takes one client at a time.
+public struct ChannelSpec: Sendable, Codable, Equatable {
+    /// The name of the port that qemu-guest-agent opens.
+    public static let guestAgent = "org.qemu.guest_agent.0"
+
+    /// 1 to 36 of `A-Z a-z 0-9 . _ -`. Unique within the machine.
+    public var name: String
+    /// QEMU makes it, so its user must be able to write to the directory. At most 107 bytes.
+    public var socket: String
+
+    public init(name: String = ChannelSpec.guestAgent, socket: String) {
+        self.name = name
+        self.socket = socket
+    }
 }
 
 extension DeviceID: CustomStringConvertible {
@@ -113,7 +123,9 @@ extension DeviceID: CustomStringConvertible {
         case .vsock: "vsock device"
         case .filesystem(let tag): "filesystem \(tag)"
         case .console: "console"
+        case .channel(let name): "channel \(name)"
         case .random: "random source"
+        case .panic: "panic device"
         case .balloon: "balloon"
         }
     }

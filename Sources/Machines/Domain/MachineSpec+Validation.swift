@@ -3,8 +3,21 @@ import Errors
 extension MachineSpec {
     /// Most SCSI units a machine can have. Bounds what one pod can make libvirt and QEMU hold.
     public static let mostDisks = 256
-    /// Interfaces and filesystems take a PCI root port each: one is there for the first interface, and six to plug into.
-    static let mostPorts = Controllers.rootPorts - 3
+    /// Most disks on the bus that a machine can have. A virtio disk takes a PCI root port; the machine's AHCI controller has six.
+    static func mostDisks(on bus: DiskSpec.Bus) -> Int {
+        switch bus {
+        case .scsi: mostDisks
+        case .virtio: 20
+        case .sata: 6
+        }
+    }
+    /// Most interfaces, filesystems and virtio disks: each takes a PCI root port.
+    static let mostPorts = 32
+    /// Most ports of virtio-serial: QEMU's device has 31, and the first is the console's.
+    static let mostChannels = 30
+    /// The kernel takes single arguments of 128 KiB (MAX_ARG_STRLEN); SMBIOS has no bound of its own worth naming.
+    private static let longestString = 32 << 10
+    private static let mostStrings = 32
     /// The x86 kernel's COMMAND_LINE_SIZE is 2048 with the final NUL.
     static let longestCommandLine = 2047
 
@@ -22,11 +35,39 @@ extension MachineSpec {
         }
         try validateBoot()
         for device in devices { try device.validate() }
-        try require(disks.count <= Self.mostDisks, "\(disks.count) disks are more than \(Self.mostDisks)")
-        let ports = interfaces.count + filesystems.count
-        try require(ports <= Self.mostPorts, "\(ports) interfaces and filesystems are more than \(Self.mostPorts)")
+        for bus in DiskSpec.Bus.allCases {
+            let (count, most) = (disks.lazy.filter { $0.bus == bus }.count, Self.mostDisks(on: bus))
+            try require(count <= most, "\(count) \(bus) disks are more than \(most)")
+        }
         try require(
-            Set(devices.map(\.id)).count == devices.count, "two devices have the same serial, address or tag, or are of a single kind")
+            devicesWithPorts <= Self.mostPorts,
+            "\(devicesWithPorts) interfaces, filesystems and virtio disks are more than \(Self.mostPorts)")
+        try require(channels.count <= Self.mostChannels, "\(channels.count) channels are more than \(Self.mostChannels)")
+        try require(
+            Set(devices.map(\.id)).count == devices.count, "two devices have the same serial, address, name or tag, or are of a single kind"
+        )
+        let positions = bootPositions
+        try require(Set(positions).count == positions.count, "two devices have the same position in the boot order")
+        try validateIdentity()
+    }
+
+    /// Interfaces, filesystems and virtio disks.
+    var devicesWithPorts: Int { interfaces.count + filesystems.count + disks.lazy.filter { $0.bus == .virtio }.count }
+
+    /// Positions in the firmware's boot order.
+    var bootPositions: [Int] { disks.compactMap(\.bootOrder) + interfaces.compactMap(\.bootOrder) }
+
+    private func validateIdentity() throws {
+        if let serial = identity.serialNumber {
+            try require(
+                Self.isPrintable(serial) && (1...64).contains(serial.utf8.count), "the serial number is not 1 to 64 printable bytes")
+        }
+        try require(identity.strings.count <= Self.mostStrings, "\(identity.strings.count) OEM strings are more than \(Self.mostStrings)")
+        for string in identity.strings {
+            try require(
+                Self.isPrintable(string) && (1...Self.longestString).contains(string.utf8.count),
+                "an OEM string is not 1 to \(Self.longestString) printable bytes")
+        }
     }
 
     private func validateBoot() throws {
@@ -36,8 +77,9 @@ extension MachineSpec {
             let commandLine = arguments.joined(separator: " ")
             try require(Self.isPrintable(commandLine), "the kernel arguments hold a control character")
             try require(commandLine.utf8.count <= Self.longestCommandLine, "the kernel arguments are longer than 2047 bytes")
+            try require(bootPositions.isEmpty, "a kernel that is given leaves no boot order")
         case .disk:
-            try require(!disks.isEmpty, "there is no disk to boot from")
+            try require(!disks.isEmpty || !bootPositions.isEmpty, "there is no disk to boot from")
         case .firmware(let code, let variables):
             for path in [code, variables] { try Self.checkPath(path) }
         }
@@ -86,8 +128,9 @@ extension MachineDevice {
         case .interface(let interface): try interface.validate()
         case .vsock(let vsock): try vsock.validate()
         case .filesystem(let filesystem): try filesystem.validate()
-        case .console(let console): try MachineSpec.checkPath(console.log)
-        case .random, .balloon: break
+        case .console(let console): try console.validate()
+        case .channel(let channel): try channel.validate()
+        case .random, .panic, .balloon: break
         }
     }
 }
@@ -105,7 +148,7 @@ extension DeviceID {
                 throw SwiftletError(.invalidArgument, "\(tag.prefix(64).debugDescription) is not a filesystem's tag")
             }
         case .interface(let mac): try InterfaceSpec.validate(mac: mac)
-        case .vsock, .console, .random, .balloon: break
+        case .vsock, .console, .channel, .random, .panic, .balloon: break
         }
     }
 }
@@ -134,6 +177,9 @@ extension InterfaceSpec {
         if let mtu, !(68...65_535).contains(mtu) {
             throw SwiftletError(.invalidArgument, "MTU \(mtu) of \(tap) is outside of 68 to 65535")
         }
+        if let bootOrder, !bootROM || !(1...32).contains(bootOrder) {
+            throw SwiftletError(.invalidArgument, "boot position \(bootOrder) of \(tap) needs a boot ROM and is 1 to 32")
+        }
     }
 
     static func validate(mac: String) throws {
@@ -145,14 +191,20 @@ extension InterfaceSpec {
     }
 }
 
-extension DiskSpec {
+extension ConsoleSpec {
     func validate() throws {
-        try MachineSpec.checkPath(path)
-        guard MachineSpec.isName(serial, longest: 36) else {
+        try MachineSpec.checkPath(log)
+        if let socket { try MachineSpec.checkSocket(socket) }
+    }
+}
+
+extension ChannelSpec {
+    func validate() throws {
+        guard MachineSpec.isName(name, longest: 36) else {
             throw SwiftletError(
-                .invalidArgument, "disk \(path): serial \(serial.prefix(64).debugDescription) is not 1 to 36 letters, digits, '.', '_', '-'"
-            )
+                .invalidArgument, "channel name \(name.prefix(64).debugDescription) is not 1 to 36 letters, digits, '.', '_', '-'")
         }
+        try MachineSpec.checkSocket(socket)
     }
 }
 

@@ -1,3 +1,5 @@
+import FoundationEssentials
+
 /// How guest instructions are executed.
 public enum Accelerator: String, Sendable, Codable, CaseIterable {
     /// The host's hardware virtualisation.
@@ -13,13 +15,18 @@ public struct MachineSpec: Sendable, Codable, Equatable {
     public var name: String
     public var shape: MachineShape
     public var boot: MachineBoot
-    /// Disks get their SCSI units in this order; other kinds do not depend on it.
+    /// Disks get their units in this order; other kinds do not depend on it.
     public var devices: [MachineDevice]
     /// Whom QEMU runs as; nil: whomever libvirt runs all others as.
     public var user: MachineUser?
+    /// What a guest that reboots does to its machine.
+    public var reboot: RebootPolicy
+    /// What the guest's firmware says of the machine (SMBIOS).
+    public var identity: SystemIdentity
 
     public init(
-        id: MachineID, name: String, shape: MachineShape, boot: MachineBoot, devices: [MachineDevice], user: MachineUser? = nil
+        id: MachineID, name: String, shape: MachineShape, boot: MachineBoot, devices: [MachineDevice], user: MachineUser? = nil,
+        reboot: RebootPolicy = .destroy, identity: SystemIdentity = SystemIdentity()
     ) {
         self.id = id
         self.name = name
@@ -27,6 +34,32 @@ public struct MachineSpec: Sendable, Codable, Equatable {
         self.boot = boot
         self.devices = devices
         self.user = user
+        self.reboot = reboot
+        self.identity = identity
+    }
+}
+
+/// What becomes of a machine whose guest reboots.
+public enum RebootPolicy: String, Sendable, Codable, CaseIterable {
+    /// It boots again, as the same QEMU.
+    case restart
+    /// It ends.
+    case destroy
+}
+
+/// What the guest's firmware says of the machine: tables of types 1 and 11 of the SMBIOS specification.
+public struct SystemIdentity: Sendable, Codable, Equatable {
+    /// The system's UUID (in Linux /sys/class/dmi/id/product_uuid); nil: the machine's id. Two machines may have the same.
+    public var uuid: UUID?
+    /// 1 to 64 printable characters.
+    public var serialNumber: String?
+    /// OEM strings, such as systemd's credentials (`io.systemd.credential:NAME=VALUE`).
+    public var strings: [String]
+
+    public init(uuid: UUID? = nil, serialNumber: String? = nil, strings: [String] = []) {
+        self.uuid = uuid
+        self.serialNumber = serialNumber
+        self.strings = strings
     }
 }
 
@@ -64,9 +97,9 @@ public enum MachineBoot: Sendable, Codable, Equatable {
     /// A kernel and its initramfs go into memory; no firmware looks for a disk. The arguments are joined by spaces; see
     /// `GuestKernelArguments.standard`.
     case kernel(path: String, initramfs: String, arguments: [String])
-    /// The BIOS starts the boot loader of the first disk.
+    /// The BIOS starts the boot loader of the first device in the boot order, or of the first disk where none has a position in it.
     case disk
-    /// UEFI starts the boot loader of the first disk that has one. `code` is shared by machines, `variables` is this machine's own
+    /// UEFI starts the boot loader of the first device in that order that has one. `code` is shared by machines, `variables` is this machine's own
     /// file, writable by QEMU's user.
     case firmware(code: String, variables: String)
 }
@@ -77,8 +110,10 @@ extension MachineSpec {
     public var filesystems: [FilesystemSpec] {
         devices.compactMap { if case .filesystem(let filesystem) = $0 { filesystem } else { nil } }
     }
+    public var channels: [ChannelSpec] { devices.compactMap { if case .channel(let channel) = $0 { channel } else { nil } } }
     public var vsock: VsockDeviceSpec? { devices.lazy.compactMap { if case .vsock(let vsock) = $0 { vsock } else { nil } }.first }
     public var console: ConsoleSpec? { devices.lazy.compactMap { if case .console(let console) = $0 { console } else { nil } }.first }
     var hasRandomSource: Bool { devices.contains(.random) }
+    var hasPanicDevice: Bool { devices.contains(.panic) }
     var hasBalloon: Bool { devices.contains(.balloon) }
 }

@@ -9,6 +9,9 @@ extension LibvirtHypervisor {
         for device in devices {
             try device.validate()
             try Self.requirePluggable(device.id)
+            if case .disk(let disk) = device, disk.bus == .sata {
+                throw SwiftletError(.invalidArgument, "\(device.id): a machine has its SATA disks from its start or not at all")
+            }
         }
         guard !devices.isEmpty else { return [] }
         let step = "attach \(Self.names(devices.map(\.id))), machine \(id)"
@@ -30,8 +33,9 @@ extension LibvirtHypervisor {
         if case .vsock(.vhostUser(let socket, _)) = device { return try domain.plugVsock(socket: socket, step) }
         guard !attached.contains(device.id) else { return false }
         if case .disk(let disk) = device {
-            guard let unit = attached.freeUnit else {
-                throw SwiftletError(.resourceExhausted, "\(step): the machine has \(MachineSpec.mostDisks) disks already")
+            guard let unit = attached.freeUnit(on: disk.bus) else {
+                let most = MachineSpec.mostDisks(on: disk.bus)
+                throw SwiftletError(.resourceExhausted, "\(step): the machine has \(most) \(disk.bus) disks already")
             }
             try domain.attach(Disks.tag(disk, unit: unit), "\(step): \(device.id)")
             attached.add(disk, unit: unit)
@@ -59,7 +63,9 @@ extension LibvirtHypervisor {
             var asked: [DeviceID] = []
             for device in devices {
                 guard !call.isAbandoned else { throw SwiftletError(.deadlineExceeded, step) }
+                var goesByItself = false
                 if let tag = attached[device] {
+                    goesByItself = attached.isSCSIDisk(device)
                     try domain.detach(tag, "\(step): \(device)")
                     attached.remove(device)
                 } else if case .vsock = device {
@@ -68,7 +74,7 @@ extension LibvirtHypervisor {
                     continue
                 }
                 // QEMU takes a SCSI unit away by itself, and libvirt has waited for that.
-                if case .disk = device {} else { asked.append(device) }
+                if !goesByItself { asked.append(device) }
             }
             return asked
         }
@@ -100,7 +106,7 @@ extension LibvirtHypervisor {
     private static func requirePluggable(_ device: DeviceID) throws {
         switch device {
         case .disk, .interface, .filesystem, .vsock: break
-        case .console, .random, .balloon:
+        case .console, .channel, .random, .panic, .balloon:
             throw SwiftletError(.invalidArgument, "a machine has its \(device) from its start or not at all")
         }
     }

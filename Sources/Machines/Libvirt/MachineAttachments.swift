@@ -3,7 +3,9 @@ import Errors
 /// The devices of a running machine that may come and go.
 struct MachineAttachments: Sendable, Equatable {
     struct Disk: Sendable, Equatable {
-        /// The SCSI unit; nil for a disk on another bus.
+        /// Nil for one on a bus of another kind than this project's.
+        var bus: DiskSpec.Bus?
+        /// The unit on the bus; nil for a disk that libvirt describes without one.
         var unit: Int?
         /// The `<disk>` element, which unplugging takes back.
         var tag: XMLTag
@@ -12,13 +14,13 @@ struct MachineAttachments: Sendable, Equatable {
     private(set) var disks: [String: Disk] = [:]
     /// Filesystems, interfaces and kernel vsock devices.
     private(set) var others: [DeviceID: XMLTag] = [:]
-    /// Where the search for a free unit begins. A unit that has just become free is not the next to be taken: a guest that has
+    /// Where the search for a free SCSI unit begins. A unit that has just become free is not the next to be taken: a guest that has
     /// missed the event of a disk unplugged would see the next one as the last.
     private var nextUnit = 0
 
     /// What a machine has right after its start.
     init(_ spec: MachineSpec) {
-        for (unit, disk) in spec.disks.enumerated() { add(disk, unit: unit) }
+        for (disk, unit) in Disks.units(spec.disks) { add(disk, unit: unit) }
         for device in spec.devices { others[device.id] = device.tag }
     }
 
@@ -27,10 +29,15 @@ struct MachineAttachments: Sendable, Equatable {
         let devices = liveDomain["devices"]
         for tag in devices?.all("disk") ?? [] {
             guard let serial = tag["serial"]?.text else { continue }
-            let isSCSI = tag["target"]?.attribute("bus") == "scsi"
-            let unit = isSCSI ? tag["address"]?.attribute("unit").flatMap { Int($0) } : nil
-            disks[serial] = Disk(unit: unit, tag: tag)
-            if let unit { nextUnit = max(nextUnit, unit + 1) }
+            let bus = tag["target"]?.attribute("bus").flatMap { DiskSpec.Bus(rawValue: $0) }
+            let unit =
+                switch bus {
+                case .scsi, .sata: tag["address"]?.attribute("unit").flatMap { Int($0) }
+                case .virtio: tag["target"]?.attribute("dev").flatMap { Disks.virtioUnit($0) }
+                case nil: Int?.none
+                }
+            disks[serial] = Disk(bus: bus, unit: unit, tag: tag)
+            if bus == .scsi, let unit { nextUnit = max(nextUnit, unit + 1) }
         }
         for tag in devices?.all("filesystem") ?? [] {
             if let name = tag["target"]?.attribute("dir") { others[.filesystem(tag: name)] = tag }
@@ -43,6 +50,10 @@ struct MachineAttachments: Sendable, Equatable {
 
     func contains(_ id: DeviceID) -> Bool { self[id] != nil }
 
+    func isSCSIDisk(_ id: DeviceID) -> Bool {
+        if case .disk(let serial) = id { disks[serial]?.bus == .scsi } else { false }
+    }
+
     var filesystems: [DeviceID] { others.keys.filter { if case .filesystem = $0 { true } else { false } } }
 
     /// The element of a device that is there.
@@ -50,15 +61,16 @@ struct MachineAttachments: Sendable, Equatable {
         if case .disk(let serial) = id { disks[serial]?.tag } else { others[id] }
     }
 
-    /// A free SCSI unit; nil when all are taken.
-    var freeUnit: Int? {
-        let used = Set(disks.values.compactMap(\.unit))
-        return (0..<MachineSpec.mostDisks).lazy.map { ($0 + nextUnit) % MachineSpec.mostDisks }.first { !used.contains($0) }
+    /// A free unit of the bus; nil when all are taken.
+    func freeUnit(on bus: DiskSpec.Bus) -> Int? {
+        let (most, first) = (MachineSpec.mostDisks(on: bus), bus == .scsi ? nextUnit : 0)
+        let used = Set(disks.values.lazy.filter { $0.bus == bus }.compactMap(\.unit))
+        return (0..<most).lazy.map { ($0 + first) % most }.first { !used.contains($0) }
     }
 
     mutating func add(_ disk: DiskSpec, unit: Int) {
-        disks[disk.serial] = Disk(unit: unit, tag: Disks.tag(disk, unit: unit))
-        nextUnit = unit + 1
+        disks[disk.serial] = Disk(bus: disk.bus, unit: unit, tag: Disks.tag(disk, unit: unit))
+        if disk.bus == .scsi { nextUnit = unit + 1 }
     }
 
     mutating func add(_ id: DeviceID, _ tag: XMLTag) { others[id] = tag }
@@ -75,7 +87,7 @@ extension MachineDevice {
         case .interface(let interface): Interfaces.tag(interface)
         case .filesystem(let filesystem): SharedFilesystems.tag(filesystem)
         case .vsock(.kernel(let cid)): Vsock.tag(cid: cid)
-        case .disk, .vsock(.vhostUser), .console, .random, .balloon: nil
+        case .disk, .vsock(.vhostUser), .console, .channel, .random, .panic, .balloon: nil
         }
     }
 }

@@ -1,0 +1,86 @@
+import CLinux
+import Errors
+import Foundation
+import Linux
+import Machines
+import Testing
+
+/// Machines that boot from a disk, whose guest is a boot sector.
+extension EmbeddedDriverSystemTests {
+    /// A machine that boots an overlay of the boot sector's disk.
+    private func bootable(
+        _ name: String, in room: MachineRoom, bus: DiskSpec.Bus = .scsi, format: DiskSpec.Format = .raw
+    ) async throws
+        -> MachineSpec
+    {
+        let base = "\(room.directory)/base.\(format)"
+        if !FileManager.default.fileExists(atPath: base) {
+            let raw = "\(room.directory)/base.raw"
+            try BootSector.write(to: raw, mebibytes: 4)
+            if format == .qcow2 {
+                try await Spawn("/usr/bin/qemu-img", ["convert", "-q", "-f", "raw", "-O", "qcow2", "-c", raw, base]).check()
+            }
+        }
+        let user = try MachineUser(uid: MachineRoom.users.ids.lowerBound, gid: MachineUser.shared().gid)
+        let backing = DiskSpec.Backing(path: base, format: format)
+        let overlay = "\(room.directory)/\(name).qcow2"
+        try await OverlayDisk().create(overlay, on: OverlayDisk.Base(file: backing, virtualSize: 4 << 20), size: 8 << 20, owner: user)
+        // Where QEMU makes its sockets.
+        let sockets = "\(room.directory)/\(name)"
+        try FileManager.default.createDirectory(atPath: sockets, withIntermediateDirectories: true)
+        chown(sockets, user.uid, user.gid)
+        let seed = try room.disk("seed-\(name)", readOnly: true)
+        return MachineSpec(
+            id: .random(), name: name, shape: MachineShape(memoryBytes: 64 << 20, vcpus: 1, accelerator: .tcg), boot: .disk,
+            devices: [
+                .disk(
+                    DiskSpec(
+                        path: overlay, serial: "root", readOnly: false, format: .qcow2, ephemeral: true, bus: bus, backing: backing,
+                        bootOrder: 1)),
+                .disk(DiskSpec(path: seed.path, serial: "seed", readOnly: true, bus: .virtio)),
+                .console(ConsoleSpec(log: "\(room.directory)/\(name).console", socket: "\(room.directory)/\(name).serial")),
+                .channel(ChannelSpec(socket: "\(sockets)/agent")), .random, .balloon, .panic,
+            ], user: user, identity: SystemIdentity(uuid: UUID(), serialNumber: "S1", strings: ["io.systemd.credential:a=b,c"]))
+    }
+
+    /// A client of the serial console types, and stays until `body` has returned: what the guest has not read is lost with its client.
+    private func typing(_ text: String, to spec: MachineSpec, _ body: () async throws -> Void) async throws {
+        let socket = clinux_unix_socket()
+        defer { close(socket) }
+        let path = try #require(spec.console?.socket)
+        #expect(clinux_unix_connect(socket, path) == 0)
+        #expect(send(socket, text, text.utf8.count, Int32(MSG_NOSIGNAL)) == text.utf8.count)
+        try await body()
+    }
+
+    @Test(arguments: [(DiskSpec.Bus.scsi, DiskSpec.Format.qcow2), (.virtio, .raw), (.sata, .raw)])
+    func aMachineBootsAnOverlayAndItsConsoleIsReadAndWritten(bus: DiskSpec.Bus, format: DiskSpec.Format) async throws {
+        try await withMachines { hypervisor, room, track in
+            let spec = try await bootable("swl-disk-\(bus)", in: room, bus: bus, format: format)
+            track(spec)
+            let process = try #require(try await hypervisor.start(spec).process)
+            try await eventually("the disk boots") { room.console(spec).contains(BootSector.greeting) }
+            // One client after the other.
+            for text in ["xyz", "uvw"] {
+                try await typing(text, to: spec) { try await eventually("the console answers") { room.console(spec).contains(text) } }
+            }
+
+            let arguments = try #require(ProcessTable.arguments(of: process.pid)).joined(separator: " ")
+            #expect(arguments.contains("-uuid \(spec.id)"))
+            #expect(FileManager.default.fileExists(atPath: spec.channels[0].socket))
+            // A stranger's file stays a stranger's.
+            #expect(try FileManager.default.attributesOfItem(atPath: "\(room.directory)/base.\(format)")[.ownerAccountID] as? Int == 0)
+
+            // Volumes come and go by either bus that plugs.
+            let late = try room.disk("late", readOnly: true)
+            #expect(try await hypervisor.attach([.disk(late)], to: spec.id) == [.disk(serial: "late")])
+            try await hypervisor.detach([.disk(serial: "late")], from: spec.id)
+            var virtio = late
+            virtio.bus = .virtio
+            #expect(try await hypervisor.attach([.disk(virtio)], to: spec.id) == [.disk(serial: "late")])
+
+            try await typing("p", to: spec) { #expect(process.waitForExit(.seconds(10))) }
+            try await eventually("libvirt knows") { try await hypervisor.machine(spec.id) == nil }
+        }
+    }
+}
