@@ -17,6 +17,12 @@ static inline int clibvirt_register_disk_errors(
         connection, (virDomainPtr)0, VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, VIR_DOMAIN_EVENT_CALLBACK(callback), context, release);
 }
 
+static inline int clibvirt_register_reboots(
+    virConnectPtr connection, virConnectDomainEventGenericCallback callback, void *context, virFreeCallback release) {
+    return virConnectDomainEventRegisterAny(
+        connection, (virDomainPtr)0, VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(callback), context, release);
+}
+
 static inline void clibvirt_ignore_error(void *context, virErrorPtr error) {
     (void)context;
     (void)error;

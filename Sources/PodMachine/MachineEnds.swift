@@ -6,7 +6,7 @@ import Synchronization
 /// Reports the ends of machines to whoever waits for them.
 package final class MachineEnds: Sendable {
     private struct State {
-        var waiters: [MachineID: [UInt64: CheckedContinuation<String?, Never>]] = [:]
+        var waiters: [MachineID: [UInt64: CheckedContinuation<MachineEnd?, Never>]] = [:]
         var next: UInt64 = 0
     }
 
@@ -14,8 +14,11 @@ package final class MachineEnds: Sendable {
 
     package init() {}
 
-    /// Returns the reason when the machine has ended; nil when the caller is cancelled.
-    package func wait(for id: MachineID) async -> String? {
+    /// Returns the reason for people when the machine has ended; nil when the caller is cancelled.
+    package func wait(for id: MachineID) async -> String? { await end(of: id)?.description }
+
+    /// Returns how the machine has ended, when it has; nil when the caller is cancelled.
+    package func end(of id: MachineID) async -> MachineEnd? {
         let key = state.withLock { state in
             state.next += 1
             return state.next
@@ -35,9 +38,9 @@ package final class MachineEnds: Sendable {
         }
     }
 
-    package func ended(_ id: MachineID, _ reason: String) {
+    package func ended(_ id: MachineID, _ end: MachineEnd) {
         let waiters = state.withLock { $0.waiters.removeValue(forKey: id) ?? [:] }
-        for waiter in waiters.values { waiter.resume(returning: reason) }
+        for waiter in waiters.values { waiter.resume(returning: end) }
     }
 
     /// Machines that somebody waits for.

@@ -42,8 +42,8 @@ public final class MachineResources: Sendable {
         defer { resync?.cancel() }
         for await event in events {
             switch event {
-            case .stopped(let id, let reason): ends.ended(id, reason)
-            case .crashed(let id): ends.ended(id, "the guest crashed")
+            case .stopped(let id, let end): ends.ended(id, end)
+            case .rebooted: break
             case .diskFull(let id, _): fullDisks.stopped(id)
             case .connectionLost: resync?.cancel()
             case .reconnected:
@@ -61,7 +61,7 @@ public final class MachineResources: Sendable {
             let awaited = ends.awaited
             if let machines = try? await hypervisor.machines() {
                 let alive = Set(machines.map(\.id))
-                for id in awaited where !alive.contains(id) { ends.ended(id, "ended while libvirt was away") }
+                for id in awaited where !alive.contains(id) { ends.ended(id, .unseen) }
                 for machine in machines where machine.state == .diskFull { fullDisks.stopped(machine.id) }
                 return
             }
@@ -97,7 +97,7 @@ public final class MachineResources: Sendable {
         }
         // The process is the way out when libvirt cannot help.
         try await hypervisor.destroy(machine, process: entry.process)
-        ends.ended(machine, "destroyed")
+        ends.ended(machine, .destroyed)
         consoles.forget(machine)
         fullDisks.forget(machine)
         return machine

@@ -9,7 +9,8 @@ import Synchronization
 /// destroying are idempotent.
 public final class RecordingHypervisor: Hypervisor {
     public enum Step: String, Sendable, CaseIterable {
-        case start, machine, machines, destroy, attach, detach, grow, pause, resume, shutdown, save, restore
+        case start, machine, machines, destroy, attach, detach, grow, pause, resume, shutdown, reset, resizeDisk, screenshot, domainXML
+        case statistics, lastEnd, save, restore
     }
 
     public enum Call: Sendable, Equatable {
@@ -23,6 +24,12 @@ public final class RecordingHypervisor: Hypervisor {
         case pause(MachineID)
         case resume(MachineID)
         case shutdown(MachineID)
+        case reset(MachineID)
+        case resizeDisk(String, MachineID, UInt64)
+        case screenshot(MachineID)
+        case domainXML(MachineID)
+        case statistics(MachineID)
+        case lastEnd(String)
         case save(MachineID, String)
         case restore(SavedMachine)
 
@@ -38,6 +45,12 @@ public final class RecordingHypervisor: Hypervisor {
             case .pause: .pause
             case .resume: .resume
             case .shutdown: .shutdown
+            case .reset: .reset
+            case .resizeDisk: .resizeDisk
+            case .screenshot: .screenshot
+            case .domainXML: .domainXML
+            case .statistics: .statistics
+            case .lastEnd: .lastEnd
             case .save: .save
             case .restore: .restore
             }
@@ -61,6 +74,8 @@ public final class RecordingHypervisor: Hypervisor {
         var state: Machine.State
         var devices: [DeviceID]
         var extent: MachineExtent
+        var statistics = MachineStatistics()
+        var ignoresPowerButton = false
     }
 
     private struct State {
@@ -68,6 +83,8 @@ public final class RecordingHypervisor: Hypervisor {
         var faults: [Step: (fault: Fault, left: Int)] = [:]
         var running: [MachineID: Running] = [:]
         var saved: [String: Running] = [:]
+        /// By name: what libvirt's log would tell.
+        var ends: [String: MachineEnd] = [:]
         var listeners: [AsyncStream<MachineEvent>.Continuation] = []
         var isClosed = false
     }
@@ -106,10 +123,22 @@ public final class RecordingHypervisor: Hypervisor {
     /// Ends a machine as its guest would.
     ///
     /// - Parameter reported: false: the event is lost.
-    public func end(_ id: MachineID, _ event: MachineEvent? = nil, reported: Bool = true) {
-        let existed = state.withLock { $0.running.removeValue(forKey: id) != nil }
+    public func end(_ id: MachineID, _ end: MachineEnd = .poweredOff, reported: Bool = true) {
+        let existed = state.withLock { state in
+            guard let machine = state.running.removeValue(forKey: id) else { return false }
+            state.ends[machine.spec.name] = end
+            return true
+        }
         if existed { onEnd(id) }
-        if existed, reported { send(event ?? .stopped(id, reason: "the guest shut down")) }
+        if existed, reported { send(.stopped(id, end)) }
+    }
+
+    /// Whether the guest does nothing when the power button is pressed.
+    public func ignorePowerButton(of id: MachineID) { state.withLock { $0.running[id]?.ignoresPowerButton = true } }
+
+    /// What `statistics` answers from now on.
+    public func setStatistics(_ statistics: MachineStatistics, of id: MachineID) {
+        state.withLock { $0.running[id]?.statistics = statistics }
     }
 
     /// Stops a machine as QEMU does when the file of its disk cannot grow.
@@ -149,7 +178,7 @@ public final class RecordingHypervisor: Hypervisor {
     }
 
     public func destroy(_ id: MachineID, process: ProcessIdentity?) async throws {
-        try await perform(.destroy(id)) { self.end(id, .stopped(id, reason: "destroyed")) }
+        try await perform(.destroy(id)) { self.end(id, .destroyed) }
     }
 
     @discardableResult
@@ -190,9 +219,47 @@ public final class RecordingHypervisor: Hypervisor {
 
     public func shutdown(_ id: MachineID) async throws {
         try await perform(.shutdown(id)) {
-            try self.change(id) { _ in }
-            self.end(id)
+            if try !self.change(id, { $0.ignoresPowerButton }) { self.end(id) }
         }
+    }
+
+    public func reset(_ id: MachineID) async throws {
+        try await perform(.reset(id)) {
+            try self.change(id) { _ in }
+            self.send(.rebooted(id))
+        }
+    }
+
+    public func resizeDisk(_ serial: String, of id: MachineID, to bytes: UInt64) async throws {
+        try await perform(.resizeDisk(serial, id, bytes)) {
+            try self.change(id) { machine in
+                guard machine.devices.contains(.disk(serial: serial)) else { throw SwiftletError(.notFound, "disk \(serial)") }
+                var disk = machine.statistics.disks[serial] ?? MachineStatistics.Disk()
+                guard bytes >= disk.capacity else { throw SwiftletError(.invalidArgument, "\(bytes) is less than \(disk.capacity)") }
+                disk.capacity = bytes
+                machine.statistics.disks[serial] = disk
+            }
+        }
+    }
+
+    /// The signature of a PNG.
+    public func screenshot(_ id: MachineID) async throws -> [UInt8] {
+        try await perform(.screenshot(id)) {
+            try self.change(id) { _ in }
+            return [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
+        }
+    }
+
+    public func domainXML(_ id: MachineID) async throws -> String {
+        try await perform(.domainXML(id)) { try DomainBlueprint().xml(self.change(id) { $0.spec }) }
+    }
+
+    public func statistics(_ id: MachineID) async throws -> MachineStatistics {
+        try await perform(.statistics(id)) { try self.change(id) { $0.statistics } }
+    }
+
+    public func lastEnd(ofMachineNamed name: String) async -> MachineEnd? {
+        try? await perform(.lastEnd(name)) { self.state.withLock { $0.ends[name] } }
     }
 
     public func save(_ id: MachineID, to path: String) async throws -> SavedMachine {
@@ -203,7 +270,7 @@ public final class RecordingHypervisor: Hypervisor {
                 return machine
             }
             self.state.withLock { $0.saved[path] = machine }
-            self.end(id, .stopped(id, reason: "saved"))
+            self.end(id, .saved)
             return SavedMachine(id: id, name: machine.spec.name, path: path)
         }
     }

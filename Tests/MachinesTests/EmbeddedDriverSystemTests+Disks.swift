@@ -9,10 +9,8 @@ import Testing
 extension EmbeddedDriverSystemTests {
     /// A machine that boots an overlay of the boot sector's disk.
     private func bootable(
-        _ name: String, in room: MachineRoom, bus: DiskSpec.Bus = .scsi, format: DiskSpec.Format = .raw
-    ) async throws
-        -> MachineSpec
-    {
+        _ name: String, in room: MachineRoom, bus: DiskSpec.Bus = .scsi, format: DiskSpec.Format = .raw, reboot: RebootPolicy = .destroy
+    ) async throws -> MachineSpec {
         let base = "\(room.directory)/base.\(format)"
         if !FileManager.default.fileExists(atPath: base) {
             let raw = "\(room.directory)/base.raw"
@@ -40,7 +38,8 @@ extension EmbeddedDriverSystemTests {
                 .disk(DiskSpec(path: seed.path, serial: "seed", readOnly: true, bus: .virtio)),
                 .console(ConsoleSpec(log: "\(room.directory)/\(name).console", socket: "\(room.directory)/\(name).serial")),
                 .channel(ChannelSpec(socket: "\(sockets)/agent")), .random, .balloon, .panic,
-            ], user: user, identity: SystemIdentity(uuid: UUID(), serialNumber: "S1", strings: ["io.systemd.credential:a=b,c"]))
+            ], user: user, reboot: reboot,
+            identity: SystemIdentity(uuid: UUID(), serialNumber: "S1", strings: ["io.systemd.credential:a=b,c"]))
     }
 
     /// A client of the serial console types, and stays until `body` has returned: what the guest has not read is lost with its client.
@@ -81,6 +80,95 @@ extension EmbeddedDriverSystemTests {
 
             try await typing("p", to: spec) { #expect(process.waitForExit(.seconds(10))) }
             try await eventually("libvirt knows") { try await hypervisor.machine(spec.id) == nil }
+        }
+    }
+
+    /// How a machine ends, and what libvirt's log says afterwards.
+    @Test func howAMachineEndsIsToldAndCanBeReadAfterwards() async throws {
+        try await withMachines { hypervisor, room, track in
+            let cases: [(name: String, key: String, end: MachineEnd, last: MachineEnd)] = [
+                ("off", "p", .poweredOff, .poweredOff), ("reset", "r", .reset, .poweredOff), ("panic", "c", .panicked, .panicked),
+                ("kill", "", .failed(lastWords: ""), .failed(lastWords: "")), ("destroy", "", .destroyed, .destroyed),
+            ]
+            for (name, key, end, last) in cases {
+                let spec = try await bootable("swl-end-\(name)", in: room)
+                track(spec)
+                let events = hypervisor.events()
+                let process = try #require(try await hypervisor.start(spec).process)
+                #expect(await hypervisor.lastEnd(ofMachineNamed: spec.name) == nil)
+                try await eventually("the disk boots") { room.console(spec).contains(BootSector.greeting) }
+                switch name {
+                case "kill": process.kill()
+                case "destroy": try await hypervisor.destroy(spec.id, process: process)
+                default: try await typing(key, to: spec) { #expect(process.waitForExit(.seconds(10))) }
+                }
+                let told = await events.first { if case .stopped(spec.id, _) = $0 { true } else { false } }
+                #expect(told == .stopped(spec.id, end))
+                try await eventually("libvirt knows") { try await hypervisor.machine(spec.id) == nil }
+                // QEMU's last line may come after libvirt's.
+                try await eventually("the log tells") { await hypervisor.lastEnd(ofMachineNamed: spec.name) == last }
+            }
+            #expect(await hypervisor.lastEnd(ofMachineNamed: "swl-never") == nil)
+        }
+    }
+
+    @Test func aQEMUThatSomebodyEndsTellsItsLastWords() async throws {
+        try await withMachines { hypervisor, room, track in
+            let spec = try await bootable("swl-words", in: room)
+            track(spec)
+            let events = hypervisor.events()
+            let process = try #require(try await hypervisor.start(spec).process)
+            try await eventually("the disk boots") { room.console(spec).contains(BootSector.greeting) }
+            try process.signal(SIGTERM)
+            let end = await events.first { if case .stopped(spec.id, _) = $0 { true } else { false } }
+            guard case .stopped(_, .failed(let words)) = end else {
+                Issue.record("\(String(describing: end))")
+                return
+            }
+            #expect(words.contains("terminating on signal 15"))
+        }
+    }
+
+    @Test func aMachineWhoseGuestRebootsOrThatIsResetBootsAgain() async throws {
+        try await withMachines { hypervisor, room, track in
+            let spec = try await bootable("swl-reboot", in: room, reboot: .restart)
+            track(spec)
+            let events = hypervisor.events()
+            let process = try #require(try await hypervisor.start(spec).process)
+            func boots() -> Int { room.console(spec).ranges(of: BootSector.greeting).count }
+            try await eventually("the disk boots") { boots() == 1 }
+            try await typing("r", to: spec) { try await eventually("the disk boots again") { boots() == 2 } }
+            #expect(await events.first { $0 == .rebooted(spec.id) } != nil)
+            try await hypervisor.reset(spec.id)
+            try await eventually("the disk boots a third time") { boots() == 3 }
+            // It does not listen to its power button.
+            try await hypervisor.shutdown(spec.id)
+            #expect(process.isAlive)
+
+            let before = try await hypervisor.statistics(spec.id)
+            #expect(before.cpuNanoseconds > 0 && before.residentBytes > 8 << 20)
+            #expect(before.disks.keys.sorted() == ["root", "seed"] && before.disks["root"]?.capacity == 8 << 20)
+            #expect((before.disks["root"]?.readRequests ?? 0) > 0)
+            try await hypervisor.resizeDisk("root", of: spec.id, to: 16 << 20)
+            try await hypervisor.resizeDisk("root", of: spec.id, to: 16 << 20)
+            #expect(try await hypervisor.statistics(spec.id).disks["root"]?.capacity == 16 << 20)
+            await #expect {
+                try await hypervisor.resizeDisk("root", of: spec.id, to: 8 << 20)
+            } throws: {
+                ($0 as? SwiftletError)?.code == .invalidArgument && "\($0)".contains("16777216") && "\($0)".contains("8388608")
+            }
+            await #expect {
+                try await hypervisor.resizeDisk("seed", of: spec.id, to: 64 << 20)
+            } throws: {
+                ($0 as? SwiftletError)?.code == .failedPrecondition
+            }
+            await #expect {
+                _ = try await hypervisor.screenshot(spec.id)
+            } throws: {
+                ($0 as? SwiftletError)?.code == .failedPrecondition
+            }
+            #expect(try await hypervisor.domainXML(spec.id).contains("<name>swl-reboot</name>"))
+            try await hypervisor.destroy(spec.id, process: process)
         }
     }
 }

@@ -37,7 +37,7 @@ struct TestDriverTests {
         try await hypervisor.destroy(id, process: nil)
         for listener in listeners {
             var events = listener.makeAsyncIterator()
-            #expect(await events.next() == .stopped(id, reason: "destroyed"))
+            #expect(await events.next() == .stopped(id, .destroyed))
         }
         try await hypervisor.destroy(id, process: nil)
         try await hypervisor.destroy(.random(), process: nil)
@@ -67,13 +67,13 @@ struct TestDriverTests {
         let id = try #require(try await hypervisor.machines().first?.id)
         let events = hypervisor.events()
         try await hypervisor.shutdown(id)
-        #expect(await events.first { if case .stopped(id, _) = $0 { true } else { false } } == .stopped(id, reason: "the guest shut down"))
+        #expect(await events.first { if case .stopped(id, _) = $0 { true } else { false } } == .stopped(id, .poweredOff))
         await hypervisor.close()
     }
 
     @Test func absentMachinesAreNotFound() async throws {
         let hypervisor = try await open()
-        for change in [hypervisor.pause, hypervisor.resume, hypervisor.shutdown] {
+        for change in [hypervisor.pause, hypervisor.resume, hypervisor.shutdown, hypervisor.reset] {
             await #expect {
                 try await change(.random())
             } throws: {
@@ -90,6 +90,26 @@ struct TestDriverTests {
         } throws: {
             ($0 as? SwiftletError)?.code == .notFound
         }
+        await hypervisor.close()
+    }
+
+    @Test func whatIsAskedOfAnAbsentMachineIsNotFound() async throws {
+        let hypervisor = try await open()
+        func expectNotFound(_ call: () async throws -> Void) async {
+            await #expect {
+                try await call()
+            } throws: {
+                ($0 as? SwiftletError)?.code == .notFound
+            }
+        }
+        await expectNotFound { _ = try await hypervisor.statistics(.random()) }
+        await expectNotFound { _ = try await hypervisor.screenshot(.random()) }
+        await expectNotFound { _ = try await hypervisor.domainXML(.random()) }
+        await expectNotFound { try await hypervisor.resizeDisk("a", of: .random(), to: 1 << 20) }
+        #expect(await hypervisor.lastEnd(ofMachineNamed: "test") == nil)
+        let id = try #require(try await hypervisor.machines().first?.id)
+        await expectNotFound { try await hypervisor.resizeDisk("a", of: id, to: 1 << 20) }
+        #expect(try await hypervisor.domainXML(id).contains("<name>test</name>"))
         await hypervisor.close()
     }
 

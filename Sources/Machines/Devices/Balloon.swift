@@ -6,6 +6,9 @@ struct Balloon: DomainConfigurator {
             domain.devices.append(XMLTag("memballoon", ["model": "none"]))
             return
         }
-        domain.devices.append(XMLTag("memballoon", ["model": "virtio", "autodeflate": "on", "freePageReporting": "on"]))
+        var tag = XMLTag("memballoon", ["model": "virtio", "autodeflate": "on", "freePageReporting": "on"])
+        // A guest that boots a kernel of ours has an agent that knows more.
+        if case .kernel = spec.boot {} else { tag.children.append(XMLTag("stats", ["period": "10"])) }
+        domain.devices.append(tag)
     }
 }

@@ -56,10 +56,43 @@ public protocol Hypervisor: Sendable {
     /// - Throws: `notFound` without the machine.
     func resume(_ id: MachineID) async throws
 
-    /// Asks the guest to power off (ACPI), and does not wait for it: `events` reports the end.
+    /// Presses the power button (ACPI), and does not wait for the guest: `events` reports the end. Never asks a guest agent, which may
+    /// be there without an answer.
     ///
     /// - Throws: `notFound` without the machine.
     func shutdown(_ id: MachineID) async throws
+
+    /// Resets the machine as its reset button would: the guest boots again, whatever the machine's policy for its own reboots.
+    ///
+    /// - Throws: `notFound` without the machine.
+    func reset(_ id: MachineID) async throws
+
+    /// Gives the disk of a running machine more bytes, which the guest sees at once; never fewer. For a block device that has grown: its
+    /// new size.
+    ///
+    /// - Parameter bytes: rounded up to whole sectors.
+    /// - Throws: `notFound` without the machine or the disk, `invalidArgument` with both sizes for one below the disk's,
+    ///   `failedPrecondition` for a read-only disk.
+    func resizeDisk(_ serial: String, of id: MachineID, to bytes: UInt64) async throws
+
+    /// What the machine's screen shows, as PNG.
+    ///
+    /// - Throws: `notFound` without the machine, `failedPrecondition` without a screen.
+    func screenshot(_ id: MachineID) async throws -> [UInt8]
+
+    /// libvirt's XML of the machine as it runs. Holds no secrets.
+    ///
+    /// - Throws: `notFound` without the machine.
+    func domainXML(_ id: MachineID) async throws -> String
+
+    /// What a running machine has used.
+    ///
+    /// - Throws: `notFound` without the machine.
+    func statistics(_ id: MachineID) async throws -> MachineStatistics
+
+    /// How the last machine of this name ended, from libvirt's log: for an end that nobody saw. Nil while it runs, and when nothing is
+    /// known. The log does not tell a guest's reset from its power-off.
+    func lastEnd(ofMachineNamed name: String) async -> MachineEnd?
 
     /// Writes a machine's memory and devices to a file and ends it. Its disks stay as they are: they belong to what was saved.
     ///
@@ -122,10 +155,10 @@ public struct SavedMachine: Sendable, Codable, Equatable {
 
 /// Something that happened to a machine, or to the connection that reports it.
 public enum MachineEvent: Sendable, Equatable {
-    /// The machine has ended; may be reported twice. The reason is for people.
-    case stopped(MachineID, reason: String)
-    /// The guest's kernel panicked, or QEMU died.
-    case crashed(MachineID)
+    /// The machine has ended; may be reported twice. A panic is reported while QEMU is still being ended.
+    case stopped(MachineID, MachineEnd)
+    /// The guest has reset its machine, which boots again. One reboot may be reported twice.
+    case rebooted(MachineID)
     /// The file of a disk cannot grow: the machine is stopped, or will be in a moment. May be reported many times.
     case diskFull(MachineID, path: String)
     /// Until `reconnected` nothing is reported.

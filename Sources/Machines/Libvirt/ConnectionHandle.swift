@@ -14,6 +14,8 @@ final class ConnectionHandle: @unchecked Sendable {
 
     private let pointer: virConnectPtr
     private let events: [Int32]
+    /// The registration for QEMU's own events.
+    private let shutdowns: Int32
     private let use = Mutex(Use())
 
     /// Opens a connection, sends its domains' events to `hub` and calls `onClose` when the daemon hangs up.
@@ -27,6 +29,7 @@ final class ConnectionHandle: @unchecked Sendable {
         events = [
             clibvirt_register_lifecycle(pointer, receiveLifecycle, retained(hub), releaseContext),
             clibvirt_register_disk_errors(pointer, receiveDiskError, retained(hub), releaseContext),
+            clibvirt_register_reboots(pointer, receiveReboot, retained(hub), releaseContext),
         ]
         guard events.allSatisfy({ $0 >= 0 }) else {
             let error = SwiftletError.libvirt("register for the events of \(uri)")
@@ -34,6 +37,10 @@ final class ConnectionHandle: @unchecked Sendable {
             throw error
         }
         self.pointer = pointer
+        // libvirt's test driver has no QEMU.
+        shutdowns =
+            uri.hasPrefix("qemu")
+            ? virConnectDomainQemuMonitorEventRegister(pointer, nil, "SHUTDOWN", receiveShutdown, retained(hub), releaseContext, 0) : -1
         // Only connections to a daemon can be closed by the other side, and only they are kept alive: 3 unanswered
         // messages at 5 seconds' distance end them.
         let closing = CloseAction { [weak self] in
@@ -72,6 +79,7 @@ final class ConnectionHandle: @unchecked Sendable {
         }
         guard first else { return }
         virConnectUnregisterCloseCallback(pointer, receiveClose)
+        if shutdowns >= 0 { virConnectDomainQemuMonitorEventDeregister(pointer, shutdowns) }
         for event in events { virConnectDomainEventDeregisterAny(pointer, event) }
         let last = use.withLock { use in
             use.users -= 1
@@ -98,16 +106,27 @@ private let receiveClose: virConnectCloseFunc = { _, _, context in
     Unmanaged<CloseAction>.fromOpaque(context).takeUnretainedValue().run()
 }
 
+private func hub(_ context: UnsafeMutableRawPointer) -> MachineEventHub {
+    Unmanaged<MachineEventHub>.fromOpaque(context).takeUnretainedValue()
+}
+
 private let receiveLifecycle: virConnectDomainEventCallback = { _, domain, event, detail, context in
     guard let context, let domain, let uuid = DomainPointer(domain).uuid else { return 0 }
-    let hub = Unmanaged<MachineEventHub>.fromOpaque(context).takeUnretainedValue()
-    if let event = MachineEvent(id: MachineID(uuid), lifecycle: event, detail: detail) { hub.send(event) }
+    hub(context).receive(MachineID(uuid), name: DomainPointer(domain).name, lifecycle: event, detail: detail)
     return 0
+}
+
+private let receiveReboot: virConnectDomainEventGenericCallback = { _, domain, context in
+    guard let context, let domain, let uuid = DomainPointer(domain).uuid else { return }
+    hub(context).receiveReboot(MachineID(uuid))
 }
 
 private let receiveDiskError: virConnectDomainEventIOErrorReasonCallback = { _, domain, path, _, action, reason, context in
     guard let context, let domain, let uuid = DomainPointer(domain).uuid, let path, let reason else { return }
-    let hub = Unmanaged<MachineEventHub>.fromOpaque(context).takeUnretainedValue()
-    let event = MachineEvent(id: MachineID(uuid), diskError: String(cString: reason), of: String(cString: path), action: action)
-    if let event { hub.send(event) }
+    hub(context).receiveDiskError(MachineID(uuid), String(cString: reason), of: String(cString: path), action: action)
+}
+
+private let receiveShutdown: virConnectDomainQemuMonitorEventCallback = { _, domain, _, _, _, details, context in
+    guard let context, let domain, let uuid = DomainPointer(domain).uuid, let details else { return }
+    hub(context).receiveShutdown(MachineID(uuid), details: String(cString: details))
 }

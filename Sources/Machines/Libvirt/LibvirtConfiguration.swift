@@ -46,6 +46,15 @@ public struct LibvirtConfiguration: Sendable, Equatable {
     /// For every other call.
     public var callTimeout: Duration = .seconds(10)
 
+    /// Where libvirt logs what becomes of its domains, as `NAME.log`.
+    var logDirectory: String? {
+        switch connection {
+        case .system: "/var/log/libvirt/qemu"
+        case .custom: nil
+        case .embed(let root): "\(root)/log/qemu"
+        }
+    }
+
     public init(
         connection: Connection, pidDirectories: [String] = ["/run/libvirt/qemu"], users: UserRange? = nil, emulator: String? = nil
     ) {

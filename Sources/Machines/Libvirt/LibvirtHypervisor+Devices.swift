@@ -115,6 +115,34 @@ extension LibvirtHypervisor {
         devices.count > 4 ? "\(devices.count) devices" : devices.map(\.description).joined(separator: ", ")
     }
 
+    // MARK: Size
+
+    public func resizeDisk(_ serial: String, of id: MachineID, to bytes: UInt64) async throws {
+        try DeviceID.disk(serial: serial).validate()
+        let step = "resize disk \(serial) of machine \(id)"
+        guard bytes <= OverlayDisk.largest else { throw SwiftletError(.invalidArgument, "\(step): \(bytes) bytes are too many") }
+        let size = (bytes + 511) / 512 * 512
+        try await inTurn(id) { [self] in
+            try await with(id, step) { domain in
+                let disk = MachineAttachments(liveDomain: try domain.description()).disks[serial]
+                guard let disk, let name = disk.tag["target"]?.attribute("dev") else {
+                    throw SwiftletError(.notFound, "\(step): no such disk")
+                }
+                guard disk.tag["readonly"] == nil else { throw SwiftletError(.failedPrecondition, "\(step): it is read-only") }
+                var information = virDomainBlockInfo()
+                guard virDomainGetBlockInfo(domain.pointer, name, &information, 0) == 0 else { throw SwiftletError.libvirt(step) }
+                // libvirt and QEMU would cut a raw disk off.
+                guard size >= information.capacity else {
+                    throw SwiftletError(.invalidArgument, "\(step): \(size) bytes are less than the \(information.capacity) that it has")
+                }
+                guard size > information.capacity else { return }
+                guard virDomainBlockResize(domain.pointer, name, size, VIR_DOMAIN_BLOCK_RESIZE_BYTES.rawValue) == 0 else {
+                    throw SwiftletError.libvirt(step)
+                }
+            }
+        }
+    }
+
     /// Changes what is attached to a running machine, one change at a time.
     ///
     /// - Parameters:

@@ -40,7 +40,8 @@ extension LibvirtHypervisor {
         let machine = Machine(id: id, name: domain.name, state: domain.state(), process: emulators.find(id, name: domain.name))
         guard machine.process != nil || !haveProcesses else {
             virDomainDestroy(domain.pointer)
-            throw SwiftletError(.internal, "\(step): QEMU ended right after its start; its log is in libvirt's directory")
+            let words = hub.logDirectory.flatMap { DomainLog(directory: $0, name: machine.name) }?.lastWords ?? ""
+            throw SwiftletError(.internal, "\(step): QEMU ended right after its start\(words.isEmpty ? "" : ": \(words)")")
         }
         return machine
     }
@@ -130,7 +131,7 @@ extension LibvirtHypervisor {
         // Without libvirt and without a process in sight there is no machine, unless a start is still under way.
         if let failure, failure.code != .unavailable { throw failure }
         // libvirtd sends no event for a machine that ends while it is still finding its machines again after a restart.
-        if ran { report(.stopped(id, reason: "destroyed")) }
+        if ran { report(.stopped(id, .destroyed)) }
     }
 
     /// Succeeds when libvirt knows the domain no more.

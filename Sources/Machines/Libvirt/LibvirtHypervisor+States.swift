@@ -25,14 +25,22 @@ extension LibvirtHypervisor {
 
     public func shutdown(_ id: MachineID) async throws {
         let step = "shut machine \(id) down"
+        // libvirt's test driver has no such button.
+        let button = haveProcesses ? VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN.rawValue : 0
         try await with(id, step) { domain in
-            // Without a guest agent of libvirt's, which machines have not, this is the power button.
-            guard virDomainShutdown(domain.pointer) == 0 else {
+            guard virDomainShutdownFlags(domain.pointer, button) == 0 else {
                 let error = SwiftletError.libvirt(step)
                 // It ended meanwhile.
                 if error.code == .notFound || !domain.isActive { return }
                 throw error
             }
+        }
+    }
+
+    public func reset(_ id: MachineID) async throws {
+        let step = "reset machine \(id)"
+        try await with(id, step) { domain in
+            guard virDomainReset(domain.pointer, 0) == 0 else { throw SwiftletError.libvirt(step) }
         }
     }
 

@@ -13,7 +13,7 @@ public final class LibvirtHypervisor: Hypervisor {
     let logger: Logger
     private let calls: BlockingPool
     private let connection: LibvirtConnection
-    private let hub: MachineEventHub
+    let hub: MachineEventHub
     /// One change at a time for each machine: two disks plugged at once would choose the same free unit.
     private let changes = SerialQueues<MachineID>()
     let attachments = AttachmentRegistry()
@@ -26,7 +26,7 @@ public final class LibvirtHypervisor: Hypervisor {
     public static func open(_ configuration: LibvirtConfiguration, logger: Logger) async throws -> LibvirtHypervisor {
         var configuration = configuration
         let calls = BlockingPool("libvirt", threads: 6)
-        let hub = MachineEventHub()
+        let hub = MachineEventHub(logDirectory: configuration.logDirectory)
         func connect(_ uri: String) async throws -> LibvirtHypervisor {
             let connection = LibvirtConnection(uri: uri, calls: calls, timeout: configuration.openTimeout, hub: hub, logger: logger)
             let handle = try await connection.handle()

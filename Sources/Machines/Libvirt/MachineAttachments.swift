@@ -54,6 +54,13 @@ struct MachineAttachments: Sendable, Equatable {
         if case .disk(let serial) = id { disks[serial]?.bus == .scsi } else { false }
     }
 
+    /// Disks' serials by libvirt's names.
+    var serials: [String: String] {
+        var serials: [String: String] = [:]
+        for (serial, disk) in disks { serials[disk.tag["target"]?.attribute("dev") ?? ""] = serial }
+        return serials
+    }
+
     var filesystems: [DeviceID] { others.keys.filter { if case .filesystem = $0 { true } else { false } } }
 
     /// The element of a device that is there.
