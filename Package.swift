@@ -46,6 +46,7 @@ let package = Package(
         .executable(name: "swiftlet", targets: ["swiftlet"]),
         .executable(name: "swiftlet-streamd", targets: ["swiftlet-streamd"]),
         .executable(name: "swiftlet-vsockd", targets: ["swiftlet-vsockd"]),
+        .executable(name: "swiftlet-virgl-probe", targets: ["swiftlet-virgl-probe"]),
         .executable(name: "swiftlet-agent", targets: ["swiftlet-agent"]),
         .executable(name: "swiftlet-bench", targets: ["swiftlet-bench"]),
     ],
@@ -91,6 +92,7 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-vsockd",
             dependencies: ["VsockDevice", "SystemCalls", "CSeccomp", "CLinux", "Errors", "SwiftletVersion", arguments]),
+        .executableTarget(name: "swiftlet-virgl-probe", dependencies: ["CVirgl"]),
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [
@@ -215,6 +217,7 @@ let package = Package(
         .target(name: "CLinux"),
         .systemLibrary(name: "CGRPC"),
         .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
+        .systemLibrary(name: "CVirgl", pkgConfig: "virglrenderer", providers: [.apt(["libvirglrenderer-dev"])]),
         .systemLibrary(name: "CLibvirt", pkgConfig: "libvirt-qemu", providers: [.apt(["libvirt-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
@@ -268,7 +271,9 @@ let package = Package(
         .testTarget(name: "LogsTests", dependencies: ["Logs", "Runtime", "CLinux", "Concurrency", "Support", "Errors", logging]),
         .testTarget(
             name: "MachinesTests",
-            dependencies: ["CLinux", "Machines", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", logging],
+            dependencies: [
+                "CLinux", "Machines", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", "swiftlet-virgl-probe", logging,
+            ],
             exclude: ["SubreaperFixture"], resources: [.copy("Golden")]),
         .executableTarget(name: "subreaper-fixture", dependencies: ["Linux"], path: "Tests/MachinesTests/SubreaperFixture"),
         .testTarget(

@@ -23,6 +23,12 @@ static inline int clibvirt_register_reboots(
         connection, (virDomainPtr)0, VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(callback), context, release);
 }
 
+static inline int clibvirt_register_watchdogs(
+    virConnectPtr connection, virConnectDomainEventWatchdogCallback callback, void *context, virFreeCallback release) {
+    return virConnectDomainEventRegisterAny(
+        connection, (virDomainPtr)0, VIR_DOMAIN_EVENT_ID_WATCHDOG, VIR_DOMAIN_EVENT_CALLBACK(callback), context, release);
+}
+
 static inline void clibvirt_ignore_error(void *context, virErrorPtr error) {
     (void)context;
     (void)error;

@@ -1,7 +1,8 @@
 import Errors
 import Foundation
-import Machines
 import Testing
+
+@testable import Machines
 
 /// Domains as they are to be. `SWIFTLET_WRITE_GOLDEN=1` writes the files anew, to be compared by whoever reviews.
 struct DomainGoldenTests {
@@ -39,8 +40,25 @@ struct DomainGoldenTests {
         manyDisks.add(
             (0..<8).map { DiskSpec(path: "/dev/v\($0)", serial: "v\($0)", readOnly: false, bus: .virtio, medium: .blockDevice) }
                 + (0..<2).map { DiskSpec(path: "/s\($0).img", serial: "s\($0)", readOnly: false, bus: .sata) })
+        var options = vm
+        options.name = "swiftlet-vm-options"
+        options.boot = .firmware(code: "/usr/share/OVMF/OVMF_CODE_4M.fd", variables: "/var/lib/swiftlet/roots/a.vars")
+        options.processor = ProcessorSpec(
+            model: .named("Westmere"), features: [.init("avx", .disable), .init("vmx", .optional), .init("erms", .optional)],
+            topology: .init(sockets: 1, cores: 2, threads: 1))
+        options.devices += [
+            .watchdog(.poweroff), .tpm(TPMSpec(socket: "/run/swiftlet/pods/a/vm/t,pm")),
+            .display(DisplaySpec(vncSocket: "/run/swiftlet/pods/a/vm/vnc")),
+        ]
+        var virgl = vm
+        virgl.name = "swiftlet-vm-virgl"
+        virgl.shape.hugePages = true
+        virgl.shape.memoryBytes = 511 << 20
+        virgl.shape.accelerator = .kvm
+        virgl.processor.model = .hostModel
+        virgl.devices.append(.display(DisplaySpec(vncSocket: "/run/swiftlet/pods/a/vm/vnc", renderNode: "/dev/dri/renderD128")))
         return [
-            "vm": vm, "vm-many-disks": manyDisks,
+            "vm-options": options, "vm-virgl": virgl, "vm": vm, "vm-many-disks": manyDisks,
             "tcg-minimal": minimal, "tcg-tap-and-disks": full, "kernel-vsock": kernelVsock, "kvm": kvm, "disk": disk, "firmware": firmware,
         ]
     }()
@@ -164,6 +182,38 @@ struct DomainGoldenTests {
         expectRefused("OEM string") { $0.identity.strings = [String(repeating: "a", count: 40_000)] }
         expectRefused("OEM strings") { $0.identity.strings = Array(repeating: "a", count: 33) }
         expectRefused("two devices") { $0.devices.append(.panic) }
+        expectRefused("two devices") { $0.devices += [.watchdog(.reset), .watchdog(.pause)] }
+        expectRefused("longer than 107") { spec in
+            spec.devices.append(.display(DisplaySpec(vncSocket: "/" + String(repeating: "a", count: 107))))
+        }
+        expectRefused("longer than 107") { spec in spec.devices.append(.tpm(TPMSpec(socket: "/" + String(repeating: "a", count: 107)))) }
+        expectRefused("absolute path") { $0.devices.append(.display(DisplaySpec(renderNode: "renderD128"))) }
+        for name in ["", "a b", "a'/><x", "-a", "+avx,host-phys-bits=on", String(repeating: "a", count: 49)] {
+            expectRefused("not a feature") { $0.processor.features = [.init(name, .require)] }
+            expectRefused("not a model") { $0.processor.model = .named(name) }
+        }
+        expectRefused("twice") { $0.processor.features = [.init("avx", .require), .init("avx", .disable)] }
+        expectRefused("129 features") { spec in spec.processor.features = (0..<129).map { .init("f\($0)", .optional) } }
+        expectRefused("needs KVM") { $0.processor.model = .hostPassthrough }
+        expectRefused("not the 2 vCPUs") { $0.processor.topology = .init(sockets: 1, cores: 1, threads: 1) }
+        expectRefused("1 to 255") { $0.processor.topology = .init(sockets: -1, cores: -2, threads: 1) }
+    }
+
+    @Test func aProcessorIsAsTheAcceleratorCanGiveIt() throws {
+        func processor(_ model: ProcessorSpec.Model, _ accelerator: Accelerator) throws -> [String: String] {
+            var spec = Self.virtualMachine
+            (spec.processor.model, spec.shape.accelerator) = (model, accelerator)
+            var domain = DomainDocument()
+            Processor().configure(spec, &domain)
+            let tag = domain.settings.first { $0.name == "cpu" }
+            return Dictionary(uniqueKeysWithValues: (tag?.attributes ?? []).map { ($0.name, $0.value) })
+        }
+        #expect(try processor(.maximum, .tcg)["mode"] == "maximum")
+        #expect(try processor(.hostModel, .tcg)["mode"] == "maximum", "a pod for nested virtualisation starts on an emulated node, too")
+        #expect(try processor(.hostModel, .kvm)["mode"] == "host-model")
+        #expect(try processor(.hostPassthrough, .kvm)["mode"] == "host-passthrough")
+        #expect(try processor(.maximum, .kvm)["mode"] == "host-passthrough")
+        #expect(try processor(.named("Westmere"), .kvm) == ["mode": "custom", "match": "exact", "check": "partial"])
     }
 
     @Test func pathsThatXMLAndQEMUWouldReadDifferentlyAreEscaped() throws {

@@ -171,4 +171,46 @@ extension EmbeddedDriverSystemTests {
             try await hypervisor.destroy(spec.id, process: process)
         }
     }
+
+    /// UEFI's shell or its boot manager speaks on the serial port; a watchdog, a display and a processor are there.
+    @Test func aMachineHasTheOptionsItAsksFor() async throws {
+        try await withMachines { hypervisor, room, track in
+            var plain = try await bootable("swl-options", in: room)
+            let user = try #require(plain.user)
+            let (sockets, variables) = ("\(room.directory)/swl-options", "\(room.directory)/swl-options.vars")
+            let firmware = UEFIFirmware()
+            try await firmware.makeVariables(variables, keep: false, owner: user)
+            plain.boot = .firmware(code: firmware.code, variables: variables)
+            plain.shape.memoryBytes = 128 << 20
+            plain.processor = ProcessorSpec(model: .named("Westmere"), features: [.init("avx", .disable)])
+            plain.devices += [.watchdog(.poweroff), .display(DisplaySpec(vncSocket: "\(sockets)/vnc"))]
+            let swtpm = TPMEmulator()
+            let hasTPM = swtpm.obstacle() == nil
+            if hasTPM {
+                try await swtpm.start(socket: "\(sockets)/tpm", state: "\(room.directory)/tpm", user: user)
+                plain.devices.append(.tpm(TPMSpec(socket: "\(sockets)/tpm")))
+            }
+            let spec = plain
+            track(spec)
+            let process = try #require(try await hypervisor.start(spec).process)
+            try await eventually("UEFI speaks") { room.console(spec).contains("BdsDxe") }
+            let arguments = try #require(ProcessTable.arguments(of: process.pid)).joined(separator: " ")
+            #expect(arguments.contains("Westmere") && arguments.contains("i6300esb") && arguments.contains(variables))
+
+            let picture = try await hypervisor.screenshot(spec.id)
+            #expect(picture.count > 100 && picture.starts(with: [0x89, 0x50, 0x4E, 0x47]))
+            let client = clinux_unix_socket()
+            defer { close(client) }
+            #expect(clinux_unix_connect(client, "\(sockets)/vnc") == 0)
+            var greeting = [UInt8](repeating: 0, count: 12)
+            try await eventually("VNC greets") { recv(client, &greeting, greeting.count, 0) == greeting.count }
+            #expect(String(decoding: greeting, as: UTF8.self) == "RFB 003.008\n")
+            if hasTPM { #expect(FileManager.default.fileExists(atPath: "\(room.directory)/tpm/tpm2-00.permall")) }
+            try await hypervisor.destroy(spec.id, process: process)
+            // It ends with QEMU.
+            try await eventually("the TPM has ended") {
+                ProcessTable.all(of: [user.uid]) { $0.contains("type=unixio,path=\(sockets)/tpm,mode=0600") }.isEmpty
+            }
+        }
+    }
 }

@@ -51,6 +51,17 @@ import Testing
         #expect(seen == [.stopped(id, .poweredOff), .stopped(id, .poweredOff), .stopped(id, .failed(lastWords: ""))])
     }
 
+    @Test func aWatchdogThatEndsAMachineIsNamed() async {
+        let seen = await events { hub in
+            hub.receiveWatchdog(id, action: 3)
+            hub.receive(id, name: "a", lifecycle: 5, detail: 5)
+            // It resets the machine, which lives on.
+            hub.receiveWatchdog(id, action: 2)
+            hub.receive(id, name: "a", lifecycle: 5, detail: 0)
+        }
+        #expect(seen == [.stopped(id, .watchdog), .stopped(id, .poweredOff)])
+    }
+
     @Test func aPanicIsAnEndAndALoadedCrashKernelIsNot() async {
         let seen = await events { hub in
             hub.receive(id, name: "a", lifecycle: 8, detail: 1)

@@ -12,6 +12,11 @@ struct Controllers: DomainConfigurator {
         for index in 1...Self.rootPorts(spec) {
             domain.devices.append(XMLTag("controller", ["type": "pci", "index": "\(index)", "model": "pcie-root-port"]))
         }
+        // The watchdog is a conventional PCI card.
+        if spec.watchdog != nil {
+            domain.devices.append(
+                XMLTag("controller", ["type": "pci", "index": "\(Self.rootPorts(spec) + 1)", "model": "pcie-to-pci-bridge"]))
+        }
         domain.devices.append(XMLTag("controller", ["type": "scsi", "index": "0", "model": "virtio-scsi"]))
         if !spec.channels.isEmpty { domain.devices.append(XMLTag("controller", ["type": "virtio-serial", "index": "0"])) }
     }
@@ -22,6 +27,7 @@ struct Controllers: DomainConfigurator {
         if spec.hasRandomSource { used += 1 }
         if spec.hasBalloon { used += 1 }
         if !spec.channels.isEmpty { used += 1 }
+        if spec.watchdog != nil { used += 1 }
         if case .kernel = spec.vsock { used += 1 }
         return max(rootPorts, used + freePorts)
     }

@@ -12,7 +12,7 @@ extension Accelerator {
     }
 }
 
-/// vCPUs, with every feature that the host or the emulator can give.
+/// vCPUs, with every feature that the host or the emulator can give, unless others are asked for.
 struct Processor: DomainConfigurator {
     /// MiB of translated code that the emulator keeps per machine. Its own default grows to hundreds, and what is translated
     /// once is kept: most of what an idle guest costs the host. A guest with its first container running has needed 72 MiB; a full
@@ -30,22 +30,47 @@ struct Processor: DomainConfigurator {
         } else {
             domain.settings.append(XMLTag("vcpu", ["placement": "static"], text: "\(spec.shape.vcpus)"))
         }
-        switch spec.shape.accelerator {
-        case .kvm:
-            domain.settings.append(
-                XMLTag("cpu", ["mode": "host-passthrough", "check": "none", "migratable": "on"], Self.topology(spec)))
-        case .tcg:
-            let disabled = Self.unwanted.map { XMLTag("feature", ["policy": "disable", "name": $0]) }
-            domain.settings.append(XMLTag("cpu", ["mode": "maximum", "check": "none"], disabled + Self.topology(spec)))
-            domain.features.append(
-                XMLTag("tcg", [:], [XMLTag("tb-cache", ["unit": "MiB"], text: "\(Self.translationCache)")]))
+        domain.settings.append(Self.tag(spec))
+        if spec.shape.accelerator == .tcg {
+            domain.features.append(XMLTag("tcg", [:], [XMLTag("tb-cache", ["unit": "MiB"], text: "\(Self.translationCache)")]))
         }
     }
 
+    private static func tag(_ spec: MachineSpec) -> XMLTag {
+        var tag: XMLTag
+        switch (spec.processor.model, spec.shape.accelerator) {
+        case (.maximum, .kvm), (.hostPassthrough, _):
+            tag = XMLTag("cpu", ["mode": "host-passthrough", "check": "none", "migratable": "on"])
+        case (.maximum, .tcg), (.hostModel, .tcg):
+            tag = XMLTag("cpu", ["mode": "maximum", "check": "none"])
+        case (.hostModel, .kvm):
+            tag = XMLTag("cpu", ["mode": "host-model", "check": "partial"])
+        case (.named(let name), let accelerator):
+            // The emulator leaves out what it does not have; a host that cannot be the model is refused.
+            let check = accelerator == .kvm ? "partial" : "none"
+            tag = XMLTag(
+                "cpu", ["mode": "custom", "match": "exact", "check": check], [XMLTag("model", ["fallback": "forbid"], text: name)])
+        }
+        if let topology = spec.processor.topology {
+            tag.children.append(
+                XMLTag(
+                    "topology",
+                    ["sockets": "\(topology.sockets)", "cores": "\(topology.cores)", "threads": "\(topology.threads)"]))
+        }
+        var features = spec.processor.features.map { ($0.name, $0.policy.rawValue) }
+        if spec.shape.accelerator == .tcg {
+            let named = Set(features.map(\.0))
+            features = unwanted.filter { !named.contains($0) }.map { ($0, "disable") } + features
+        }
+        tag.children += features.map { XMLTag("feature", ["policy": $0.1, "name": $0.0]) }
+        tag.children += memoryNode(spec)
+        return tag
+    }
+
     /// One NUMA node for all: libvirt plugs memory into nodes only.
-    private static func topology(_ spec: MachineSpec) -> [XMLTag] {
+    private static func memoryNode(_ spec: MachineSpec) -> [XMLTag] {
         guard let growth = spec.shape.growth, growth.memoryBytes > spec.shape.memoryBytes else { return [] }
-        let (last, mebibytes) = (max(growth.vcpus, spec.shape.vcpus) - 1, (spec.shape.memoryBytes + (1 << 20) - 1) >> 20)
+        let (last, mebibytes) = (max(growth.vcpus, spec.shape.vcpus) - 1, spec.shape.mebibytes)
         return [
             XMLTag("numa", [:], [XMLTag("cell", ["id": "0", "cpus": "0-\(last)", "memory": "\(mebibytes)", "unit": "MiB"])])
         ]

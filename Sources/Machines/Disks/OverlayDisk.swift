@@ -108,18 +108,9 @@ public struct OverlayDisk: Sendable {
         guard fchown(file, owner.uid, owner.gid) == 0 else { throw SwiftletError.system("chown \(path)") }
     }
 
-    /// Runs qemu-img as the machine's user, with 1 GiB of address space, 10 s of CPU, and no capability.
     @discardableResult
     private func run(_ arguments: [String], as user: MachineUser, step: String) async throws -> Spawn.Result {
-        let confined = [
-            "--reuid=\(user.uid)", "--regid=\(user.gid)", "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all",
-            "--",
-            "/usr/bin/prlimit", "--as=\(1 << 30)", "--cpu=10", "--core=0", "--nofile=64", "--", program,
-        ]
-        let result = try await Spawn(
-            "/usr/bin/setpriv", confined + arguments, environment: ["LC_ALL": "C"], directory: "/", deadline: deadline,
-            outputLimit: 64 << 10
-        ).run()
+        let result = try await UnprivilegedProgram(path: program, user: user, deadline: deadline).spawn(arguments).run()
         guard result.succeeded else {
             let said = result.errorText.prefix(1024)
             throw SwiftletError(

@@ -46,7 +46,8 @@ public struct DomainBlueprint: Sendable {
     public init(host: HostProfile = HostProfile()) {
         configurators = [
             Memory(), Processor(), SMBIOS(), Boot(), Lifecycle(), Emulator(path: host.emulator), Controllers(), Disks(), Interfaces(),
-            SerialConsole(), RandomSource(), Balloon(), PanicDevice(), SharedFilesystems(), Vsock(), Channels(),
+            SerialConsole(), RandomSource(), Balloon(), PanicDevice(), Watchdog(), TPM(), Display(), SharedFilesystems(), Vsock(),
+            Channels(),
             SecurityLabel(dac: host.dacLabel),
         ]
     }

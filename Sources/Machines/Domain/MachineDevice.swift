@@ -12,6 +12,12 @@ public enum MachineDevice: Sendable, Codable, Equatable {
     case random
     /// The guest's kernel tells of its panic by it; from the start only.
     case panic
+    /// Ends or resets a guest that does not feed it any more; from the start only.
+    case watchdog(WatchdogAction)
+    /// From the start only.
+    case display(DisplaySpec)
+    /// A TPM 2.0; its `TPMEmulator` listens already. From the start only.
+    case tpm(TPMSpec)
     /// Gives pages that the guest has freed back to the host; from the start only.
     case balloon
 
@@ -25,6 +31,9 @@ public enum MachineDevice: Sendable, Codable, Equatable {
         case .channel(let channel): .channel(name: channel.name)
         case .random: .random
         case .panic: .panic
+        case .watchdog: .watchdog
+        case .display: .display
+        case .tpm: .tpm
         case .balloon: .balloon
         }
     }
@@ -40,6 +49,9 @@ public enum DeviceID: Sendable, Codable, Hashable {
     case channel(name: String)
     case random
     case panic
+    case watchdog
+    case display
+    case tpm
     case balloon
 }
 
@@ -85,6 +97,14 @@ public struct FilesystemSpec: Sendable, Codable, Equatable {
     }
 }
 
+/// The guest's TPM.
+public struct TPMSpec: Sendable, Codable, Equatable {
+    /// Where the emulator listens. At most 107 bytes.
+    public var socket: String
+
+    public init(socket: String) { self.socket = socket }
+}
+
 /// Where the bytes of the first serial port go.
 public struct ConsoleSpec: Sendable, Codable, Equatable {
     /// The file that gets all that the guest writes, whoever listens.
@@ -126,6 +146,9 @@ extension DeviceID: CustomStringConvertible {
         case .channel(let name): "channel \(name)"
         case .random: "random source"
         case .panic: "panic device"
+        case .watchdog: "watchdog"
+        case .display: "display"
+        case .tpm: "TPM"
         case .balloon: "balloon"
         }
     }

@@ -6,6 +6,8 @@ public enum MachineEnd: Sendable, Codable, Hashable {
     case reset
     /// The guest's kernel panicked, and told by the panic device.
     case panicked
+    /// The guest did not feed its watchdog, whose action is to power the machine off.
+    case watchdog
     /// Somebody ended it without asking the guest.
     case destroyed
     /// It is in a file now.
@@ -22,6 +24,7 @@ extension MachineEnd: CustomStringConvertible {
         case .poweredOff: "the guest shut down"
         case .reset: "the guest rebooted"
         case .panicked: "the guest crashed"
+        case .watchdog: "the guest's watchdog ended it"
         case .destroyed: "destroyed"
         case .saved: "saved"
         case .failed(""): "QEMU was killed"

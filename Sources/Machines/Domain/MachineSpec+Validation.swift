@@ -49,6 +49,7 @@ extension MachineSpec {
         let positions = bootPositions
         try require(Set(positions).count == positions.count, "two devices have the same position in the boot order")
         try validateIdentity()
+        do { try processor.validate(for: shape) } catch { throw SwiftletError.wrap(error, "machine \(name.debugDescription)") }
     }
 
     /// Interfaces, filesystems and virtio disks.
@@ -130,7 +131,9 @@ extension MachineDevice {
         case .filesystem(let filesystem): try filesystem.validate()
         case .console(let console): try console.validate()
         case .channel(let channel): try channel.validate()
-        case .random, .panic, .balloon: break
+        case .display(let display): try display.validate()
+        case .tpm(let tpm): try MachineSpec.checkSocket(tpm.socket)
+        case .random, .panic, .watchdog, .balloon: break
         }
     }
 }
@@ -148,7 +151,7 @@ extension DeviceID {
                 throw SwiftletError(.invalidArgument, "\(tag.prefix(64).debugDescription) is not a filesystem's tag")
             }
         case .interface(let mac): try InterfaceSpec.validate(mac: mac)
-        case .vsock, .console, .channel, .random, .panic, .balloon: break
+        case .vsock, .console, .channel, .random, .panic, .watchdog, .display, .tpm, .balloon: break
         }
     }
 }

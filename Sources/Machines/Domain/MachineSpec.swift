@@ -23,10 +23,12 @@ public struct MachineSpec: Sendable, Codable, Equatable {
     public var reboot: RebootPolicy
     /// What the guest's firmware says of the machine (SMBIOS).
     public var identity: SystemIdentity
+    public var processor: ProcessorSpec
 
     public init(
         id: MachineID, name: String, shape: MachineShape, boot: MachineBoot, devices: [MachineDevice], user: MachineUser? = nil,
-        reboot: RebootPolicy = .destroy, identity: SystemIdentity = SystemIdentity()
+        reboot: RebootPolicy = .destroy, identity: SystemIdentity = SystemIdentity(),
+        processor: ProcessorSpec = ProcessorSpec()
     ) {
         self.id = id
         self.name = name
@@ -36,6 +38,7 @@ public struct MachineSpec: Sendable, Codable, Equatable {
         self.user = user
         self.reboot = reboot
         self.identity = identity
+        self.processor = processor
     }
 }
 
@@ -72,12 +75,15 @@ public struct MachineShape: Sendable, Codable, Hashable {
     /// `GuestKernelArguments.growing`.
     public var growth: MachineExtent?
     public var accelerator: Accelerator
+    /// Whether the memory is of the node's reserved huge pages of 2 MiB; it is rounded up to whole ones.
+    public var hugePages: Bool
 
-    public init(memoryBytes: UInt64, vcpus: Int, growth: MachineExtent? = nil, accelerator: Accelerator) {
+    public init(memoryBytes: UInt64, vcpus: Int, growth: MachineExtent? = nil, accelerator: Accelerator, hugePages: Bool = false) {
         self.memoryBytes = memoryBytes
         self.vcpus = vcpus
         self.growth = growth
         self.accelerator = accelerator
+        self.hugePages = hugePages
     }
 }
 
@@ -115,5 +121,8 @@ extension MachineSpec {
     public var console: ConsoleSpec? { devices.lazy.compactMap { if case .console(let console) = $0 { console } else { nil } }.first }
     var hasRandomSource: Bool { devices.contains(.random) }
     var hasPanicDevice: Bool { devices.contains(.panic) }
+    public var tpm: TPMSpec? { devices.lazy.compactMap { if case .tpm(let tpm) = $0 { tpm } else { nil } }.first }
+    public var display: DisplaySpec? { devices.lazy.compactMap { if case .display(let display) = $0 { display } else { nil } }.first }
+    public var watchdog: WatchdogAction? { devices.lazy.compactMap { if case .watchdog(let action) = $0 { action } else { nil } }.first }
     var hasBalloon: Bool { devices.contains(.balloon) }
 }

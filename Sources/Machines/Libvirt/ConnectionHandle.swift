@@ -30,6 +30,7 @@ final class ConnectionHandle: @unchecked Sendable {
             clibvirt_register_lifecycle(pointer, receiveLifecycle, retained(hub), releaseContext),
             clibvirt_register_disk_errors(pointer, receiveDiskError, retained(hub), releaseContext),
             clibvirt_register_reboots(pointer, receiveReboot, retained(hub), releaseContext),
+            clibvirt_register_watchdogs(pointer, receiveWatchdog, retained(hub), releaseContext),
         ]
         guard events.allSatisfy({ $0 >= 0 }) else {
             let error = SwiftletError.libvirt("register for the events of \(uri)")
@@ -119,6 +120,11 @@ private let receiveLifecycle: virConnectDomainEventCallback = { _, domain, event
 private let receiveReboot: virConnectDomainEventGenericCallback = { _, domain, context in
     guard let context, let domain, let uuid = DomainPointer(domain).uuid else { return }
     hub(context).receiveReboot(MachineID(uuid))
+}
+
+private let receiveWatchdog: virConnectDomainEventWatchdogCallback = { _, domain, action, context in
+    guard let context, let domain, let uuid = DomainPointer(domain).uuid else { return }
+    hub(context).receiveWatchdog(MachineID(uuid), action: action)
 }
 
 private let receiveDiskError: virConnectDomainEventIOErrorReasonCallback = { _, domain, path, _, action, reason, context in

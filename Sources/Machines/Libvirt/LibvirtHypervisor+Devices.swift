@@ -106,7 +106,7 @@ extension LibvirtHypervisor {
     private static func requirePluggable(_ device: DeviceID) throws {
         switch device {
         case .disk, .interface, .filesystem, .vsock: break
-        case .console, .channel, .random, .panic, .balloon:
+        case .console, .channel, .random, .panic, .watchdog, .display, .tpm, .balloon:
             throw SwiftletError(.invalidArgument, "a machine has its \(device) from its start or not at all")
         }
     }

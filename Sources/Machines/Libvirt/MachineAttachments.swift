@@ -94,7 +94,7 @@ extension MachineDevice {
         case .interface(let interface): Interfaces.tag(interface)
         case .filesystem(let filesystem): SharedFilesystems.tag(filesystem)
         case .vsock(.kernel(let cid)): Vsock.tag(cid: cid)
-        case .disk, .vsock(.vhostUser), .console, .channel, .random, .panic, .balloon: nil
+        case .disk, .vsock(.vhostUser), .console, .channel, .random, .panic, .watchdog, .display, .tpm, .balloon: nil
         }
     }
 }

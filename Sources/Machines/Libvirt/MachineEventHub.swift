@@ -12,6 +12,7 @@ final class MachineEventHub: Sendable {
     private enum ShutdownReason {
         case guestReset
         case signal
+        case watchdog
         case other
     }
 
@@ -91,12 +92,14 @@ extension MachineEventHub {
     private func lastWords(_ name: String) -> String { logDirectory.flatMap { DomainLog(directory: $0, name: name) }?.lastWords ?? "" }
 
     private func end(_ detail: virDomainEventStoppedDetailType, _ reason: ShutdownReason?, name: String) -> MachineEnd {
-        switch detail {
+        // QEMU ends without a word then.
+        if reason == .watchdog { return .watchdog }
+        return switch detail {
         case VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
             switch reason {
             case .guestReset: .reset
             case .signal: .failed(lastWords: lastWords(name))
-            case .other, nil: .poweredOff
+            case .other, .watchdog, nil: .poweredOff
             }
         case VIR_DOMAIN_EVENT_STOPPED_DESTROYED: .destroyed
         case VIR_DOMAIN_EVENT_STOPPED_CRASHED: .panicked
@@ -120,6 +123,11 @@ extension MachineEventHub {
                 .other
             }
         state.withLock { if $0.shutdowns[id] == nil { $0.shutdowns[id] = reason } }
+    }
+
+    func receiveWatchdog(_ id: MachineID, action: Int32) {
+        guard action == Int32(VIR_DOMAIN_EVENT_WATCHDOG_POWEROFF.rawValue) else { return }
+        state.withLock { $0.shutdowns[id] = .watchdog }
     }
 
     func receiveReboot(_ id: MachineID) {

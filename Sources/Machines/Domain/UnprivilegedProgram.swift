@@ -1,0 +1,24 @@
+import Linux
+
+/// A program that looks at what a stranger has made: it runs as a machine's user, without capabilities, under limits.
+struct UnprivilegedProgram: Sendable {
+    let path: String
+    let user: MachineUser
+    /// Bytes that it may map.
+    var addressSpace: UInt64 = 1 << 30
+    /// Seconds of processor time; nil: no limit.
+    var processorTime: Int? = 10
+    let deadline: Duration
+
+    func spawn(_ arguments: [String]) -> Spawn {
+        let confined =
+            [
+                "--reuid=\(user.uid)", "--regid=\(user.gid)", "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all",
+                "--",
+                "/usr/bin/prlimit", "--as=\(addressSpace)", "--core=0", "--nofile=64",
+            ] + (processorTime.map { ["--cpu=\($0)"] } ?? []) + ["--", path]
+        return Spawn(
+            "/usr/bin/setpriv", confined + arguments, environment: ["LC_ALL": "C"], directory: "/", deadline: deadline,
+            outputLimit: 64 << 10)
+    }
+}

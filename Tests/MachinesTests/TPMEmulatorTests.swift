@@ -1,0 +1,60 @@
+import Errors
+import Foundation
+import Linux
+import Testing
+
+@testable import Machines
+
+@Suite(.enabled(if: geteuid() == 0, "the emulator runs as another user"), .timeLimit(.minutes(1))) struct TPMEmulatorTests {
+    private let user = MachineUser(uid: 2_001_500_001, gid: 2_001_500_001)
+    private let directory = "/tmp/swiftlet-tpm-\(UUID().uuidString.prefix(8))"
+
+    /// - Parameter script: stands for swtpm.
+    private func withEmulator(_ script: String, _ body: (TPMEmulator) async throws -> Void) async throws {
+        try FileManager.default.createDirectory(
+            atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let program = "\(directory)/swtpm"
+        try Data("#!/bin/sh\n\(script)\n".utf8).write(to: URL(filePath: program))
+        chmod(program, 0o755)
+        try await body(TPMEmulator(program: program))
+    }
+
+    @Test func itRunsAsTheMachinesUserOnADirectoryOfItsOwn() async throws {
+        // Goes to the background when it is ready, as swtpm does.
+        try await withEmulator(#"case "$1" in socket) setsid "$0" run "$@" </dev/null >/dev/null 2>&1 & ;; *) sleep 100 ;; esac"#) {
+            emulator in
+            #expect(emulator.obstacle() == nil)
+            let (socket, state) = ("\(directory)/socket", "\(directory)/state")
+            for _ in 0..<2 { try await emulator.start(socket: socket, state: state, user: user) }
+            let attributes = try FileManager.default.attributesOfItem(atPath: state)
+            #expect(attributes[.ownerAccountID] as? UInt32 == user.uid && attributes[.posixPermissions] as? Int == 0o700)
+            func running() -> Int { ProcessTable.all(of: [user.uid]) { $0.contains("type=unixio,path=\(socket),mode=0600") }.count }
+            try await eventually("it runs") { running() >= 2 }
+            for _ in 0..<2 { try await emulator.stop(socket: socket, user: user) }
+            #expect(running() == 0)
+        }
+    }
+
+    @Test func whatDoesNotComeUpIsNamed() async throws {
+        try await withEmulator("echo no state >&2; exit 3") { emulator in
+            await #expect {
+                try await emulator.start(socket: "\(directory)/socket", state: "\(directory)/state", user: user)
+            } throws: {
+                ($0 as? SwiftletError)?.code == .unavailable && "\($0)".contains("no state")
+            }
+            await #expect {
+                try await emulator.start(socket: "\(directory)/a,b", state: "\(directory)/state", user: user)
+            } throws: {
+                ($0 as? SwiftletError)?.code == .invalidArgument
+            }
+            let absent = TPMEmulator(program: "\(directory)/absent")
+            #expect(absent.obstacle()?.contains("package swtpm") == true)
+            await #expect {
+                try await absent.start(socket: "\(directory)/socket", state: "\(directory)/state", user: user)
+            } throws: {
+                ($0 as? SwiftletError)?.code == .failedPrecondition && "\($0)".contains("not installed")
+            }
+        }
+    }
+}
