@@ -92,7 +92,7 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-vsockd",
             dependencies: ["VsockDevice", "SystemCalls", "CSeccomp", "CLinux", "Errors", "SwiftletVersion", arguments]),
-        .executableTarget(name: "swiftlet-virgl-probe", dependencies: ["CVirgl"]),
+        .executableTarget(name: "swiftlet-virgl-probe", dependencies: ["CVirgl", "SwiftletVersion"]),
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [

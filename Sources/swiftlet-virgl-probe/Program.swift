@@ -1,5 +1,6 @@
 import CVirgl
 import Glibc
+import SwiftletVersion
 
 /// Brings up libvirglrenderer on a render node, as QEMU would for a guest with a 3D display, and ends.
 ///
@@ -9,6 +10,10 @@ import Glibc
     static func main() {
         guard CommandLine.arguments.count == 2 else { fail("usage: swiftlet-virgl-probe /dev/dri/renderD128") }
         let path = CommandLine.arguments[1]
+        if path == "--version" {
+            print(swiftletVersion)
+            exit(0)
+        }
         var node = open(path, O_RDWR | O_CLOEXEC)
         guard node >= 0 else { fail("\(path): \(String(cString: strerror(errno)))") }
         var callbacks = virgl_renderer_callbacks()
@@ -16,7 +21,8 @@ import Glibc
         callbacks.version = 2
         callbacks.write_fence = { _, _ in }
         callbacks.get_drm_fd = { cookie in cookie.map { dup($0.assumingMemoryBound(to: Int32.self).pointee) } ?? -1 }
-        let flags = VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_USE_SURFACELESS
+        // EGL on the node itself, as QEMU does it: without surfaces it would fall back on software.
+        let flags = VIRGL_RENDERER_USE_EGL
         let result = virgl_renderer_init(&node, flags, &callbacks)
         guard result == 0 else { fail("virgl_renderer_init fails on \(path) (\(result))") }
         // The capability sets of OpenGL, the newer first.

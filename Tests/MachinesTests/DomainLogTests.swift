@@ -59,6 +59,22 @@ struct DomainLogTests {
         #expect(DomainLog(text: "qemu: it\n").lastWords == "qemu: it")
     }
 
+    @Test func logsOfMachinesThatHaveLongEndedGo() throws {
+        let directory = "/tmp/swiftlet-domain-logs-\(UUID().uuidString.prefix(8))"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        for name in ["old.log", "running.log", "running.pid", "fresh.log", "old.txt"] {
+            try Data().write(to: URL(filePath: "\(directory)/\(name)"))
+            guard !name.hasPrefix("fresh") else { continue }
+            let attributes = [FileAttributeKey.modificationDate: Date(timeIntervalSinceNow: -100_000)]
+            try FileManager.default.setAttributes(attributes, ofItemAtPath: "\(directory)/\(name)")
+        }
+        DomainLog.prune(directory, pidDirectory: directory)
+        DomainLog.prune("\(directory)/absent", pidDirectory: directory)
+        let left = try FileManager.default.contentsOfDirectory(atPath: directory).sorted()
+        #expect(left == ["fresh.log", "old.txt", "running.log", "running.pid"])
+    }
+
     @Test func aLongLogIsReadFromItsEnd() throws {
         let directory = "/tmp/swiftlet-domain-log-\(UUID().uuidString.prefix(8))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)

@@ -8,10 +8,11 @@ import Testing
     private let directory = "/tmp/swiftlet-virgl-\(UUID().uuidString.prefix(8))"
 
     /// - Parameters:
+    ///   - node: nil: a render node that has no driver.
     ///   - emulator: what QEMU says of its parts.
     ///   - program: the script that stands for the probe; nil: the real one.
     private func obstacle(
-        node: String = "/dev/null", emulator: String = "virtio-vga-gl egl-headless", program: String?
+        node: String? = nil, emulator: String = "virtio-vga-gl egl-headless", program: String?
     ) async throws -> String? {
         try FileManager.default.createDirectory(
             atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
@@ -21,6 +22,8 @@ import Testing
             chmod("\(directory)/\(name)", 0o755)
             return "\(directory)/\(name)"
         }
+        let orphan = "\(directory)/renderD255"
+        #expect(mknod(orphan, S_IFCHR | 0o666, 226 << 8 | 255) == 0 && chmod(orphan, 0o666) == 0)
         let probe: String
         if let program {
             probe = try script("probe", program)
@@ -30,13 +33,15 @@ import Testing
             try FileManager.default.copyItem(atPath: SystemTestGround.built("swiftlet-virgl-probe"), toPath: probe)
         }
         return try await VirglProbe(
-            program: probe, renderNode: node, emulator: script("qemu", "echo \(emulator)"), deadline: .seconds(5)
+            program: probe, renderNode: node ?? orphan, emulator: script("qemu", "echo \(emulator)"), deadline: .seconds(5)
         ).obstacle(user: user)
     }
 
     @Test func whatIsMissingIsNamed() async throws {
         let noNode = try await obstacle(node: "/dev/dri/absent", program: "exit 0")
         #expect(noNode?.contains("/dev/dri/absent is none") == true)
+        let other = try await obstacle(node: "/dev/null", program: "exit 0")
+        #expect(other?.contains("/dev/null is none") == true)
         let noDevice = try await obstacle(emulator: "egl-headless", program: "exit 0")
         #expect(noDevice?.contains("virtio-vga-gl") == true)
         let noDisplay = try await obstacle(emulator: "virtio-vga-gl", program: "exit 0")
@@ -56,10 +61,10 @@ import Testing
         #expect(who?.contains("2001500001") == true && who?.contains("0000000000000000") == true)
     }
 
-    /// libvirglrenderer itself, on a device that is no render node.
-    @Test func theRealRendererRefusesWhatIsNoRenderNode() async throws {
-        let refusal = try await obstacle(node: "/dev/null", program: nil)
-        #expect(refusal?.contains("virgl does not work on /dev/null") == true, "\(refusal ?? "it works")")
-        #expect(refusal?.contains("virgl_renderer_init") == true, "\(refusal ?? "")")
+    /// The real program, on a node that no driver stands behind.
+    @Test func theRealProgramRefusesANodeWithoutADriver() async throws {
+        let refusal = try await obstacle(program: nil)
+        #expect(refusal?.contains("virgl does not work on \(directory)/renderD255: ") == true, "\(refusal ?? "it works")")
+        #expect(refusal?.contains("No such device") == true, "\(refusal ?? "")")
     }
 }

@@ -27,7 +27,11 @@ public struct VirglProbe: Sendable {
     /// Why a machine of this user cannot have a 3D display; nil when it can.
     public func obstacle(user: MachineUser) async -> String? {
         var status = stat()
-        guard stat(renderNode, &status) == 0, status.st_mode & S_IFMT == S_IFCHR else {
+        // GL falls back on software, which would do on any file. Render nodes are character devices of DRM's major, from minor 128 on (Linux'
+        // Documentation/admin-guide/devices.txt).
+        guard stat(renderNode, &status) == 0, status.st_mode & S_IFMT == S_IFCHR, (status.st_rdev >> 8) & 0xFFF == 226,
+            status.st_rdev & 0xFF >= 128
+        else {
             return "virgl needs a render node, and \(renderNode) is none"
         }
         do {

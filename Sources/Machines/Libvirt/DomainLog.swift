@@ -30,6 +30,24 @@ struct DomainLog {
         self.init(text: String(decoding: bytes, as: UTF8.self))
     }
 
+    /// Removes the logs of machines that have long ended: libvirt keeps one for every name for ever.
+    ///
+    /// - Parameters:
+    ///   - pidDirectory: where a machine that runs has a file `NAME.pid`.
+    ///   - age: seconds since anything was written.
+    static func prune(_ directory: String, pidDirectory: String, age: Int = 86_400) {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        for name in (try? KernelFile.names(in: directory)) ?? [] where name.hasSuffix(".log") {
+            var status = stat()
+            let path = "\(directory)/\(name)"
+            guard lstat(path, &status) == 0, status.st_mtim.tv_sec < now.tv_sec - age,
+                access("\(pidDirectory)/\(name.dropLast(4)).pid", F_OK) != 0
+            else { continue }
+            unlink(path)
+        }
+    }
+
     /// How the last machine ended; nil while it runs, as far as libvirt knows.
     var end: MachineEnd? {
         guard let last = lines.last(where: { Self.entry($0)?.hasPrefix("shutting down, reason=") == true }) else { return nil }

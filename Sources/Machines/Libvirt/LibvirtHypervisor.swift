@@ -48,6 +48,7 @@ public final class LibvirtHypervisor: Hypervisor {
             let root = EmbeddedRoot(path: path, runDirectory: configuration.embeddedRunDirectory)
             try root.prepare()
             configuration.pidDirectories = [root.pidDirectory]
+            await OwnThread.answer { DomainLog.prune("\(path)/log/qemu", pidDirectory: root.pidDirectory) }
             return try await connect(root.uri)
         }
     }
