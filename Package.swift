@@ -184,6 +184,7 @@ let package = Package(
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
         .target(name: "Volumes", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors"]),
+        .target(name: "CloudInit", dependencies: ["CArchive", "CYAML", "Runtime", "Linux", "CLinux", "Errors"]),
 
         // swiftletd's and swiftlet-streamd's ends of what they say to each other.
         .target(
@@ -220,6 +221,7 @@ let package = Package(
         .systemLibrary(name: "CVirgl", pkgConfig: "virglrenderer", providers: [.apt(["libvirglrenderer-dev"])]),
         .systemLibrary(name: "CLibvirt", pkgConfig: "libvirt-qemu", providers: [.apt(["libvirt-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .systemLibrary(name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
 
         // The guest's side
@@ -242,6 +244,9 @@ let package = Package(
             dependencies: ["StreamServer", "CLinux", "Support", "Errors", .product(name: "NIOCore", package: "swift-nio")],
             path: "Tests/StreamFakes"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Linux", "Support", "Errors"]),
+        .testTarget(
+            name: "CloudInitTests", dependencies: ["CloudInit", "CArchive", "Runtime", "Support", "Errors"],
+            exclude: ["render_network.py"], resources: [.copy("Golden")]),
         .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Images", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),

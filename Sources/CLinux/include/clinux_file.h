@@ -35,3 +35,12 @@ static inline int clinux_open_beneath(int directory, const char *path, int flags
     };
     return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
 }
+
+// Opens a file below a directory, through links as long as they stay below it (openat2(2)). Never creates one.
+static inline int clinux_open_within(int directory, const char *path, int flags) {
+    struct open_how how = {
+        .flags = (uint64_t)(unsigned)flags,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+}
