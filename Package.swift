@@ -19,8 +19,8 @@ let agentLink: [LinkerSetting] = [
 
 /// Fuzz targets are tests, which run their corpus again; with SWIFTLET_FUZZ (scripts/fuzz) they are a program of libFuzzer's.
 let fuzzed: [Target.Dependency] = [
-    "AgentClient", "AgentProtocol", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime", "PodNetwork", "Runtime", "TTRPC",
-    "Volumes", "StreamControl", "StreamFrames", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging,
+    "AgentClient", "AgentProtocol", "CloudInit", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime", "PodNetwork", "Runtime",
+    "TTRPC", "Volumes", "StreamControl", "StreamFrames", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging,
     protobuf,
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio"),
     .product(name: "NIOWebSocket", package: "swift-nio"),

@@ -1,7 +1,7 @@
 """Renders a seed's network configuration by cloud-init's own code: render_network.py KIND FILE DIRECTORY
 
-KIND is "v2" (NoCloud's network-config) or "openstack" (ConfigDrive's network_data.json). Prints what netplan, networkd, eni and sysconfig
-are given, file by file; for the renderers that cannot, the error.
+KIND is "v2" (NoCloud's network-config) or "openstack" (ConfigDrive's network_data.json). Prints what netplan, networkd, ifupdown (eni) and
+sysconfig are given, file by file; for the renderers that cannot, the error. udev's rules are left out.
 """
 import json
 import os
@@ -9,6 +9,7 @@ import sys
 
 import yaml
 
+from cloudinit.distros import rhel
 from cloudinit.net import eni, netplan, network_state, networkd, sysconfig
 from cloudinit.sources.helpers import openstack
 
@@ -22,19 +23,13 @@ if kind == "openstack":
 else:
     config = yaml.safe_load(data)
 
-renderers = {
-    "netplan": lambda: netplan.Renderer({"netplan_path": "netplan.yaml", "postcmds": False}),
-    "networkd": lambda: networkd.Renderer({}),
-    "eni": lambda: eni.Renderer({"eni_path": "interfaces", "netrules_path": None}),
-    "sysconfig": lambda: sysconfig.Renderer(sysconfig._make_renderer if False else dict(sysconfig.available_renderers["rhel"]))
-    if hasattr(sysconfig, "available_renderers")
-    else sysconfig.Renderer({"sysconf_dir": "sysconfig/"}),
-}
-for name, make in renderers.items():
+settings = {"netplan": {"netplan_path": "netplan.yaml", "postcmds": False}, "sysconfig": rhel.Distro.renderer_configs["sysconfig"]}
+renderers = {"netplan": netplan, "networkd": networkd, "eni": eni, "sysconfig": sysconfig}
+for name, module in renderers.items():
     target = os.path.join(directory, name)
     os.makedirs(target)
     try:
-        renderer = make()
+        renderer = module.Renderer(settings.get(name, {}))
         state = network_state.parse_net_config_data(config, renderer=renderer)
         renderer.render_network_state(state, target=target)
     except Exception as error:
@@ -42,7 +37,9 @@ for name, make in renderers.items():
         continue
     for base, _, files in sorted(os.walk(target)):
         for file in sorted(files):
+            if file.endswith(".rules") or file == "NetworkManager.conf":
+                continue
             full = os.path.join(base, file)
             print(f"## {name} {os.path.relpath(full, target)}")
-            lines = [line.rstrip() for line in open(full) if not line.startswith("#")]
-            print("\n".join(lines).strip())
+            lines = [line.rstrip() for line in open(full)]
+            print("\n".join(line for line in lines if line and not line.startswith("#")))

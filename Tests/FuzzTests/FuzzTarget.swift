@@ -33,7 +33,8 @@ struct FuzzTarget: Sendable {
         FuzzTarget(name: "portforward", run: StreamFuzz.portForward), FuzzTarget(name: "resize", run: StreamFuzz.resize),
         FuzzTarget(name: "base64", run: StreamFuzz.base64), FuzzTarget(name: "control", run: ControlFuzz.control),
         FuzzTarget(name: "streams", run: ChannelFuzz.streams), FuzzTarget(name: "frames", run: ChannelFuzz.frames),
-        FuzzTarget(name: "collection", run: CollectionFuzz.collection),
+        FuzzTarget(name: "collection", run: CollectionFuzz.collection), FuzzTarget(name: "annotations", run: SeedFuzz.annotations),
+        FuzzTarget(name: "yaml", run: SeedFuzz.yaml),
     ]
 
     /// Files in memory, of this process.

@@ -30,7 +30,7 @@ import Testing
     @Test func theHeartKnowsNoHandButImages() throws {
         let hands: Set = [
             "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "Volumes", "Logs", "LogCollection",
-            "StreamControl",
+            "StreamControl", "CloudInit",
         ]
         let imports = try Self.imports()
         #expect(imports["Pods"]?.isDisjoint(with: hands) == true)
@@ -41,9 +41,15 @@ import Testing
         let above: Set = [
             "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "Volumes", "Images", "Logs",
             "LogCollection",
-            "AgentProtocol",
+            "AgentProtocol", "CloudInit",
         ]
         #expect(try Self.imports()["Runtime"]?.isDisjoint(with: above) == true)
+    }
+
+    /// Of what it says to a guest it is told by the contract's types.
+    @Test func seedsKnowNoOtherHand() throws {
+        let allowed: Set = ["CArchive", "CLinux", "CYAML", "Errors", "Foundation", "Glibc", "Linux", "Runtime"]
+        #expect(try Self.imports()["CloudInit"]?.subtracting(allowed).isEmpty == true)
     }
 
     /// It is joined to the guests by whoever uses it.

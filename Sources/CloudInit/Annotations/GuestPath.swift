@@ -4,7 +4,8 @@ struct GuestPath: Sendable, Equatable {
 
     init?(_ text: String) {
         let parts = text.split(separator: "/")
-        guard text.hasPrefix("/"), !parts.isEmpty, text.utf8.count <= 4095, !parts.contains(".."), !parts.contains(where: { $0.utf8.count > 255 }),
+        guard text.hasPrefix("/"), !parts.isEmpty, text.utf8.count <= 4095, !parts.contains(".."),
+            !parts.contains(where: { $0.utf8.count > 255 }),
             text.unicodeScalars.allSatisfy({ $0.properties.generalCategory != .control && $0.value != 0x2028 && $0.value != 0x2029 })
         else { return nil }
         self.text = "/" + parts.filter { $0 != "." }.joined(separator: "/")

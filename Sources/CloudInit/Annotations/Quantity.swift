@@ -20,7 +20,9 @@ enum Quantity {
         }
         let parts = digits.split(separator: ".", omittingEmptySubsequences: false)
         let isDigit = { (byte: UInt8) in (0x30...0x39).contains(byte) }
-        guard parts.count <= 2, parts.contains(where: { !$0.isEmpty }), parts.allSatisfy({ $0.utf8.allSatisfy(isDigit) }) else { return nil }
+        guard parts.count <= 2, parts.contains(where: { !$0.isEmpty }), parts.allSatisfy({ $0.utf8.allSatisfy(isDigit) }) else {
+            return nil
+        }
         guard let whole = parts[0].isEmpty ? 0 : UInt64(parts[0]) else { return nil }
         let (bytes, overflow) = whole.multipliedReportingOverflow(by: factor)
         guard !overflow else { return nil }

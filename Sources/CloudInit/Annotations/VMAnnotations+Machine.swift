@@ -108,7 +108,8 @@ extension VMAnnotations {
         }
         if let value = fields["match"]?.text, !value.isEmpty {
             guard let match = CPUSetting.Match(rawValue: value) else {
-                reader.refuse(name, "match \(quoted(value)) is none of \(CPUSetting.Match.allCases.map(\.rawValue).joined(separator: ", "))")
+                reader.refuse(
+                    name, "match \(quoted(value)) is none of \(CPUSetting.Match.allCases.map(\.rawValue).joined(separator: ", "))")
                 return nil
             }
             setting.match = match
@@ -177,10 +178,12 @@ extension VMAnnotations {
     ) -> DataVolume? {
         guard let fields = fields(item, of: ["name", "size", "mountpath", "devicepath", "filesystem"], name, &reader) else { return nil }
         let isNameByte = { (byte: UInt8) in (0x61...0x7A).contains(byte) || (0x30...0x39).contains(byte) || byte == 0x2D }
-        guard let volume = fields["name"]?.text, (1...bus.serialLimit).contains(volume.utf8.count), volume.utf8.allSatisfy(isNameByte) else {
+        guard let volume = fields["name"]?.text, (1...bus.serialLimit).contains(volume.utf8.count), volume.utf8.allSatisfy(isNameByte)
+        else {
             reader.refuse(
                 name,
-                "\(quoted(fields["name"]?.text ?? "")) is no name of 1 to \(bus.serialLimit) lower-case letters, digits and dashes, as a disk of bus \(bus.rawValue) shows")
+                "\(quoted(fields["name"]?.text ?? "")) is no name of 1 to \(bus.serialLimit) lower-case letters, digits and dashes, as a disk of bus \(bus.rawValue) shows"
+            )
             return nil
         }
         // Virtlet's flexvolume has 1024 MB where nothing is said.

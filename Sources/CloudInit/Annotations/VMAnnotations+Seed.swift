@@ -29,7 +29,9 @@ extension VMAnnotations {
         sshKeySource = source("ssh-keys-from", virtlet: "VirtletSSHKeySource", takesKey: true, &reader)
         fileSource = source("files-from", virtlet: "VirtletFilesFromDataSource", takesKey: false, &reader)
         if let (name, value) = reader.take("instance-id") {
-            if (1...128).contains(value.utf8.count), value.utf8.allSatisfy({ (0x21...0x7E).contains($0) && $0 != 0x2F && $0 != 0x22 && $0 != 0x5C }) {
+            if (1...128).contains(value.utf8.count),
+                value.utf8.allSatisfy({ (0x21...0x7E).contains($0) && $0 != 0x2F && $0 != 0x22 && $0 != 0x5C })
+            {
                 instanceID = value
             } else {
                 reader.refuse(name, "\(quoted(value)) is not 1 to 128 printable characters without spaces, quotes and slashes")
@@ -89,9 +91,11 @@ extension VMAnnotations {
             return nil
         }
         let parts = value.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
-        guard (parts.count == 2 || takesKey && parts.count == 3), !parts.contains(""), let kind = MountSource.Kind(rawValue: parts[0].lowercased())
+        guard (parts.count == 2 || takesKey && parts.count == 3), !parts.contains(""),
+            let kind = MountSource.Kind(rawValue: parts[0].lowercased())
         else {
-            reader.refuse(name, "\(quoted(value)) is not configmap/NAME\(takesKey ? "[/KEY]" : "") or secret/NAME\(takesKey ? "[/KEY]" : "")")
+            reader.refuse(
+                name, "\(quoted(value)) is not configmap/NAME\(takesKey ? "[/KEY]" : "") or secret/NAME\(takesKey ? "[/KEY]" : "")")
             return nil
         }
         return .volume(kind, name: parts[1], key: parts.count == 3 ? parts[2] : nil)

@@ -85,13 +85,3 @@ enum ISOImage {
         return SwiftletError(.internal, "make a seed: libarchive: \(text)")
     }
 }
-
-/// The times in an image, all the same: libarchive takes those of the volume and of the root directory from the clock.
-enum ISOTimes {
-    /// 2000-01-01 00:00:00 UTC.
-    static let epoch = 946_684_800
-
-    private static let sector = 2048
-
-    static func cleared(_ image: [UInt8]) -> [UInt8] { image }
-}

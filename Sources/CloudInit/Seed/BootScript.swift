@@ -27,13 +27,13 @@ struct BootScript {
 
     private static let functions = [
         "swiftlet_say() { echo \"swiftlet: $*\" >&2; }",
-        // udev's link, or the disk's serial number where there is no udev.
+        // udev's link, or the disk's serial number where there is no udev: of SCSI, in vital product data page 80h behind four bytes.
         "swiftlet_disk() {",
         "  n=0",
         "  while [ $n -lt 50 ]; do",
         "    [ -e \"$1\" ] && { readlink -f \"$1\"; return 0; }",
         "    for b in /sys/block/*; do",
-        "      s=$(cat \"$b/serial\" 2>/dev/null || tr -d '\\000-\\037' <\"$b/device/vpd_pg80\" 2>/dev/null)",
+        "      s=$(cat \"$b/serial\" 2>/dev/null || tail -c +5 \"$b/device/vpd_pg80\" 2>/dev/null)",
         "      [ \"$s\" = \"$2\" ] && { echo \"/dev/${b##*/}\"; return 0; }",
         "    done",
         "    n=$((n + 1)); sleep 0.2 2>/dev/null || sleep 1",
@@ -49,7 +49,7 @@ struct BootScript {
         // mkfs only where blkid, which is there, finds nothing: the disk may be one from before.
         "swiftlet_format() {",
         "  command -v blkid >/dev/null && [ -z \"$(blkid \"$1\")\" ] || return 0",
-        "  \"mkfs.$2\" \"$1\" >/dev/null || swiftlet_say \"cannot make $2 on $1\"",
+        "  \"mkfs.$2\" -q \"$1\" >/dev/null || swiftlet_say \"cannot make $2 on $1\"",
         "}",
         "swiftlet_file() {",
         "  mkdir -p \"${2%/*}\" && (umask 077; base64 -d >\"$2.swiftlet\") && chmod \"$1\" \"$2.swiftlet\" && mv \"$2.swiftlet\" \"$2\" \\",

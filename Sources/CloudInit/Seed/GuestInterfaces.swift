@@ -27,7 +27,8 @@ struct GuestInterface: Sendable, Equatable {
     func isOnLink(_ gateway: IPAddress) -> Bool {
         gateway.isIPv6 && gateway.isLinkLocal
             || addresses.contains { prefix in
-                prefix.address.isIPv6 == gateway.isIPv6 && prefix.length < gateway.bytes.count * 8 && prefix.network == network(gateway, prefix.length)
+                prefix.address.isIPv6 == gateway.isIPv6 && prefix.length < gateway.bytes.count * 8
+                    && prefix.network == network(gateway, prefix.length)
             }
     }
 
@@ -50,7 +51,8 @@ struct GuestInterface: Sendable, Equatable {
             // cloud-init's renderers drop a route's MTU; the interface's own can stand in for the default route's.
             let pathMTU = own.filter { $0.mtu > 0 && IPPrefix($0.destination)?.isDefault == true }.map(\.mtu).min()
             let mtu = [interface.mtu, pathMTU ?? 0].filter { $0 > 0 }.min()
-            let isName = (1...15).contains(interface.name.utf8.count) && interface.name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != 0x2F }
+            let isName =
+                (1...15).contains(interface.name.utf8.count) && interface.name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != 0x2F }
             return GuestInterface(
                 name: isName ? interface.name : "eth\(index)", mac: MACAddress(interface.mac)?.description ?? interface.mac, mtu: mtu,
                 addresses: addresses, routes: routes)

@@ -17,7 +17,8 @@ struct MetaData {
     }
 
     func noCloud() throws -> [UInt8] {
-        try SeedJSON.encode(.object(merged(["instance-id": .string(instanceID), "local-hostname": .string(hostname), "public-keys": keyList])))
+        try SeedJSON.encode(
+            .object(merged(["instance-id": .string(instanceID), "local-hostname": .string(hostname), "public-keys": keyList])))
     }
 
     /// Under OpenStack's names, and under EC2's as Virtlet wrote them.

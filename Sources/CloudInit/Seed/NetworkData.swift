@@ -11,13 +11,16 @@ struct NetworkData {
         let interfaces = GuestInterface.all(of: network)
         let links = interfaces.map { interface in
             var link: [String: JSONValue] = [
-                "id": .string(interface.name), "name": .string(interface.name), "type": "phy", "ethernet_mac_address": .string(interface.mac),
+                "id": .string(interface.name), "name": .string(interface.name), "type": "phy",
+                "ethernet_mac_address": .string(interface.mac),
             ]
             if let mtu = interface.mtu { link["mtu"] = .integer(Int64(mtu)) }
             return JSONValue.object(link)
         }
         let usesDHCP = request.annotations.networkConfig == .dhcp
-        let services = request.dns.servers.filter { IPAddress($0) != nil }.map { JSONValue.object(["type": "dns", "address": .string($0)]) }
+        let services = request.dns.servers.filter { IPAddress($0) != nil }.map {
+            JSONValue.object(["type": "dns", "address": .string($0)])
+        }
         var networks: [JSONValue] = []
         for interface in interfaces {
             for network in Self.networks(interface, usesDHCP) {

@@ -16,8 +16,9 @@ enum UserDataKind: Sendable, Equatable {
             self = .cloudConfig
         } else if start.hasPrefix("#!") {
             self = .script
-        } else if ["Content-Type:", "MIME-Version:", "#include", "#cloud-boothook", "#part-handler", "#cloud-config-", "## template:"].contains(
-            where: { start.lowercased().hasPrefix($0.lowercased()) })
+        } else if ["Content-Type:", "MIME-Version:", "#include", "#cloud-boothook", "#part-handler", "#cloud-config-", "## template:"]
+            .contains(
+                where: { start.lowercased().hasPrefix($0.lowercased()) })
         {
             self = .other
         } else {
@@ -62,7 +63,8 @@ extension UserDataAnnotations {
         guard let lower = try Self.mapping(sourceData), let upper = try Self.mapping(inlineData) else {
             throw SwiftletError(
                 .invalidArgument,
-                "only cloud-config can be merged with cloud-config: leave one of the two out, or set \(AnnotationReader.prefix)user-data-overwrite")
+                "only cloud-config can be merged with cloud-config: leave one of the two out, or set \(AnnotationReader.prefix)user-data-overwrite"
+            )
         }
         return .merged(lower.merged(with: upper))
     }

@@ -42,9 +42,9 @@ extension VMAnnotations {
     /// - Throws: `.invalidArgument` naming the annotation, and what to mount.
     public func seedData(from mounts: [ContainerMount]) throws -> SeedData {
         var data = SeedData()
-        data.userData = try named("user-data") { try userData.read(from: mounts) }
-        data.sshKeys = try named("ssh-keys-from") { try keys(from: mounts) }
-        data.files = try named("files-from") { try files(from: mounts) }
+        data.userData = try named("user-data-from", "VirtletCloudInitUserDataSource", userData.source) { try userData.read(from: mounts) }
+        data.sshKeys = try named("ssh-keys-from", "VirtletSSHKeySource", sshKeySource) { try keys(from: mounts) }
+        data.files = try named("files-from", "VirtletFilesFromDataSource", fileSource) { try files(from: mounts) }
         if case .paths(let paths) = seedVolumes {
             let found = Set(mounts.compactMap { GuestPath($0.containerPath)?.text })
             if let missing = paths.subtracting(found).min() {
@@ -58,8 +58,14 @@ extension VMAnnotations {
         return data
     }
 
-    private func named<Value>(_ annotation: String, _ body: () throws -> Value) throws -> Value {
-        do { return try body() } catch { throw SwiftletError.wrap(error, AnnotationReader.prefix + annotation) }
+    /// Names the annotation that the source is from in what is thrown.
+    private func named<Value>(
+        _ own: String, _ virtlet: String = "", _ source: MountSource? = nil, _ body: () throws -> Value
+    ) throws -> Value {
+        do { return try body() } catch {
+            if case .volume = source { throw SwiftletError.wrap(error, virtlet) }
+            throw SwiftletError.wrap(error, AnnotationReader.prefix + own)
+        }
     }
 
     private static func files(of mount: ContainerMount) throws -> [SeedData.File] {
@@ -87,7 +93,9 @@ extension VMAnnotations {
             throw SwiftletError(.invalidArgument, "\(quoted(name)) is not UTF-8")
         }
         let keys = SSHKeys.lines(text)
-        guard keys.allSatisfy(SSHKeys.isKey) else { throw SwiftletError(.invalidArgument, "\(quoted(name)) is not one SSH public key a line") }
+        guard keys.allSatisfy(SSHKeys.isKey) else {
+            throw SwiftletError(.invalidArgument, "\(quoted(name)) is not one SSH public key a line")
+        }
         return keys + sshKeys
     }
 

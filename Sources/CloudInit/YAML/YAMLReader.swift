@@ -19,6 +19,7 @@ struct YAMLReader {
 
     private let limits: Limits
     private let parser: UnsafeMutablePointer<yaml_parser_t>
+    private let lines: Int
     private var anchors: [String: Anchor] = [:]
     private var nodes = 0
     private var bytes = 0
@@ -42,14 +43,15 @@ struct YAMLReader {
         return try bytes.withUnsafeBufferPointer { bytes in
             yaml_parser_set_encoding(parser, YAML_UTF8_ENCODING)
             yaml_parser_set_input_string(parser, bytes.baseAddress, bytes.count)
-            var reader = YAMLReader(limits: limits, parser: parser)
+            var reader = YAMLReader(limits: limits, parser: parser, lines: bytes.reduce(1) { $0 + ($1 == 0x0A ? 1 : 0) })
             return try reader.document()
         }
     }
 
-    private init(limits: Limits, parser: UnsafeMutablePointer<yaml_parser_t>) {
+    private init(limits: Limits, parser: UnsafeMutablePointer<yaml_parser_t>, lines: Int) {
         self.limits = limits
         self.parser = parser
+        self.lines = lines
     }
 
     private enum Event {
@@ -139,8 +141,10 @@ struct YAMLReader {
             let scalar = event.data.scalar
             let text = String(decoding: UnsafeBufferPointer(start: scalar.value, count: scalar.length), as: UTF8.self)
             let tag = Self.text(scalar.tag)
+            guard tag.map(Self.isKnown) ?? true else { throw error("a tag that is none of YAML's own") }
             let value = YAMLScalar(
-                text: text, isPlain: scalar.style == YAML_PLAIN_SCALAR_STYLE && scalar.plain_implicit == 1,
+                // PyYAML takes "!" for no tag.
+                text: text, isPlain: scalar.style == YAML_PLAIN_SCALAR_STYLE && (scalar.plain_implicit == 1 || tag == "!"),
                 tag: tag == YAML_STR_TAG || tag == "!" ? nil : tag)
             return .scalar(value, anchor: Self.text(scalar.anchor))
         case YAML_SEQUENCE_START_EVENT: return .sequenceStart(anchor: Self.text(event.data.sequence_start.anchor))
@@ -152,7 +156,15 @@ struct YAMLReader {
 
     private static func text(_ pointer: UnsafeMutablePointer<yaml_char_t>?) -> String? { pointer.map { String(cString: $0) } }
 
+    /// PyYAML's safe loader takes no others.
+    private static func isKnown(_ tag: String) -> Bool {
+        let own = "tag:yaml.org,2002:"
+        let isPart = { (byte: UInt8) in (0x61...0x7A).contains(byte) || byte == 0x2F }
+        return tag == "!" || tag.hasPrefix(own) && tag.utf8.dropFirst(own.utf8.count).allSatisfy(isPart)
+    }
+
     private func error(_ problem: String, line: Int? = nil) -> SwiftletError {
-        SwiftletError(.invalidArgument, "YAML, line \((line ?? parser.pointee.mark.line) + 1): \(problem)")
+        // libyaml counts the end as a line.
+        SwiftletError(.invalidArgument, "YAML, line \(min((line ?? parser.pointee.mark.line) + 1, lines)): \(problem)")
     }
 }

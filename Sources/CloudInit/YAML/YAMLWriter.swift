@@ -64,7 +64,10 @@ struct YAMLWriter {
 
     private static func inline(_ scalar: YAMLScalar) -> String {
         let tag = scalar.tag.map { "!<\($0)> " } ?? ""
-        if scalar.isPlain, !scalar.text.contains(where: \.isNewline) { return tag + (scalar.text.isEmpty ? "null" : scalar.text) }
+        // A dash alone is a string in a list of one line, and nowhere else.
+        if scalar.isPlain, scalar.text != "-", !scalar.text.contains(where: \.isNewline) {
+            return tag + (scalar.text.isEmpty ? "null" : scalar.text)
+        }
         return tag + (scalar.tag == nil && isPlainString(scalar.text) ? scalar.text : quoted(scalar.text))
     }
 

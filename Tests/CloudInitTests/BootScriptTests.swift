@@ -1,0 +1,137 @@
+import Foundation
+import Glibc
+import Testing
+
+@testable import CloudInit
+
+/// What vendor-data's boothook does, done: below a root of its own, with directories in the place of virtiofs devices and files in that of disks.
+@Suite(.timeLimit(.minutes(1))) final class BootScriptTests {
+    private let directory = NSTemporaryDirectory() + "guest-\(UUID().uuidString)"
+
+    deinit { try? FileManager.default.removeItem(atPath: directory) }
+
+    /// - Returns: what `check` printed as the guest's root.
+    private func boot(_ scripts: [String: String], check: String) async throws -> String {
+        try #require(geteuid() == 0, "mounts need root")
+        try FileManager.default.createDirectory(atPath: directory + "/root", withIntermediateDirectories: true)
+        for (name, text) in scripts.merging(["mount": Self.mount, "check": check]) { $1 } {
+            try Data(text.utf8).write(to: URL(filePath: "\(directory)/\(name)"))
+        }
+        let result = try await CloudInitProgram.run(
+            "/usr/bin/unshare", ["--mount", "--propagation", "private", "/bin/sh", "-ec", Self.stage, "sh", directory])
+        #expect(result.status == 0 && !result.errors.contains("swiftlet:"), "\(result.errors)")
+        return result.output
+    }
+
+    private static let stage = """
+        cd "$1"
+        mount -t tmpfs tmpfs root
+        mkdir root/guest
+        install -m 755 mount root/guest/mount
+        find . -maxdepth 1 -type f -exec cp {} root/ ';'
+        cd root
+        mkdir -p usr proc dev/disk/by-id sys/block/vdb etc tmp run var/lib virtiofs/share0 virtiofs/pod/abc/1
+        mount --bind /usr usr
+        ln -s usr/bin bin; ln -s usr/sbin sbin; ln -s usr/lib lib; ln -s usr/lib64 lib64
+        mount -t proc proc proc
+        cp -a /dev/null dev/
+        : >dev/sda; ln -s ../../sda dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_data
+        truncate -s 32M dev/vdb; echo docker >sys/block/vdb/serial
+        echo one >virtiofs/share0/file; echo two >virtiofs/pod/abc/1/a; echo three >virtiofs/pod/abc/2
+        PATH=/guest:/usr/sbin:/usr/bin exec chroot . /bin/sh -e /check
+        """
+
+    /// The guest's mount(8), for which there are no devices.
+    private static let mount = #"""
+        #!/bin/sh
+        for word; do tag=$path path=$word; done
+        case "$1 $2" in
+        "-t virtiofs") exec /usr/bin/mount --bind "/virtiofs/$tag" "$path" ;;
+        "-o "*) exec /usr/bin/mount "$@" ;;
+        *) exec /usr/bin/mount -t tmpfs tmpfs "$path" ;;
+        esac
+        """#
+
+    private static func script(_ change: (inout SeedRequest) -> Void = { _ in }) throws -> String {
+        var request = try SeedSamples.full()
+        request.bootCommands = ["echo booted"]
+        change(&request)
+        return try #require(try SeedSamples.file("vendor-data", request))
+    }
+
+    @Test func everyBootLinksDisksAndMountsSharesOnce() async throws {
+        let script = try Self.script()
+        let output = try await boot(
+            ["boot": script],
+            check: #"""
+                sh /boot
+                made=$(blkid -o export /dev/vdb | grep -v DEVNAME)
+                sh /boot
+                readlink /dev/testpvc
+                [ "$made" = "$(blkid -o export /dev/vdb | grep -v DEVNAME)" ] && blkid -o value -s TYPE /dev/vdb
+                cat /mnt/share/file "/etc/it's config/a" /etc/hosts
+                (echo no >"/etc/it's config/a") 2>/dev/null || echo read-only
+                echo changed >/etc/hosts && cat /virtiofs/pod/abc/2
+                for path in /mnt/share "/etc/it's\\\\040config" /etc/hosts /var/lib/docker; do grep -c " $path " /proc/mounts; done
+                """#)
+        #expect(output == "booted\nbooted\n/dev/sda\next4\none\ntwo\nthree\nread-only\nchanged\n1\n1\n1\n1\n")
+    }
+
+    @Test func anInstancesFilesAreWrittenOnce() async throws {
+        let file = SeedData.File(path: "/etc/app/a file", contents: Array("first'\n".utf8), mode: 0o600)
+        let scripts = [
+            "boot": try Self.script { $0.data.files = [file] },
+            "other": try Self.script {
+                $0.data.files = [file]
+                $0.annotations.instanceID = "other"
+            },
+        ]
+        let output = try await boot(
+            scripts,
+            check: """
+                sh /boot
+                stat -c '%a %s' "/etc/app/a file" /etc/cloud/environment
+                echo mine >"/etc/app/a file"
+                sh /boot
+                cat "/etc/app/a file"
+                sh /other
+                cat "/etc/app/a file"
+                ls /etc/app
+                """)
+        let size = Array(#"A=later\#nB="with space"\#nC="\"q\$\`\\"\#nE=\#n"#.utf8).count + 7
+        #expect(output == "booted\n600 7\n644 \(size)\nbooted\nmine\nbooted\nfirst'\na file\n")
+    }
+
+    @Test func aShellReadsTheEnvironment() async throws {
+        let output = try await boot(
+            ["boot": try Self.script()],
+            check: #"""
+                sh /boot >/dev/null
+                . /etc/cloud/environment
+                printf '%s|' "$A" "$B" "$C" "$E"
+                printf %s "$D" | od -An -tx1
+                """#)
+        #expect(output == "later|with space|\"q$`\\|| ff 0a\n")
+    }
+
+    /// A guest without the device goes on booting, and says what is missing.
+    @Test func aMissingDiskIsNamedAndHoldsNothingElseUp() async throws {
+        let script = try Self.script { $0.disks.append(GuestDisk(serial: "absent", bus: .sata, mountPath: "/absent")) }
+        let output = try await boot(
+            ["boot": script],
+            check: """
+                printf '#!/bin/sh\\n' >/guest/sleep
+                chmod 755 /guest/sleep
+                sh /boot 2>&1 | grep -v mke2fs
+                cat /mnt/share/file
+                """)
+        #expect(output == "swiftlet: no disk with serial number absent\nbooted\none\n")
+    }
+
+    @Test func busyboxsShellTakesItAsWell() async throws {
+        for arguments in [["sh", "-n", "-c", try Self.script()], ["sh", "-n", "-c", try Self.script { $0.disks = [] }]] {
+            let result = try await CloudInitProgram.run("/bin/busybox", arguments)
+            #expect(result.status == 0, "\(result.errors)")
+        }
+    }
+}
