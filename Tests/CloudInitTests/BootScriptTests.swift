@@ -14,7 +14,8 @@ import Testing
     private func boot(_ scripts: [String: String], check: String) async throws -> String {
         try #require(geteuid() == 0, "mounts need root")
         try FileManager.default.createDirectory(atPath: directory + "/root", withIntermediateDirectories: true)
-        for (name, text) in scripts.merging(["mount": Self.mount, "check": check]) { $1 } {
+        let files = scripts.merging(["mount": Self.mount, "check": check]) { $1 }
+        for (name, text) in files {
             try Data(text.utf8).write(to: URL(filePath: "\(directory)/\(name)"))
         }
         let result = try await CloudInitProgram.run(

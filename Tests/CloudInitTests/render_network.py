@@ -1,7 +1,7 @@
 """Renders a seed's network configuration by cloud-init's own code: render_network.py KIND FILE DIRECTORY
 
-KIND is "v2" (NoCloud's network-config) or "openstack" (ConfigDrive's network_data.json). Prints what netplan, networkd, ifupdown (eni) and
-sysconfig are given, file by file; for the renderers that cannot, the error. udev's rules are left out.
+KIND is "v2" (NoCloud's network-config) or "openstack" (ConfigDrive's network_data.json). Prints what netplan, networkd,
+NetworkManager, ifupdown (eni) and sysconfig are given, file by file; for the renderers that cannot, the error. udev's rules are left out.
 """
 import json
 import os
@@ -10,7 +10,7 @@ import sys
 import yaml
 
 from cloudinit.distros import rhel
-from cloudinit.net import eni, netplan, network_state, networkd, sysconfig
+from cloudinit.net import eni, netplan, network_manager, network_state, networkd, sysconfig
 from cloudinit.sources.helpers import openstack
 
 kind, path, directory = sys.argv[1:]
@@ -24,7 +24,7 @@ else:
     config = yaml.safe_load(data)
 
 settings = {"netplan": {"netplan_path": "netplan.yaml", "postcmds": False}, "sysconfig": rhel.Distro.renderer_configs["sysconfig"]}
-renderers = {"netplan": netplan, "networkd": networkd, "eni": eni, "sysconfig": sysconfig}
+renderers = {"netplan": netplan, "networkd": networkd, "network-manager": network_manager, "eni": eni, "sysconfig": sysconfig}
 for name, module in renderers.items():
     target = os.path.join(directory, name)
     os.makedirs(target)

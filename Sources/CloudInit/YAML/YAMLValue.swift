@@ -88,7 +88,7 @@ extension YAMLScalar {
         guard let first = text.utf8.first, first == UInt8(ascii: "-") || (0x30...0x39).contains(first) else { return .string(text) }
         if let number = Int64(text), String(number) == text { return .integer(number) }
         if text.utf8.contains(UInt8(ascii: ".")), text.utf8.allSatisfy({ (0x30...0x39).contains($0) || $0 == 0x2E || $0 == 0x2D }),
-            let number = Double(text)
+            let number = Double(text), number.isFinite
         {
             return .number(number)
         }
