@@ -84,7 +84,8 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-streamd",
             dependencies: [
-                "StreamServer", "StreamControl", "AgentClient", "AgentProtocol", "Logs", "LogCollection", "Runtime", "Daemons",
+                "StreamServer", "StreamControl", "AgentClient", "AgentProtocol", "ConsoleOutput", "Logs", "LogCollection", "Runtime",
+                "Daemons",
                 "SystemCalls", "Linux", "CLinux",
                 "Concurrency", "Errors", "SwiftletVersion", arguments, deque, lifecycle, logging,
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -171,6 +172,7 @@ let package = Package(
             ]),
         // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
         .target(name: "PodNetwork", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
+        .target(name: "ConsoleOutput", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         .target(name: "Logs", dependencies: ["Runtime", "CLinux", "Concurrency", "Errors", deque, logging]),
         .target(
             name: "LogCollection",
@@ -273,6 +275,9 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
+        .testTarget(
+            name: "ConsoleOutputTests",
+            dependencies: ["ConsoleOutput", "Logs", "Runtime", "Linux", "CLinux", "Concurrency", "Support", "Errors", logging]),
         .testTarget(name: "LogsTests", dependencies: ["Logs", "Runtime", "CLinux", "Concurrency", "Support", "Errors", logging]),
         .testTarget(
             name: "MachinesTests",

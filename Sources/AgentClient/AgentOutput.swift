@@ -18,9 +18,10 @@ public struct AgentOutput: OutputReader {
     }
 
     /// Goes on through whatever fails: who knows that the machine is gone cancels it.
-    public func copy(from endpoint: OutputEndpoint, to sink: any OutputSink) async throws {
+    public func copy(from endpoint: OutputEndpoint, to sink: any OutputSink, until end: OutputEnd) async throws {
         switch endpoint {
         case .agent(let address, let container): try await copy(container, at: address, to: sink)
+        case .console: throw SwiftletError(.notFound, "a console has no agent")
         }
     }
 

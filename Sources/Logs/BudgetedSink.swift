@@ -81,10 +81,10 @@ actor BudgetedSink: OutputSink {
     /// Pieces that wait.
     var waiting: Int { sleeps.count }
 
-    /// Lets pass what a guest's agent holds for a container that has ended. What comes beyond it is no output of such a container, whatever
-    /// the guest says, and is under the budget again. What is dropped is dropped still.
-    func lift() {
-        allowance = Self.heldByAgent
+    /// Lets pass what is held for a container that has ended: by a guest's agent, for example. What comes beyond it is no output of such a
+    /// container, whatever the guest says, and is under the budget again. What is dropped is dropped still.
+    func lift(_ held: Int = heldByAgent) {
+        allowance = held
         for sleep in sleeps { sleep.cancel() }
     }
 
@@ -102,6 +102,10 @@ actor BudgetedSink: OutputSink {
     }
 
     func flush() async throws -> OutputOffsets { try await log.flush() }
+
+    func writePart(of source: StandardStream) async throws -> OutputOffsets { try await log.writePart(of: source) }
+
+    func lose(_ count: UInt64, of source: StandardStream) async throws -> OutputOffsets { try await log.lose(count, of: source) }
 
     func finish(_ source: StandardStream) async throws -> OutputOffsets { try await log.finish(source) }
 

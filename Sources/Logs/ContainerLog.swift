@@ -47,6 +47,9 @@ public actor ContainerLog: OutputSink {
     /// Gives the lines that are written from now on to a collector as well.
     func collect(_ collected: any CollectedLog) { file.collected = collected }
 
+    /// What comes is a terminal's: see ``LogFile/readTerminal()``.
+    func readTerminal() { file.readTerminal() }
+
     /// Bytes of each source taken so far: what the file holds and the unfinished line in memory.
     public func received() -> OutputOffsets { file.taken }
 
@@ -62,6 +65,20 @@ public actor ContainerLog: OutputSink {
     /// - Returns: bytes of each source that the log file holds now. What an unfinished line holds is not in it.
     public func take(_ bytes: [UInt8], from source: StandardStream) throws -> OutputOffsets {
         try file.append(bytes, from: source)
+        reopenBetweenLines()
+        rotateIfFull()
+        return file.position.offsets
+    }
+
+    /// Writes what a terminal's unfinished line has so far, as a piece of a line that goes on.
+    public func writePart(of source: StandardStream) throws -> OutputOffsets {
+        try file.writePart(of: source)
+        return file.position.offsets
+    }
+
+    /// Counts bytes of a terminal that were lost before they came here. A line says how many.
+    public func lose(_ count: UInt64, of source: StandardStream) throws -> OutputOffsets {
+        try file.lose(count, of: source)
         reopenBetweenLines()
         rotateIfFull()
         return file.position.offsets

@@ -35,6 +35,8 @@ public final class LocalOutput: Sendable {
         /// Nil: as fast as it is written.
         let budgeted: BudgetedSink?
         let followers: OutputFollowers
+        let endpoint: OutputEndpoint
+        let end: OutputEnd
         /// Ends when both sources have ended, or when it is cancelled; then the log is closed.
         let copying: Task<Void, Never>
     }
@@ -131,19 +133,22 @@ public final class LocalOutput: Sendable {
             case nil, .opening: throw Self.notOpen(container)
             case .followed: return
             case .open(let log, let budget):
-                let (budgeted, followers) = (budget.map { BudgetedSink(log: log, budget: $0) }, OutputFollowers())
-                let copying = Task { await self.copy(container, from: endpoint, to: log, budgeted, followers) }
-                entries[container] = .followed(FollowedLog(log: log, budgeted: budgeted, followers: followers, copying: copying))
+                let (budgeted, followers, end) = (budget.map { BudgetedSink(log: log, budget: $0) }, OutputFollowers(), OutputEnd())
+                let copying = Task { await self.copy(container, from: endpoint, until: end, to: log, budgeted, followers) }
+                entries[container] = .followed(
+                    FollowedLog(log: log, budgeted: budgeted, followers: followers, endpoint: endpoint, end: end, copying: copying))
             }
         }
     }
 
     private func copy(
-        _ id: String, from endpoint: OutputEndpoint, to log: ContainerLog, _ budgeted: BudgetedSink?, _ followers: OutputFollowers
+        _ id: String, from endpoint: OutputEndpoint, until end: OutputEnd, to log: ContainerLog, _ budgeted: BudgetedSink?,
+        _ followers: OutputFollowers
     ) async {
         do {
+            if case .console = endpoint { await log.readTerminal() }
             // Followers see what waits for the budget, and what it drops.
-            try await reader.copy(from: endpoint, to: FollowedSink(log: budgeted ?? log, followers: followers))
+            try await reader.copy(from: endpoint, to: FollowedSink(log: budgeted ?? log, followers: followers), until: end)
         } catch {
             if !Task.isCancelled { logger.warning("output ended early", metadata: ["container": "\(id)", "error": "\(error)"]) }
         }
@@ -153,6 +158,15 @@ public final class LocalOutput: Sendable {
     }
 
     private static func notOpen(_ id: String) -> SwiftletError { SwiftletError(.notFound, "container \(id): its log is not open") }
+
+    /// Shows nothing of the container but the end of its stderr, for who sees a terminal's output elsewhere.
+    ///
+    /// - Throws: `.failedPrecondition` for a container whose output is not read.
+    public func watchEnd(of container: String) throws -> OutputFollower {
+        let follower = try attach(container)
+        follower.finish(.stdout)
+        return follower
+    }
 
     /// Shows what the container writes from now on.
     ///
@@ -178,15 +192,20 @@ public final class LocalOutput: Sendable {
 
     /// Returns when both sources have ended and are written, or what ends the output for good has come.
     ///
-    /// - Parameter liftingBudget: what waits for the log's budget is written at once.
+    /// - Parameters:
+    ///   - liftingBudget: what waits for the log's budget is written at once.
+    ///   - hasEnded: a source that has no end of its own ends with what it holds now.
     /// - Throws: `.notFound` for a log that is not open, or is closed meanwhile; `.failedPrecondition` for one that is not followed.
-    public func drained(_ container: String, liftingBudget: Bool = false) async throws {
+    public func drained(_ container: String, liftingBudget: Bool = false, hasEnded: Bool = false) async throws {
         let entry = entries.withLock { $0[container] }
         guard case .followed(let followed) = entry else {
             guard entry?.log != nil else { throw Self.notOpen(container) }
             throw SwiftletError(.failedPrecondition, "container \(container): its output is not read")
         }
-        if liftingBudget { await followed.budgeted?.lift() }
+        if hasEnded { followed.end.come() }
+        if liftingBudget, let budgeted = followed.budgeted {
+            if case .console = followed.endpoint { await budgeted.lift(.max) } else { await budgeted.lift() }
+        }
         await followed.copying.value
         guard case .followed(let now) = entries.withLock({ $0[container] }), now.followers === followed.followers else {
             throw Self.notOpen(container)

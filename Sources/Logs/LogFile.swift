@@ -66,6 +66,9 @@ struct LogFile {
         }
     }
 
+    /// Stdout is a terminal's from now on. How far the log has come is noted before and after each write then, since it cannot be counted.
+    mutating func readTerminal() { stdout.isTerminal = true }
+
     mutating func append(_ bytes: [UInt8], from source: StandardStream) throws {
         try requireOpen()
         let time = timestamp.now()
@@ -91,6 +94,26 @@ struct LogFile {
         case .stdout: stdout.finish(timestamp: time, to: &buffer)
         case .stderr: stderr.finish(timestamp: time, to: &buffer)
         }
+        try flush()
+    }
+
+    /// Writes what a terminal's unfinished line has so far.
+    mutating func writePart(of source: StandardStream) throws {
+        try requireOpen()
+        guard source == .stdout else { return }
+        stdout.writePart(timestamp: timestamp.now(), to: &buffer)
+        try flush()
+    }
+
+    /// Counts bytes of a terminal that were lost before they came here, and writes the line that says so.
+    mutating func lose(_ count: UInt64, of source: StandardStream) throws {
+        try requireOpen()
+        guard source == .stdout else { return }
+        let time = timestamp.now()
+        stdout.breakLine(timestamp: time, to: &buffer)
+        nameDropped(of: .stdout, time)
+        stdout.writeDropped(count, timestamp: time, "were lost: nobody has read them in time", to: &buffer)
+        taken.stdout += count
         try flush()
     }
 
@@ -140,8 +163,15 @@ struct LogFile {
     mutating func flush() throws {
         try requireOpen()
         if descriptor >= 0, !buffer.isEmpty {
+            if stdout.isTerminal {
+                position.intended = LogPosition.Intended(
+                    logSize: position.logSize + UInt64(buffer.count), stdout: taken.stdout - UInt64(stdout.pendingCount),
+                    dropped: dropped.stdout)
+                position.write(to: positionDescriptor)
+            }
             try writeAll()
             position.logSize += UInt64(buffer.count)
+            position.intended = nil
         }
         if !buffer.isEmpty { collected?.take(buffer) }
         buffer.removeAll(keepingCapacity: true)
@@ -230,6 +260,13 @@ struct LogFile {
     }
 
     private mutating func catchUp(in descriptor: Int32, size: UInt64) {
+        if let intended = position.intended {
+            guard size < intended.logSize else { return position.fulfil(intended) }
+            position.intended = nil
+            // Part of it would come again.
+            if size > position.logSize { ftruncate(descriptor, off_t(position.logSize)) }
+            return
+        }
         guard size > position.logSize else { return }
         while countPiece(of: descriptor) {}
         if position.logSize < size { ftruncate(descriptor, off_t(position.logSize)) }

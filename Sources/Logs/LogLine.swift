@@ -12,6 +12,10 @@ struct LogLineEncoder {
     /// output of a container gets one.
     static let droppedTag = "F:dropped"
 
+    /// Whether what comes is a terminal's: its lines end with "\r\n", of which the log gets the "\n". The bytes of such a source cannot be
+    /// counted by what the log holds.
+    var isTerminal = false
+
     private let prefix: [UInt8]
     private var pending: [UInt8] = []
     /// Whether the last piece written was a P: the line goes on.
@@ -48,6 +52,7 @@ struct LogLineEncoder {
     /// The source has written no end of line, and its bytes are counted by what the log holds (``LogPosition``): what is left becomes P
     /// pieces shorter than any other, and the F behind them stands for no byte.
     mutating func finish(timestamp: [UInt8], to output: inout [UInt8]) {
+        if isTerminal { return closeLine(timestamp, to: &output) }
         guard !pending.isEmpty else { return }
         let rest = pending.count == Self.maximumContent ? [pending.removeLast()] : []
         let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -59,6 +64,7 @@ struct LogLineEncoder {
     /// Writes what is left of an unfinished line as a line of its own: what came behind it was dropped. Nothing is counted that the source
     /// has not written.
     mutating func breakLine(timestamp: [UInt8], to output: inout [UInt8]) {
+        if isTerminal { return closeLine(timestamp, to: &output) }
         if !pending.isEmpty { return finish(timestamp: timestamp, to: &output) }
         guard isWithinLine else { return }
         let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -66,14 +72,38 @@ struct LogLineEncoder {
         emit(timestamp, full: true, nothing, to: &output)
     }
 
-    /// Writes the line that stands for dropped bytes. Called between lines.
-    func writeDropped(_ count: UInt64, timestamp: [UInt8], to output: inout [UInt8]) {
+    /// Ends a terminal's line, written in part or not at all.
+    private mutating func closeLine(_ timestamp: [UInt8], to output: inout [UInt8]) {
+        guard !pending.isEmpty || isWithinLine else { return }
+        emit(timestamp, full: true, UnsafeRawBufferPointer(start: nil, count: 0), to: &output)
+    }
+
+    /// Writes what a terminal's line has so far as a P piece, but for a "\r" that the next byte may make a line's end.
+    mutating func writePart(timestamp: [UInt8], to output: inout [UInt8]) {
+        guard isTerminal else { return }
+        let rest: [UInt8] = pending.last == Self.carriageReturn ? [pending.removeLast()] : []
+        if !pending.isEmpty { emit(timestamp, full: false, UnsafeRawBufferPointer(start: nil, count: 0), to: &output) }
+        pending += rest
+    }
+
+    private static let carriageReturn = UInt8(ascii: "\r")
+
+    /// Writes the line that stands for bytes which are not in the log. Called between lines.
+    func writeDropped(_ count: UInt64, timestamp: [UInt8], _ reason: String = "dropped over the log's budget", to output: inout [UInt8]) {
         output.append(contentsOf: timestamp)
         output.append(contentsOf: prefix)
-        output.append(contentsOf: "\(Self.droppedTag) swiftlet: \(count) bytes dropped over the log's budget\n".utf8)
+        output.append(contentsOf: "\(Self.droppedTag) swiftlet: \(count) bytes \(reason)\n".utf8)
     }
 
     private mutating func emit(_ timestamp: [UInt8], full: Bool, _ tail: UnsafeRawBufferPointer, to output: inout [UInt8]) {
+        var tail = tail
+        if isTerminal, full {
+            if tail.last == Self.carriageReturn {
+                tail = UnsafeRawBufferPointer(rebasing: tail.dropLast())
+            } else if tail.isEmpty, pending.last == Self.carriageReturn {
+                pending.removeLast()
+            }
+        }
         output.append(contentsOf: timestamp)
         output.append(contentsOf: prefix)
         output.append(full ? UInt8(ascii: "F") : UInt8(ascii: "P"))

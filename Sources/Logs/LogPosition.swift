@@ -15,6 +15,15 @@ struct LogPosition: Equatable {
     var inode: UInt64 = 0
     /// Bytes of each source that were dropped and counted above, which no line of the log names yet.
     var dropped = OutputOffsets()
+    /// What is noted once the lines of the write that is under way are in the file, where the lines themselves do not tell what they hold.
+    var intended: Intended?
+
+    struct Intended: Equatable {
+        var logSize: UInt64
+        var stdout: UInt64
+        var dropped: UInt64
+    }
+
     /// Whether the last line counted of each source was a P piece that only the end of the source makes so short.
     private var stdoutIsClosing = false
     private var stderrIsClosing = false
@@ -23,6 +32,8 @@ struct LogPosition: Equatable {
     /// dropped came without a new version: a streamd that does not know them goes on at the exact byte, and leaves the line out.
     static let version: UInt64 = 2
     private static let words = 7
+    /// Those of `intended`, behind the others, which is all that a streamd reads that knows no consoles. Zeros: none.
+    private static let intendedWords = 3
 
     init() {}
 
@@ -30,12 +41,16 @@ struct LogPosition: Equatable {
 
     /// The position noted in `descriptor`, or nil when none was ever noted whole, or by a newer version that counts otherwise.
     init?(readingFrom descriptor: Int32) {
-        var words = [UInt64](repeating: 0, count: Self.words)
+        var words = [UInt64](repeating: 0, count: Self.words + Self.intendedWords)
         let count = words.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, 0) }
         switch count / MemoryLayout<UInt64>.size {
         case 4: break
         case 5 where words[4] <= Self.version: break
-        case Self.words where words[4] <= Self.version: dropped = OutputOffsets(stdout: words[5], stderr: words[6])
+        case Self.words..<(Self.words + Self.intendedWords) where words[4] <= Self.version:
+            dropped = OutputOffsets(stdout: words[5], stderr: words[6])
+        case Self.words + Self.intendedWords where words[4] <= Self.version:
+            dropped = OutputOffsets(stdout: words[5], stderr: words[6])
+            if words[7] != 0 { intended = Intended(logSize: words[7], stdout: words[8], dropped: words[9]) }
         default: return nil
         }
         (stdout, stderr, logSize, inode) = (words[0], words[1], words[2], words[3])
@@ -46,8 +61,17 @@ struct LogPosition: Equatable {
     /// - Returns: whether it is noted.
     @discardableResult
     func write(to descriptor: Int32) -> Bool {
-        let words = [stdout, stderr, logSize, inode, Self.version, dropped.stdout, dropped.stderr]
+        let words = [
+            stdout, stderr, logSize, inode, Self.version, dropped.stdout, dropped.stderr, intended?.logSize ?? 0, intended?.stdout ?? 0,
+            intended?.dropped ?? 0,
+        ]
         return words.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) == $0.count }
+    }
+
+    /// Makes what was intended to be so.
+    mutating func fulfil(_ intended: Intended) {
+        (logSize, stdout, dropped.stdout) = (intended.logSize, intended.stdout, intended.dropped)
+        self.intended = nil
     }
 
     /// Adds what complete lines of the CRI format hold: F lines count their newline, P pieces do not, nor does an F that closes a line

@@ -180,6 +180,10 @@ struct FollowedSink: OutputSink {
 
     func flush() async throws -> OutputOffsets { try await log.flush() }
 
+    func writePart(of source: StandardStream) async throws -> OutputOffsets { try await log.writePart(of: source) }
+
+    func lose(_ count: UInt64, of source: StandardStream) async throws -> OutputOffsets { try await log.lose(count, of: source) }
+
     func finish(_ source: StandardStream) async throws -> OutputOffsets {
         followers.finish(source)
         return try await log.finish(source)

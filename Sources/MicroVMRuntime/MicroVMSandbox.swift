@@ -151,7 +151,7 @@ final class MicroVMSandbox: Sandbox {
         return ProcessExit(code: Int32(clamping: exit.exitCode), outOfMemory: exit.oomKilled, exitedAt: exit.exitedAtNs)
     }
 
-    var guest: VsockAddress { link.address }
+    var ports: PortEndpoint { .agent(link.address) }
 
     func output(of id: String) -> OutputEndpoint { .agent(link.address, container: id) }
 

@@ -16,7 +16,7 @@ extension PodRegistry {
         let (pod, id) = try podOfContainer(id)
         let spec = try container(id).spec
         return try await sessions.attach(
-            to: try await pod.endpoint(of: id, for: "attach"), of: pod.id, streams, stdinOnce: spec.stdinOnce)
+            to: try await pod.endpoint(of: id, for: "attach"), of: id, in: pod.id, streams, stdinOnce: spec.stdinOnce)
     }
 
     /// The URL at which a client connects to ports of a sandbox.
@@ -26,7 +26,7 @@ extension PodRegistry {
         }
         let sessions = try requireSessions()
         guard let pod = try pod(id) else { throw SwiftletError(.notFound, "pod sandbox \(id)") }
-        return try await sessions.portForward(to: try await pod.readyMachine().guest, of: pod.id, ports: ports)
+        return try await sessions.portForward(to: try await pod.readyMachine().ports, of: pod.id, ports: ports)
     }
 
     private func requireSessions() throws -> any ContainerSessions {

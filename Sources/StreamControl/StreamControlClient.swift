@@ -68,6 +68,14 @@ public final class StreamControlClient: Sendable {
         return try Response(serializedBytes: answer)
     }
 
+    /// - Throws: `.unavailable` naming what is missing, for a streamd of an older release.
+    func require(_ feature: String, _ consequence: String) throws {
+        guard info.features.contains(feature) else {
+            throw SwiftletError(
+                .unavailable, "\(consequence): swiftlet-streamd is of an older release; end it when its sessions may end")
+        }
+    }
+
     public var isClosed: Bool { connection.isClosed }
 
     /// Runs once when the connection is lost or closed; at once if it already is.

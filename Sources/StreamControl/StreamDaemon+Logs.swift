@@ -10,6 +10,9 @@ struct FollowedLog: Sendable {
     var following: Task<Void, Never>?
     /// Nothing waits for its budget any more.
     var isBudgetLifted = false
+    /// Its container has ended, and streamd must be told, since its source has no end.
+    var hasEnded = false
+    var endpoint: OutputEndpoint?
 }
 
 /// The logs that are open.
@@ -81,6 +84,7 @@ extension StreamDaemon: ContainerOutput {
     public func follow(_ container: String, from endpoint: OutputEndpoint) {
         logs.withLock { logs in
             guard let log = logs[container], log.following == nil else { return }
+            logs[container]?.endpoint = endpoint
             logs[container]?.following = Task { await self.keepFollowed(log.target, from: endpoint) }
         }
     }
@@ -94,6 +98,7 @@ extension StreamDaemon: ContainerOutput {
             let began = ContinuousClock.now
             do {
                 let client = try await openAtStreamd(log)
+                if case .console = endpoint { try client.require(StreamContract.console, "consoles are not read") }
                 _ = try await client.call(.followLog, StreamFollowLogRequest(log.container, endpoint), timeout: Self.patience)
                 _ = try await client.call(.waitForLog, waiting(for: log.container), timeout: nil)
                 return
@@ -121,7 +126,12 @@ extension StreamDaemon: ContainerOutput {
     }
 
     public func drained(_ container: String) async {
-        guard let following = logs.withLock({ $0[container] })?.following else { return }
+        let log = logs.withLock { logs in
+            if case .console = logs[container]?.endpoint { logs[container]?.hasEnded = true }
+            return logs[container]
+        }
+        guard let log, let following = log.following else { return }
+        if log.hasEnded { tell(container) }
         await following.value
     }
 
@@ -130,8 +140,13 @@ extension StreamDaemon: ContainerOutput {
             logs[container]?.isBudgetLifted = true
             return logs[container]
         }
-        // A streamd that is not there is told by the next call of who follows the log; the one that waits already has not said so.
-        guard let log, log.target.budget != nil, let client = live else { return }
+        if let log, log.target.budget != nil { tell(container) }
+    }
+
+    /// Says what is known of the log by now. A streamd that is not there is told by the next call of who follows the log; the one that
+    /// waits already has not said so.
+    private func tell(_ container: String) {
+        guard let client = live else { return }
         let request = waiting(for: container)
         Task { _ = try? await client.call(.waitForLog, request, timeout: nil) }
     }
@@ -139,7 +154,8 @@ extension StreamDaemon: ContainerOutput {
     private func waiting(for container: String) -> StreamWaitForLogRequest {
         .with {
             $0.containerID = container
-            $0.liftBudget = logs.withLock { $0[container]?.isBudgetLifted ?? false }
+            let log = logs.withLock { $0[container] }
+            ($0.liftBudget, $0.hasEnded_p) = (log?.isBudgetLifted ?? false, log?.hasEnded ?? false)
         }
     }
 
@@ -224,7 +240,16 @@ extension StreamContainerNames {
 extension StreamFollowLogRequest {
     init(_ container: String, _ endpoint: OutputEndpoint) {
         self.init()
-        (guest, _) = StreamGuest.of(endpoint, sandbox: "")
+        switch endpoint {
+        case .agent(let address, _): guest = StreamGuest(address, sandbox: "")
+        case .console(let log, let socket): console = StreamConsole(log: log, socket: socket, sandbox: "")
+        }
         containerID = container
+    }
+
+    /// - Throws: `.invalidArgument` without one.
+    public func endpoint() throws -> OutputEndpoint {
+        guard hasConsole else { return .agent(try guest.vsockAddress(), container: containerID) }
+        return try console.endpoint()
     }
 }

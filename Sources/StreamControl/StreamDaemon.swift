@@ -209,8 +209,13 @@ extension StreamDaemon: ContainerSessions {
     public func exec(
         _ command: [String], in endpoint: OutputEndpoint, of sandbox: String, _ streams: SessionStreams
     ) async throws -> String {
+        guard case .agent(let address, let container) = endpoint else {
+            throw SwiftletError(
+                .unimplemented,
+                "exec: this container is a virtual machine that runs no agent; attach to its console (kubectl attach -it), or log in by SSH")
+        }
         let request = StreamPrepareExecRequest.with {
-            ($0.guest, $0.containerID) = StreamGuest.of(endpoint, sandbox: sandbox)
+            ($0.guest, $0.containerID) = (StreamGuest(address, sandbox: sandbox), container)
             $0.command = command
             ($0.stdin, $0.stdout, $0.stderr, $0.terminal) = (streams.stdin, streams.stdout, streams.stderr, streams.terminal)
         }
@@ -218,19 +223,29 @@ extension StreamDaemon: ContainerSessions {
     }
 
     public func attach(
-        to endpoint: OutputEndpoint, of sandbox: String, _ streams: SessionStreams, stdinOnce: Bool
+        to endpoint: OutputEndpoint, of container: String, in sandbox: String, _ streams: SessionStreams, stdinOnce: Bool
     ) async throws -> String {
+        if case .console = endpoint { try await client().require(StreamContract.console, "consoles cannot be attached to") }
         let request = StreamPrepareAttachRequest.with {
-            ($0.guest, $0.containerID) = StreamGuest.of(endpoint, sandbox: sandbox)
+            $0.containerID = container
+            switch endpoint {
+            case .agent(let address, let known): ($0.guest, $0.containerID) = (StreamGuest(address, sandbox: sandbox), known)
+            case .console(let log, let socket): $0.console = StreamConsole(log: log, socket: socket, sandbox: sandbox)
+            }
             ($0.stdin, $0.stdout, $0.stderr, $0.terminal) = (streams.stdin, streams.stdout, streams.stderr, streams.terminal)
             $0.stdinOnce = stdinOnce
         }
         return try await call(.prepareAttach, request, timeout: .seconds(10)).url
     }
 
-    public func portForward(to guest: VsockAddress, of sandbox: String, ports: [Int32]) async throws -> String {
+    public func portForward(to endpoint: PortEndpoint, of sandbox: String, ports: [Int32]) async throws -> String {
+        if case .namespace = endpoint { try await client().require(StreamContract.network, "ports of this pod cannot be forwarded") }
         let request = StreamPreparePortForwardRequest.with {
-            $0.guest = StreamGuest(guest, sandbox: sandbox)
+            switch endpoint {
+            case .agent(let address): $0.guest = StreamGuest(address, sandbox: sandbox)
+            case .namespace(let path, let address):
+                $0.network = StreamPodNetwork(namespace: path, address: address, sandbox: sandbox)
+            }
             $0.ports = ports.map { UInt32(clamping: $0) }
         }
         return try await call(.preparePortForward, request, timeout: .seconds(10)).url
@@ -244,13 +259,6 @@ extension StreamGuest {
         switch address {
         case .unixProxy(let path): proxy = path
         case .kernel(let cid): contextID = cid
-        }
-    }
-
-    /// A container's guest, and the container's id in it.
-    static func of(_ endpoint: OutputEndpoint, sandbox: String) -> (StreamGuest, String) {
-        switch endpoint {
-        case .agent(let address, let container): (StreamGuest(address, sandbox: sandbox), container)
         }
     }
 

@@ -12,6 +12,10 @@ public enum StreamContract {
     public static let collection = "collection"
     /// The feature of GetInfo that stands for logs that are rotated by size.
     public static let rotation = "rotation"
+    /// The feature of GetInfo that stands for the consoles of machines, followed and attached to.
+    public static let console = "console"
+    /// The feature of GetInfo that stands for port-forwards by a pod's network.
+    public static let network = "network"
 }
 
 /// The methods of the service, by their names in stream.proto.

@@ -28,8 +28,8 @@ public enum StreamRequest: Sendable, Equatable {
     var pod: String {
         switch self {
         case .exec(let request): request.address.isEmpty ? request.containerID : request.address
-        case .attach(let request): request.address.isEmpty ? request.containerID : request.address
-        case .portForward(let request): request.address.isEmpty ? request.sandboxID : request.address
+        case .attach(let request): request.pod ?? (request.address.isEmpty ? request.containerID : request.address)
+        case .portForward(let request): request.pod ?? (request.address.isEmpty ? request.sandboxID : request.address)
         }
     }
 
@@ -79,9 +79,11 @@ public struct AttachRequest: Sendable, Equatable {
     public var streams: StreamSet
     /// The container's input ends with the session, if the session has it.
     public var endsInput: Bool
+    /// The same for all sessions of a pod; nil: the address is.
+    public var pod: String?
 
-    public init(containerID: String, address: String = "", streams: StreamSet, endsInput: Bool = false) {
-        (self.containerID, self.address, self.streams, self.endsInput) = (containerID, address, streams, endsInput)
+    public init(containerID: String, address: String = "", streams: StreamSet, endsInput: Bool = false, pod: String? = nil) {
+        (self.containerID, self.address, self.streams, self.endsInput, self.pod) = (containerID, address, streams, endsInput, pod)
     }
 }
 
@@ -91,10 +93,12 @@ public struct PortForwardRequest: Sendable, Equatable {
     public var address: String
     /// The ports that a WebSocket's channels are for, in order; a SPDY client names its ports itself.
     public var ports: [UInt16]
+    /// The same for all sessions of a pod; nil: the address is.
+    public var pod: String?
 
     /// - Throws: `.invalidArgument` for what is no TCP port.
-    public init(sandboxID: String, address: String = "", ports: [Int32]) throws {
-        (self.sandboxID, self.address) = (sandboxID, address)
+    public init(sandboxID: String, address: String = "", ports: [Int32], pod: String? = nil) throws {
+        (self.sandboxID, self.address, self.pod) = (sandboxID, address, pod)
         self.ports = try ports.map { port in
             guard let number = UInt16(exactly: port), number > 0 else {
                 throw SwiftletError(.invalidArgument, "port \(port) is not within 1 and 65535")

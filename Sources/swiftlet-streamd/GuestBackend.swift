@@ -1,3 +1,4 @@
+import ConsoleOutput
 import Errors
 import Logging
 import Logs
@@ -8,6 +9,7 @@ import StreamServer
 struct GuestBackend: StreamBackend {
     let guests: Guests
     let logs: LocalOutput
+    let consoles = ConsoleInputs()
     let logger: Logger
 
     func exec(_ request: ExecRequest, size: TerminalSize?) async throws -> any ProcessSession {
@@ -15,7 +17,10 @@ struct GuestBackend: StreamBackend {
     }
 
     func attach(_ request: AttachRequest, size: TerminalSize?) async throws -> any ProcessSession {
-        try await AttachSession.start(request, size: size, at: try VsockAddress(text: request.address), guests, logs)
+        switch try OutputEndpoint(text: request.address, of: request.containerID) {
+        case .agent(let address, _): try await AttachSession.start(request, size: size, at: address, guests, logs)
+        case .console(let log, let socket): try await ConsoleSession.start(request, log: log, socket: socket, consoles, logs)
+        }
     }
 
     func connect(_ request: PortForwardRequest, port: UInt16) async throws -> any PortConnection {
@@ -41,5 +46,27 @@ extension VsockAddress {
         } else {
             throw SwiftletError(.internal, "\(quoted(text)) is no guest's address")
         }
+    }
+}
+
+/// As a request of the stream server carries it.
+extension OutputEndpoint {
+    private static let console = "console:"
+
+    var text: String {
+        switch self {
+        case .agent(let address, _): address.text
+        case .console(let log, let socket): "\(Self.console)\(socket)\n\(log)"
+        }
+    }
+
+    init(text: String, of container: String) throws {
+        guard text.hasPrefix(Self.console) else {
+            self = .agent(try VsockAddress(text: text), container: container)
+            return
+        }
+        let paths = text.dropFirst(Self.console.count).split(separator: "\n")
+        guard paths.count == 2 else { throw SwiftletError(.internal, "\(quoted(text)) is no console") }
+        self = .console(log: String(paths[1]), socket: String(paths[0]))
     }
 }

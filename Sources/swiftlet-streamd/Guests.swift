@@ -26,6 +26,12 @@ final class Guests: Sendable {
         return address
     }
 
+    /// As it is, for a console: nothing that comes from one is taken apart here but into lines.
+    func admit(_ endpoint: OutputEndpoint) throws -> OutputEndpoint {
+        if case .agent(let address, _) = endpoint { try culprits.check(address) }
+        return endpoint
+    }
+
     func link(to address: VsockAddress) async throws -> AgentLink { try await links.link(to: address) }
 
     /// Waits for a process's end, through lost connections.

@@ -19,7 +19,10 @@ struct StreamdControl: StreamControlHandler {
     func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse {
         .with {
             $0.version = swiftletVersion
-            $0.features = [StreamContract.logs, StreamContract.configure, StreamContract.collection, StreamContract.rotation]
+            $0.features = [
+                StreamContract.logs, StreamContract.configure, StreamContract.collection, StreamContract.rotation,
+                StreamContract.console,
+            ]
             ($0.address, $0.url, $0.unserved) = (sessions.address, sessions.url, sessions.unserved)
             $0.pid = getpid()
             $0.positions = positions
@@ -45,14 +48,16 @@ struct StreamdControl: StreamControlHandler {
 
     func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession {
         let streams = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.terminal)
-        let address = try guests.admit(request.guest).text
+        let endpoint = try guests.admit(try request.endpoint())
         return try prepared(
             .attach(
                 AttachRequest(
-                    containerID: request.containerID, address: address, streams: streams, endsInput: request.stdinOnce)))
+                    containerID: request.containerID, address: endpoint.text, streams: streams, endsInput: request.stdinOnce,
+                    pod: request.hasConsole ? request.console.sandboxID : nil)))
     }
 
     func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession {
+        guard !request.hasNetwork else { throw SwiftletError(.unimplemented, "ports of this pod cannot be forwarded yet") }
         let forward = try PortForwardRequest(
             sandboxID: request.guest.sandboxID, address: try guests.admit(request.guest).text,
             ports: request.ports.map { Int32(clamping: $0) })
@@ -72,7 +77,7 @@ struct StreamdControl: StreamControlHandler {
     }
 
     func followLog(_ request: StreamFollowLogRequest) async throws -> StreamFollowLogResponse {
-        try logs.follow(request.containerID, from: .agent(try guests.admit(request.guest), container: request.containerID))
+        try logs.follow(request.containerID, from: try guests.admit(try request.endpoint()))
         return StreamFollowLogResponse()
     }
 
@@ -82,7 +87,7 @@ struct StreamdControl: StreamControlHandler {
     }
 
     func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
-        try await logs.drained(request.containerID, liftingBudget: request.liftBudget)
+        try await logs.drained(request.containerID, liftingBudget: request.liftBudget, hasEnded: request.hasEnded_p)
         return StreamWaitForLogResponse()
     }
 

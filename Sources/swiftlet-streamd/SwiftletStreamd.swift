@@ -84,7 +84,7 @@ private struct StreamdService: Service {
         let guests = Guests(culprits: Culprits(path: controlSocket + ".culprits", logger: logger))
         let collectors = LogCollectors(logger: logger)
         let logs = LocalOutput(
-            directory: positions, reader: AgentOutput(links: guests.links, logger: logger), collector: collectors, logger: logger)
+            directory: positions, reader: EndpointOutput(links: guests.links, logger: logger), collector: collectors, logger: logger)
         let sessions = SessionPort(backend: GuestBackend(guests: guests, logs: logs, logger: logger), logger: logger)
         let handler = StreamdControl(sessions: sessions, positions: positions, guests: guests, logs: logs, collectors: collectors)
         let control =

@@ -42,7 +42,7 @@ enum ControlFuzz {
 
     /// What ends at once.
     private struct NoOutput: OutputReader {
-        func copy(from endpoint: OutputEndpoint, to sink: any OutputSink) async throws {
+        func copy(from endpoint: OutputEndpoint, to sink: any OutputSink, until end: OutputEnd) async throws {
             _ = try await sink.take(Array("line\n".utf8), from: .stdout)
         }
     }
@@ -75,12 +75,12 @@ enum ControlFuzz {
 
         func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession {
             let streams = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.terminal)
-            _ = try request.guest.vsockAddress()
+            _ = try request.endpoint()
             return try prepared(.attach(AttachRequest(containerID: request.containerID, streams: streams, endsInput: request.stdinOnce)))
         }
 
         func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession {
-            _ = try request.guest.vsockAddress()
+            _ = try request.endpoint()
             let ports = request.ports.map { Int32(clamping: $0) }
             let forward = try PortForwardRequest(sandboxID: request.guest.sandboxID, ports: ports)
             precondition(forward.ports.map(UInt32.init) == request.ports)
@@ -95,8 +95,7 @@ enum ControlFuzz {
         }
 
         func followLog(_ request: StreamFollowLogRequest) async throws -> StreamFollowLogResponse {
-            let address = try request.guest.vsockAddress()
-            try logs.follow(request.containerID, from: .agent(address, container: request.containerID))
+            try logs.follow(request.containerID, from: try request.endpoint())
             return StreamFollowLogResponse()
         }
 
@@ -106,7 +105,7 @@ enum ControlFuzz {
         }
 
         func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
-            try await logs.drained(request.containerID, liftingBudget: request.liftBudget)
+            try await logs.drained(request.containerID, liftingBudget: request.liftBudget, hasEnded: request.hasEnded_p)
             return StreamWaitForLogResponse()
         }
 

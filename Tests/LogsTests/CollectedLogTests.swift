@@ -58,7 +58,7 @@ private final class KeptLines: LogCollector, CollectedLog {
 }
 
 private struct OneLine: OutputReader {
-    func copy(from endpoint: OutputEndpoint, to sink: any OutputSink) async throws {
+    func copy(from endpoint: OutputEndpoint, to sink: any OutputSink, until end: OutputEnd) async throws {
         _ = try await sink.take(Array("line\n".utf8), from: .stdout)
     }
 }

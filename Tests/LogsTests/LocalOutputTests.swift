@@ -20,7 +20,7 @@ private final class PlayedOutput: OutputReader {
         return writer
     }
 
-    func copy(from endpoint: OutputEndpoint, to sink: any OutputSink) async throws {
+    func copy(from endpoint: OutputEndpoint, to sink: any OutputSink, until end: OutputEnd) async throws {
         guard case .agent(_, let container) = endpoint else { return }
         let stream = state.withLock { state in
             state.copies += 1

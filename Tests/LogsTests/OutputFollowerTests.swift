@@ -44,6 +44,8 @@ import Testing
                 return offsets
             }
             func flush() -> OutputOffsets { offsets }
+            func writePart(of source: StandardStream) -> OutputOffsets { offsets }
+            func lose(_ count: UInt64, of source: StandardStream) -> OutputOffsets { offsets }
             func finish(_ source: StandardStream) -> OutputOffsets { offsets }
             func makeRoom() { room = 100 }
         }

@@ -167,7 +167,7 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
 
 /// Output of containers that write nothing.
 struct SilentOutput: OutputReader {
-    func copy(from endpoint: OutputEndpoint, to sink: any OutputSink) async throws {}
+    func copy(from endpoint: OutputEndpoint, to sink: any OutputSink, until end: OutputEnd) async throws {}
 }
 
 /// A machine that never answers about containers; only its end can be injected.
@@ -219,7 +219,7 @@ final class FakeMachine: Sandbox {
         try life.hear()
         life.deleted(id)
     }
-    var guest: VsockAddress { .unixProxy(path: "/none") }
+    var ports: PortEndpoint { .agent(.unixProxy(path: "/none")) }
     func output(of id: String) -> OutputEndpoint { .agent(.unixProxy(path: "/none"), container: id) }
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
         ExecResult(stdout: [], stderr: [], exitCode: 0)

@@ -15,6 +15,8 @@ private final class CountingSink: OutputSink {
 
     func received() async -> OutputOffsets { taken.withLock { $0 } }
     func flush() async throws -> OutputOffsets { await received() }
+    func writePart(of source: StandardStream) async throws -> OutputOffsets { await received() }
+    func lose(_ count: UInt64, of source: StandardStream) async throws -> OutputOffsets { await received() }
     func finish(_ source: StandardStream) async throws -> OutputOffsets { await received() }
 
     func take(_ bytes: [UInt8], from source: StandardStream) async throws -> OutputOffsets {
@@ -50,7 +52,7 @@ private final class CountingSink: OutputSink {
         let sink = CountingSink()
         let copying = Task {
             try await AgentOutput(links: links, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-                .copy(from: .agent(.unixProxy(path: path), container: "c"), to: sink)
+                .copy(from: .agent(.unixProxy(path: path), container: "c"), to: sink, until: OutputEnd())
         }
         try await eventually("it is asked again") { lists.withLock { $0 } >= 2 }
         copying.cancel()

@@ -40,7 +40,7 @@ import Testing
 
     private func copy(to sink: any OutputSink) async throws {
         try await AgentOutput(links: AgentLinks(), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-            .copy(from: .agent(.unixProxy(path: directory + "/vsock"), container: "c"), to: sink)
+            .copy(from: .agent(.unixProxy(path: directory + "/vsock"), container: "c"), to: sink, until: OutputEnd())
     }
 
     /// What is in memory only is not acknowledged with the next connection: a guest would drop it, and a kill would lose it.
@@ -77,6 +77,8 @@ import Testing
 
         func received() async -> OutputOffsets { OutputOffsets() }
         func flush() async throws -> OutputOffsets { OutputOffsets() }
+        func writePart(of source: StandardStream) async throws -> OutputOffsets { OutputOffsets() }
+        func lose(_ count: UInt64, of source: StandardStream) async throws -> OutputOffsets { OutputOffsets() }
         func take(_ bytes: [UInt8], from source: StandardStream) async throws -> OutputOffsets { OutputOffsets() }
 
         func finish(_ source: StandardStream) async throws -> OutputOffsets {

@@ -15,6 +15,11 @@ enum {
     CLINUX_SEEK_HOLE = SEEK_HOLE,
 };
 
+// Gives a range back to the file system (fallocate(2)); it reads as zeros then.
+static inline int clinux_punch_hole(int fd, off_t start, off_t count) {
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, count);
+}
+
 static inline ssize_t clinux_copy_file_range(int from, int64_t *from_offset, int to, int64_t *to_offset, size_t count) {
     return copy_file_range(from, from_offset, to, to_offset, count, 0);
 }

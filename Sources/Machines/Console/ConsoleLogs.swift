@@ -15,7 +15,21 @@ public final class ConsoleLogs: Sendable {
     /// Bytes of its end that a cut leaves.
     static let kept = 256 << 10
 
-    private typealias Paths = [MachineID: String]
+    /// Bytes on the disk past which the beginning of a log that somebody reads is released: who reads it releases what they have read, so
+    /// that it has grown because they are absent or held up.
+    public static let readLimit: UInt64 = 64 << 20
+    /// What is left then.
+    static let readKept: UInt64 = 32 << 20
+
+    /// What becomes of a log that is too long.
+    public enum Bound: Sendable {
+        /// It is cut to its end: nobody reads it but for a look at it.
+        case cut
+        /// Its beginning is released: somebody counts its bytes from its beginning, and would miss those that a cut loses.
+        case release
+    }
+
+    private typealias Paths = [MachineID: (path: String, bound: Bound)]
 
     /// What the task that looks at the files shares with this object, which it must not keep alive.
     private final class Watched: Sendable {
@@ -34,11 +48,14 @@ public final class ConsoleLogs: Sendable {
                 let paths = watched.paths.withLock { Array($0.values) }
                 guard !paths.isEmpty, !Task.isCancelled else { continue }
                 try? await OwnThread.run {
-                    for path in paths {
+                    for (path, bound) in paths {
                         do {
-                            try Self.cut(path)
+                            switch bound {
+                            case .cut: try Self.cut(path)
+                            case .release: try Self.release(path)
+                            }
                         } catch {
-                            logger.warning("console log not cut", metadata: ["path": "\(path)", "error": "\(error)"])
+                            logger.warning("console log not bounded", metadata: ["path": "\(path)", "error": "\(error)"])
                         }
                     }
                 }
@@ -49,9 +66,22 @@ public final class ConsoleLogs: Sendable {
     deinit { work.cancel() }
 
     /// From now on the log of this machine is looked at.
-    public func watch(_ path: String, of id: MachineID) { watched.paths.withLock { $0[id] = path } }
+    public func watch(_ path: String, of id: MachineID, _ bound: Bound = .cut) { watched.paths.withLock { $0[id] = (path, bound) } }
 
     public func forget(_ id: MachineID) { _ = watched.paths.withLock { $0.removeValue(forKey: id) } }
+
+    /// Releases all but the last bytes of a log that takes too much of the disk. Blocks. No byte moves, and the guest waits for nothing.
+    static func release(_ path: String, limit: UInt64 = readLimit, kept: UInt64 = readKept) throws {
+        let descriptor = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+        guard descriptor >= 0 else {
+            if errno == ENOENT { return }
+            throw SwiftletError.system("open \(path)")
+        }
+        defer { close(descriptor) }
+        let size = try SparseFile.size(descriptor)
+        guard size.taken > limit, size.length > kept else { return }
+        _ = try SparseFile.release(descriptor, from: 0, to: size.length - kept)
+    }
 
     /// Cuts a log that is too long to its last bytes. Blocks. What the guest writes in the same moment comes before these or is lost.
     static func cut(_ path: String) throws {

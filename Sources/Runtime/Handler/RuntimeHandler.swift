@@ -89,8 +89,10 @@ public protocol Sandbox: Sendable {
     /// Kills what is left in the guest and forgets the container there. Idempotent.
     func deleteContainer(_ id: String) async throws
 
-    /// Where the sandbox's own agent is reached.
-    var guest: VsockAddress { get }
+    /// Where connections to the sandbox's ports are made.
+    ///
+    /// - Throws: `.failedPrecondition` where none can be.
+    var ports: PortEndpoint { get throws }
 
     /// Where the first process's output is read.
     func output(of id: String) -> OutputEndpoint

@@ -2,6 +2,9 @@
 public enum OutputEndpoint: Codable, Sendable, Hashable {
     /// The first process of a container whose guest's agent serves at this address.
     case agent(VsockAddress, container: String)
+    /// The serial port of a machine. QEMU appends all that the guest writes to the file `log`, and serves one client at the unix socket
+    /// `socket`, which is to be read from as long as it is connected: a client that does not read holds the guest. Both are root's.
+    case console(log: String, socket: String)
 }
 
 /// The log of one container.
@@ -47,6 +50,8 @@ public protocol ContainerOutput: Sendable {
     func reopen(_ container: String) async throws
 
     /// Returns when both sources have ended and are written; at once for a container that is not followed.
+    ///
+    /// Called when the container has ended: a console, which has no end of its own, ends with what its file holds now.
     func drained(_ container: String) async
 
     /// Has what waits for the log's budget written at once: the container has ended.
@@ -66,6 +71,7 @@ public protocol ContainerOutput: Sendable {
 public protocol OutputReader: Sendable {
     /// Copies output to `sink` until both sources end; survives lost connections.
     ///
+    /// - Parameter end: of a source that has none of its own.
     /// - Throws: what ends the output for good.
-    func copy(from endpoint: OutputEndpoint, to sink: any OutputSink) async throws
+    func copy(from endpoint: OutputEndpoint, to sink: any OutputSink, until end: OutputEnd) async throws
 }

@@ -18,13 +18,16 @@ public protocol ContainerSessions: Sendable {
     /// - Throws: `.resourceExhausted` when too many URLs are unused; `.unavailable` when sessions are not served at this moment.
     func exec(_ command: [String], in endpoint: OutputEndpoint, of sandbox: String, _ streams: SessionStreams) async throws -> String
 
-    /// What a running container's first process writes from now on, and its standard input.
+    /// What a running container's first process writes from now on, and its standard input. Of a console, also the last of what it has
+    /// written before.
     ///
     /// - Parameter stdinOnce: the input ends with the first session that had it.
-    func attach(to endpoint: OutputEndpoint, of sandbox: String, _ streams: SessionStreams, stdinOnce: Bool) async throws -> String
+    func attach(
+        to endpoint: OutputEndpoint, of container: String, in sandbox: String, _ streams: SessionStreams, stdinOnce: Bool
+    ) async throws -> String
 
-    /// Connections to ports of a sandbox.
+    /// Connections to ports of a sandbox, made as `endpoint` says.
     ///
     /// - Parameter ports: those that a WebSocket client gets; a SPDY client names its ports itself.
-    func portForward(to guest: VsockAddress, of sandbox: String, ports: [Int32]) async throws -> String
+    func portForward(to endpoint: PortEndpoint, of sandbox: String, ports: [Int32]) async throws -> String
 }

@@ -14,6 +14,10 @@ public protocol OutputSink: Sendable {
     func take(_ bytes: [UInt8], from source: StandardStream) async throws -> OutputOffsets
     /// Writes what could not be written when it was taken.
     func flush() async throws -> OutputOffsets
+    /// Writes what waits for the end of its line, as a piece of a line that goes on.
+    func writePart(of source: StandardStream) async throws -> OutputOffsets
+    /// Counts bytes that were lost before they could be taken.
+    func lose(_ count: UInt64, of source: StandardStream) async throws -> OutputOffsets
     /// The source has ended.
     func finish(_ source: StandardStream) async throws -> OutputOffsets
 }

@@ -45,6 +45,7 @@ public nonisolated struct StreamGetInfoResponse: Sendable {
 
   /// By name: the other side asks for a feature, never for a version. "logs": all methods with "Log" in their names, and PrepareAttach.
   /// "configure": Configure. "collection": ConfigureRequest.collection. "rotation": OpenLogRequest.max_size.
+  /// "console": Console wherever it is. "network": PodNetwork.
   public var features: [String] = []
 
   /// What the URLs of sessions begin with: "http://127.0.0.1:10351". Empty when no client is served.
@@ -214,6 +215,46 @@ public nonisolated struct StreamGuest: Sendable {
   public init() {}
 }
 
+/// The serial port of a machine, on the node.
+public nonisolated struct StreamConsole: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The file that QEMU appends all output to; absolute.
+  public var log: String = String()
+
+  /// The unix socket at which QEMU serves one client; absolute.
+  public var socket: String = String()
+
+  /// Id of the pod sandbox, for messages; may be empty.
+  public var sandboxID: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// A pod as its network knows it.
+public nonisolated struct StreamPodNetwork: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Where its network namespace is bound; absolute.
+  public var namespace: String = String()
+
+  /// The pod's IP address.
+  public var address: String = String()
+
+  /// Id of the pod sandbox, for messages; may be empty.
+  public var sandboxID: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
 public nonisolated struct StreamPrepareExecRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -274,11 +315,22 @@ public nonisolated struct StreamPrepareAttachRequest: Sendable {
   /// The container's input ends with the first session that had it.
   public var stdinOnce: Bool = false
 
+  /// Instead of a guest.
+  public var console: StreamConsole {
+    get {_console ?? StreamConsole()}
+    set {_console = newValue}
+  }
+  /// Returns true if `console` has been explicitly set.
+  public var hasConsole: Bool {self._console != nil}
+  /// Clears the value of `console`. Subsequent reads from it will return its default value.
+  public mutating func clearConsole() {self._console = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
   fileprivate var _guest: StreamGuest? = nil
+  fileprivate var _console: StreamConsole? = nil
 }
 
 public nonisolated struct StreamPreparePortForwardRequest: Sendable {
@@ -298,11 +350,22 @@ public nonisolated struct StreamPreparePortForwardRequest: Sendable {
   /// Those that the channels of a WebSocket are for, in order; a SPDY client names its ports itself.
   public var ports: [UInt32] = []
 
+  /// Instead of a guest.
+  public var network: StreamPodNetwork {
+    get {_network ?? StreamPodNetwork()}
+    set {_network = newValue}
+  }
+  /// Returns true if `network` has been explicitly set.
+  public var hasNetwork: Bool {self._network != nil}
+  /// Clears the value of `network`. Subsequent reads from it will return its default value.
+  public mutating func clearNetwork() {self._network = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
   fileprivate var _guest: StreamGuest? = nil
+  fileprivate var _network: StreamPodNetwork? = nil
 }
 
 public nonisolated struct StreamPreparedSession: Sendable {
@@ -408,11 +471,22 @@ public nonisolated struct StreamFollowLogRequest: Sendable {
   /// Clears the value of `guest`. Subsequent reads from it will return its default value.
   public mutating func clearGuest() {self._guest = nil}
 
+  /// Instead of a guest. It has no end but that of WaitForLogRequest.has_ended.
+  public var console: StreamConsole {
+    get {_console ?? StreamConsole()}
+    set {_console = newValue}
+  }
+  /// Returns true if `console` has been explicitly set.
+  public var hasConsole: Bool {self._console != nil}
+  /// Clears the value of `console`. Subsequent reads from it will return its default value.
+  public mutating func clearConsole() {self._console = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
   fileprivate var _guest: StreamGuest? = nil
+  fileprivate var _console: StreamConsole? = nil
 }
 
 public nonisolated struct StreamFollowLogResponse: Sendable {
@@ -456,6 +530,9 @@ public nonisolated struct StreamWaitForLogRequest: Sendable {
 
   /// What waits for the log's budget is written at once: the container has ended, and goes.
   public var liftBudget: Bool = false
+
+  /// The container has ended: a console ends with what its file holds now.
+  public var hasEnded_p: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -865,6 +942,86 @@ nonisolated extension StreamGuest: SwiftProtobuf.Message, SwiftProtobuf._Message
   }
 }
 
+nonisolated extension StreamConsole: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Console"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}log\0\u{1}socket\0\u{3}sandbox_id\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.log) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.socket) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.sandboxID) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.log.isEmpty {
+      try visitor.visitSingularStringField(value: self.log, fieldNumber: 1)
+    }
+    if !self.socket.isEmpty {
+      try visitor.visitSingularStringField(value: self.socket, fieldNumber: 2)
+    }
+    if !self.sandboxID.isEmpty {
+      try visitor.visitSingularStringField(value: self.sandboxID, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamConsole, rhs: StreamConsole) -> Bool {
+    if lhs.log != rhs.log {return false}
+    if lhs.socket != rhs.socket {return false}
+    if lhs.sandboxID != rhs.sandboxID {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamPodNetwork: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".PodNetwork"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}namespace\0\u{1}address\0\u{3}sandbox_id\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.namespace) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.address) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.sandboxID) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.namespace.isEmpty {
+      try visitor.visitSingularStringField(value: self.namespace, fieldNumber: 1)
+    }
+    if !self.address.isEmpty {
+      try visitor.visitSingularStringField(value: self.address, fieldNumber: 2)
+    }
+    if !self.sandboxID.isEmpty {
+      try visitor.visitSingularStringField(value: self.sandboxID, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamPodNetwork, rhs: StreamPodNetwork) -> Bool {
+    if lhs.namespace != rhs.namespace {return false}
+    if lhs.address != rhs.address {return false}
+    if lhs.sandboxID != rhs.sandboxID {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension StreamPrepareExecRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".PrepareExecRequest"
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}guest\0\u{3}container_id\0\u{1}command\0\u{1}stdin\0\u{1}stdout\0\u{1}stderr\0\u{1}terminal\0")
@@ -931,7 +1088,7 @@ nonisolated extension StreamPrepareExecRequest: SwiftProtobuf.Message, SwiftProt
 
 nonisolated extension StreamPrepareAttachRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".PrepareAttachRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}guest\0\u{3}container_id\0\u{1}stdin\0\u{1}stdout\0\u{1}stderr\0\u{1}terminal\0\u{3}stdin_once\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}guest\0\u{3}container_id\0\u{1}stdin\0\u{1}stdout\0\u{1}stderr\0\u{1}terminal\0\u{3}stdin_once\0\u{1}console\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -946,6 +1103,7 @@ nonisolated extension StreamPrepareAttachRequest: SwiftProtobuf.Message, SwiftPr
       case 5: try { try decoder.decodeSingularBoolField(value: &self.stderr) }()
       case 6: try { try decoder.decodeSingularBoolField(value: &self.terminal) }()
       case 7: try { try decoder.decodeSingularBoolField(value: &self.stdinOnce) }()
+      case 8: try { try decoder.decodeSingularMessageField(value: &self._console) }()
       default: break
       }
     }
@@ -977,6 +1135,9 @@ nonisolated extension StreamPrepareAttachRequest: SwiftProtobuf.Message, SwiftPr
     if self.stdinOnce != false {
       try visitor.visitSingularBoolField(value: self.stdinOnce, fieldNumber: 7)
     }
+    try { if let v = self._console {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -988,6 +1149,7 @@ nonisolated extension StreamPrepareAttachRequest: SwiftProtobuf.Message, SwiftPr
     if lhs.stderr != rhs.stderr {return false}
     if lhs.terminal != rhs.terminal {return false}
     if lhs.stdinOnce != rhs.stdinOnce {return false}
+    if lhs._console != rhs._console {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -995,7 +1157,7 @@ nonisolated extension StreamPrepareAttachRequest: SwiftProtobuf.Message, SwiftPr
 
 nonisolated extension StreamPreparePortForwardRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".PreparePortForwardRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}guest\0\u{1}ports\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}guest\0\u{1}ports\0\u{1}network\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1005,6 +1167,7 @@ nonisolated extension StreamPreparePortForwardRequest: SwiftProtobuf.Message, Sw
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._guest) }()
       case 2: try { try decoder.decodeRepeatedUInt32Field(value: &self.ports) }()
+      case 3: try { try decoder.decodeSingularMessageField(value: &self._network) }()
       default: break
       }
     }
@@ -1021,12 +1184,16 @@ nonisolated extension StreamPreparePortForwardRequest: SwiftProtobuf.Message, Sw
     if !self.ports.isEmpty {
       try visitor.visitPackedUInt32Field(value: self.ports, fieldNumber: 2)
     }
+    try { if let v = self._network {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: StreamPreparePortForwardRequest, rhs: StreamPreparePortForwardRequest) -> Bool {
     if lhs._guest != rhs._guest {return false}
     if lhs.ports != rhs.ports {return false}
+    if lhs._network != rhs._network {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1207,7 +1374,7 @@ nonisolated extension StreamOpenLogResponse: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension StreamFollowLogRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".FollowLogRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}guest\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}guest\0\u{1}console\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1217,6 +1384,7 @@ nonisolated extension StreamFollowLogRequest: SwiftProtobuf.Message, SwiftProtob
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
       case 2: try { try decoder.decodeSingularMessageField(value: &self._guest) }()
+      case 3: try { try decoder.decodeSingularMessageField(value: &self._console) }()
       default: break
       }
     }
@@ -1233,12 +1401,16 @@ nonisolated extension StreamFollowLogRequest: SwiftProtobuf.Message, SwiftProtob
     try { if let v = self._guest {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
     } }()
+    try { if let v = self._console {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: StreamFollowLogRequest, rhs: StreamFollowLogRequest) -> Bool {
     if lhs.containerID != rhs.containerID {return false}
     if lhs._guest != rhs._guest {return false}
+    if lhs._console != rhs._console {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1314,7 +1486,7 @@ nonisolated extension StreamReopenLogResponse: SwiftProtobuf.Message, SwiftProto
 
 nonisolated extension StreamWaitForLogRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".WaitForLogRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}lift_budget\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}lift_budget\0\u{3}has_ended\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1324,6 +1496,7 @@ nonisolated extension StreamWaitForLogRequest: SwiftProtobuf.Message, SwiftProto
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
       case 2: try { try decoder.decodeSingularBoolField(value: &self.liftBudget) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.hasEnded_p) }()
       default: break
       }
     }
@@ -1336,12 +1509,16 @@ nonisolated extension StreamWaitForLogRequest: SwiftProtobuf.Message, SwiftProto
     if self.liftBudget != false {
       try visitor.visitSingularBoolField(value: self.liftBudget, fieldNumber: 2)
     }
+    if self.hasEnded_p != false {
+      try visitor.visitSingularBoolField(value: self.hasEnded_p, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: StreamWaitForLogRequest, rhs: StreamWaitForLogRequest) -> Bool {
     if lhs.containerID != rhs.containerID {return false}
     if lhs.liftBudget != rhs.liftBudget {return false}
+    if lhs.hasEnded_p != rhs.hasEnded_p {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
