@@ -336,7 +336,12 @@ let package = Package(
             ]),
         .testTarget(
             name: "swiftlet-streamdTests",
-            dependencies: ["swiftlet-streamd", "StreamServer", "StreamControl", "LogCollection", "Support", "CLinux", "Errors", logging]),
+            dependencies: [
+                "swiftlet-streamd", "StreamServer", "StreamControl", "LogCollection", "ConsoleOutput", "Logs", "AgentClient", "Runtime",
+                "Linux",
+                "Support", "CLinux", "Errors", logging,
+                .product(name: "NIOCore", package: "swift-nio"),
+            ]),
         .testTarget(
             name: "swiftletdTests",
             dependencies: [

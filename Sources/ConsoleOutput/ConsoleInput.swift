@@ -60,7 +60,8 @@ public final class ConsoleInputs: Sendable {
             Glibc.close(descriptor)
             throw SwiftletError(
                 .unavailable,
-                error.systemErrno == EAGAIN ? "another program holds the console" : "the machine does not listen at its console", cause: error)
+                error.systemErrno == EAGAIN ? "another program holds the console" : "the machine does not listen at its console",
+                cause: error)
         }
         return try ConsoleConnection(descriptor, loop)
     }
@@ -73,7 +74,9 @@ public final class ConsoleInput: Sendable {
     private let tag: UInt64
     private let hasLeft = Atomic(false)
 
-    fileprivate init(_ inputs: ConsoleInputs, _ socket: String, tag: UInt64) { (self.inputs, self.socket, self.tag) = (inputs, socket, tag) }
+    fileprivate init(_ inputs: ConsoleInputs, _ socket: String, tag: UInt64) {
+        (self.inputs, self.socket, self.tag) = (inputs, socket, tag)
+    }
 
     /// Returns when the machine has taken all but some 64 KiB.
     ///

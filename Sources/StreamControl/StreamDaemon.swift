@@ -212,7 +212,8 @@ extension StreamDaemon: ContainerSessions {
         guard case .agent(let address, let container) = endpoint else {
             throw SwiftletError(
                 .unimplemented,
-                "exec: this container is a virtual machine that runs no agent; attach to its console (kubectl attach -it), or log in by SSH")
+                "exec: this container is a virtual machine that runs no agent; attach to its console (kubectl attach -it), or log in by SSH"
+            )
         }
         let request = StreamPrepareExecRequest.with {
             ($0.guest, $0.containerID) = (StreamGuest(address, sandbox: sandbox), container)

@@ -10,6 +10,7 @@ struct GuestBackend: StreamBackend {
     let guests: Guests
     let logs: LocalOutput
     let consoles = ConsoleInputs()
+    let ports = NetworkPorts()
     let logger: Logger
 
     func exec(_ request: ExecRequest, size: TerminalSize?) async throws -> any ProcessSession {
@@ -24,8 +25,10 @@ struct GuestBackend: StreamBackend {
     }
 
     func connect(_ request: PortForwardRequest, port: UInt16) async throws -> any PortConnection {
-        let stream = try await guests.link(to: try VsockAddress(text: request.address)).client().openPort(port)
-        return GuestPort(stream: stream)
+        switch try PortEndpoint(text: request.address) {
+        case .agent(let address): GuestPort(stream: try await guests.link(to: address).client().openPort(port))
+        case .namespace(let path, let address): try await ports.connect(to: address, port, in: path)
+        }
     }
 }
 
@@ -68,5 +71,27 @@ extension OutputEndpoint {
         let paths = text.dropFirst(Self.console.count).split(separator: "\n")
         guard paths.count == 2 else { throw SwiftletError(.internal, "\(quoted(text)) is no console") }
         self = .console(log: String(paths[1]), socket: String(paths[0]))
+    }
+}
+
+/// As a request of the stream server carries it.
+extension PortEndpoint {
+    private static let network = "network:"
+
+    var text: String {
+        switch self {
+        case .agent(let address): address.text
+        case .namespace(let path, let address): "\(Self.network)\(address)\n\(path)"
+        }
+    }
+
+    init(text: String) throws {
+        guard text.hasPrefix(Self.network) else {
+            self = .agent(try VsockAddress(text: text))
+            return
+        }
+        let parts = text.dropFirst(Self.network.count).split(separator: "\n")
+        guard parts.count == 2 else { throw SwiftletError(.internal, "\(quoted(text)) is no pod's network") }
+        self = .namespace(path: String(parts[1]), address: String(parts[0]))
     }
 }

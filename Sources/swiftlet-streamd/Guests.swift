@@ -32,6 +32,11 @@ final class Guests: Sendable {
         return endpoint
     }
 
+    func admit(_ endpoint: PortEndpoint) throws -> PortEndpoint {
+        if case .agent(let address) = endpoint { try culprits.check(address) }
+        return endpoint
+    }
+
     func link(to address: VsockAddress) async throws -> AgentLink { try await links.link(to: address) }
 
     /// Waits for a process's end, through lost connections.

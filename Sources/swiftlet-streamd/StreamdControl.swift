@@ -21,7 +21,7 @@ struct StreamdControl: StreamControlHandler {
             $0.version = swiftletVersion
             $0.features = [
                 StreamContract.logs, StreamContract.configure, StreamContract.collection, StreamContract.rotation,
-                StreamContract.console,
+                StreamContract.console, StreamContract.network,
             ]
             ($0.address, $0.url, $0.unserved) = (sessions.address, sessions.url, sessions.unserved)
             $0.pid = getpid()
@@ -57,10 +57,10 @@ struct StreamdControl: StreamControlHandler {
     }
 
     func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession {
-        guard !request.hasNetwork else { throw SwiftletError(.unimplemented, "ports of this pod cannot be forwarded yet") }
+        let sandbox = request.hasNetwork ? request.network.sandboxID : request.guest.sandboxID
         let forward = try PortForwardRequest(
-            sandboxID: request.guest.sandboxID, address: try guests.admit(request.guest).text,
-            ports: request.ports.map { Int32(clamping: $0) })
+            sandboxID: sandbox, address: try guests.admit(try request.endpoint()).text, ports: request.ports.map { Int32(clamping: $0) },
+            pod: request.hasNetwork ? sandbox : nil)
         return try prepared(.portForward(forward))
     }
 

@@ -31,7 +31,11 @@ private final class PlayedPort: Sendable {
         return true
     }
 
-    func drop() { connection.withLock { close($0); $0 = -1 } }
+    func drop() {
+        connection.withLock {
+            close($0); $0 = -1
+        }
+    }
 
     /// What has come; nil at the client's end.
     func received() -> [UInt8]? {

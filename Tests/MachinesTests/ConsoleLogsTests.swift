@@ -28,6 +28,23 @@ struct ConsoleLogsTests {
         }
     }
 
+    @Test func aLogThatSomebodyReadsKeepsItsOffsets() async throws {
+        try await withFile { path in
+            let bytes = Data((0..<(2 << 20)).map { UInt8(truncatingIfNeeded: $0 / 251) })
+            try bytes.write(to: URL(filePath: path))
+            try ConsoleLogs.release(path, limit: 3 << 20, kept: 1 << 20)
+            #expect(try Data(contentsOf: URL(filePath: path)) == bytes, "what takes less than the limit stays")
+            try ConsoleLogs.release(path, limit: 1 << 20, kept: 256 << 10)
+            let now = try Data(contentsOf: URL(filePath: path))
+            #expect(now.count == bytes.count)
+            #expect(now.suffix(256 << 10) == bytes.suffix(256 << 10))
+            #expect(now.prefix(bytes.count - (256 << 10)).allSatisfy { $0 == 0 })
+            var status = stat()
+            #expect(stat(path, &status) == 0 && status.st_blocks * 512 <= 260 << 10)
+            try ConsoleLogs.release(path + "-absent")
+        }
+    }
+
     @Test func aLinkIsNotFollowed() async throws {
         try await withFile { path in
             let other = path + ".other"

@@ -43,6 +43,10 @@ import Testing
         }
         #expect(try await echo(data, from: host, to: "10.77.0.1", port: 8080) == data)
         #expect(try await echo(data, from: second.guest.path, to: "10.77.0.1", port: 8080) == data)
+        // From within the namespace the address is its own, and no connection comes to the guest: streamd forwards ports from the node.
+        await #expect { _ = try await echo(data, from: first.request.namespacePath, to: first.network.podIPs[0], port: 80) } throws: {
+            ($0 as? SwiftletError)?.systemErrno == ECONNREFUSED
+        }
         // Nobody but the guest answers: the namespace's own stack has the address and is never asked.
         await #expect { _ = try await echo(data, from: host, to: second.network.podIPs[0], port: 80) } throws: {
             ($0 as? SwiftletError)?.systemErrno == ECONNREFUSED

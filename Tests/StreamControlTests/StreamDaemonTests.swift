@@ -20,6 +20,10 @@ private final class PlayedStreamd: StreamControlHandler {
         var drained: Set<String> = []
         /// Those whose opening takes until they are taken out.
         var slow: Set<String> = []
+        /// Those whose containers have ended.
+        var ended: Set<String> = []
+        /// Of those that are consoles, the files.
+        var consoles: [String: String] = [:]
         /// Those whose budget was lifted.
         var lifted: Set<String> = []
         var kept: [[String]] = []
@@ -62,7 +66,10 @@ private final class PlayedStreamd: StreamControlHandler {
         return StreamOpenLogResponse()
     }
     func followLog(_ request: StreamFollowLogRequest) async throws -> StreamFollowLogResponse {
-        state.withLock { _ = $0.followed.insert(request.containerID) }
+        state.withLock { state in
+            state.followed.insert(request.containerID)
+            if request.hasConsole { state.consoles[request.containerID] = request.console.log }
+        }
         return StreamFollowLogResponse()
     }
     func reopenLog(_ request: StreamReopenLogRequest) async throws -> StreamReopenLogResponse {
@@ -71,6 +78,7 @@ private final class PlayedStreamd: StreamControlHandler {
     }
     func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
         if request.liftBudget { state.withLock { _ = $0.lifted.insert(request.containerID) } }
+        if request.hasEnded_p { state.withLock { _ = $0.ended.insert(request.containerID) } }
         while !state.withLock({ $0.drained.contains(request.containerID) }) { try await Task.sleep(for: .milliseconds(5)) }
         return StreamWaitForLogResponse()
     }
@@ -168,6 +176,78 @@ private final class PlayedStreamd: StreamControlHandler {
             #expect(said() == 1)
         }
         daemon.close()
+    }
+
+    private let console = OutputEndpoint.console(log: "/console", socket: "/socket")
+    private static let features = [StreamContract.logs, StreamContract.configure, StreamContract.console]
+
+    @Test func aConsoleEndsWhenItIsToBeDrainedAlsoForTheNextStreamd() async throws {
+        let daemon = daemon()
+        let streamd = PlayedStreamd(features: Self.features)
+        let ended = { (streamd: PlayedStreamd) in streamd.state.withLock { $0.ended } }
+        try await withStreamd(streamd, daemon) {
+            for (id, endpoint) in [("vm", console), ("c", endpoint)] {
+                try await daemon.open(target(id))
+                daemon.follow(id, from: endpoint)
+            }
+            try await eventually("both are followed") { streamd.state.withLock { $0.followed == ["vm", "c"] } }
+            #expect(streamd.state.withLock { $0.consoles } == ["vm": "/console"])
+            #expect(ended(streamd).isEmpty)
+            for id in ["vm", "c"] { Task { await daemon.drained(id) } }
+            try await eventually("it is told of the end") { ended(streamd) == ["vm"] }
+        }
+        let next = PlayedStreamd(features: Self.features)
+        try await withStreamd(next, daemon) {
+            try await eventually("the next one is") { ended(next) == ["vm"] }
+            next.state.withLock { $0.drained = ["vm", "c"] }
+            await daemon.drained("vm")
+        }
+        daemon.close()
+    }
+
+    @Test func anOlderStreamdIsNotAskedForWhatItDoesNotKnow() async throws {
+        let log = RecordedLog()
+        let daemon = daemon(logger: log.logger)
+        let streamd = PlayedStreamd()
+        try await withStreamd(streamd, daemon) {
+            try await daemon.open(target("vm"))
+            daemon.follow("vm", from: console)
+            let said = "consoles are not read: swiftlet-streamd is of an older"
+            try await eventually("it is said") { log.lines.contains { $0.contains(said) } }
+            #expect(streamd.state.withLock { $0.followed.isEmpty })
+            let streams = SessionStreams(stdin: true, stdout: true, stderr: false, terminal: true)
+            await #expect {
+                _ = try await daemon.attach(to: console, of: "vm", in: "s", streams, stdinOnce: false)
+            } throws: {
+                ($0 as? SwiftletError)?.code == .unavailable
+            }
+            await #expect {
+                _ = try await daemon.portForward(to: .namespace(path: "/ns", address: "10.0.0.1"), of: "s", ports: [])
+            } throws: {
+                ($0 as? SwiftletError)?.code == .unavailable
+            }
+            // Whoever serves, with what to do instead.
+            await #expect { _ = try await daemon.exec(["true"], in: console, of: "s", streams) } throws: {
+                ($0 as? SwiftletError)?.code == .unimplemented && "\($0)".contains("kubectl attach")
+            }
+        }
+        daemon.close()
+    }
+
+    @Test func aConsoleAndAPodsNetworkArriveAsTheyWereNamed() throws {
+        #expect(try StreamFollowLogRequest("vm", console).endpoint() == console)
+        #expect(try StreamFollowLogRequest("c", endpoint).endpoint() == endpoint)
+        for (log, socket) in [("", "/s"), ("/l", "s"), ("/l\n", "/s"), ("/l", "/" + String(repeating: "s", count: 107))] {
+            #expect(throws: SwiftletError.self) { try StreamConsole(log: log, socket: socket, sandbox: "").endpoint() }
+        }
+        let network = StreamPodNetwork(namespace: "/run/netns/p", address: "fd00::9", sandbox: "s")
+        #expect(try network.endpoint() == .namespace(path: "/run/netns/p", address: "fd00::9"))
+        let wrong = [("", "10.0.0.1"), ("p", "10.0.0.1"), ("/p", ""), ("/p", "host"), ("/p", "0.0.0.0"), ("/p", "127.0.0.1")]
+        for (namespace, address) in wrong {
+            #expect(throws: SwiftletError.self) {
+                try StreamPodNetwork(namespace: namespace, address: address, sandbox: "").endpoint()
+            }
+        }
     }
 
     @Test func aLogThatIsRefusedWhenItIsToldAgainIsTriedUntilItIsTaken() async throws {
