@@ -295,7 +295,7 @@ let package = Package(
             name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Linux", "Errors", "container-probe", protobuf]),
         .executableTarget(
             name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
-        .testTarget(name: "PodNetworkTests", dependencies: ["Runtime", "PodNetwork", "Linux", "Concurrency", "Errors", logging]),
+        .testTarget(name: "PodNetworkTests", dependencies: ["Runtime", "PodNetwork", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         .testTarget(
             name: "PodsTests",
             dependencies: [
@@ -337,7 +337,9 @@ let package = Package(
         .testTarget(
             name: "swiftlet-streamdTests",
             dependencies: [
-                "swiftlet-streamd", "StreamServer", "StreamControl", "LogCollection", "ConsoleOutput", "Logs", "AgentClient", "Runtime",
+                "swiftlet-streamd", "StreamServer", "StreamClient", "StreamFrames", "StreamControl", "LogCollection", "ConsoleOutput",
+                "Logs",
+                "AgentClient", "Runtime", "Concurrency",
                 "Linux",
                 "Support", "CLinux", "Errors", logging,
                 .product(name: "NIOCore", package: "swift-nio"),
