@@ -91,51 +91,37 @@ import Testing
         let port = try await NetworkPorts().connect(to: "127.0.0.1", number, in: pod.path)
         let peer = try accept(listener)
         defer { close(peer) }
-        let size = 32 << 20
-        let sent = fcntl(peer, F_SETFL, fcntl(peer, F_GETFL) | O_NONBLOCK) == 0 ? try await fill(peer, size) : 0
+        _ = fcntl(peer, F_SETFL, fcntl(peer, F_GETFL) | O_NONBLOCK)
+        var all = Data(capacity: 32 << 20)
+        for block in 0..<512 { all.append(Data(repeating: UInt8(truncatingIfNeeded: block), count: (64 << 10) + block % 2)) }
+        // Until nobody takes more for half a second.
+        let sent = try await send(peer, all, from: 0) { $0 < 50 }
         // What the kernel's buffers take of it, and the queue.
-        #expect(sent < size)
-        let sending = Task { try await send(peer, from: sent, to: size) }
-        var (count, isWhole) = (0, true)
-        while count < size, let bytes = try await port.output.read() {
-            for byte in bytes.readableBytesView {
-                isWhole = isWhole && byte == Self.byte(count)
-                count += 1
-            }
-        }
-        #expect(count == size)
+        #expect(sent < all.count)
+        let (rest, whole) = (sent, all)
+        let sending = Task { try await send(peer, whole, from: rest) { _ in true } }
+        var received = Data(capacity: all.count)
+        while received.count < all.count, let bytes = try await port.output.read() { received.append(contentsOf: bytes.readableBytesView) }
+        let isWhole = received == all
         #expect(isWhole)
-        try await sending.value
+        #expect(try await sending.value == all.count)
         await port.end()
     }
 
-    private static func byte(_ offset: Int) -> UInt8 { UInt8(truncatingIfNeeded: offset / 7) }
-
-    private static func piece(_ offset: Int, _ size: Int) -> [UInt8] { (offset..<min(offset + 65536, size)).map(byte) }
-
-    /// Until nobody takes more for half a second.
-    private func fill(_ peer: Int32, _ size: Int) async throws -> Int {
-        var (sent, idle) = (0, 0)
-        while sent < size, idle < 50 {
-            let piece = Self.piece(sent, size)
-            let count = Glibc.send(peer, piece, piece.count, Int32(MSG_NOSIGNAL))
+    /// - Parameter isPatient: asked when nobody takes more, with how often that was so, 10 ms each.
+    private func send(_ peer: Int32, _ bytes: Data, from start: Int, while isPatient: @Sendable (Int) -> Bool) async throws -> Int {
+        var (sent, idle) = (start, 0)
+        while sent < bytes.count {
+            let count = bytes.withUnsafeBytes { Glibc.send(peer, $0.baseAddress?.advanced(by: sent), $0.count - sent, Int32(MSG_NOSIGNAL)) }
             if count > 0 {
                 (sent, idle) = (sent + count, 0)
             } else {
                 idle += 1
+                guard isPatient(idle) else { return sent }
                 try await Task.sleep(for: .milliseconds(10))
             }
         }
         return sent
-    }
-
-    private func send(_ peer: Int32, from start: Int, to size: Int) async throws {
-        var sent = start
-        while sent < size {
-            let piece = Self.piece(sent, size)
-            let count = Glibc.send(peer, piece, piece.count, Int32(MSG_NOSIGNAL))
-            if count > 0 { sent += count } else { try await Task.sleep(for: .milliseconds(2)) }
-        }
     }
 
     @Test func aConnectionThatThePodResetsFails() async throws {
