@@ -67,7 +67,21 @@ struct LogFile {
     }
 
     /// Stdout is a terminal's from now on. How far the log has come is noted before and after each write then, since it cannot be counted.
-    mutating func readTerminal() { stdout.isTerminal = true }
+    mutating func readTerminal() {
+        stdout.isTerminal = true
+        stdout.isWithinLine = endsWithinLine
+    }
+
+    /// Whether the log's last line is a piece of stdout's, written by a process before this one.
+    private var endsWithinLine: Bool {
+        let count = min(position.logSize, UInt64(LogLineEncoder.maximumContent + 128))
+        guard descriptor >= 0, count > 0 else { return false }
+        var tail = [UInt8](repeating: 0, count: Int(count))
+        guard pread(descriptor, &tail, tail.count, off_t(position.logSize - count)) == tail.count else { return false }
+        let fields = tail.dropLast().split(separator: 0x0A, omittingEmptySubsequences: false).last?.split(separator: 0x20, maxSplits: 3)
+        guard let fields, fields.count > 2 else { return false }
+        return Array(fields[1]) == Array(StandardStream.stdout.rawValue.utf8) && Array(fields[2]) == [UInt8(ascii: "P")]
+    }
 
     mutating func append(_ bytes: [UInt8], from source: StandardStream) throws {
         try requireOpen()

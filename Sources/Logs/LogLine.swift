@@ -19,7 +19,7 @@ struct LogLineEncoder {
     private let prefix: [UInt8]
     private var pending: [UInt8] = []
     /// Whether the last piece written was a P: the line goes on.
-    private(set) var isWithinLine = false
+    var isWithinLine = false
 
     init(source: StandardStream) {
         prefix = Array(" \(source.rawValue) ".utf8)

@@ -42,6 +42,16 @@ import Testing
         #expect(try ground.lines() == ["P login: ", "F "])
     }
 
+    @Test func aPromptOfTheProcessBeforeIsClosedByTheEndToo() async throws {
+        let ground = try ConsoleGround()
+        ground.write("one\r\nlogin: ")
+        let before = try await ground.output()
+        try await eventually("the prompt is in the log") { try ground.lines() == ["F one", "P login: "] }
+        before.close("c")
+        try await ground.output().drained("c", hasEnded: true)
+        #expect(try ground.lines() == ["F one", "P login: ", "F "])
+    }
+
     @Test func aMachineThatNeverWroteEndsAsWell() async throws {
         let ground = try ConsoleGround(withFile: false)
         try await ground.output().drained("c", hasEnded: true)
