@@ -1,12 +1,13 @@
 # Swiftlet: `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup build guest install demo test unit-test system-test bench fuzz lint format proto clean
+.PHONY: help setup build guest samples install demo test unit-test system-test bench fuzz lint format proto clean
 
 export PATH := $(PATH):/opt/swift/usr/bin
 
 # Of the programs that `make build` builds; tests always use debug.
 CONFIG ?= release
 GUEST := .build/guest
+SAMPLES := .build/samples
 # Where `make install` puts what `make build` and `make guest` made.
 PREFIX ?= /usr
 AGENT := .build-agent/release/swiftlet-agent
@@ -14,7 +15,7 @@ AGENT := .build-agent/release/swiftlet-agent
 agent_sources := $(shell find agent Sources/AgentProtocol Sources/TTRPC Sources/Linux Sources/CLinux Sources/Concurrency Sources/Errors Sources/SwiftletVersion -type f)
 guest_sources := $(shell find images/guest -type f)
 swift_files := find Package.swift Sources Tests agent -name '*.swift' -not -path '*/Generated/*' -print0
-shell_files := $(filter-out %.service %.socket,$(wildcard .ci/run scripts/* images/*/build))
+shell_files := $(filter-out %.service %.socket,$(wildcard .ci/run scripts/* images/*/build images/samples/disk images/samples/*/build))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -43,6 +44,17 @@ $(GUEST)/.built: $(AGENT) $(guest_sources)
 $(GUEST)/samples.tar: images/samples/build
 	images/samples/build $(GUEST)
 
+samples: $(SAMPLES)/small-vm.qcow2 ## build a small virtual machine's disk into .build/samples
+
+$(SAMPLES)/small-vm.qcow2: images/samples/disk $(wildcard images/samples/small-vm/*)
+	scripts/setup --test
+	images/samples/small-vm/build $@ $(GUEST)/package
+
+# Takes minutes and a mirror of Debian's: for one class of tests, and by name.
+$(SAMPLES)/debian-vm.qcow2: images/samples/disk images/samples/debian-vm/build
+	scripts/setup --test
+	images/samples/debian-vm/build $@
+
 demo: setup build guest ## run a pod in a virtual machine, from a local image, and show its log
 	scripts/demo
 
@@ -53,7 +65,7 @@ unit-test: ## run the tests that need no virtual machine
 	swift build --build-tests
 	scripts/unit-tests
 
-system-test: guest ## run the tests that boot virtual machines, under emulation where there is no KVM
+system-test: guest samples ## run the tests that boot virtual machines, under emulation where there is no KVM
 	scripts/setup --test
 	swift build --build-tests
 	scripts/system-tests
