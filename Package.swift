@@ -19,7 +19,7 @@ let agentLink: [LinkerSetting] = [
 
 /// Fuzz targets are tests, which run their corpus again; with SWIFTLET_FUZZ (scripts/fuzz) they are a program of libFuzzer's.
 let fuzzed: [Target.Dependency] = [
-    "AgentClient", "AgentProtocol", "CloudInit", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime", "PodNetwork", "Runtime",
+    "AgentClient", "AgentProtocol", "CloudInit", "DiskFormats", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime", "PodNetwork", "Runtime",
     "TTRPC", "Volumes", "StreamControl", "StreamFrames", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging,
     protobuf,
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio"),
@@ -47,6 +47,7 @@ let package = Package(
         .executable(name: "swiftlet-streamd", targets: ["swiftlet-streamd"]),
         .executable(name: "swiftlet-vsockd", targets: ["swiftlet-vsockd"]),
         .executable(name: "swiftlet-virgl-probe", targets: ["swiftlet-virgl-probe"]),
+        .executable(name: "swiftlet-diskinfo", targets: ["swiftlet-diskinfo"]),
         .executable(name: "swiftlet-agent", targets: ["swiftlet-agent"]),
         .executable(name: "swiftlet-bench", targets: ["swiftlet-bench"]),
     ],
@@ -94,6 +95,9 @@ let package = Package(
             name: "swiftlet-vsockd",
             dependencies: ["VsockDevice", "SystemCalls", "CSeccomp", "CLinux", "Errors", "SwiftletVersion", arguments]),
         .executableTarget(name: "swiftlet-virgl-probe", dependencies: ["CVirgl", "SwiftletVersion"]),
+        .executableTarget(
+            name: "swiftlet-diskinfo",
+            dependencies: ["DiskFormats", "SystemCalls", "CSeccomp", "CLinux", "Errors", "SwiftletVersion", arguments]),
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [
@@ -164,7 +168,7 @@ let package = Package(
         .target(
             name: "Images",
             dependencies: [
-                "CArchive", "Runtime", "State", "Linux", "Concurrency", "Measures", "Errors", crypto, deque, logging,
+                "CArchive", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Measures", "Errors", crypto, deque, logging,
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
@@ -204,6 +208,7 @@ let package = Package(
         .target(name: "CRIClient", dependencies: ["GRPC", "CRI", protobuf]),
         .target(name: "GRPC", dependencies: ["CGRPC", "Errors", deque, logging, protobuf]),
         .target(name: "VsockDevice", dependencies: ["CLinux", "Errors", deque]),
+        .target(name: "DiskFormats", dependencies: ["CQcow", "Errors"]),
         // Both ends of what sessions' bytes are carried by.
         .target(name: "StreamFrames", dependencies: ["CZlib", "Errors", .product(name: "NIOCore", package: "swift-nio")]),
         .target(name: "State", dependencies: ["Linux", "Errors", .product(name: "GRDB", package: "GRDB.swift")]),
@@ -222,6 +227,7 @@ let package = Package(
         .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
         .systemLibrary(name: "CVirgl", pkgConfig: "virglrenderer", providers: [.apt(["libvirglrenderer-dev"])]),
         .systemLibrary(name: "CLibvirt", pkgConfig: "libvirt-qemu", providers: [.apt(["libvirt-dev"])]),
+        .systemLibrary(name: "CQcow", pkgConfig: "libqcow", providers: [.apt(["libqcow-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .systemLibrary(name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
@@ -252,12 +258,13 @@ let package = Package(
         .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Images", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
+        .testTarget(name: "DiskFormatsTests", dependencies: ["DiskFormats", "swiftlet-diskinfo", "Support", "Errors"]),
         .testTarget(name: "ErrorsTests", dependencies: ["Errors"]),
         .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Errors", logging], exclude: ["foreign_client.py"]),
         .testTarget(
             name: "ImagesTests",
             dependencies: [
-                "Images", "State", "Support", "Errors", logging,
+                "Images", "State", "Runtime", "Support", "Errors", "swiftlet-diskinfo", logging,
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),

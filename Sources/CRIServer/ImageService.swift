@@ -3,6 +3,7 @@ import Errors
 import Foundation
 import GRPC
 import Images
+import Runtime
 
 extension CRIService {
     func addImageMethods(to table: inout MethodTable) {
@@ -73,7 +74,12 @@ extension CRIService {
 
     @Sendable func loadImage(_ request: OperatorLoadImageRequest) async throws -> OperatorLoadImageResponse {
         try Validation.absolutePath(request.path, "path")
-        let loaded = try await images.load(path: request.path, reference: request.reference.isEmpty ? nil : request.reference)
+        let format = DiskImage.Format(rawValue: request.diskFormat)
+        guard format != nil || request.diskFormat.isEmpty else {
+            throw SwiftletError(.invalidArgument, "disk_format \(quoted(request.diskFormat)) is neither raw nor qcow2")
+        }
+        let loaded = try await images.load(
+            path: request.path, reference: request.reference.isEmpty ? nil : request.reference, diskFormat: format)
         return .with {
             $0.images = loaded.map { image in
                 .with {

@@ -62,4 +62,13 @@ enum ImageSchema {
                 UPDATE image SET version = 2 WHERE version = 1
                 """)
     }
+
+    /// Version 2 of a layer: it may be the disk of a machine.
+    static func addDisks(_ database: Database) throws {
+        try database.alter(table: LayerRecord.databaseTableName) { table in
+            table.add(column: "digest", .text).notNull().defaults(to: "")
+            table.add(column: "virtualSize", .integer).notNull().defaults(to: 0)
+        }
+        try database.execute(sql: "UPDATE layer SET version = 2 WHERE version = 1")
+    }
 }

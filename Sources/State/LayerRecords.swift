@@ -10,36 +10,53 @@ public enum LayerState: String, Codable, Sendable, DatabaseValueConvertible {
     case deleting
 }
 
-/// A layer's read-only disk image, shared by every image that has this layer.
+/// A read-only file of the store, shared by every image that has it: a layer as a disk image, or the disk of a machine.
 public struct LayerRecord: Encodable, Sendable, Equatable, StoredRow {
     public static let databaseTableName = "layer"
     public static let what = "layer record"
-    public static let version = 1
+    /// 2: `digest`, `virtualSize`.
+    public static let version = 2
 
-    /// Digest of the uncompressed tar.
+    /// Digest of the uncompressed tar; of a disk, one of its format and content.
     public var diffID: String
+    /// Of a disk, its format.
     public var filesystem: String
+    /// Bytes of the file.
     public var sizeBytes: Int64
     /// Number of entries in the tar; 0 for an empty layer.
     public var entries: Int64
+    /// Digest of a disk's file; empty for a layer.
+    public var digest: String
+    /// Bytes that a machine sees of a disk; 0 for a layer.
+    public var virtualSize: Int64
     public var state: LayerState
     public var version = Self.version
 
-    public init(diffID: String, filesystem: String, sizeBytes: Int64, entries: Int64, state: LayerState = .ready) {
+    public init(
+        diffID: String, filesystem: String, sizeBytes: Int64, entries: Int64, digest: String = "", virtualSize: Int64 = 0,
+        state: LayerState = .ready
+    ) {
         self.diffID = diffID
         self.filesystem = filesystem
         self.sizeBytes = sizeBytes
         self.entries = entries
+        self.digest = digest
+        self.virtualSize = virtualSize
         self.state = state
     }
+
+    public var isDisk: Bool { virtualSize > 0 }
 
     public init(row: Row) throws {
         try Self.checkVersion(row)
         self.init(
             diffID: try Self.column("diffID", of: row), filesystem: try Self.column("filesystem", of: row),
             sizeBytes: try Self.column("sizeBytes", of: row), entries: try Self.column("entries", of: row),
+            digest: try Self.column("digest", of: row), virtualSize: try Self.column("virtualSize", of: row),
             state: try Self.column("state", of: row))
-        guard sizeBytes >= 0, entries >= 0 else { throw SwiftletError(.dataLoss, "\(Self.what) cannot be read: a size is negative") }
+        guard sizeBytes >= 0, entries >= 0, virtualSize >= 0 else {
+            throw SwiftletError(.dataLoss, "\(Self.what) cannot be read: a size is negative")
+        }
     }
 }
 

@@ -162,6 +162,7 @@ public final class StateDatabase: Sendable {
         migrator.registerMigration("images-2-layer-states", migrate: ImageSchema.addLayerStates)
         migrator.registerMigration("images-3-versions", migrate: ImageSchema.addVersions)
         migrator.registerMigration("images-4-users", migrate: ImageSchema.addUsers)
+        migrator.registerMigration("images-5-disks", migrate: ImageSchema.addDisks)
         return migrator
     }
 }

@@ -119,6 +119,7 @@ extension Configuration.Images {
         maxConversions = try container.value(.maxConversions, else: maxConversions)
         progressTimeout = try container.value(.progressTimeout, else: progressTimeout)
         minThroughput = try container.value(.minThroughput, else: minThroughput)
+        diskInspector = try container.value(.diskInspector, else: diskInspector)
     }
 }
 

@@ -22,6 +22,7 @@ extension Configuration {
             perPull: try images.checked(.maxDownloads, images.maxDownloads, in: 1...Images.mostDownloads),
             perRegistry: try images.checked(.maxDownloadsPerRegistry, images.maxDownloadsPerRegistry, in: 1...Images.mostDownloads),
             total: try images.checked(.maxDownloadsTotal, images.maxDownloadsTotal, in: 1...Images.mostDownloads))
+        result.diskInspector = images.diskInspector.isEmpty ? Self.besideDaemon("swiftlet-diskinfo") : images.diskInspector
         result.group = try MachineUser.shared().gid
         result.maxConversions = try images.checked(.maxConversions, images.maxConversions, in: 1...Images.mostConversions)
         result.progressTimeout = try images.checkedProgressTimeout()

@@ -165,6 +165,8 @@ struct Configuration: Codable, Sendable {
         var progressTimeout = "5m"
         /// KiB a minute that the layers of a pull must bring together, over five minutes and after the first; 0: any.
         var minThroughput = 1024
+        /// swiftlet-diskinfo; empty: beside swiftletd.
+        var diskInspector = ""
 
         enum CodingKeys: String, CodingKey {
             case maxDownloads = "max_concurrent_downloads"
@@ -173,6 +175,7 @@ struct Configuration: Codable, Sendable {
             case maxConversions = "max_concurrent_conversions"
             case progressTimeout = "image_pull_progress_timeout"
             case minThroughput = "image_pull_min_kib_per_minute"
+            case diskInspector = "disk_inspector"
         }
     }
 

@@ -1,5 +1,6 @@
 import AgentProtocol
 import CLinux
+import DiskFormats
 import Errors
 import Foundation
 import Glibc
@@ -34,7 +35,7 @@ struct FuzzTarget: Sendable {
         FuzzTarget(name: "base64", run: StreamFuzz.base64), FuzzTarget(name: "control", run: ControlFuzz.control),
         FuzzTarget(name: "streams", run: ChannelFuzz.streams), FuzzTarget(name: "frames", run: ChannelFuzz.frames),
         FuzzTarget(name: "collection", run: CollectionFuzz.collection), FuzzTarget(name: "annotations", run: SeedFuzz.annotations),
-        FuzzTarget(name: "yaml", run: SeedFuzz.yaml),
+        FuzzTarget(name: "yaml", run: SeedFuzz.yaml), FuzzTarget(name: "disk", run: disk),
     ]
 
     /// Files in memory, of this process.
@@ -98,6 +99,13 @@ struct FuzzTarget: Sendable {
         if let user = try? UserReference(parsing: text, "USER"), case .id(let id) = user.user {
             precondition(id <= UserReference.greatestID)
         }
+    }
+
+    private static func disk(_ bytes: [UInt8]) {
+        if let geometry = try? DiskGeometry(of: DiskBytes(bytes)) {
+            precondition(geometry.virtualSize > 0 && geometry.virtualSize <= DiskGeometry.largestDisk)
+        }
+        _ = try? DiskGeometry(of: DiskBytes(bytes), saidToBe: .qcow2)
     }
 
     // MARK: Guests

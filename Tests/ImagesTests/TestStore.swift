@@ -2,6 +2,7 @@ import Foundation
 import Logging
 import State
 import Support
+import Testing
 
 @testable import Images
 
@@ -20,6 +21,7 @@ func withStore(
     _ body: (ImageStore) async throws -> Void
 ) async throws {
     var configuration = ImageStoreConfiguration(root: directory.appendingPathComponent("images").path, retryDelay: .milliseconds(1))
+    configuration.diskInspector = try builtProgram("swiftlet-diskinfo")
     change(&configuration)
     let database = try StateDatabase(path: directory.appendingPathComponent("state.db").path)
     var logger = Logger(label: "test")
@@ -32,6 +34,13 @@ func withStore(
         await store.shutdown()
         throw error
     }
+}
+
+/// A program that was built with the tests.
+func builtProgram(_ name: String) throws -> String {
+    let bundle = Bundle.main.bundleURL
+    let candidates = [bundle, bundle.deletingLastPathComponent()].map { $0.appending(path: name).path }
+    return try #require(candidates.first { FileManager.default.isExecutableFile(atPath: $0) }, "\(name) is not built")
 }
 
 extension URL {

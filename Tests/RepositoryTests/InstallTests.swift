@@ -29,13 +29,16 @@ import Testing
         }
         let missing = try install()
         #expect(missing.status == 1 && missing.output.contains("swiftletd is missing"))
-        let names = ["swiftletd", "swiftlet", "swiftlet-vsockd", "swiftlet-streamd", "swiftlet-virgl-probe"]
+        let names = ["swiftletd", "swiftlet", "swiftlet-vsockd", "swiftlet-streamd", "swiftlet-virgl-probe", "swiftlet-diskinfo"]
         for name in names { try Data("#!/bin/sh\n".utf8).write(to: programs.appending(path: name)) }
         for name in ["vmlinuz", "initramfs.img", "modules.erofs"] { try Data().write(to: guest.appending(path: name)) }
         let installed = try install()
         #expect(installed.status == 0, "\(installed.output)")
         let prefix = root.appending(path: "opt/swiftlet")
-        for program in ["sbin/swiftletd", "sbin/swiftlet-vsockd", "sbin/swiftlet-streamd", "sbin/swiftlet-virgl-probe", "bin/swiftlet"] {
+        for program in [
+            "sbin/swiftletd", "sbin/swiftlet-vsockd", "sbin/swiftlet-streamd", "sbin/swiftlet-virgl-probe", "sbin/swiftlet-diskinfo",
+            "bin/swiftlet",
+        ] {
             #expect(files.isExecutableFile(atPath: prefix.appending(path: program).path), "\(program)")
         }
         let configuration = root.appending(path: "etc/swiftlet/swiftletd.toml")

@@ -30,8 +30,11 @@ public nonisolated struct OperatorLoadImageRequest: Sendable {
   /// Absolute path on the node.
   public var path: String = String()
 
-  /// Name for an image whose archive carries none.
+  /// Name for an image whose archive carries none, or of a disk.
   public var reference: String = String()
+
+  /// The file is a disk image of this format, "raw" or "qcow2", whatever it looks like. Empty: name and content tell.
+  public var diskFormat: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -70,7 +73,7 @@ fileprivate nonisolated let _protobuf_package = "swiftlet.operator.v1"
 
 nonisolated extension OperatorLoadImageRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".LoadImageRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}path\0\u{1}reference\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}path\0\u{1}reference\0\u{3}disk_format\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -80,6 +83,7 @@ nonisolated extension OperatorLoadImageRequest: SwiftProtobuf.Message, SwiftProt
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.path) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.reference) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.diskFormat) }()
       default: break
       }
     }
@@ -92,12 +96,16 @@ nonisolated extension OperatorLoadImageRequest: SwiftProtobuf.Message, SwiftProt
     if !self.reference.isEmpty {
       try visitor.visitSingularStringField(value: self.reference, fieldNumber: 2)
     }
+    if !self.diskFormat.isEmpty {
+      try visitor.visitSingularStringField(value: self.diskFormat, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: OperatorLoadImageRequest, rhs: OperatorLoadImageRequest) -> Bool {
     if lhs.path != rhs.path {return false}
     if lhs.reference != rhs.reference {return false}
+    if lhs.diskFormat != rhs.diskFormat {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

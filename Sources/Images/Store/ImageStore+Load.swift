@@ -1,18 +1,25 @@
 import Errors
 import Foundation
 import Linux
+import Runtime
 import State
 
 extension ImageStore {
-    /// Takes in the images of an archive: an OCI layout (directory or tar) or a Docker archive, plain or compressed.
+    /// Takes in the images of an archive, which is an OCI layout (directory or tar) or a Docker archive, plain or compressed; or a disk
+    /// image, by the ending of its name (.qcow2, .raw, .img, also with .gz or .zst) or by its content.
     ///
     /// - Parameters:
     ///   - path: read by the daemon, with its rights.
-    ///   - reference: the name to give, instead of those in the archive; only for an archive with one image.
+    ///   - reference: the name to give, instead of those in the archive, or of one made of a disk's file name; only for one image.
+    ///   - diskFormat: the file is a disk image of this format, whatever it looks like.
     /// - Throws: `SwiftletError`: `.notFound` for a missing file, `.invalidArgument` for what is no archive of images,
     ///   `.dataLoss` for a damaged one.
-    public func load(path: String, reference: String? = nil) async throws -> [Image] {
+    public func load(path: String, reference: String? = nil, diskFormat: DiskImage.Format? = nil) async throws -> [Image] {
         let reference = try reference.map { try ImageReference($0) }
+        do {
+            let disk = try await work.run("look at \(path)") { [self] _ in try diskFormat != nil || isDisk(path) }
+            if disk { return [try await loadDisk(path: path, reference: reference, format: diskFormat)] }
+        } catch { throw SwiftletError.wrap(error, "load \(path)") }
         let scratch = layers.partialPath("archive")
         let limits = configuration.limits
         do {
@@ -65,6 +72,7 @@ extension ImageStore {
             }
             let image = try await register(id: id, bytes: archived.config, config, names: names, share)
             layers.claims.release(held)
+            await forgetLayersOfDisk(image)
             logger.info("image loaded", metadata: ["path": "\(archive)", "image": "\(image.id)"])
             return image
         } catch {

@@ -46,6 +46,8 @@ extension ImageStore {
             )
         }
 
+        let names = names(reference, digest, try Digest(manifest.config.digest))
+        if let known = try await knownDisk(try Digest(manifest.config.digest), names: names) { return known }
         let share = PullShare(configuration)
         let held = Self.layers(of: config)
         layers.claims.hold(held)
@@ -60,8 +62,9 @@ extension ImageStore {
                 for try await _ in group {}
             }
             let id = try Digest(manifest.config.digest)
-            let image = try await register(id: id, bytes: configBytes, config, names: names(reference, digest, id), share)
+            let image = try await register(id: id, bytes: configBytes, config, names: names, share)
             layers.claims.release(held)
+            await forgetLayersOfDisk(image)
             logger.info("image pulled", metadata: ["reference": "\(reference)", "image": "\(image.id)"])
             return image
         } catch {

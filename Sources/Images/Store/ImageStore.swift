@@ -6,7 +6,7 @@ import Logging
 import NIOCore
 import State
 
-/// Images on this node: pulled from registries or loaded from archives, kept as one read-only disk image per layer.
+/// Images on this node: pulled from registries or loaded from files, kept as one read-only disk image per layer, or as the disk that they are.
 ///
 /// Every method may be called at any time from any task. Errors are `SwiftletError`s.
 public final class ImageStore: Sendable {
@@ -44,8 +44,8 @@ public final class ImageStore: Sendable {
         self.logger = logger
         work = BlockingPool("image store", threads: configuration.downloads.total + configuration.maxConversions + Self.otherThreads)
         layers = try await LayerStore(
-            root: configuration.root, group: configuration.group, database: database, limits: configuration.limits, work: work, files: files
-        )
+            root: configuration.root, group: configuration.group, database: database, limits: configuration.limits,
+            inspector: DiskInspector(program: configuration.diskInspector), work: work, files: files)
         downloads = DownloadPlaces(configuration.downloads)
         conversions = FairSemaphore(permits: configuration.maxConversions, perParty: configuration.maxConversions - 1)
         pinned = Set(try configuration.pinned.map { try ImageReference($0).description })
@@ -127,6 +127,9 @@ public final class ImageStore: Sendable {
         let stored = try await stored(imageID)
         let (image, config) = try whole(stored)
         let records = try stored.layers.map { try $0.record.get() }
+        if let disk = records.first, disk.isDisk {
+            return ImageRootfs(image: image, config: config, content: .disk(try layers.disk(of: disk)))
+        }
         return ImageRootfs(
             image: image, config: config, content: .layers(layers.stacked(records).map { layers.image(of: records[$0]) }))
     }
@@ -194,17 +197,19 @@ public final class ImageStore: Sendable {
     func whole(_ stored: StoredImage) throws -> (image: Image, config: ImageConfig) {
         do {
             let record = try stored.record.get()
-            guard Digest(of: record.config).description == stored.id else {
+            let layers = try stored.layers.map { try $0.record.get() }
+            let disk = layers.count == 1 && layers[0].isDisk ? layers[0] : nil
+            // A disk without a configuration has the file's digest for its id.
+            guard disk?.digest == stored.id || Digest(of: record.config).description == stored.id else {
                 throw SwiftletError(.dataLoss, "image record cannot be read: config has another digest than the image")
             }
             // The decoder's error would quote the configuration, which may hold secrets.
             guard let config = try? JSONDocument.decode(ImageConfig.self, from: record.config, "") else {
                 throw SwiftletError(.dataLoss, "image record cannot be read: config is no image configuration")
             }
-            let layers = try stored.layers.map { try $0.record.get() }
             let diffIDs = layers.map(\.diffID)
             let fixedUp = config.diffIDs + [FixupLayer.id(of: config.diffIDs).description]
-            guard !layers.isEmpty, diffIDs == config.diffIDs || diffIDs == fixedUp else {
+            guard !layers.isEmpty, disk != nil || diffIDs == config.diffIDs || diffIDs == fixedUp else {
                 throw SwiftletError(.dataLoss, "image record cannot be read: its layers are not those of its configuration")
             }
             return (Image(id: stored.id, names: stored.names, head: ImageHead(record), pinned: pinned), config)
@@ -229,8 +234,10 @@ public final class ImageStore: Sendable {
         }
     }
 
-    /// Records an image whose layers are all in place and held, the fix-up layer that their stack may need held too.
+    /// Records an image whose layers are all in place and held, the fix-up layer that their stack may need held too. They may hold a disk,
+    /// which is then the image.
     func register(id: Digest, bytes: Data, _ config: ImageConfig, names: [ImageNameRecord], _ share: PullShare) async throws -> Image {
+        if let disk = try await takeContainerDisk(config, id: id, bytes: bytes, names: names) { return disk }
         var diffIDs = config.diffIDs
         if let fixup = try await fixup(id: id, diffIDs, share) { diffIDs.append(fixup.diffID) }
         return try whole(

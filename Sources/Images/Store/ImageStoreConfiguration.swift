@@ -23,6 +23,8 @@ public struct ImageStoreConfiguration: Sendable {
     /// Pause before the second attempt; doubles each time.
     public var retryDelay: Duration
     public var limits: LayerLimits
+    /// The program that tells what a disk image is, swiftlet-diskinfo.
+    public var diskInspector = "/usr/sbin/swiftlet-diskinfo"
     /// References that the kubelet must not remove, such as the sandbox image.
     public var pinned: [String]
 

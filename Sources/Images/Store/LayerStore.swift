@@ -5,25 +5,28 @@ import Linux
 import Runtime
 import State
 
-/// The layers on disk. Each is made once, under a temporary name, and renamed when it is complete.
+/// The layers and disks in files. Each is made once, under a temporary name, and renamed when it is complete.
 struct LayerStore: Sendable {
     let database: StateDatabase
     let directory: String
     let partialDirectory: String
     private let access: LayerAccess
     let converter: LayerConverter
+    let inspector: DiskInspector
     let work: BlockingPool
     let files: LayerFiles
     let claims = LayerClaims()
 
     /// - Parameter group: whose members read layers, beside root; nil: root alone.
     init(
-        root: String, group: gid_t?, database: StateDatabase, limits: LayerLimits, work: BlockingPool, files: LayerFiles = .disk
+        root: String, group: gid_t?, database: StateDatabase, limits: LayerLimits, inspector: DiskInspector, work: BlockingPool,
+        files: LayerFiles = .disk
     ) async throws {
         self.database = database
         directory = "\(root)/layers"
         partialDirectory = "\(root)/partial"
         converter = LayerConverter(limits: limits)
+        self.inspector = inspector
         self.work = work
         self.files = files
         let access = LayerAccess(group: group)
@@ -56,10 +59,11 @@ struct LayerStore: Sendable {
         "\(layer.diffID.dropFirst("sha256:".count)).\(layer.filesystem)"
     }
 
-    /// The file of a layer whose record may be damaged; nil when not even its digest can be read.
-    private func name(of layer: StoredLayer) -> String? {
-        if case .success(let record) = layer.record { return name(of: record) }
-        return (try? Digest(layer.diffID)).map { "\($0.hex).\(LayerConverter.filesystem)" }
+    /// The file of a layer whose record may be damaged, as far as its name can be told: by the digest alone, which of several it is cannot.
+    private func names(of layer: StoredLayer) -> [String] {
+        if case .success(let record) = layer.record { return [name(of: record)] }
+        guard let digest = try? Digest(layer.diffID) else { return [] }
+        return ([LayerConverter.filesystem] + [DiskImage.Format.raw, .qcow2].map(\.rawValue)).map { "\(digest.hex).\($0)" }
     }
 
     func image(of layer: LayerRecord) -> LayerImage {
@@ -160,7 +164,7 @@ struct LayerStore: Sendable {
         return kept.isEmpty && !layers.isEmpty ? [0] : kept.reversed()
     }
 
-    private func publish(_ layer: LayerRecord, _ temporary: String) async throws {
+    func publish(_ layer: LayerRecord, _ temporary: String) async throws {
         // The same layer may have come in another compression meanwhile.
         guard try await database.beginPublishing(layer) else { return await work.discard(temporary) }
         let final = path(of: layer)
@@ -192,7 +196,7 @@ struct LayerStore: Sendable {
         var failure: (any Error)?
         for layer in layers {
             do {
-                if let name = name(of: layer) { try files.delete("\(directory)/\(name)") }
+                for name in names(of: layer) { try files.delete("\(directory)/\(name)") }
                 deleted.append(layer.diffID)
             } catch { failure = error }
         }
@@ -213,7 +217,7 @@ struct LayerStore: Sendable {
         let ready = known.compactMap { try? $0.record.get() }.filter { $0.state == .ready }
         let missing = try await work.run("look for layers") { _ in ready.filter { !isPresent($0) }.map(\.diffID) }
         let lost = try await database.forgetLayers(diffIDs: missing)
-        let kept = Set(try await database.layers().compactMap { name(of: $0) })
+        let kept = Set(try await database.layers().flatMap { names(of: $0) })
         try await work.run("clean \(directory)") { _ in
             for name in try entries(partialDirectory) { unlink("\(partialDirectory)/\(name)") }
             for name in try entries(directory) where !kept.contains(name) && !known.isEmpty { unlink("\(directory)/\(name)") }
