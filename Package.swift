@@ -271,7 +271,7 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ], resources: [.copy("Golden")]),
         .testTarget(
-            name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors", "crash-fixture"], exclude: ["CrashFixture"]),
+            name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors", "Support", "crash-fixture"], exclude: ["CrashFixture"]),
         .executableTarget(name: "crash-fixture", dependencies: ["Linux"], path: "Tests/LinuxTests/CrashFixture"),
         .testTarget(
             name: "LogCollectionTests",

@@ -10,6 +10,8 @@ public final class AgentPortStream: Sendable {
         var received: Deque<[UInt8]> = []
         var bytes = 0
         var ended = false
+        /// ``closeWrite()`` was called.
+        var writeEnded = false
         var failure: SwiftletError?
         var reader: CheckedContinuation<[UInt8]?, any Error>?
         var writer: CheckedContinuation<Void, any Error>?
@@ -46,7 +48,7 @@ public final class AgentPortStream: Sendable {
     }
 
     /// - Returns: nil when the pod sends no more.
-    /// - Throws: `.unavailable` when the connection is lost; `.cancelled`.
+    /// - Throws: `.unavailable` when the connection is lost, or was reset by the pod's side; `.cancelled`.
     public func read() async throws -> [UInt8]? {
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
@@ -93,7 +95,10 @@ public final class AgentPortStream: Sendable {
     }
 
     /// Nothing is written after what has been. What the pod sends can still be read.
-    public func closeWrite() { channel.finishWriting() }
+    public func closeWrite() {
+        state.withLock { $0.writeEnded = true }
+        channel.finishWriting()
+    }
 
     /// Closes both directions.
     public func close() {
@@ -130,6 +135,12 @@ extension AgentPortStream: ByteChannelOwner {
     }
 
     package func channelReceivedEnd(_ channel: ByteChannel) {
+        // The agent ends its own direction alone as long as this one is open, and both at once when the pod's side has reset the
+        // connection. Behind the end of this one the two look the same.
+        if !state.withLock({ $0.writeEnded }), !channel.peerReceives {
+            channel.close()
+            return fail(SwiftletError(.unavailable, "port: the connection was reset"))
+        }
         let reader = state.withLock { state in
             state.ended = true
             defer { state.reader = nil }

@@ -24,18 +24,20 @@ public struct OutputFrame: Sendable, Equatable {
         self.payload = payload
     }
 
-    /// The bytes on the wire.
+    /// What comes before the payload on the wire.
     ///
     /// - Precondition: the payload is not longer than ``maximumPayload``.
-    public var encoded: [UInt8] {
+    public var header: [UInt8] {
         precondition(payload.count <= Self.maximumPayload)
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(Self.headerLength + payload.count)
+        bytes.reserveCapacity(Self.headerLength)
         bytes += [source.rawValue, end ? 1 : 0, 0, 0]
         bytes.append(bigEndian: UInt32(payload.count))
-        bytes += payload
         return bytes
     }
+
+    /// The bytes on the wire.
+    public var encoded: [UInt8] { header + payload }
 }
 
 /// Cuts a byte stream into output frames. Memory is bounded by one frame and what was appended since the last ``next()``.

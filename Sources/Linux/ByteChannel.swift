@@ -1,3 +1,4 @@
+import CLinux
 import Errors
 import Glibc
 import Synchronization
@@ -24,6 +25,12 @@ package final class ByteChannel: Sendable {
         var output = OutputQueue()
         var wantsReading = false
         var readLimit: Int?
+        /// The fewest bytes of a read behind which the next one waits for more; nil: none waits.
+        var gathering: Int?
+        /// When bytes were read last; nil before, and where nobody gathers.
+        var lastRead: ContinuousClock.Instant?
+        /// Not read, for the moment, so that more comes together.
+        var resting = false
         var readEnded = false
         var finishing = false
         var closed = false
@@ -31,11 +38,15 @@ package final class ByteChannel: Sendable {
 
         var wantedInterest: EventLoop.Readiness {
             var interest: EventLoop.Readiness = []
-            if wantsReading && !readEnded { interest.insert(.readable) }
+            if wantsReading && !readEnded && !resting { interest.insert(.readable) }
             if !output.isEmpty { interest.insert(.writable) }
             return interest
         }
     }
+
+    /// How long a read waits for more, and how soon after the last one a read has to be to wait at all.
+    private static let rest = Duration.microseconds(500)
+    private static let quickSuccession = Duration.milliseconds(4)
 
     private let descriptor: Int32
     private let isSocket: Bool
@@ -87,10 +98,45 @@ package final class ByteChannel: Sendable {
     /// - Returns: bytes that wait in the queue; the caller bounds them with ``ByteChannelOwner/channelDrained(_:)``.
     @discardableResult
     package func write(_ bytes: [UInt8]) -> Int {
+        write { state in
+            state.output.append(bytes)
+            return flush(&state)
+        }
+    }
+
+    /// As ``write(_:)``: a header and what follows it, in one packet where the socket makes packets of writes.
+    @discardableResult
+    package func write(_ header: [UInt8], _ payload: [UInt8]) -> Int {
+        write { state in
+            state.output.append(header)
+            state.output.append(payload)
+            return flush(&state)
+        }
+    }
+
+    /// As ``write(_:)``; copies only what has to wait.
+    @discardableResult
+    package func write(_ bytes: UnsafeRawBufferPointer) -> Int {
+        write { state in
+            var rest = bytes[...]
+            while state.output.isEmpty, !rest.isEmpty {
+                let count = send(UnsafeRawBufferPointer(rebasing: rest), UnsafeRawBufferPointer(start: nil, count: 0))
+                if count < 0 && errno == EINTR { continue }
+                if count < 0 && errno != EAGAIN { return .system("writing to the peer") }
+                if count <= 0 { break }
+                rest = rest.dropFirst(count)
+            }
+            guard !rest.isEmpty else { return nil }
+            state.output.append(Array(rest))
+            updateInterest(&state)
+            return nil
+        }
+    }
+
+    private func write(_ body: (inout State) -> SwiftletError?) -> Int {
         let (waiting, failure) = state.withLock { state -> (Int, SwiftletError?) in
             guard !state.closed, !state.finishing else { return (0, nil) }
-            state.output.append(bytes)
-            let failure = flush(&state)
+            let failure = body(&state)
             return (state.output.count, failure)
         }
         if let failure { close(failure) }
@@ -108,6 +154,11 @@ package final class ByteChannel: Sendable {
     /// Reads at most so many bytes at once, so that what follows them is left for the next owner. nil lifts the limit.
     package func limitReads(to limit: Int?) { state.withLock { $0.readLimit = limit } }
 
+    /// After a read of so many bytes or more the next one waits half a millisecond for more to come, unless there was as much as one read
+    /// takes, or the last read was a while ago. What is written bit by bit then costs a turn of the loop for many bits, and the first
+    /// bytes are not kept back. nil: no read waits.
+    package func gather(from minimum: Int?) { state.withLock { $0.gathering = minimum } }
+
     /// Reports to another owner from now on.
     package func hand(to owner: any ByteChannelOwner) { state.withLock { $0.owner = owner } }
 
@@ -123,7 +174,7 @@ package final class ByteChannel: Sendable {
     /// Whether the peer can still receive. A peer that only half-closed can; one that closed or died cannot.
     package var peerReceives: Bool {
         // Sending nothing sends nothing, but fails with EPIPE where a byte would.
-        state.withLock { !$0.closed && (!isSocket || send(descriptor, "", 0, Int32(MSG_NOSIGNAL)) == 0 || errno == EAGAIN) }
+        state.withLock { !$0.closed && (!isSocket || Glibc.send(descriptor, "", 0, Int32(MSG_NOSIGNAL)) == 0 || errno == EAGAIN) }
     }
 
     /// Runs `body` with the descriptor; nil once it is closed.
@@ -167,15 +218,17 @@ package final class ByteChannel: Sendable {
     private func becameReadable() {
         let buffer = loop.scratch
         let (count, number, owner) = state.withLock { state -> (Int, Int32, (any ByteChannelOwner)?) in
-            guard !state.closed, state.wantsReading, !state.readEnded else { return (-1, EAGAIN, nil) }
-            let count = read(descriptor, buffer.baseAddress, min(buffer.count, state.readLimit ?? buffer.count))
+            guard !state.closed, state.wantsReading, !state.readEnded, !state.resting else { return (-1, EAGAIN, nil) }
+            let limit = min(buffer.count, state.readLimit ?? buffer.count)
+            let count = read(descriptor, buffer.baseAddress, limit)
             let number = count < 0 ? errno : 0
+            defer { updateInterest(&state) }
             // A terminal's master reads EIO when the last slave is closed.
             if count == 0 || (count < 0 && number == EIO && !isSocket) {
                 state.readEnded = true
-                updateInterest(&state)
                 return (0, 0, state.owner)
             }
+            if count > 0 { rest(&state, read: count, of: limit) }
             return (count, number, state.owner)
         }
         switch count {
@@ -191,14 +244,28 @@ package final class ByteChannel: Sendable {
         }
     }
 
+    /// Lets the next read wait, where that is wanted and worth it.
+    private func rest(_ state: inout State, read count: Int, of limit: Int) {
+        guard let gathering = state.gathering else { return }
+        let now = ContinuousClock.now
+        let isQuick = state.lastRead.map { now - $0 < Self.quickSuccession } ?? false
+        state.lastRead = now
+        guard isQuick, count >= gathering, count < limit else { return }
+        state.resting = true
+        loop.schedule(at: now + Self.rest) { [weak self] in self?.wake() }
+    }
+
+    private func wake() {
+        state.withLock { $0.resting = false }
+        // Not by way of epoll: while bytes keep coming it need not know.
+        becameReadable()
+        state.withLock { updateInterest(&$0) }
+    }
+
     /// Writes until the kernel takes no more.
     private func flush(_ state: inout State) -> SwiftletError? {
         while !state.output.isEmpty {
-            let count = state.output.withFront { bytes in
-                isSocket
-                    ? send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
-                    : Glibc.write(descriptor, bytes.baseAddress, bytes.count)
-            }
+            let count = state.output.withFront { send($0, $1) }
             if count > 0 {
                 state.output.drop(count)
             } else if count < 0 && errno == EINTR {
@@ -211,6 +278,21 @@ package final class ByteChannel: Sendable {
         }
         updateInterest(&state)
         return nil
+    }
+
+    /// - Returns: what sendmsg(2) or writev(2) returns.
+    private func send(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer) -> Int {
+        // Neither call changes what it sends.
+        var parts = (
+            iovec(iov_base: UnsafeMutableRawPointer(mutating: first.baseAddress), iov_len: first.count),
+            iovec(iov_base: UnsafeMutableRawPointer(mutating: second.baseAddress), iov_len: second.count)
+        )
+        return withUnsafeMutableBytes(of: &parts) { bytes in
+            let parts = bytes.assumingMemoryBound(to: iovec.self)
+            let count = second.isEmpty ? 1 : 2
+            guard isSocket else { return writev(descriptor, parts.baseAddress, Int32(count)) }
+            return clinux_send_vector(descriptor, parts.baseAddress, count)
+        }
     }
 
     private func finishNow() {
@@ -243,18 +325,23 @@ struct OutputQueue {
         count += bytes.count
     }
 
-    func withFront<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
-        parts[first].withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0[offset...])) }
+    /// What is left of the first part, and the second one; empty where there is none.
+    func withFront<Result>(_ body: (UnsafeRawBufferPointer, UnsafeRawBufferPointer) -> Result) -> Result {
+        parts[first].withUnsafeBytes { front in
+            let front = UnsafeRawBufferPointer(rebasing: front[offset...])
+            guard first + 1 < parts.count else { return body(front, UnsafeRawBufferPointer(start: nil, count: 0)) }
+            return parts[first + 1].withUnsafeBytes { body(front, $0) }
+        }
     }
 
-    /// - Precondition: `length` bytes are in the first part.
+    /// - Precondition: `length` bytes are there.
     mutating func drop(_ length: Int) {
         offset += length
         count -= length
-        if offset == parts[first].count {
+        while first < parts.count, offset >= parts[first].count {
+            offset -= parts[first].count
             parts[first] = []
             first += 1
-            offset = 0
         }
         if first == parts.count || first > 64 {
             parts.removeFirst(first)

@@ -35,17 +35,21 @@ public final class EventLoop: Sendable {
     private let epoll: Int32
     private let wake: Int32
     private let state = Mutex(State())
+    /// The loop's own; 0 before it runs.
+    private let thread = Atomic<pthread_t>(0)
 
-    /// Bytes that handlers may use as a read buffer while they run.
-    static let scratchSize = 64 << 10
-    /// Only the loop's own thread, which runs one handler at a time, touches the bytes.
-    nonisolated(unsafe) let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: EventLoop.scratchSize, alignment: 16)
+    /// Bytes that handlers may use as a read buffer while they run: only the loop's own thread, which runs one handler at a time, touches
+    /// them.
+    nonisolated(unsafe) let scratch: UnsafeMutableRawBufferPointer
 
     /// Starts the thread.
     ///
-    /// - Parameter name: of the thread, at most 15 bytes of it show.
+    /// - Parameters:
+    ///   - name: of the thread, at most 15 bytes of it show.
+    ///   - readSize: bytes that are read of a descriptor at once, at most.
     /// - Throws: the errno of epoll_create, eventfd or pthread_create.
-    public init(name: String) throws(SwiftletError) {
+    public init(name: String, readSize: Int = 64 << 10) throws(SwiftletError) {
+        scratch = .allocate(byteCount: readSize, alignment: 4096)
         epoll = clinux_epoll_create()
         guard epoll >= 0 else { throw .system("event loop \(name): epoll_create") }
         wake = clinux_eventfd()
@@ -56,6 +60,7 @@ public final class EventLoop: Sendable {
         do {
             try OwnThread.start {
                 clinux_name_thread(name)
+                self.thread.store(pthread_self(), ordering: .relaxed)
                 self.run()
             }
         } catch {
@@ -111,7 +116,8 @@ public final class EventLoop: Sendable {
             state.timers.insert((time, state.nextTag, job), at: index)
             return (state.nextTag, index == state.timers.count - 1)
         }
-        if isNext { eventfd_write(wake, 1) }
+        // The loop's own thread looks at the timers before it waits again.
+        if isNext, pthread_equal(pthread_self(), thread.load(ordering: .relaxed)) == 0 { eventfd_write(wake, 1) }
         return Timer(tag: tag)
     }
 
@@ -126,19 +132,19 @@ public final class EventLoop: Sendable {
     private func run() {
         var events = [epoll_event](repeating: epoll_event(), count: 64)
         while true {
-            let count = epoll_wait(epoll, &events, Int32(events.count), waitLimit())
+            let count = clinux_epoll_wait(epoll, &events, Int32(events.count), waitLimit())
             for index in 0..<max(0, Int(count)) { deliver(&events[index]) }
             runDueJobs()
         }
     }
 
-    /// Milliseconds until the next timer, rounded up; -1 without one.
-    private func waitLimit() -> Int32 {
+    /// Nanoseconds until the next timer, at most an hour; -1 without one.
+    private func waitLimit() -> Int64 {
         let next = state.withLock { $0.jobs.isEmpty ? $0.timers.last?.at : .now }
         guard let next else { return -1 }
         let left = (next - .now).components
         guard left.seconds >= 0, left.attoseconds > 0 || left.seconds > 0 else { return 0 }
-        return Int32(clamping: min(left.seconds, 3600) * 1000 + left.attoseconds / 1_000_000_000_000_000 + 1)
+        return min(left.seconds, 3600) * 1_000_000_000 + left.attoseconds / 1_000_000_000 + 1
     }
 
     private func deliver(_ event: inout epoll_event) {

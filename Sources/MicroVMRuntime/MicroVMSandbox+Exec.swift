@@ -88,7 +88,11 @@ private final class ExecRun: Sendable {
             $0.inherit = true
             $0.outputToken = Data(token)
         }
-        _ = try await client.call(.exec, request, timeout: .seconds(25))
+        do {
+            _ = try await client.call(.exec, request, timeout: .seconds(25))
+        } catch {
+            throw SwiftletError.wrap(error, "exec in container \(container)")
+        }
         state.withLock { $0.isRunning = true }
         async let exit: Void = waitForExit(client)
         let stream = try await client.openOutput(token: token)

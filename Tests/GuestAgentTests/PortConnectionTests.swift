@@ -118,12 +118,54 @@ import Testing
                 _ = [byte].withUnsafeBytes { write(guest, $0.baseAddress, 1) }
                 usleep(200)
             }
-            close(guest)
+            shutdown(guest, Int32(SHUT_WR))
         }
         var pieces: [[UInt8]] = []
         while let piece = try await stream.read() { pieces.append(piece) }
         #expect(pieces.count == 1 && pieces.joined().elementsEqual(0..<100), "\(pieces.count) pieces")
         stream.close()
+        close(guest)
+    }
+
+    /// As a server that is killed with a request unread, or one that wants no more of its client.
+    @Test func aResetOfThePodsSideIsAnErrorAndNoEnd() async throws {
+        let loop = try EventLoop(name: "ports")
+        let (server, ports) = (try Server(), GuestPorts(loop: loop))
+        let stream = try AgentPortStream(descriptor: try carry(ports, server.port, loop), mark: CrashMark(), loop: loop)
+        try await stream.write([1, 2, 3])
+        await OwnThread.answer {
+            let client = server.accept()
+            var byte: UInt8 = 0
+            _ = read(client, &byte, 1)
+            // What was not read makes it a reset.
+            close(client)
+        }
+        let error = await #expect(throws: SwiftletError.self) { try await stream.read() }
+        #expect(error?.code == .unavailable, "\(String(describing: error))")
+        stream.close()
+        close(server.descriptor)
+        try await eventually("the place is free") { ports.taken == 0 }
+    }
+
+    @Test func anEndOfThePodsSideIsNoError() async throws {
+        let loop = try EventLoop(name: "ports")
+        let (server, ports) = (try Server(), GuestPorts(loop: loop))
+        for hostEndsFirst in [false, true] {
+            let stream = try AgentPortStream(descriptor: try carry(ports, server.port, loop), mark: CrashMark(), loop: loop)
+            let client = await OwnThread.answer { server.accept() }
+            if hostEndsFirst { stream.closeWrite() }
+            await OwnThread.answer {
+                if hostEndsFirst { _ = Self.readAll(client) }
+                _ = [UInt8](repeating: 7, count: 3).withUnsafeBytes { write(client, $0.baseAddress, $0.count) }
+                close(client)
+            }
+            var bytes: [UInt8] = []
+            while let piece = try await stream.read() { bytes += piece }
+            #expect(bytes == [7, 7, 7])
+            stream.close()
+            try await eventually("the place is free") { ports.taken == 0 }
+        }
+        close(server.descriptor)
     }
 
     @Test func aConnectionThatNobodyTakesIsGivenBackAndAPortWithoutListenerIsNamed() throws {

@@ -48,6 +48,7 @@ import Testing
         let result = try await node.kubectl(["exec", "p", "--", "/does/not/exist"])
         #expect(result.status == 1)
         #expect(result.stderr.contains("/does/not/exist cannot be executed"), "\(result.stderr)")
+        #expect(result.stderr.components(separatedBy: "exec in container").count == 2, "\(result.stderr)")
         #expect(node.log.lines.count == 1, "\(node.log.lines)")
         await node.stop()
     }

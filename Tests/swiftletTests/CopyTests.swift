@@ -79,6 +79,24 @@ import Testing
         }
     }
 
+    @Test func whoReadsTheBeginningOfAnArchiveAloneEndsTheCopyQuietly() async throws {
+        try await SessionTests().withContainer { stage in
+            try await withTemporaryDirectory { root in
+                // Larger than what pipes and connections hold.
+                try randomBytes(8 << 20, seed: 5).write(to: URL(fileURLWithPath: root + "/large"))
+                let program = try program()
+                let result = try await Spawn(
+                    "/bin/sh",
+                    [
+                        "-c",
+                        "export SWIFTLET_ENDPOINT=\(stage.endpoint); (\(program) cp web:\(root)/large -; echo code $? >&2) | head -c 9 | wc -c",
+                    ]
+                ).run()
+                #expect(result.outputText.contains("9") && result.errorText == "code 141\n", "\(result.errorText)")
+            }
+        }
+    }
+
     @Test func whatCannotBeCopiedIsSaid() async throws {
         try await SessionTests().withContainer { stage in
             try await withTemporaryDirectory { root in
@@ -110,7 +128,9 @@ import Testing
         #expect(CopyPlace(argument: "./a:b") == .local("./a:b"))
         #expect(CopyPlace(argument: "/a:b") == .local("/a:b"))
         #expect(CopyPlace(argument: "-") == .stream)
-        for text in ["", ":", "web:", ":/x"] { #expect(CopyPlace(argument: text) == nil, "\(text)") }
+        #expect(CopyPlace(argument: "pod/web:/etc/hosts") == .container("pod/web", path: "/etc/hosts"))
+        for text in ["../a:b", "a/b/c:d", ".:x", ".hidden/a:b"] { #expect(CopyPlace(argument: text) == .local(text), "\(text)") }
+        for text in ["", ":", "web:", ":/x", "pod/web:"] { #expect(CopyPlace(argument: text) == nil, "\(text)") }
         func split(_ path: String) -> [String] { [SplitPath(path).directory, SplitPath(path).name] }
         #expect(split("/etc/hosts") == ["/etc", "hosts"] && split("/etc") == ["/", "etc"] && split("etc") == [".", "etc"])
         #expect(

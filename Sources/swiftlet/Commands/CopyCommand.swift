@@ -7,7 +7,7 @@ struct CopyCommand: AsyncParsableCommand {
         commandName: "cp", abstract: "Copies files and directories between a container and this machine.",
         usage: "swiftlet cp [<options>] CONTAINER:PATH PATH | PATH CONTAINER:PATH",
         discussion: """
-            The container needs tar. Into a directory that exists goes a copy of the same name, otherwise the path is the copy's own; \
+            A container is named as POD/CONTAINER where others have its name. It needs tar. Into a directory that exists goes a copy of the same name, otherwise the path is the copy's own; \
             DIRECTORY/. stands for its contents. - is a tar archive on standard output or standard input. Symbolic links are copied as \
             such; devices and the like, owners and set-user-ID bits are not.
             """)
@@ -51,6 +51,9 @@ struct CopyCommand: AsyncParsableCommand {
         let id = try await Targets.load(from: daemon).resolve(container, as: .container).id
         do {
             return try await body(try ContainerCopy(ContainerExec(daemon: daemon, connector: connector, container: id)))
+        } catch is SessionDescriptors.ReaderGone {
+            // As a program ends that SIGPIPE kills: quietly.
+            throw ExitCode(128 + SIGPIPE)
         } catch {
             throw SwiftletError.wrap(error, step)
         }

@@ -1,19 +1,17 @@
 import ArgumentParser
 
-/// One side of `swiftlet cp`: `CONTAINER:PATH`, a path of this machine, or `-` for a tar archive on a standard stream.
+/// One side of `swiftlet cp`: `CONTAINER:PATH` or `POD/CONTAINER:PATH`, a path of this machine, or `-` for a tar archive on a standard stream.
 enum CopyPlace: ExpressibleByArgument, Equatable, Sendable {
     case container(String, path: String)
     case local(String)
     case stream
 
-    /// A path with a colon in it is one of this machine where a slash comes before the colon: `./a:b`.
+    /// A path with a colon in it is one of this machine where it begins with a slash or a dot, or has two slashes before the colon: `./a:b`.
     init?(argument: String) {
         guard !argument.isEmpty else { return nil }
         if argument == "-" {
             self = .stream
-        } else if let colon = argument.firstIndex(of: ":"), colon > argument.startIndex, !argument[..<colon].contains("/"),
-            argument[..<colon] != "."
-        {
+        } else if let colon = argument.firstIndex(of: ":"), Self.isName(argument[..<colon]) {
             let path = argument[argument.index(after: colon)...]
             guard !path.isEmpty else { return nil }
             self = .container(String(argument[..<colon]), path: String(path))
@@ -22,6 +20,11 @@ enum CopyPlace: ExpressibleByArgument, Equatable, Sendable {
         } else {
             self = .local(argument)
         }
+    }
+
+    private static func isName(_ text: Substring) -> Bool {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        return parts.count <= 2 && text.first != "." && parts.allSatisfy { !$0.isEmpty }
     }
 }
 

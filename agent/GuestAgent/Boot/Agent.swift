@@ -11,6 +11,9 @@ import TTRPC
 final class Agent: Sendable {
     /// Calls that may block at the same time.
     private static let workerLimit = 16
+    /// As much as a vsock connection takes at once: each turn between the agent and a container's process costs as much as copying many
+    /// bytes, above all for an emulated guest.
+    private static let readSize = 256 << 10
     /// A host holds one connection, a restarting one a second; more are old ones that nobody closed.
     private static let connectionLimit = 32
 
@@ -19,7 +22,7 @@ final class Agent: Sendable {
     private let loop: EventLoop
 
     init(scope: Reaper.Scope, dependencies: AgentService.Dependencies) throws(SwiftletError) {
-        loop = try EventLoop(name: "agent")
+        loop = try EventLoop(name: "agent", readSize: Self.readSize)
         streams = StreamServer(loop: loop)
         let service = AgentService(
             dependencies: dependencies, reaper: try Reaper(scope: scope, loop: loop), streams: streams,

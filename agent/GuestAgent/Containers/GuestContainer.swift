@@ -164,7 +164,7 @@ public final class GuestContainer: Sendable {
             return (prepared, first)
         }
         guard !hasExited(first) else {
-            throw SwiftletError(.failedPrecondition, "exec in container \(id): its first process has ended")
+            throw SwiftletError(.failedPrecondition, "the container's first process has ended")
         }
         var spec = process
         if inherit {
@@ -172,15 +172,10 @@ public final class GuestContainer: Sendable {
             spec.args = process.args
             spec.terminal = process.terminal
         }
-        let plan: ProcessPlan
+        let plan = try ProcessPlan(spec)
         var credentials = prepared.credentials
-        do throws(SwiftletError) {
-            plan = try ProcessPlan(spec)
-            if !inherit {
-                credentials = try ProcessCredentials(plan, root: prepared.root.tree.number, namespace: credentials.namespace)
-            }
-        } catch {
-            throw error.during("exec in container \(id)")
+        if !inherit {
+            credentials = try ProcessCredentials(plan, root: prepared.root.tree.number, namespace: credentials.namespace)
         }
         let memory = CMemory()
         let started = try Spawn.run(

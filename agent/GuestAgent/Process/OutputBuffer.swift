@@ -85,7 +85,8 @@ struct OutputBuffer {
             return nil
         }
         let chunk = self[source].chunks[self[source].cursor]
-        let payload = Array(chunk.bytes[Int(self[source].sent - chunk.start)...])
+        let sent = Int(self[source].sent - chunk.start)
+        let payload = sent == 0 ? chunk.bytes : Array(chunk.bytes[sent...])
         self[source].sent = chunk.end
         return OutputFrame(source: source, payload: payload)
     }

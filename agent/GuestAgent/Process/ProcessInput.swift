@@ -80,7 +80,7 @@ extension ProcessInput: ByteChannelOwner {
     func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) {
         state.withLock { state in
             guard channel === state.connection, let writer = state.writer else { return }
-            if writer.write(Array(bytes)) > Self.writerQueue { channel.setReading(false) }
+            if writer.write(bytes) > Self.writerQueue { channel.setReading(false) }
         }
     }
 

@@ -46,6 +46,8 @@ final class ProcessOutput: Sendable {
     private func read(_ source: OutputSource, _ descriptor: Int32) throws(SwiftletError) {
         let reader = ByteChannel(descriptor: descriptor, loop: loop)
         reader.limitReads(to: Self.readLimit)
+        // A process that writes line by line would have the agent run for each, and wait for it.
+        reader.gather(from: 1)
         let reading = state.withLock { state -> Bool? in
             guard !state.closed else { return nil }
             state.readers[source] = reader
@@ -68,6 +70,8 @@ final class ProcessOutput: Sendable {
             state.connections += 1
             state.acknowledgements = ByteQueue()
             connection.hand(to: self)
+            // What is acknowledged frees room, which is not urgent.
+            connection.gather(from: 1)
             connection.write([AgentContract.streamAccepted])
             connection.setReading(true)
             pump(&state)
@@ -154,7 +158,7 @@ final class ProcessOutput: Sendable {
     private func pump(_ state: inout State) {
         guard let connection = state.connection else { return }
         while connection.queued < Self.connectionQueue, let frame = state.buffer.nextFrame() {
-            connection.write(frame.encoded)
+            connection.write(frame.header, frame.payload)
         }
         // Nothing was said by a process without output, so there is nothing to acknowledge either.
         if state.buffer.isDone { connection.finishWriting() }

@@ -131,7 +131,8 @@ extension AgentService {
         } catch {
             record.remove(process)
             forget(process)
-            throw SwiftletError.wrap(error, "exec in container \(record.id)")
+            // The host says of which container.
+            throw error
         }
     }
 

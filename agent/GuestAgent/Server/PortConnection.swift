@@ -7,7 +7,7 @@ import Synchronization
 
 /// Connections to ports of the pod that the guest carries for the host.
 final class GuestPorts: Sendable {
-    /// Connections at once; each may hold two buffers.
+    /// Connections at once; each may hold what was read at once, in both directions.
     static let limit = 1024
     /// Milliseconds that one address may take to answer, and how many of the pod's are tried: whose packets are dropped holds a worker.
     private static let patience: Int32 = 3000
@@ -117,8 +117,8 @@ final class PortConnection: ByteChannelOwner {
         var ends = 0
     }
 
-    /// Bytes that may wait for one side before the other is not read.
-    private static let limit = 256 << 10
+    /// Reads of fewer bytes are answers and questions rather than a transfer: the next one does not wait for more.
+    private static let transfer = 4 << 10
 
     private let port: ByteChannel
     private let left: @Sendable () -> Void
@@ -143,6 +143,7 @@ final class PortConnection: ByteChannelOwner {
         // The channels hold their owner weakly, and this holds them: whoever watches a channel's descriptor keeps it alive.
         Self.active.withLock { $0[ObjectIdentifier(self)] = self }
         host.hand(to: self)
+        for channel in [host, port] { channel.gather(from: Self.transfer) }
         host.write([AgentContract.streamAccepted])
         do {
             try port.open(owner: self)
@@ -165,7 +166,8 @@ final class PortConnection: ByteChannelOwner {
     private func other(_ channel: ByteChannel) -> ByteChannel? { channel === port ? state.withLock { $0.host } : port }
 
     func channel(_ channel: ByteChannel, received bytes: UnsafeRawBufferPointer) {
-        guard let other = other(channel), other.write(Array(bytes)) > Self.limit else { return }
+        // What waits, at most one read, goes first: the kernel's own buffers keep the other side busy meanwhile.
+        guard let other = other(channel), other.write(bytes) > 0 else { return }
         channel.setReading(false)
     }
 
