@@ -19,7 +19,8 @@ let agentLink: [LinkerSetting] = [
 
 /// Fuzz targets are tests, which run their corpus again; with SWIFTLET_FUZZ (scripts/fuzz) they are a program of libFuzzer's.
 let fuzzed: [Target.Dependency] = [
-    "AgentClient", "AgentProtocol", "CloudInit", "DiskFormats", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime", "PodNetwork", "Runtime",
+    "AgentClient", "AgentProtocol", "CloudInit", "DiskFormats", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime",
+    "PodNetwork", "Runtime",
     "TTRPC", "Volumes", "StreamControl", "StreamFrames", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging,
     protobuf,
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio"),
@@ -70,7 +71,8 @@ let package = Package(
         .executableTarget(
             name: "swiftletd",
             dependencies: [
-                "CRIServer", "Pods", "MicroVMRuntime", "PodMachine", "Runtime", "Machines", "Images", "PodNetwork", "State", "GRPC", "CRI",
+                "CRIServer", "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Runtime", "Machines", "Images", "PodNetwork",
+                "State", "GRPC", "CRI",
                 "Linux", "CLinux", "Concurrency", "Errors", "Daemons", "StreamControl", "Prometheus", "SwiftletVersion", "TOMLKit",
                 arguments, lifecycle, logging, metrics,
             ]),
@@ -156,10 +158,16 @@ let package = Package(
                 "Concurrency",
                 "Measures", "Errors", crypto, logging,
             ]),
+        .target(
+            name: "NativeVMRuntime",
+            dependencies: [
+                "PodMachine", "Machines", "CloudInit", "PodNetwork", "Volumes", "Runtime", "State", "Linux", "CLinux", "Concurrency",
+                "Errors", logging,
+            ]),
         // What the hands that run pods in machines have in common.
         .target(
             name: "PodMachine",
-            dependencies: ["Machines", "PodNetwork", "Runtime", "State", "Linux", "Concurrency", "Errors", crypto, logging]),
+            dependencies: ["Machines", "PodNetwork", "Volumes", "Runtime", "State", "Linux", "Concurrency", "Errors", crypto, logging]),
         .target(name: "Machines", dependencies: ["CLibvirt", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // Links no libvirt: programs without machines of their own use it.
         .target(
@@ -306,7 +314,8 @@ let package = Package(
         .testTarget(
             name: "PodsTests",
             dependencies: [
-                "Pods", "MicroVMRuntime", "PodMachine", "AgentClient", "Runtime", "Images", "Logs", "PodNetwork", "Volumes", "Machines",
+                "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "AgentClient", "Runtime", "Images", "Logs", "PodNetwork",
+                "Volumes", "Machines",
                 "MachineFakes",
                 "AgentProtocol",
                 "TTRPC",

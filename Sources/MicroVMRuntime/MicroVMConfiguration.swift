@@ -19,8 +19,6 @@ public struct MicroVMConfiguration: Sendable {
     public var stateDirectory: String
     /// swiftlet-vsockd, for nodes without /dev/vhost-vsock.
     public var vsockBackend: String
-    /// QEMU's virtiofsd, where Debian has it.
-    public var virtiofsd = "/usr/lib/qemu/virtiofsd"
     public var accelerator: Accelerator
     public var vsock: VsockSupport
     /// Of the node, where machines are emulated; nil: a guest measures it itself, or KVM tells it.

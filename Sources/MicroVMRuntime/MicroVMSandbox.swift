@@ -17,7 +17,7 @@ final class MicroVMSandbox: Sandbox {
     /// QEMU; nil under a hypervisor that has no process per machine.
     let process: ProcessIdentity?
     let link: AgentLink
-    let share: SandboxShare
+    let share: MachineShare
     let handler: MicroVMHandler
     /// The pod's own.
     let ledger: Ledger
@@ -41,7 +41,9 @@ final class MicroVMSandbox: Sandbox {
         self.ledger = ledger
         limiter = CgroupLimiter(ledger: ledger)
         disks = handler.layers.disks(of: names.machine, process: process)
-        share = SandboxShare(names: names, ledger: ledger, handler: handler)
+        share = MachineShare(
+            MachineSharePlace(directory: names.shareDirectory, socket: names.shareSocket, machine: names.machine, user: names.user),
+            ledger: ledger, machines: handler.machines)
         link = AgentLink(address: handler.address(names), client: client, mark: mark, clockIsRight: isNew)
     }
 
@@ -106,7 +108,7 @@ final class MicroVMSandbox: Sandbox {
             $0.containerID = id
             $0.spec = try GuestSpec.container(plan)
             $0.spec.mounts = mounts
-            $0.spec.shareTag = SandboxShare.tag
+            $0.spec.shareTag = MachineShare.tag
             $0.spec.modulesSerial = modules?.serial ?? ""
         }
         let user = try await link.client().call(.createContainer, request, timeout: .seconds(25))

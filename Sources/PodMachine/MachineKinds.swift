@@ -8,6 +8,12 @@ extension ResourceKind {
     package static let tap = ResourceKind("tap")
     /// The control group of the pod's processes on the node.
     package static let cgroup = ResourceKind("cgroup")
+    /// The directory that the guest sees, with all that is mounted in it.
+    package static let share = ResourceKind("share")
+    /// The virtiofsd that serves it.
+    package static let shareDaemon = ResourceKind("shareDaemon")
+    /// One container's mounts in it.
+    package static let shareMounts = ResourceKind("shareMounts")
 }
 
 /// What the release of a tap needs.
@@ -36,5 +42,18 @@ package struct MachineDocument: StoredDocument {
     package init(process: ProcessIdentity?, contextID: UInt32?) {
         self.process = process
         self.contextID = contextID
+    }
+}
+
+/// What the release of a container's mounts needs.
+package struct ShareMountsDocument: StoredDocument {
+    package static let what = "ledger document of a container's mounts"
+
+    package var share: String
+    package var container: String
+
+    package init(share: String, container: String) {
+        self.share = share
+        self.container = container
     }
 }

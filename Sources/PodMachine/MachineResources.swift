@@ -5,6 +5,7 @@ import Logging
 import Machines
 import PodNetwork
 import Runtime
+import Volumes
 
 /// The node's machines, as all handlers that run pods in machines share them: who may run as whom, which machines have ended, which are
 /// stopped by a full disk; and how what a machine takes is released, also for pods of a daemon that ran with a handler which this one
@@ -16,11 +17,17 @@ public final class MachineResources: Sendable {
     package let users: PodUsers
     package let consoles: ConsoleLogs
     package let fullDisks: FullDisks
+    package let shareDaemon: ShareDaemon
     package let logger: Logger
     private let eventWatch: Task<Void, Never>
 
-    /// - Parameter users: whom the pods' machines run as: an id each.
-    public init(hypervisor: any Hypervisor, networks: PodNetworks, users: UserRange, logger: Logger) {
+    /// - Parameters:
+    ///   - users: whom the pods' machines run as: an id each.
+    ///   - virtiofsd: QEMU's, where Debian has it.
+    public init(
+        hypervisor: any Hypervisor, networks: PodNetworks, users: UserRange, virtiofsd: String = "/usr/lib/qemu/virtiofsd", logger: Logger
+    ) {
+        shareDaemon = ShareDaemon(binary: virtiofsd)
         self.hypervisor = hypervisor
         self.networks = networks
         self.users = PodUsers(users)
@@ -72,7 +79,9 @@ public final class MachineResources: Sendable {
 
     // MARK: Release
 
-    public var releasers: [ResourceReleaser] {
+    public var releasers: [ResourceReleaser] { machine + share }
+
+    private var machine: [ResourceReleaser] {
         let networks = networks
         return [
             ResourceReleaser(.directory) { entry in try await OwnThread.run { try Directory.remove(entry.name) } },
@@ -85,6 +94,23 @@ public final class MachineResources: Sendable {
                 try await OwnThread.run { try cgroup.remove() }
             },
             ResourceReleaser(.machine) { [self] entry in _ = try await release(machine: entry) },
+        ]
+    }
+
+    private var share: [ResourceReleaser] {
+        let daemon = shareDaemon
+        return [
+            ResourceReleaser(.share, scope: .container) { entry in
+                try await OwnThread.run { try PodShare(directory: entry.name).remove() }
+            },
+            ResourceReleaser(.shareDaemon, scope: .container) { entry in
+                let processes = try entry.decoded(ProcessDocument.self).all
+                try await OwnThread.run { try daemon.stop(root: PodShare(directory: entry.name).root, processes: processes) }
+            },
+            ResourceReleaser(.shareMounts, scope: .container) { entry in
+                let document = try entry.decoded(ShareMountsDocument.self)
+                try await OwnThread.run { try PodShare(directory: document.share).remove(container: document.container) }
+            },
         ]
     }
 

@@ -8,6 +8,7 @@ import Linux
 import Logging
 import Machines
 import MicroVMRuntime
+import NativeVMRuntime
 import PodNetwork
 import Pods
 import Runtime
@@ -102,6 +103,16 @@ extension Configuration {
         result.scratchSize = UInt64(machine.scratchSize) << 30
         result.mostScratchSize = UInt64(machine.maxScratchSize) << 30
         result.bootTimeout = .seconds(machine.bootTimeout)
+        return result
+    }
+
+    /// Of machines that boot from disk images. What is the node's is as with all machines.
+    func nativeVM(_ microVM: MicroVMConfiguration) -> NativeVMConfiguration {
+        var result = NativeVMConfiguration(
+            runDirectory: run + "/vms", stateDirectory: root + "/vms", accelerator: microVM.accelerator, group: microVM.sharedUser.gid)
+        result.defaultMemory = microVM.defaultMemory
+        result.defaultCPUs = microVM.defaultCPUs
+        result.virglProbe = Self.besideDaemon("swiftlet-virgl-probe")
         return result
     }
 

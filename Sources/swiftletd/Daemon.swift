@@ -9,6 +9,7 @@ import Linux
 import Logging
 import Machines
 import MicroVMRuntime
+import NativeVMRuntime
 import PodMachine
 import PodNetwork
 import Pods
@@ -71,13 +72,17 @@ struct Daemon: Sendable {
         let machines = MachineResources(
             hypervisor: hypervisor, networks: networks, users: try configuration.podUsers(), logger: logger)
         let microVM = MicroVMResources(configuration: try await configuration.microVM(logger: logger), machines: machines)
-        let handler = try await MicroVMHandler(resources: microVM, logger: logger)
+        let handlers: [any RuntimeHandler] = [
+            try await MicroVMHandler(resources: microVM, logger: logger),
+            try NativeVMHandler(
+                configuration: configuration.nativeVM(microVM.configuration), machines: machines, logger: logger),
+        ]
         try Task.checkCancellation()
         let crashes = crashRecord(configuration, logger, &opened)
         let streams = StreamDaemon(configuration: try configuration.streamDaemon(), logger: logger)
         opened.add { streams.close() }
         let pods = PodRegistry(
-            handlers: [handler], network: networks, releasers: microVM.releasers, images: images, database: database, output: streams,
+            handlers: handlers, network: networks, releasers: microVM.releasers, images: images, database: database, output: streams,
             logBudget: try configuration.logBudget(), logRotation: try configuration.logRotation(),
             sessions: configuration.stream.address.isEmpty ? nil : streams, crashes: crashes, logger: logger)
         opened.add { pods.close() }

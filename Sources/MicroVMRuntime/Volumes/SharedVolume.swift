@@ -1,6 +1,7 @@
 import AgentProtocol
 import Concurrency
 import Errors
+import PodMachine
 import Runtime
 import Volumes
 

@@ -3,18 +3,35 @@ import Errors
 import Foundation
 import Linux
 import Machines
-import PodMachine
 import Runtime
 import Volumes
 
-/// The share of one pod: made when the first container has something to mount from the node, and used by all later ones.
-actor SandboxShare {
-    /// By which the guest finds the device.
-    static let tag = "swiftlet"
+/// Where a machine's share is, and whose it is.
+package struct MachineSharePlace: Sendable {
+    /// Not in the machine's run directory, which is removed with all that is in it: other people's files are mounted here.
+    package var directory: String
+    /// Where virtiofsd listens.
+    package var socket: String
+    package var machine: MachineID
+    /// Whom virtiofsd runs as.
+    package var user: MachineUser
 
-    private let names: MachineNames
+    package init(directory: String, socket: String, machine: MachineID, user: MachineUser) {
+        self.directory = directory
+        self.socket = socket
+        self.machine = machine
+        self.user = user
+    }
+}
+
+/// What a machine sees of the node's files: made when there is first something to mount, and used by all that follows.
+package actor MachineShare {
+    /// By which the guest finds the device.
+    package static let tag = "swiftlet"
+
+    private let place: MachineSharePlace
     private let ledger: Ledger
-    private let handler: MicroVMHandler
+    private let machines: MachineResources
     private let attempts = SingleFlight<NoKey, (PodShare, ShareNamespace)>(whenAbandoned: .finish)
     /// Once it is plugged in.
     private var plugged: (PodShare, ShareNamespace)?
@@ -31,16 +48,17 @@ actor SandboxShare {
 
     private var process: ProcessIdentity? { daemon.process }
 
-    init(names: MachineNames, ledger: Ledger, handler: MicroVMHandler) {
-        self.names = names
+    /// - Parameter ledger: of whose machine it is.
+    package init(_ place: MachineSharePlace, ledger: Ledger, machines: MachineResources) {
+        self.place = place
         self.ledger = ledger
-        self.handler = handler
+        self.machines = machines
     }
 
     /// The share, plugged into the machine, and where its mounts are made. Joins an attempt in flight; one that failed is tried again.
     /// Returns only when the attempt has ended, even to a caller that is cancelled: the release of what the pod holds waits for its
     /// callers.
-    func ready() async throws -> (PodShare, ShareNamespace) {
+    package func ready() async throws -> (PodShare, ShareNamespace) {
         do {
             return try await attempts.run { [self] in try await acquire() }
         } catch {
@@ -50,8 +68,8 @@ actor SandboxShare {
 
     private func acquire() async throws -> (PodShare, ShareNamespace) {
         if let plugged { return plugged }
-        let share = PodShare(directory: names.shareDirectory)
-        let device = FilesystemSpec(tag: Self.tag, socket: names.shareSocket)
+        let share = PodShare(directory: place.directory)
+        let device = FilesystemSpec(tag: Self.tag, socket: place.socket)
         let wasBegun = findProcess()
         if let process {
             guard process.isAlive else { throw SwiftletError(.unavailable, Self.lost(process)) }
@@ -60,7 +78,7 @@ actor SandboxShare {
             try await start(share, wasBegun: wasBegun)
         }
         do {
-            try await handler.hypervisor.attach([.filesystem(device)], to: names.machine)
+            try await machines.hypervisor.attach([.filesystem(device)], to: place.machine)
         } catch {
             // An attach that comes through late leaves a device without a process behind it: the dead one stays known, and
             // the pod counts as lost.
@@ -79,8 +97,8 @@ actor SandboxShare {
 
     /// - Parameter wasBegun: an earlier daemon may have started one and not have lived to note it.
     private func start(_ share: PodShare, wasBegun: Bool) async throws {
-        let program = ShareDaemon(binary: handler.configuration.virtiofsd)
-        let (socket, user) = (names.shareSocket, names.user)
+        let program = machines.shareDaemon
+        let (socket, user) = (place.socket, place.user)
         let started = try await ledger.acquire(.shareDaemon, share.directory, ProcessDocument(process: nil)) {
             try await OwnThread.run {
                 if wasBegun { try program.stop(root: share.root, processes: []) }
@@ -96,7 +114,7 @@ actor SandboxShare {
     /// Notes the child that virtiofsd has forked for its connection, so that the release need not search for it.
     private func noteChild(_ share: PodShare) async {
         guard let process, daemon.others == nil else { return }
-        let program = ShareDaemon(binary: handler.configuration.virtiofsd)
+        let program = machines.shareDaemon
         let children = (try? await OwnThread.run { program.processes(root: share.root) })?.filter { $0 != process } ?? []
         guard !children.isEmpty, self.process == process else { return }
         daemon.others = children
@@ -106,7 +124,7 @@ actor SandboxShare {
 
     /// A virtiofsd takes one connection: after a failed attempt it is of no use.
     private func abandon(_ share: PodShare) async {
-        let program = ShareDaemon(binary: handler.configuration.virtiofsd)
+        let program = machines.shareDaemon
         let processes = daemon.all
         daemon = ProcessDocument(process: nil)
         try? await OwnThread.run { try program.stop(root: share.root, processes: processes) }
@@ -124,11 +142,11 @@ actor SandboxShare {
         return true
     }
 
-    var processID: Int32? { process?.pid }
+    package var processID: Int32? { process?.pid }
 
     /// Returns the reason when a share that was in use has lost its virtiofsd: what the guest does with its files hangs then. Nil
     /// when the caller is cancelled.
-    func lost() async -> String? {
+    package func lost() async -> String? {
         findProcess()
         while let process = await knownProcess() {
             guard await process.hasEnded() else { return nil }

@@ -1,0 +1,134 @@
+import CloudInit
+import Concurrency
+import Errors
+import Foundation
+import Linux
+import Logging
+import Machines
+import PodMachine
+import Runtime
+
+/// Runs each pod's container as a virtual machine that boots from a disk image.
+///
+/// The sandbox is the pod's network alone. All else is the container's: its machine is made with it, boots when it is started, and the
+/// container ends when the machine does.
+public final class NativeVMHandler: RuntimeHandler {
+    public let name = "vm"
+    let configuration: NativeVMConfiguration
+    let machines: MachineResources
+    let logger: Logger
+
+    /// - Parameter machines: of the whole node.
+    public init(configuration: NativeVMConfiguration, machines: MachineResources, logger: Logger) throws {
+        self.configuration = configuration
+        self.machines = machines
+        self.logger = logger
+        // QEMU's user must reach its sockets and disks, and nobody may list them.
+        for directory in [configuration.runDirectory, configuration.stateDirectory] { try Directory.create(directory, mode: 0o711) }
+    }
+
+    public var capabilities: HandlerCapabilities {
+        var capabilities = HandlerCapabilities()
+        capabilities.images = [.disk]
+        capabilities.devices = nil
+        return capabilities
+    }
+
+    public func obstacle() async -> String? {
+        do {
+            _ = try await withDeadline(.seconds(5), "ask libvirt") { [machines] in
+                // One that does not exist: the question is whether there is an answer.
+                try await machines.hypervisor.machine(MachineID(VMNames.nobody))
+            }
+            return nil
+        } catch {
+            return "\(error)"
+        }
+    }
+
+    public func start(_ context: SandboxContext) async throws -> any Sandbox {
+        // Before the network: a pod that cannot have a machine needs none.
+        _ = try VMAnnotations(pod: context.spec.annotations)
+        guard let network = try await context.network.attached().attached else {
+            throw SwiftletError(.invalidArgument, "a machine cannot have the node's network")
+        }
+        let directory = VMNames.podDirectory(context.id, configuration)
+        try await context.ledger.acquire(.directory, directory) {
+            try await OwnThread.run { try Directory.create(directory, mode: 0o711) }
+        }
+        return VMSandbox(context, network, self, [])
+    }
+
+    public func reattach(_ context: SandboxContext) async throws -> any Sandbox {
+        guard let network = try await context.network.attached().attached else {
+            throw SwiftletError(.notFound, "the record says nothing of the pod's network")
+        }
+        guard let namespace = context.network.namespacePath, await OwnThread.answer({ NetworkNamespace.isBound(at: namespace) }) else {
+            throw SwiftletError(.notFound, "the pod's network namespace is gone")
+        }
+        let directory = VMNames.podDirectory(context.id, configuration)
+        let records = try await OwnThread.run { try VMRecord.all(in: directory) }
+        let sandbox = VMSandbox(context, network, self, records)
+        for record in records where record.isStarted && record.end == nil { try await sandbox.find(record) }
+        return sandbox
+    }
+
+    // MARK: Leftovers
+
+    /// Pods are found by their directories below the daemon's root, which no other daemon uses.
+    public func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover] {
+        let configuration = configuration
+        let directory = configuration.stateDirectory
+        let pods = try await OwnThread.run {
+            try FileManager.default.contentsOfDirectory(atPath: directory).filter { Leftover.isPodPrefix($0) }
+        }.filter { !isKnown($0) }
+        guard !pods.isEmpty else { return [] }
+        // Without an answer nothing is found: a machine's disk is not taken away while it may run.
+        let running = try await machines.hypervisor.machines()
+        return try pods.sorted().flatMap { pod in
+            let containers = try FileManager.default.contentsOfDirectory(atPath: "\(directory)/\(pod)").filter { Leftover.isPodPrefix($0) }
+            let nothing = EmptyDocument()
+            let own = try Leftover(pod: pod, kind: .directory, name: "\(directory)/\(pod)", document: nothing)
+            return [own] + (try containers.flatMap { try leftovers(of: $0, in: pod, running) })
+        }
+    }
+
+    private func leftovers(of container: String, in pod: String, _ running: [Machine]) throws -> [Leftover] {
+        let names = VMNames(pod: pod, container: container, configuration: configuration)
+        var found = [
+            try Leftover(pod: pod, kind: .directory, name: names.runDirectory, document: EmptyDocument()),
+            try Leftover(pod: pod, kind: .share, name: names.shareDirectory, document: EmptyDocument()),
+            try Leftover(pod: pod, kind: .shareDaemon, name: names.shareDirectory, document: ProcessDocument(process: nil)),
+        ]
+        let tap = TapDocument(namespace: machines.networks.namespacePath(of: pod))
+        for number in 0...VMNames.mostFurtherInterfaces {
+            found.append(try Leftover(pod: pod, kind: .tap, name: names.tap(number), document: tap))
+        }
+        if let machine = running.first(where: { $0.name == names.domain }) {
+            let document = MachineDocument(process: machine.process, contextID: nil)
+            found.append(try Leftover(pod: pod, kind: .machine, name: machine.id.uuid.uuidString, document: document))
+        }
+        return found
+    }
+}
+
+extension VMRecord {
+    /// Of all machines of a pod: none where there is no file, as of a creation that was not finished.
+    ///
+    /// - Throws: `.dataLoss` for one that cannot be read.
+    static func all(in directory: String) throws -> [VMRecord] {
+        let names: [String]
+        do {
+            names = try FileManager.default.contentsOfDirectory(atPath: directory)
+        } catch CocoaError.fileReadNoSuchFile {
+            return []
+        }
+        return try names.compactMap { name in
+            do {
+                return try read("\(directory)/\(name)/machine.json")
+            } catch let error as SwiftletError where error.code == .notFound {
+                return nil
+            }
+        }
+    }
+}

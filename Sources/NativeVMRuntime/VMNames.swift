@@ -1,0 +1,57 @@
+import Foundation
+import Machines
+import PodMachine
+import Runtime
+
+/// Names of everything that a container's machine owns, derived from the ids of container and pod before any of it exists.
+struct VMNames: Sendable {
+    /// Identifies the names of native VMs (RFC 9562, section 5.5).
+    private static let namespace = UUID(
+        uuid: (0x1B, 0x0C, 0x70, 0x4E, 0x5D, 0x21, 0x4E, 0x8B, 0x8F, 0x36, 0x53, 0x77, 0x69, 0x66, 0x74, 0x56))
+
+    /// No machine's id.
+    static let nobody = namespace
+    /// Interfaces beside the first one: a machine has a port for each.
+    static let mostFurtherInterfaces = 4
+
+    let pod: String
+    let container: String
+    let configuration: NativeVMConfiguration
+
+    /// As much of an id as is unique on a node and short enough for socket paths and device names.
+    private static func short(_ id: String) -> String { String(id.prefix(Leftover.prefixLength)) }
+
+    /// Where the pod's machines keep what outlives them.
+    static func podDirectory(_ pod: String, _ configuration: NativeVMConfiguration) -> String {
+        "\(configuration.stateDirectory)/\(short(pod))"
+    }
+
+    /// The domain's UUID, which is the SMBIOS system UUID, of a pod that asks for none.
+    var machine: MachineID { MachineID(UUID(version5: container, namespace: Self.namespace)) }
+    var domain: String { "swiftlet-\(Self.short(container))" }
+    /// At most 15 bytes (IFNAMSIZ).
+    /// - Parameter number: 0 for the pod's first interface.
+    func tap(_ number: Int) -> String { number == 0 ? "sw\(Self.short(container))" : "s\(number)\(Self.short(container))" }
+
+    var runDirectory: String { "\(configuration.runDirectory)/\(Self.short(container))" }
+    var stateDirectory: String { "\(Self.podDirectory(pod, configuration))/\(Self.short(container))" }
+    var consoleSocket: String { "\(runDirectory)/console" }
+    var guestAgentSocket: String { "\(runDirectory)/qga" }
+    /// On disk: the guest decides how much it writes, and /run is memory.
+    var console: String { "\(stateDirectory)/console.log" }
+    var rootDisk: String { "\(stateDirectory)/root.qcow2" }
+    var seed: String { "\(stateDirectory)/seed.iso" }
+    /// An ephemeral disk of the pod's annotations.
+    func dataDisk(_ volume: String) -> String { "\(stateDirectory)/data-\(volume).qcow2" }
+    /// The machine's own node of a block device.
+    func deviceNode(_ number: Int) -> String { "\(stateDirectory)/device-\(number)" }
+    /// UEFI's.
+    var variables: String { "\(stateDirectory)/variables.fd" }
+    var tpmState: String { "\(stateDirectory)/tpm" }
+    var tpmSocket: String { "\(runDirectory)/tpm" }
+    var vncSocket: String { "\(runDirectory)/vnc" }
+    /// Not in the run directory, which is removed with all that is in it: other people's files are mounted here.
+    var shareDirectory: String { "\(runDirectory).share" }
+    var shareSocket: String { "\(runDirectory)/virtiofs" }
+    var record: String { "\(stateDirectory)/machine.json" }
+}

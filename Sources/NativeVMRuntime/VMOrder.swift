@@ -1,0 +1,287 @@
+import CloudInit
+import Concurrency
+import Errors
+import Foundation
+import Linux
+import Machines
+import PodMachine
+import Runtime
+import Volumes
+
+/// What one container asks of its machine, and how that is made.
+struct VMOrder: Sendable {
+    let names: VMNames
+    let plan: ContainerPlan
+    let image: DiskImage
+    let pod: SandboxSpec
+    let network: AttachedNetwork
+    let configuration: NativeVMConfiguration
+    let annotations: VMAnnotations
+    /// Whom QEMU runs as, as soon as it is known.
+    var user = MachineUser(uid: 0, gid: 0)
+
+    /// - Throws: `.invalidArgument` with all annotations that are wrong.
+    init(
+        _ names: VMNames, _ plan: ContainerPlan, _ image: DiskImage, _ pod: SandboxSpec, _ network: AttachedNetwork,
+        _ configuration: NativeVMConfiguration
+    ) throws {
+        self.names = names
+        self.plan = plan
+        self.image = image
+        self.pod = pod
+        self.network = network
+        self.configuration = configuration
+        annotations = try VMAnnotations(pod: pod.annotations, container: plan.spec.annotations)
+    }
+
+    private var bus: DiskSpec.Bus { DiskSpec.Bus(annotations.diskBus) }
+
+    // MARK: Checks
+
+    /// Whether the node can make such a machine. Nothing is made.
+    ///
+    /// - Throws: errors naming the annotation, field or path.
+    func check() async throws {
+        // sun_path holds 108 bytes with its final NUL (unix(7)).
+        for path in [names.consoleSocket, names.guestAgentSocket, names.shareSocket] where path.utf8.count > 107 {
+            throw SwiftletError(.failedPrecondition, "socket path \(path) is longer than 107 bytes; choose a shorter run directory")
+        }
+        try requirePluggable()
+        try await requireRoom()
+        try await requireSources()
+        if annotations.firmware == .uefi, let obstacle = await OwnThread.answer({ UEFIFirmware().obstacle() }) {
+            throw SwiftletError(.failedPrecondition, "swiftlet/firmware: \(obstacle)")
+        }
+        if annotations.hasTPM, let obstacle = await OwnThread.answer({ TPMEmulator().obstacle() }) {
+            throw SwiftletError(.failedPrecondition, "swiftlet/tpm: \(obstacle)")
+        }
+        if annotations.graphics == .virgl {
+            let probe = VirglProbe(program: configuration.virglProbe)
+            let nobody = MachineUser(uid: 65534, gid: configuration.group)
+            if let obstacle = await probe.obstacle(user: nobody) {
+                throw SwiftletError(.failedPrecondition, "swiftlet/graphics: \(obstacle)")
+            }
+        }
+    }
+
+    /// - Throws: `failedPrecondition` naming the interface that a machine cannot have.
+    private func requirePluggable() throws {
+        for interface in network.interfaces where MACAddress(interface.mac) == nil {
+            throw SwiftletError(
+                .failedPrecondition,
+                "the CNI plug-ins made \(quoted(interface.name)), which is no Ethernet interface: a guest cannot have it")
+        }
+        guard network.additional.count <= VMNames.mostFurtherInterfaces else {
+            throw SwiftletError(
+                .failedPrecondition,
+                "the CNI plug-ins made \(network.additional.count) interfaces beside the first one; a machine takes "
+                    + "\(VMNames.mostFurtherInterfaces)")
+        }
+    }
+
+    /// Bytes that QEMU and its helpers need on the node beside the guest's RAM.
+    private static let emulatorMemory: UInt64 = 96 << 20
+
+    /// Whether the control groups above the machine hold it.
+    private func requireRoom() async throws {
+        let (parent, name, memory) = (pod.cgroupParent, names.container, extent.memoryBytes)
+        guard !parent.isEmpty else { return }
+        let limit = try await OwnThread.run { try ProcessCgroup(parent: parent, name: name, on: Cgroups.detect()).memoryAbove }
+        guard let limit, memory + Self.emulatorMemory > limit.bytes else { return }
+        throw SwiftletError(
+            .failedPrecondition,
+            "cgroup_parent: control group \(limit.group) has a memory limit of \(limit.bytes) bytes; the machine needs "
+                + "\(memory + Self.emulatorMemory) with what QEMU takes; set overhead.podFixed.memory of its RuntimeClass to "
+                + "\(Self.emulatorMemory >> 20)Mi, or raise the limit")
+    }
+
+    private func requireSources() async throws {
+        let runDirectory = configuration.runDirectory
+        for mount in shared.map(\.mount) {
+            do {
+                let path = try await OwnThread.run { try HostPath(mount.hostPath) }
+                guard !path.overlaps(runDirectory) else {
+                    throw SwiftletError(.failedPrecondition, "host_path \(mount.hostPath) holds or lies in \(runDirectory)")
+                }
+            } catch {
+                throw SwiftletError.wrap(error, "config.mounts \(mount.containerPath)")
+            }
+        }
+        if let device = plan.spec.security.devices.first(where: { $0.containerPath == "/" }) {
+            throw SwiftletError(
+                .unimplemented, "config.devices: \(quoted(device.hostPath)) at /: a root disk on a volume is not supported yet")
+        }
+    }
+
+    // MARK: Size
+
+    /// The size of the machine: the container's limits as they are, since the guest's kernel is the tenant's and counts as the container.
+    var extent: MachineExtent {
+        let resources = plan.spec.resources
+        let memory = min(annotations.memory ?? resources.memoryCeiling ?? configuration.defaultMemory, configuration.maximumMemory)
+        let limit = Int(clamping: (min(resources.milliCPUs, 1 << 40) + 999) / 1000)
+        let vcpus = annotations.vcpus ?? min(max(limit, configuration.defaultCPUs), max(configuration.nodeCPUs, 1), 255)
+        return MachineExtent(memoryBytes: memory / (1 << 20) * (1 << 20), vcpus: vcpus)
+    }
+
+    // MARK: Disks
+
+    private var base: DiskSpec.Backing { DiskSpec.Backing(path: image.path, format: image.format == .raw ? .raw : .qcow2) }
+
+    func makeDisks() async throws {
+        let overlays = OverlayDisk()
+        do {
+            try await overlays.create(
+                names.rootDisk, on: .init(file: base, virtualSize: image.virtualSize), size: annotations.rootSize, owner: user)
+        } catch let error as SwiftletError where error.code == .invalidArgument && annotations.rootSize != nil {
+            throw SwiftletError.wrap(error, "swiftlet/root-size or VirtletRootVolumeSize")
+        }
+        for volume in annotations.dataVolumes {
+            try await overlays.create(names.dataDisk(volume.name), on: nil, size: volume.size, owner: user)
+        }
+        let (names, user) = (names, user)
+        for (number, device) in plan.spec.security.devices.enumerated() {
+            let isReadOnly = !device.access.contains("w")
+            do {
+                try await OwnThread.run {
+                    try BlockDeviceNode.create(names.deviceNode(number), of: device.hostPath, readOnly: isReadOnly, owner: user)
+                }
+            } catch {
+                throw SwiftletError.wrap(error, "config.devices \(device.containerPath)")
+            }
+        }
+        if annotations.firmware == .uefi { try await UEFIFirmware().makeVariables(names.variables, keep: false, owner: user) }
+    }
+
+    private var dataDisks: [DiskSpec] {
+        let volumes = annotations.dataVolumes.map { volume in
+            DiskSpec(
+                path: names.dataDisk(volume.name), serial: DiskSpec.serial(of: volume.name, on: bus), readOnly: false, format: .qcow2,
+                bus: bus)
+        }
+        let devices = plan.spec.security.devices.enumerated().map { number, device in
+            DiskSpec(
+                path: names.deviceNode(number), serial: DiskSpec.serial(of: Self.name(of: device), on: bus),
+                readOnly: !device.access.contains("w"), bus: bus, medium: .blockDevice)
+        }
+        return volumes + devices
+    }
+
+    /// A device's name in the guest, of its path there: "dev-testpvc" of /dev/testpvc.
+    private static func name(of device: ContainerDevice) -> String {
+        device.containerPath.split(separator: "/").joined(separator: "-")
+    }
+
+    // MARK: Mounts
+
+    /// What a machine has of its own, and the kubelet mounts in every container.
+    private static let ownFiles: Set = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/termination-log", "/dev/shm"]
+
+    /// Mounts that the guest gets by virtiofs.
+    var shared: [VMRecord.Mount] {
+        plan.spec.mounts.enumerated().filter { _, mount in
+            !mount.hostPath.isEmpty && !Self.ownFiles.contains(mount.containerPath) && !annotations.isSeeded(mount)
+        }.map { VMRecord.Mount(index: $0, mount: $1) }
+    }
+
+    // MARK: Seed
+
+    func makeSeed() async throws {
+        guard let format = annotations.seedFormat else { return }
+        let (order, path, user) = (self, names.seed, user)
+        try await OwnThread.run {
+            try Seed(try order.seedRequest(), format: format).write(to: path)
+            guard chown(path, user.uid, user.gid) == 0 else { throw SwiftletError.system("chown \(path)") }
+        }
+    }
+
+    private func seedRequest() throws -> SeedRequest {
+        var request = SeedRequest(
+            pod: pod.metadata, hostname: pod.effectiveHostname, annotations: annotations,
+            data: try annotations.seedData(from: plan.spec.mounts), network: network)
+        if let dns = pod.dns { request.dns = dns }
+        request.environment = plan.spec.environment.map { RawText(bytes: Array("\($0.key)=".utf8) + $0.value.bytes) }
+        request.shares = try shared.map { shared in
+            GuestShare(
+                tag: MachineShare.tag, subPath: "\(names.container)/\(shared.index)", path: shared.mount.containerPath,
+                isReadOnly: shared.mount.readOnly, isFile: !(try HostPath(shared.mount.hostPath).isDirectory))
+        }
+        request.disks =
+            annotations.dataVolumes.map { GuestDisk($0, bus: annotations.diskBus) }
+            + plan.spec.security.devices.map {
+                GuestDisk(
+                    serial: DiskSpec.serial(of: Self.name(of: $0), on: bus), bus: annotations.diskBus, devicePath: $0.containerPath)
+            }
+        return request
+    }
+
+    // MARK: Machine
+
+    var machine: MachineSpec {
+        var devices: [MachineDevice] = [
+            .disk(DiskSpec(path: names.rootDisk, serial: "root", readOnly: false, format: .qcow2, bus: bus, backing: base, bootOrder: 1))
+        ]
+        if annotations.seedFormat != nil {
+            devices.append(.disk(DiskSpec(path: names.seed, serial: "seed", readOnly: true, bus: .virtio)))
+        }
+        devices += dataDisks.map { .disk($0) }
+        devices += [
+            .console(ConsoleSpec(log: names.console, socket: names.consoleSocket)),
+            .channel(ChannelSpec(name: ChannelSpec.guestAgent, socket: names.guestAgentSocket)), .random, .balloon, .panic,
+        ]
+        for (number, interface) in network.interfaces.enumerated() {
+            devices.append(.interface(InterfaceSpec(tap: names.tap(number), mac: interface.mac, mtu: interface.mtu)))
+        }
+        if annotations.hasTPM { devices.append(.tpm(TPMSpec(socket: names.tpmSocket))) }
+        if let action = annotations.watchdog.flatMap({ Machines.WatchdogAction(rawValue: $0.rawValue) }) {
+            devices.append(.watchdog(action))
+        }
+        switch annotations.graphics {
+        case .none: break
+        case .vnc: devices.append(.display(DisplaySpec(vncSocket: names.vncSocket)))
+        case .virgl: devices.append(.display(DisplaySpec(vncSocket: names.vncSocket, renderNode: VirglProbe(program: "").renderNode)))
+        }
+        let uuid = annotations.systemUUID.flatMap { UUID(uuidString: $0) } ?? UUID(uuidString: pod.metadata.uid)
+        return MachineSpec(
+            id: names.machine, name: names.domain,
+            shape: MachineShape(memoryBytes: extent.memoryBytes, vcpus: extent.vcpus, accelerator: configuration.accelerator),
+            boot: annotations.firmware == .uefi ? .firmware(code: UEFIFirmware().code, variables: names.variables) : .disk,
+            devices: devices, user: user, reboot: annotations.reboot == .restart ? .restart : .destroy,
+            identity: SystemIdentity(uuid: uuid), processor: annotations.cpu.map { ProcessorSpec($0) } ?? ProcessorSpec())
+    }
+}
+
+extension DiskSpec.Bus {
+    init(_ bus: DiskBus) {
+        switch bus {
+        case .scsi: self = .scsi
+        case .virtio: self = .virtio
+        case .sata: self = .sata
+        }
+    }
+}
+
+extension ProcessorSpec {
+    init(_ setting: CPUSetting) {
+        let model: Model =
+            switch setting.mode {
+            case .maximum: .maximum
+            case .hostModel: .hostModel
+            case .hostPassthrough: .hostPassthrough
+            case .custom: .named(setting.model ?? "")
+            }
+        self.init(model: model, features: setting.features.map { Feature($0.name, Policy($0.policy)) })
+    }
+}
+
+extension ProcessorSpec.Policy {
+    init(_ policy: CPUSetting.Feature.Policy) {
+        switch policy {
+        case .force: self = .force
+        case .require: self = .require
+        case .optional: self = .optional
+        case .disable: self = .disable
+        case .forbid: self = .forbid
+        }
+    }
+}

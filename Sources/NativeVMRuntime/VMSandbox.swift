@@ -1,0 +1,242 @@
+import Concurrency
+import Errors
+import Foundation
+import Linux
+import Logging
+import Machines
+import PodMachine
+import Runtime
+import Synchronization
+
+/// A pod's network, and the machine that is its container.
+final class VMSandbox: Sandbox {
+    /// What is known of one container's machine.
+    struct Entry {
+        var record: VMRecord
+        /// QEMU, once it runs.
+        var process: ProcessIdentity?
+        /// Answers with the machine's end; from its start on.
+        var watch: Task<VMEnd?, Never>?
+        /// Presses the power button until the guest heeds it.
+        var shutdown: Task<Void, Never>?
+    }
+
+    let context: SandboxContext
+    let network: AttachedNetwork
+    let handler: NativeVMHandler
+    let entries = Mutex<[String: Entry]>([:])
+
+    private let haltsStream: AsyncStream<SandboxHalt?>
+    private let haltsContinuation: AsyncStream<SandboxHalt?>.Continuation
+    private let closed = AsyncStream<Never>.makeStream()
+
+    init(_ context: SandboxContext, _ network: AttachedNetwork, _ handler: NativeVMHandler, _ records: [VMRecord]) {
+        self.context = context
+        self.network = network
+        self.handler = handler
+        (haltsStream, haltsContinuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        entries.withLock { entries in
+            for record in records { entries[record.container] = Entry(record: record) }
+        }
+    }
+
+    var machines: MachineResources { handler.machines }
+    var hypervisor: any Hypervisor { handler.machines.hypervisor }
+    var logger: Logger { handler.logger }
+
+    func names(_ container: String) -> VMNames { VMNames(pod: context.id, container: container, configuration: handler.configuration) }
+
+    var details: [String: JSONValue] {
+        var details: [String: JSONValue] = [
+            "handler": .string(handler.name), "accelerator": .string(handler.configuration.accelerator.rawValue),
+        ]
+        if let namespace = context.network.namespacePath { details["networkNamespace"] = .string(namespace) }
+        guard let entry = entries.withLock({ $0.values.first { $0.record.isStarted && $0.record.end == nil } }) else { return details }
+        let names = names(entry.record.container)
+        details["domain"] = .string(entry.record.machine.name)
+        details["uuid"] = .string(entry.record.machine.id.description)
+        details["console"] = .string(names.console)
+        if let socket = entry.record.machine.display?.vncSocket { details["vnc"] = .string(socket) }
+        if let process = entry.process { details["pid"] = .integer(Int64(process.pid)) }
+        return details
+    }
+
+    // MARK: The sandbox
+
+    /// A full disk halts the machine, which goes on by itself.
+    func halts() -> AsyncStream<SandboxHalt?> { haltsStream }
+
+    /// The network stays until it is released: a machine's end is its container's.
+    func lost() async -> SandboxLoss {
+        for await _ in closed.stream {}
+        return SandboxLoss("the sandbox was closed")
+    }
+
+    func requestShutdown() async {}
+
+    func fit(_ demand: PodDemand) async throws {}
+
+    func close() {
+        let tasks = entries.withLock { $0.values.map { ($0.watch, $0.shutdown) } }
+        for (watch, shutdown) in tasks {
+            watch?.cancel()
+            shutdown?.cancel()
+        }
+        haltsContinuation.finish()
+        closed.continuation.finish()
+    }
+
+    // MARK: The container's life
+
+    func containerStates() async throws -> [String: GuestContainerState] {
+        entries.withLock { $0.mapValues { $0.record.isStarted ? .started : .created } }
+    }
+
+    func startContainer(_ id: String, ledger: Ledger) async throws {
+        let record = try await change(id) { $0.isStarted = true }
+        let (machine, names) = (record.machine, names(id))
+        machines.fullDisks.watch(names.rootDisk, of: machine.id)
+        machines.consoles.watch(names.console, of: machine.id, .release)
+        watch(record)
+        guard let user = machine.user else { throw SwiftletError(.dataLoss, "record of a VM: it names no user") }
+        if machine.tpm != nil { try await TPMEmulator().start(socket: names.tpmSocket, state: names.tpmState, user: user) }
+        var document = MachineDocument(process: nil, contextID: nil)
+        let entry = machine.id.uuid.uuidString
+        let hypervisor = hypervisor
+        do {
+            document.process = try await ledger.acquire(.machine, entry, document) { try await hypervisor.start(machine).process }
+            try await ledger.note(.machine, entry, document)
+            try await PodCgroup.place(ledger)
+        } catch {
+            throw SwiftletError.wrap(error, "boot the machine")
+        }
+        let process = document.process
+        entries.withLock { $0[id]?.process = process }
+        do {
+            for (number, (device, interface)) in zip(machine.interfaces, record.interfaces).enumerated() {
+                // No agent of ours forwards ports from inside.
+                try await context.network.join(tap: device.tap, with: interface, answersNamespace: number == 0)
+            }
+        } catch {
+            throw SwiftletError.wrap(error, "join the machine with its network")
+        }
+        do {
+            try await share(record, user, ledger)
+        } catch {
+            throw SwiftletError.wrap(error, "share files with the machine")
+        }
+    }
+
+    func waitForExit(_ id: String) async throws -> ProcessExit {
+        guard let entry = entries.withLock({ $0[id] }) else { throw SwiftletError(.notFound, "container \(id)") }
+        if let end = entry.record.end { return end.exit }
+        guard let watch = entry.watch else { throw SwiftletError(.failedPrecondition, "container \(id) was not started") }
+        let end = await watch.value
+        try Task.checkCancellation()
+        guard let end else { throw SwiftletError(.cancelled, "the sandbox was closed") }
+        return end.exit
+    }
+
+    func signal(_ id: String, _ signal: Int32, all: Bool) async throws {
+        guard let entry = entries.withLock({ $0[id] }) else { throw SwiftletError(.notFound, "container \(id)") }
+        guard entry.record.isStarted, entry.record.end == nil else { return }
+        guard signal == SIGKILL else { return pressPowerButton(entry) }
+        try await kill(entry)
+    }
+
+    /// Twice: a guest in its boot loader, or one that has only just begun to listen, misses the first.
+    private static let powerButtonPause = Duration.seconds(5)
+
+    private func pressPowerButton(_ entry: Entry) {
+        let (hypervisor, machine, logger) = (hypervisor, entry.record.machine.id, logger)
+        let presses = Task {
+            for pause in [Self.powerButtonPause, .zero] {
+                do { try await hypervisor.shutdown(machine) } catch {
+                    logger.warning("power button not pressed", metadata: ["machine": "\(machine)", "error": "\(error)"])
+                }
+                do { try await Task.sleep(for: pause) } catch { return }
+            }
+        }
+        let before = entries.withLock { entries in
+            let before = entries[entry.record.container]?.shutdown
+            entries[entry.record.container]?.shutdown = presses
+            return before
+        }
+        before?.cancel()
+    }
+
+    private func kill(_ entry: Entry) async throws {
+        let machine = entry.record.machine.id
+        try await hypervisor.destroy(machine, process: entry.process)
+        machines.ends.ended(machine, .destroyed)
+    }
+
+    func deleteContainer(_ id: String) async throws {
+        guard let entry = entries.withLock({ $0[id] }) else { return }
+        if entry.record.isStarted, entry.record.end == nil { try await kill(entry) }
+        entry.shutdown?.cancel()
+        machines.fullDisks.forget(entry.record.machine.id)
+        _ = entries.withLock { $0.removeValue(forKey: id) }
+    }
+
+    /// Changes the container's record, on disk first.
+    @discardableResult
+    func change(_ id: String, _ change: @Sendable (inout VMRecord) -> Void) async throws -> VMRecord {
+        guard var record = entries.withLock({ $0[id]?.record }) else { throw SwiftletError(.notFound, "container \(id)") }
+        change(&record)
+        let (changed, path) = (record, names(id).record)
+        try await OwnThread.run { try changed.write(path) }
+        entries.withLock { $0[id]?.record = changed }
+        return changed
+    }
+
+    // MARK: The machine's end
+
+    /// Looks for the machine of an earlier daemon, which may have ended since.
+    ///
+    /// - Throws: when the hypervisor cannot say.
+    func find(_ record: VMRecord) async throws {
+        guard let machine = try await hypervisor.machine(record.machine.id) else {
+            _ = await ended(record.container, VMEnd(await Self.seen(.unseen, of: record.machine, machines)))
+            return
+        }
+        entries.withLock { $0[record.container]?.process = machine.process }
+        machines.fullDisks.watch(names(record.container).rootDisk, of: machine.id)
+        machines.consoles.watch(names(record.container).console, of: machine.id, .release)
+        watch(record)
+        if machine.state == .diskFull { machines.fullDisks.stopped(machine.id) }
+    }
+
+    /// Waits for the machine's end from now on.
+    func watch(_ record: VMRecord) {
+        let id = record.container
+        let watch = Task { [self] in
+            let process: @Sendable () -> ProcessIdentity? = { [weak self] in self?.entries.withLock { $0[id]?.process } }
+            guard let end = await Self.end(of: record.machine, machines, process: process) else { return nil as VMEnd? }
+            return await ended(id, end)
+        }
+        entries.withLock { $0[id]?.watch = watch }
+        let halts = machines.fullDisks.halts(of: record.machine.id)
+        Task { [haltsContinuation] in
+            for await halt in halts { haltsContinuation.yield(halt) }
+        }
+    }
+
+    private func ended(_ id: String, _ end: VMEnd) async -> VMEnd {
+        var end = end
+        if let cgroup = entries.withLock({ $0[id]?.record.cgroup }), let kill = await PodCgroup.memoryKill(in: cgroup) {
+            end = VMEnd(code: 137, message: kill, outOfMemory: true, at: end.at)
+        }
+        let final = end
+        do {
+            let record = try await change(id) { $0.end = final }
+            // The next container of the pod joins its own.
+            for device in record.machine.interfaces {
+                try await machines.networks.deleteTap(name: device.tap, namespacePath: context.network.namespacePath ?? "")
+            }
+        } catch {
+            logger.warning("end of a machine not noted", metadata: ["container": "\(id)", "error": "\(error)"])
+        }
+        return final
+    }
+}
