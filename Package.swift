@@ -181,6 +181,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
         // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
         .target(name: "PodNetwork", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),

@@ -120,6 +120,43 @@ extension Configuration.Images {
         progressTimeout = try container.value(.progressTimeout, else: progressTimeout)
         minThroughput = try container.value(.minThroughput, else: minThroughput)
         diskInspector = try container.value(.diskInspector, else: diskInspector)
+        disks = try container.value(.disks, else: disks)
+    }
+}
+
+extension Configuration.Disks {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        prefix = try container.value(.prefix, else: prefix)
+        scheme = try container.value(.scheme, else: scheme)
+        translations = try container.value(.translations, else: translations)
+        transports = try container.value(.transports, else: transports)
+    }
+}
+
+extension Configuration.Disks.Translation {
+    init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(url: try container.decode(String.self, forKey: .url))
+        name = try container.value(.name, else: name)
+        regexp = try container.value(.regexp, else: regexp)
+        transport = try container.value(.transport, else: transport)
+        sha256 = try container.value(.sha256, else: sha256)
+        format = try container.value(.format, else: format)
+    }
+}
+
+extension Configuration.Disks.Transport {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        timeout = try container.value(.timeout, else: timeout)
+        maxRedirects = try container.value(.maxRedirects, else: maxRedirects)
+        proxy = try container.value(.proxy, else: proxy)
+        authorities = try container.value(.authorities, else: authorities)
+        certificate = try container.value(.certificate, else: certificate)
+        key = try container.value(.key, else: key)
     }
 }
 

@@ -1,6 +1,8 @@
 import Errors
+import Foundation
 import Images
 import Machines
+import Runtime
 
 extension Configuration {
     /// - Throws: `.invalidArgument` naming the key whose value is not allowed.
@@ -23,12 +25,59 @@ extension Configuration {
             perRegistry: try images.checked(.maxDownloadsPerRegistry, images.maxDownloadsPerRegistry, in: 1...Images.mostDownloads),
             total: try images.checked(.maxDownloadsTotal, images.maxDownloadsTotal, in: 1...Images.mostDownloads))
         result.diskInspector = images.diskInspector.isEmpty ? Self.besideDaemon("swiftlet-diskinfo") : images.diskInspector
+        result.disks = try images.disks.sources()
         result.group = try MachineUser.shared().gid
         result.maxConversions = try images.checked(.maxConversions, images.maxConversions, in: 1...Images.mostConversions)
         result.progressTimeout = try images.checkedProgressTimeout()
         let perMinute = try images.checked(.minThroughput, images.minThroughput, in: 0...Images.mostThroughput)
         result.leastThroughput = LeastThroughput(kibPerMinute: perMinute)
         return result
+    }
+}
+
+extension Configuration.Disks {
+    /// - Throws: `.invalidArgument` naming the key whose value is not allowed.
+    fileprivate func sources() throws -> DiskSources {
+        func refused(_ key: String, _ value: String, _ reason: String) -> SwiftletError {
+            SwiftletError(.invalidArgument, "images.disks.\(key) \(quoted(value)) \(reason)")
+        }
+        guard scheme == "https" || scheme == "http" else { throw refused("scheme", scheme, "is neither https nor http") }
+        let transports = try transports.mapValues { transport in
+            guard let seconds = DurationText.seconds(transport.timeout), (1...86400).contains(seconds) else {
+                throw refused("transports.timeout", transport.timeout, "is no duration from 1s to 24h")
+            }
+            guard (0...50).contains(transport.maxRedirects) else {
+                throw refused("transports.max_redirects", "\(transport.maxRedirects)", "is not from 0 to 50")
+            }
+            guard transport.certificate.isEmpty == transport.key.isEmpty else {
+                throw refused("transports.tls_key", transport.key, "and tls_certificate go together")
+            }
+            return DiskSources.Transport(
+                timeout: .seconds(seconds), maxRedirects: transport.maxRedirects, proxy: transport.proxy,
+                authorities: transport.authorities, certificate: transport.certificate, key: transport.key)
+        }
+        let translations = try translations.map { entry in
+            guard entry.name.isEmpty != entry.regexp.isEmpty else {
+                throw refused("translations", entry.url, "has either a name or a regexp")
+            }
+            guard entry.regexp.isEmpty || (try? NSRegularExpression(pattern: entry.regexp)) != nil else {
+                throw refused("translations.regexp", entry.regexp, "is no regular expression")
+            }
+            guard entry.transport.isEmpty || transports[entry.transport] != nil else {
+                throw refused("translations.transport", entry.transport, "is none of transports")
+            }
+            guard entry.sha256.isEmpty || (try? Digest("sha256:\(entry.sha256)")) != nil else {
+                throw refused("translations.sha256", entry.sha256, "is not 64 hexadecimal digits in lower case")
+            }
+            let format = DiskImage.Format(rawValue: entry.format)
+            guard format != nil || entry.format.isEmpty else {
+                throw refused("translations.format", entry.format, "is neither raw nor qcow2")
+            }
+            return DiskSources.Translation(
+                name: entry.name.isEmpty ? nil : entry.name, regexp: entry.regexp.isEmpty ? nil : entry.regexp, url: entry.url,
+                transport: entry.transport, sha256: entry.sha256, format: format)
+        }
+        return DiskSources(prefix: prefix, scheme: scheme, translations: translations, transports: transports)
     }
 }
 

@@ -167,6 +167,7 @@ struct Configuration: Codable, Sendable {
         var minThroughput = 1024
         /// swiftlet-diskinfo; empty: beside swiftletd.
         var diskInspector = ""
+        var disks = Disks()
 
         enum CodingKeys: String, CodingKey {
             case maxDownloads = "max_concurrent_downloads"
@@ -176,6 +177,55 @@ struct Configuration: Codable, Sendable {
             case progressTimeout = "image_pull_progress_timeout"
             case minThroughput = "image_pull_min_kib_per_minute"
             case diskInspector = "disk_inspector"
+            case disks
+        }
+    }
+
+    /// Disk images that are named by where they are on the web.
+    struct Disks: Codable, Sendable {
+        struct Translation: Codable, Sendable {
+            /// One of the two: what the name is, or a regular expression for all of it.
+            var name = ""
+            var regexp = ""
+            /// $1 to $9 are the expression's groups.
+            var url: String
+            var transport = ""
+            var sha256 = ""
+            /// "raw" or "qcow2"; empty: what it looks like.
+            var format = ""
+
+            enum CodingKeys: CodingKey {
+                case name, regexp, url, transport, sha256, format
+            }
+        }
+
+        struct Transport: Codable, Sendable {
+            var timeout = "5m"
+            var maxRedirects = 5
+            var proxy = ""
+            /// PEM files.
+            var authorities = ""
+            var certificate = ""
+            var key = ""
+
+            enum CodingKeys: String, CodingKey {
+                case timeout, proxy
+                case maxRedirects = "max_redirects"
+                case authorities = "tls_ca"
+                case certificate = "tls_certificate"
+                case key = "tls_key"
+            }
+        }
+
+        /// A host that references begin with whose rest is the URL's host and path; empty: none do.
+        var prefix = ""
+        /// Of such URLs: https or http.
+        var scheme = "https"
+        var translations: [Translation] = []
+        var transports: [String: Transport] = [:]
+
+        enum CodingKeys: CodingKey {
+            case prefix, scheme, translations, transports
         }
     }
 

@@ -196,6 +196,23 @@ import Testing
         return artifact
     }
 
+    @Test(arguments: [("disk.qcow2", "application/octet-stream"), ("", "application/vnd.example.qcow2"), ("d.img.gz", "application/gzip")])
+    func anArtifactOfOneDiskIsADisk(_ title: String, _ type: String) async throws {
+        let disk = Data(QcowBuilder().built())
+        let bytes = title.hasSuffix(".gz") ? try OCIImageBuilder.compress(disk, .gzip) : disk
+        let artifact = try artifact([.init(mediaType: type, bytes: bytes)], titled: title, config: MediaType.emptyConfig)
+        try await FakeRegistry.with { registry async throws in
+            registry.add(artifact, "vm")
+            try await withStore { store, directory async throws in
+                let image = try await store.pull("\(registry.host)/vm")
+                #expect(image.id == OCIImageBuilder.digest(disk) && directory.stored.count == 1)
+                #expect(try await store.rootfs(of: image.id).content.disk?.format == .qcow2)
+                #expect(try await store.pull("\(registry.host)/vm").id == image.id)
+                #expect(registry.count(artifact.layers[0].digest) == 1)
+            }
+        }
+    }
+
     @Test func artifactsAreTheFilesOfTheirLayers() async throws {
         let weights = BuiltImage.Blob(mediaType: "application/vnd.example.weights", bytes: noise(100_000))
         let untitled = BuiltImage.Blob(mediaType: "text/plain", bytes: Data("words".utf8))

@@ -39,6 +39,47 @@ import Testing
         #expect(try load("image_pull_min_kib_per_minute = 0").imageStore().leastThroughput.bytes == 0)
     }
 
+    @Test func everyKeyOfDisksReachesTheStore() throws {
+        let disks = try load(
+            """
+            [images.disks]
+            prefix = "virtlet.cloud"
+            scheme = "http"
+            [[images.disks.translations]]
+            name = "cirros"
+            url = "https://example.com/cirros.img"
+            transport = "internal"
+            sha256 = "\(String(repeating: "a", count: 64))"
+            format = "qcow2"
+            [[images.disks.translations]]
+            regexp = "debian-(\\\\d+)"
+            url = "https://example.com/$1.qcow2"
+            [images.disks.transports.internal]
+            timeout = "1m"
+            max_redirects = 2
+            proxy = "http://proxy:3128"
+            tls_ca = "/ca.pem"
+            tls_certificate = "/node.pem"
+            tls_key = "/node.key"
+            """
+        ).imageStore().disks
+        #expect(disks.prefix == "virtlet.cloud" && disks.scheme == "http" && disks.translations.count == 2)
+        #expect(disks.translations[0].format == .qcow2 && disks.translations[1].regexp == "debian-(\\d+)")
+        let transport = try #require(disks.transports["internal"])
+        #expect(transport.timeout == .seconds(60) && transport.maxRedirects == 2 && transport.proxy == "http://proxy:3128")
+        #expect(transport.authorities == "/ca.pem" && transport.certificate == "/node.pem" && transport.key == "/node.key")
+    }
+
+    @Test(arguments: [
+        ("name = \"a\"\nregexp = \"b\"", "either a name or a regexp"), ("", "either a name or a regexp"),
+        ("regexp = \"(\"", "no regular expression"), ("name = \"a\"\ntransport = \"x\"", "is none of transports"),
+        ("name = \"a\"\nsha256 = \"12\"", "64 hexadecimal digits"), ("name = \"a\"\nformat = \"vmdk\"", "neither raw nor qcow2"),
+    ]) func aBadTranslationIsRefusedByItsKey(_ lines: String, _ reason: String) throws {
+        let configuration = try load("[[images.disks.translations]]\nurl = \"https://example.com\"\n\(lines)")
+        let error = #expect(throws: SwiftletError.self) { try configuration.imageStore() }
+        #expect(error?.message.hasPrefix("images.disks.translations") == true && error?.message.contains(reason) == true)
+    }
+
     @Test(arguments: [
         ("max_concurrent_downloads", "0"), ("max_concurrent_downloads", "257"), ("max_concurrent_downloads_per_registry", "-1"),
         ("max_concurrent_downloads_total", "0"), ("max_concurrent_conversions", "65"), ("image_pull_min_kib_per_minute", "-1"),

@@ -18,6 +18,9 @@ extension ImageStore {
                 "artifact \(reference): \(manifest.layers.count) layers, at most \(ManifestDocument.maximumLayers) can be stacked")
         }
         let share = PullShare(configuration)
+        if manifest.layers.count == 1, let title = Self.diskTitle(of: manifest.layers[0]) {
+            return try await fetchDisk(manifest.layers[0], titled: title, digest: digest, session, reference, share)
+        }
         var held: [String] = []
         do {
             for descriptor in manifest.layers {
@@ -69,6 +72,33 @@ extension ImageStore {
         let byDigest = ImageNameRecord(name: "\(reference.name)@\(digest)", isDigest: true, imageID: id.description)
         guard reference.digest == nil else { return [byDigest] }
         return [byDigest, ImageNameRecord(name: reference.description, isDigest: false, imageID: id.description)]
+    }
+
+    /// The title of a layer that is a disk and not a file for image volumes; nil for any other.
+    private static func diskTitle(of layer: Descriptor) -> String? {
+        guard layer.mediaType.flatMap(MediaType.compression(ofLayer:)) == nil else { return nil }
+        let title = layer.annotations[titleName] ?? ""
+        return DiskFileName(title).isDisk || layer.mediaType?.contains("qcow2") == true ? title : nil
+    }
+
+    private func fetchDisk(
+        _ layer: Descriptor, titled title: String, digest: Digest, _ session: RegistrySession, _ reference: ImageReference,
+        _ share: PullShare
+    ) async throws -> Image {
+        let name = DiskFileName(title)
+        let limits = configuration.limits
+        let isQcow = name.format == .qcow2 || layer.mediaType?.contains("qcow2") == true
+        let record = try await download(layer, session, share) { blob in
+            try await layers.addDisk(saidToBe: isQcow ? .qcow2 : nil, name: "disk \(layer.digest)") { path, call in
+                try DiskFile.copy(
+                    blob, decompressing: name.isCompressed, to: path, limits: limits, isCancelled: { call.isCancelled })
+            }
+        }
+        let image = try await holding(record) {
+            try await register(record, DiskOrigin { [self] id, _ in names(reference, digest, id) })
+        }
+        logger.info("disk image pulled", metadata: ["reference": "\(reference)", "image": "\(image.id)"])
+        return image
     }
 
     private static func content(_ blob: BlobSource, _ descriptor: Descriptor) throws -> LayerConverter.Content {

@@ -27,6 +27,7 @@ extension ImageStore {
     }
 
     private func fetch(_ reference: ImageReference, auth: RegistryAuth?) async throws -> Image {
+        if let source = try configuration.disks.source(of: reference) { return try await fetchDisk(source, reference) }
         let (session, bytes, contentType) = try await firstManifest(reference, auth: auth)
         let digest = Digest(of: bytes)
         if let wanted = reference.digest, wanted != digest {

@@ -25,6 +25,8 @@ public struct ImageStoreConfiguration: Sendable {
     public var limits: LayerLimits
     /// The program that tells what a disk image is, swiftlet-diskinfo.
     public var diskInspector = "/usr/sbin/swiftlet-diskinfo"
+    /// Disks that are named by where they are on the web.
+    public var disks = DiskSources()
     /// References that the kubelet must not remove, such as the sandbox image.
     public var pinned: [String]
 
