@@ -19,7 +19,7 @@ let agentLink: [LinkerSetting] = [
 
 /// Fuzz targets are tests, which run their corpus again; with SWIFTLET_FUZZ (scripts/fuzz) they are a program of libFuzzer's.
 let fuzzed: [Target.Dependency] = [
-    "AgentClient", "AgentProtocol", "CloudInit", "DiskFormats", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime",
+    "AgentClient", "AgentProtocol", "CloudInit", "DHCP", "DiskFormats", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime",
     "PodNetwork", "Runtime",
     "TTRPC", "Volumes", "StreamControl", "StreamFrames", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging,
     protobuf,
@@ -186,6 +186,7 @@ let package = Package(
         // Not "Network": AsyncHTTPClient would take it for Apple's framework of that name (canImport).
         .target(name: "PodNetwork", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         .target(name: "ConsoleOutput", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
+        .target(name: "DHCP", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         .target(name: "Logs", dependencies: ["Runtime", "CLinux", "Concurrency", "Errors", deque, logging]),
         .target(
             name: "LogCollection",
@@ -268,6 +269,7 @@ let package = Package(
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Images", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
         .testTarget(name: "CRITests", dependencies: ["CRI", protobuf], exclude: ["Golden"]),
         .testTarget(name: "DiskFormatsTests", dependencies: ["DiskFormats", "swiftlet-diskinfo", "Support", "Errors"]),
+        .testTarget(name: "DHCPTests", dependencies: ["DHCP", "Runtime", "Linux", "Concurrency", "Support", "Errors", logging]),
         .testTarget(name: "ErrorsTests", dependencies: ["Errors"]),
         .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Errors", logging], exclude: ["foreign_client.py"]),
         .testTarget(

@@ -29,7 +29,7 @@ import Testing
 
     @Test func theHeartKnowsNoHandButImages() throws {
         let hands: Set = [
-            "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "Volumes", "Logs", "LogCollection",
+            "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP", "Volumes", "Logs", "LogCollection",
             "StreamControl", "CloudInit",
         ]
         let imports = try Self.imports()
@@ -39,7 +39,8 @@ import Testing
 
     @Test func theContractKnowsNeitherHeartNorHands() throws {
         let above: Set = [
-            "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "Volumes", "Images", "Logs",
+            "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP", "Volumes", "Images",
+            "Logs",
             "LogCollection",
             "AgentProtocol", "CloudInit",
         ]
