@@ -187,6 +187,7 @@ let package = Package(
         .target(name: "PodNetwork", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         .target(name: "ConsoleOutput", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         .target(name: "DHCP", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors", logging]),
+        .target(name: "QemuGuestAgent", dependencies: ["CLinux", "Concurrency", "Errors"]),
         .target(name: "Logs", dependencies: ["Runtime", "CLinux", "Concurrency", "Errors", deque, logging]),
         .target(
             name: "LogCollection",
@@ -328,6 +329,7 @@ let package = Package(
         .testTarget(
             name: "PrometheusTests",
             dependencies: ["Prometheus", "Measures", "Support", "Errors", metrics]),
+        .testTarget(name: "QemuGuestAgentTests", dependencies: ["QemuGuestAgent", "CLinux", "Concurrency", "Errors"]),
         .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
         .testTarget(
             name: "StreamClientTests",
@@ -378,7 +380,8 @@ let package = Package(
             name: "SystemTests",
             dependencies: [
                 "hostile-vsockd",
-                "Support", "StreamFakes", "CRIClient", "CRI", "GRPC", "Linux", "Runtime", "Concurrency", "Errors", protobuf,
+                "Support", "StreamFakes", "QemuGuestAgent", "CRIClient", "CRI", "GRPC", "Linux", "Runtime", "Concurrency", "Errors",
+                protobuf,
             ]),
     ] + fuzzTargets,
     swiftLanguageModes: [.v6]

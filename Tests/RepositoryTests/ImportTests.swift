@@ -29,7 +29,8 @@ import Testing
 
     @Test func theHeartKnowsNoHandButImages() throws {
         let hands: Set = [
-            "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP", "Volumes", "Logs", "LogCollection",
+            "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP", "QemuGuestAgent", "Volumes",
+            "Logs", "LogCollection",
             "StreamControl", "CloudInit",
         ]
         let imports = try Self.imports()
@@ -39,7 +40,8 @@ import Testing
 
     @Test func theContractKnowsNeitherHeartNorHands() throws {
         let above: Set = [
-            "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP", "Volumes", "Images",
+            "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP", "QemuGuestAgent",
+            "Volumes", "Images",
             "Logs",
             "LogCollection",
             "AgentProtocol", "CloudInit",

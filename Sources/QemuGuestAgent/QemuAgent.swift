@@ -1,0 +1,154 @@
+import Concurrency
+import Errors
+import Foundation
+import Synchronization
+
+/// The agent that many images have (qemu-guest-agent), by the unix socket of its virtio-serial port.
+///
+/// Commands are sent one after the other; a long process holds nobody up. The connection is kept, since the agent sleeps for 0.1 s when one
+/// ends, and made anew after any failure: the port serves one client at a time.
+public final class QemuAgent: Sendable {
+    /// How a process ended.
+    public struct Outcome: Sendable, Equatable {
+        /// 128 + signal for one that a signal has ended.
+        public var exitCode: Int32
+        public var output: [UInt8]
+        public var errorOutput: [UInt8]
+        /// Output was more than the agent keeps.
+        public var isCut: Bool
+
+        public init(exitCode: Int32, output: [UInt8], errorOutput: [UInt8], isCut: Bool) {
+            self.exitCode = exitCode
+            self.output = output
+            self.errorOutput = errorOutput
+            self.isCut = isCut
+        }
+    }
+
+    public enum Shutdown: String, Sendable {
+        case powerdown, halt, reboot
+    }
+
+    /// Bytes of standard input: 256 KiB and more wedge the agent.
+    public static let largestInput = (128 << 10) - 1
+
+    private let socket: String
+    private let pool: BlockingPool
+    private let queue = SerialQueue()
+    private let kept = Mutex<AgentConnection?>(nil)
+
+    /// - Parameters:
+    ///   - socket: path of the port's unix socket, which QEMU listens on.
+    ///   - pool: of the threads that wait for guests.
+    public init(socket: String, pool: BlockingPool) {
+        self.socket = socket
+        self.pool = pool
+    }
+
+    /// - Throws: `deadlineExceeded` where no agent answers; `unavailable` where there is no port.
+    public func ping(within timeout: Duration) async throws { _ = try await call(AgentRequest("guest-ping"), AgentNothing.self, timeout) }
+
+    /// Runs a program as root and waits for its end. The guest's agent kills nothing: after the deadline it is asked to run `kill`.
+    ///
+    /// - Parameters:
+    ///   - arguments: the program first, as it is given to execve(2), looked up in the agent's PATH.
+    ///   - input: ``largestInput`` bytes at most.
+    /// - Throws: `invalidArgument` for too much input; `failedPrecondition` with the agent's words, where the program cannot be started;
+    ///   `deadlineExceeded`; `resourceExhausted` for output of more than some 7 MiB.
+    public func run(
+        _ arguments: [String], environment: [String] = [], input: [UInt8] = [], within timeout: Duration
+    ) async throws -> Outcome {
+        guard let program = arguments.first else { throw SwiftletError(.invalidArgument, "no program to run") }
+        guard input.count <= Self.largestInput else {
+            throw SwiftletError(.invalidArgument, "qemu-guest-agent takes \(Self.largestInput) bytes of input at most, not \(input.count)")
+        }
+        let deadline = ContinuousClock.now + timeout
+        var parameters: [String: AgentRequest.Argument] = [
+            "path": .text(program), "arg": .texts(Array(arguments.dropFirst())), "capture-output": .flag(true),
+        ]
+        if !environment.isEmpty { parameters["env"] = .texts(environment) }
+        if !input.isEmpty { parameters["input-data"] = .text(Data(input).base64EncodedString()) }
+        let process = try await call(AgentRequest("guest-exec", parameters), AgentProcess.self, timeout)
+        // A short command is the usual one: the pauses grow from 5 ms.
+        var pause = Duration.milliseconds(5)
+        while true {
+            try await Task.sleep(for: pause)
+            guard ContinuousClock.now < deadline, !Task.isCancelled else { break }
+            let status = try await call(
+                AgentRequest("guest-exec-status", ["pid": .number(process.pid)]), AgentProcessStatus.self, deadline - .now)
+            if status.exited { return try Self.outcome(status) }
+            pause = min(pause * 2, .milliseconds(250))
+        }
+        let kill: [String: AgentRequest.Argument] = ["path": .text("kill"), "arg": .texts(["-KILL", "\(process.pid)"])]
+        _ = try? await call(AgentRequest("guest-exec", kill), AgentProcess.self, .seconds(1))
+        throw SwiftletError(.deadlineExceeded, "\(program) had not ended after \(timeout)")
+    }
+
+    private static func outcome(_ status: AgentProcessStatus) throws -> Outcome {
+        func bytes(_ text: String?) throws -> [UInt8] {
+            guard let text else { return [] }
+            guard let data = Data(base64Encoded: text) else { throw SwiftletError(.dataLoss, "qemu-guest-agent's output is no base64") }
+            return Array(data)
+        }
+        let code = status.exitcode ?? status.signal.map { 128 &+ $0 } ?? 255
+        return Outcome(
+            exitCode: Int32(truncatingIfNeeded: code), output: try bytes(status.output), errorOutput: try bytes(status.errorOutput),
+            isCut: status.outputCut == true || status.errorOutputCut == true)
+    }
+
+    /// Sets the guest's clock, which runs behind after a pause.
+    public func setTime(nanosecondsSince1970: Int, within timeout: Duration) async throws {
+        _ = try await call(AgentRequest("guest-set-time", ["time": .number(nanosecondsSince1970)]), AgentNothing.self, timeout)
+    }
+
+    /// Adds lines to a user's authorized_keys; those that are there stay.
+    public func addAuthorizedKeys(_ keys: [String], of user: String, within timeout: Duration) async throws {
+        let request = AgentRequest("guest-ssh-add-authorized-keys", ["username": .text(user), "keys": .texts(keys)])
+        _ = try await call(request, AgentNothing.self, timeout)
+    }
+
+    /// Asks the guest to end. A success is not answered; the machine's end shows it.
+    public func shutDown(_ mode: Shutdown = .powerdown, within timeout: Duration) async throws {
+        let request = AgentRequest("guest-shutdown", ["mode": .text(mode.rawValue)])
+        try await perform("guest-shutdown", timeout) { try $0.write(request.bytes) }
+    }
+
+    private func call<Value: Decodable & Sendable>(_ request: AgentRequest, _ type: Value.Type, _ timeout: Duration) async throws -> Value {
+        try await perform(request.command, timeout) { try $0.call(request, type) }
+    }
+
+    private func perform<Value: Sendable>(
+        _ step: String, _ timeout: Duration, _ body: @escaping @Sendable (AgentConnection) throws -> Value
+    ) async throws -> Value {
+        let deadline = ContinuousClock.now + timeout
+        return try await queue.run { [self] in
+            try await pool.run("qemu-guest-agent, \(step)") { [self] _ in
+                let connection = try connection(deadline)
+                do {
+                    let value = try body(connection)
+                    kept.withLock { $0 = connection }
+                    return value
+                } catch let error as SwiftletError where error.code == .failedPrecondition {
+                    // The agent's own words: an answer as any other.
+                    kept.withLock { $0 = connection }
+                    throw error
+                }
+            }
+        }
+    }
+
+    /// The one that is kept, or a new one.
+    private func connection(_ deadline: ContinuousClock.Instant) throws -> AgentConnection {
+        let former = kept.withLock { connection in
+            defer { connection = nil }
+            return connection
+        }
+        if let former, former.isQuiet {
+            former.deadline = deadline
+            return former
+        }
+        let connection = try AgentConnection(path: socket, deadline: deadline)
+        try connection.synchronize()
+        return connection
+    }
+}
