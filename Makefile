@@ -59,6 +59,9 @@ $(SAMPLES)/debian-vm.qcow2: images/samples/disk images/samples/debian-vm/build
 demo: setup build guest ## run a pod in a virtual machine, from a local image, and show its log
 	scripts/demo
 
+demo-vm: setup build guest samples ## boot a small virtual machine as a pod, and run a command in it
+	scripts/demo --vm
+
 test: unit-test system-test ## set the machine up and run all tests
 
 unit-test: ## run the tests that need no virtual machine

@@ -161,7 +161,9 @@ let package = Package(
         .target(
             name: "NativeVMRuntime",
             dependencies: [
-                "PodMachine", "Machines", "CloudInit", "PodNetwork", "Volumes", "Runtime", "State", "Linux", "CLinux", "Concurrency",
+                "PodMachine", "Machines", "CloudInit", "DHCP", "QemuGuestAgent", "PodNetwork", "Volumes", "Runtime", "State", "Linux",
+                "CLinux",
+                "Concurrency",
                 "Errors", logging,
             ]),
         // What the hands that run pods in machines have in common.
@@ -314,7 +316,7 @@ let package = Package(
             name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Linux", "Errors", "container-probe", protobuf]),
         .executableTarget(
             name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
-        .testTarget(name: "PodNetworkTests", dependencies: ["Runtime", "PodNetwork", "Linux", "CLinux", "Concurrency", "Errors", logging]),
+        .testTarget(name: "PodNetworkTests", dependencies: ["Runtime", "PodNetwork", "Linux", "Concurrency", "Errors", logging]),
         .testTarget(
             name: "PodsTests",
             dependencies: [
@@ -358,9 +360,7 @@ let package = Package(
         .testTarget(
             name: "swiftlet-streamdTests",
             dependencies: [
-                "swiftlet-streamd", "StreamServer", "StreamClient", "StreamFrames", "StreamControl", "LogCollection", "ConsoleOutput",
-                "Logs",
-                "AgentClient", "Runtime", "Concurrency",
+                "swiftlet-streamd", "StreamServer", "StreamControl", "LogCollection", "ConsoleOutput", "Logs", "AgentClient", "Runtime",
                 "Linux",
                 "Support", "CLinux", "Errors", logging,
                 .product(name: "NIOCore", package: "swift-nio"),

@@ -17,8 +17,6 @@ public struct FrameRule: Sendable {
     public enum Verdict: Sendable {
         /// Leaves by this device, untouched and before the IP stack sees it.
         case redirect(Int32)
-        /// The namespace's own stack gets it, whichever MAC address it is for.
-        case receive
         case drop
     }
 
@@ -70,10 +68,6 @@ struct FrameProgram {
     /// BPF_FUNC_redirect, BPF_FUNC_skb_load_bytes.
     private static let redirect: Int32 = 23
     private static let loadBytes: Int32 = 26
-    /// BPF_FUNC_skb_change_type, to PACKET_HOST.
-    private static let changeType: Int32 = 32
-    private static let toHost: Int32 = 0
-    private static let accept: Int32 = 0  // TC_ACT_OK
     private static let shot: Int32 = 2  // TC_ACT_SHOT
     private static let vlanPresent = 20  // __sk_buff.vlan_present
     /// The frame's beginning is copied to the stack, two bytes behind its lower end: then what follows the Ethernet header is aligned.
@@ -136,12 +130,6 @@ struct FrameProgram {
             emit(Code.move, to: 1, target)
             emit(Code.move, to: 2, 0)
             emit(Code.call, Self.redirect)
-            emit(Code.exit)
-        case .receive:
-            emit(Code.moveRegister, to: 1, from: 6)
-            emit(Code.move, to: 2, Self.toHost)
-            emit(Code.call, Self.changeType)
-            emit(Code.move, to: 0, Self.accept)
             emit(Code.exit)
         case .drop: drop()
         }

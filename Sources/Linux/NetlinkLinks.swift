@@ -107,24 +107,6 @@ extension RouteNetlink {
         }
     }
 
-    /// Lets the link receive from addresses that the namespace has itself, on another link.
-    public func acceptLocalSources(link index: Int32) throws {
-        var header = ifinfomsg()
-        header.ifi_index = index
-        var body = NetlinkBody(header)
-        body.nest(Int(IFLA_AF_SPEC)) { families in
-            families.nest(Int(AF_INET)) { settings in
-                settings.nest(Int(IFLA_INET_CONF)) { values in
-                    // IPV4_DEVCONF_ACCEPT_LOCAL and IPV4_DEVCONF_RP_FILTER (linux/ip.h).
-                    values.attribute(23, structure: UInt32(1))
-                    // Loose: the greater of this and the namespace's counts, and a strict one would miss a route.
-                    values.attribute(8, structure: UInt32(2))
-                }
-            }
-        }
-        try change(RTM_NEWLINK, body, step: "letting network link \(index) receive from local addresses")
-    }
-
     /// Makes a pair of connected devices, both down.
     ///
     /// - Parameter peerNamespace: descriptor of the network namespace that the second one appears in.

@@ -1,5 +1,6 @@
 import CloudInit
 import Concurrency
+import DHCP
 import Errors
 import Foundation
 import Linux
@@ -17,15 +18,22 @@ public final class NativeVMHandler: RuntimeHandler {
     let configuration: NativeVMConfiguration
     let machines: MachineResources
     let logger: Logger
+    /// Answer the guests' DHCP clients.
+    let responders: AddressResponders
+    /// For guests' agents to be waited for: a guest keeps one thread at most, and none for longer than an answer may take.
+    let agents = BlockingPool("guest agents", threads: 64)
 
     /// - Parameter machines: of the whole node.
     public init(configuration: NativeVMConfiguration, machines: MachineResources, logger: Logger) throws {
         self.configuration = configuration
         self.machines = machines
         self.logger = logger
+        responders = try AddressResponders(logger: logger)
         // QEMU's user must reach its sockets and disks, and nobody may list them.
         for directory in [configuration.runDirectory, configuration.stateDirectory] { try Directory.create(directory, mode: 0o711) }
     }
+
+    deinit { agents.close() }
 
     public var capabilities: HandlerCapabilities {
         var capabilities = HandlerCapabilities()

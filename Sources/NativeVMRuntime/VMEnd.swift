@@ -11,6 +11,8 @@ struct VMEnd: Codable, Sendable, Equatable {
     /// Empty for an end that the guest wanted.
     var message: String
     var outOfMemory = false
+    /// Whether something on the node ended it.
+    var isKill: Bool { code == 137 }
     /// Unix time in nanoseconds by the node's clock.
     var at: Int64
 

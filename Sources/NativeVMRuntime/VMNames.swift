@@ -36,7 +36,9 @@ struct VMNames: Sendable {
     var runDirectory: String { "\(configuration.runDirectory)/\(Self.short(container))" }
     var stateDirectory: String { "\(Self.podDirectory(pod, configuration))/\(Self.short(container))" }
     var consoleSocket: String { "\(runDirectory)/console" }
-    var guestAgentSocket: String { "\(runDirectory)/qga" }
+    /// Of the sockets that QEMU and its TPM make: their modes are open to the group, which all machines have.
+    var emulatorDirectory: String { "\(runDirectory)/qemu" }
+    var guestAgentSocket: String { "\(emulatorDirectory)/qga" }
     /// On disk: the guest decides how much it writes, and /run is memory.
     var console: String { "\(stateDirectory)/console.log" }
     var rootDisk: String { "\(stateDirectory)/root.qcow2" }
@@ -48,8 +50,8 @@ struct VMNames: Sendable {
     /// UEFI's.
     var variables: String { "\(stateDirectory)/variables.fd" }
     var tpmState: String { "\(stateDirectory)/tpm" }
-    var tpmSocket: String { "\(runDirectory)/tpm" }
-    var vncSocket: String { "\(runDirectory)/vnc" }
+    var tpmSocket: String { "\(emulatorDirectory)/tpm" }
+    var vncSocket: String { "\(emulatorDirectory)/vnc" }
     /// Not in the run directory, which is removed with all that is in it: other people's files are mounted here.
     var shareDirectory: String { "\(runDirectory).share" }
     var shareSocket: String { "\(runDirectory)/virtiofs" }

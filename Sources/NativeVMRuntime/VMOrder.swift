@@ -96,12 +96,12 @@ struct VMOrder: Sendable {
     }
 
     private func requireSources() async throws {
-        let runDirectory = configuration.runDirectory
+        let own = [configuration.runDirectory, configuration.stateDirectory]
         for mount in shared.map(\.mount) {
             do {
                 let path = try await OwnThread.run { try HostPath(mount.hostPath) }
-                guard !path.overlaps(runDirectory) else {
-                    throw SwiftletError(.failedPrecondition, "host_path \(mount.hostPath) holds or lies in \(runDirectory)")
+                if let directory = own.first(where: { path.overlaps($0) }) {
+                    throw SwiftletError(.failedPrecondition, "host_path \(mount.hostPath) holds or lies in \(directory)")
                 }
             } catch {
                 throw SwiftletError.wrap(error, "config.mounts \(mount.containerPath)")

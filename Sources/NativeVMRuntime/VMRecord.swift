@@ -30,22 +30,31 @@ struct VMRecord: StoredDocument {
     var isStarted = false
     var end: VMEnd?
 
-    /// - Throws: `.notFound` without a file; `.dataLoss` for one that cannot be read.
+    /// - Throws: `.notFound` without a file; `.unavailable` for one that cannot be read now; `.dataLoss` for what is no record.
     static func read(_ path: String) throws -> VMRecord {
-        guard let data = FileManager.default.contents(atPath: path) else {
-            throw SwiftletError(.notFound, "\(path): \(String(cString: strerror(errno)))")
+        let data: Data
+        do {
+            data = try Data(contentsOf: URL(fileURLWithPath: path))
+        } catch CocoaError.fileReadNoSuchFile {
+            throw SwiftletError(.notFound, "\(path) is not there")
+        } catch {
+            throw SwiftletError(.unavailable, "read \(path)", cause: error)
         }
         return try VMRecord(stored: data)
     }
 
     /// Replaces the file in one step.
     func write(_ path: String) throws {
-        let partial = path + ".partial"
-        do {
-            try stored().write(to: URL(fileURLWithPath: partial))
-        } catch {
-            throw SwiftletError(.internal, "write \(partial)", cause: error)
+        let (partial, bytes) = (path + ".partial", [UInt8](try stored()))
+        guard unlink(partial) == 0 || errno == ENOENT else { throw SwiftletError.system("remove \(partial)") }
+        let file = open(partial, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard file >= 0 else { throw SwiftletError.system("create \(partial)") }
+        let written = Glibc.write(file, bytes, bytes.count)
+        close(file)
+        guard written == bytes.count, rename(partial, path) == 0 else {
+            let error = SwiftletError.system("write \(path)")
+            unlink(partial)
+            throw error
         }
-        guard chmod(partial, 0o600) == 0, rename(partial, path) == 0 else { throw SwiftletError.system("rename \(partial)") }
     }
 }

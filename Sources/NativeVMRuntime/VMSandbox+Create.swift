@@ -25,9 +25,10 @@ extension VMSandbox {
         for directory in [names.runDirectory, names.stateDirectory] {
             try await ledger.acquire(.directory, directory) { try await OwnThread.run { try Directory.create(directory, mode: 0o711) } }
         }
-        // QEMU makes sockets there.
+        // Root's and nobody else's to write in are the sockets that root makes and connects to; what QEMU makes is open to its user alone.
         try await OwnThread.run {
-            guard chown(names.runDirectory, user.uid, user.gid) == 0 else { throw SwiftletError.system("chown \(names.runDirectory)") }
+            try Directory.create(names.emulatorDirectory, mode: 0o700)
+            guard chown(names.emulatorDirectory, user.uid, 0) == 0 else { throw SwiftletError.system("chown \(names.emulatorDirectory)") }
         }
         try await PodCgroup.acquire(id, below: context.spec.cgroupParent, PodCgroup.limits(context.spec.demand), ledger)
         try await order.makeDisks()
@@ -45,9 +46,12 @@ extension VMSandbox {
         return ContainerUser(uid: 0, gid: 0, groups: [])
     }
 
-    /// A pod is one machine: its container's network is the pod's.
-    private func requireNoOther(than id: String) throws {
-        let other = entries.withLock { $0.values.first { $0.record.container != id && $0.record.end == nil }?.record.container }
+    /// A pod is one machine: its container's network is the pod's. One that was never started stands in nobody's way: a kubelet that was
+    /// interrupted makes another.
+    func requireNoOther(than id: String) throws {
+        let other = entries.withLock {
+            $0.values.first { $0.record.container != id && $0.record.isStarted && $0.record.end == nil }?.record.container
+        }
         if let other {
             throw SwiftletError(
                 .failedPrecondition,

@@ -1,8 +1,10 @@
 import Concurrency
+import DHCP
 import Errors
 import Linux
 import Machines
 import PodMachine
+import QemuGuestAgent
 import Runtime
 
 extension VMSandbox {
@@ -20,9 +22,57 @@ extension VMSandbox {
         }
     }
 
+    /// How long an agent may take to say that it is there; it takes some milliseconds.
+    private static let agentPatience = Duration.seconds(3)
+    /// An exec without a time limit has this one.
+    private static let longestExec = Duration.seconds(24 * 3600)
+
+    /// By qemu-guest-agent, where the guest runs it.
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
-        throw SwiftletError(
-            .unimplemented, "exec: container \(id) is a virtual machine, and no agent in it answers; use attach for its console")
+        let agent = try agent(of: id)
+        do {
+            try await agent.ping(within: Self.agentPatience)
+        } catch {
+            throw SwiftletError(
+                .unavailable,
+                "exec: no agent answers in the guest of container \(id): its image needs qemu-guest-agent, and may still be booting; "
+                    + "attach reaches its console",
+                cause: error)
+        }
+        let limit = timeout.flatMap { $0 > .zero ? min($0, Self.longestExec) : nil } ?? Self.longestExec
+        let outcome = try await agent.run(command, within: limit)
+        return ExecResult(
+            stdout: Array(outcome.output.prefix(try output.take(outcome.output.count))),
+            stderr: Array(outcome.errorOutput.prefix(try output.take(outcome.errorOutput.count))), exitCode: outcome.exitCode)
+    }
+
+    private func agent(of id: String) throws -> QemuAgent {
+        let (socket, pool) = (names(id).guestAgentSocket, handler.agents)
+        return try entries.withLock { entries in
+            guard let entry = entries[id] else { throw SwiftletError(.notFound, "container \(id)") }
+            if let agent = entry.agent { return agent }
+            let agent = QemuAgent(socket: socket, peer: entry.record.machine.user?.uid, pool: pool)
+            entries[id]?.agent = agent
+            return agent
+        }
+    }
+
+    /// Answers the guest's DHCP clients from now on: an image without cloud-init asks for its addresses.
+    func answerAddresses(_ record: VMRecord) async {
+        guard let namespace = context.network.namespacePath else { return }
+        let asked = context.spec.dns
+        let dns = asked.map { NetworkDNS(nameservers: $0.servers, domain: nil, search: $0.searches, options: $0.options) } ?? network.dns
+        var responders: [AddressResponder] = []
+        for (device, interface) in zip(record.machine.interfaces, record.interfaces) {
+            guard let offer = AddressOffer(interface, of: network, dns: dns, hostname: context.spec.effectiveHostname) else { continue }
+            do {
+                responders.append(try await handler.responders.start(offer, tap: device.tap, in: namespace))
+            } catch {
+                logger.warning("DHCP is not answered", metadata: ["container": "\(record.container)", "error": "\(error)"])
+            }
+        }
+        let started = responders
+        entries.withLock { $0[record.container]?.responders = started }
     }
 
     func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures {
@@ -47,7 +97,15 @@ extension VMSandbox {
         }
     }
 
-    func updateContainer(_ id: String, from old: LinuxResources, to new: LinuxResources) async throws {}
+    /// - Throws: `.unimplemented` for a limit that the machine would have to change its size for.
+    func updateContainer(_ id: String, from old: LinuxResources, to new: LinuxResources) async throws {
+        for (field, before, after) in [
+            ("memory_limit_in_bytes", old.memoryCeiling ?? 0, new.memoryCeiling ?? 0), ("cpu_quota", old.milliCPUs, new.milliCPUs),
+        ] where before != after {
+            throw SwiftletError(
+                .unimplemented, "linux.\(field): a machine of runtime handler \(handler.name) keeps its size; make the pod again")
+        }
+    }
 }
 
 extension CgroupUsage {

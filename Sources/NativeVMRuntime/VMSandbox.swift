@@ -1,10 +1,12 @@
 import Concurrency
+import DHCP
 import Errors
 import Foundation
 import Linux
 import Logging
 import Machines
 import PodMachine
+import QemuGuestAgent
 import Runtime
 import Synchronization
 
@@ -17,6 +19,9 @@ final class VMSandbox: Sandbox {
         var process: ProcessIdentity?
         /// Answers with the machine's end; from its start on.
         var watch: Task<VMEnd?, Never>?
+        var agent: QemuAgent?
+        /// Answer the guest's DHCP clients while it runs.
+        var responders: [AddressResponder] = []
         /// Presses the power button until the guest heeds it.
         var shutdown: Task<Void, Never>?
     }
@@ -78,6 +83,8 @@ final class VMSandbox: Sandbox {
 
     func close() {
         let tasks = entries.withLock { $0.values.map { ($0.watch, $0.shutdown) } }
+        let responders = entries.withLock { $0.values.flatMap(\.responders) }
+        for responder in responders { responder.stop() }
         for (watch, shutdown) in tasks {
             watch?.cancel()
             shutdown?.cancel()
@@ -93,6 +100,7 @@ final class VMSandbox: Sandbox {
     }
 
     func startContainer(_ id: String, ledger: Ledger) async throws {
+        try requireNoOther(than: id)
         let record = try await change(id) { $0.isStarted = true }
         let (machine, names) = (record.machine, names(id))
         machines.fullDisks.watch(names.rootDisk, of: machine.id)
@@ -113,13 +121,13 @@ final class VMSandbox: Sandbox {
         let process = document.process
         entries.withLock { $0[id]?.process = process }
         do {
-            for (number, (device, interface)) in zip(machine.interfaces, record.interfaces).enumerated() {
-                // No agent of ours forwards ports from inside.
-                try await context.network.join(tap: device.tap, with: interface, answersNamespace: number == 0)
+            for (device, interface) in zip(machine.interfaces, record.interfaces) {
+                try await context.network.join(tap: device.tap, with: interface)
             }
         } catch {
             throw SwiftletError.wrap(error, "join the machine with its network")
         }
+        await answerAddresses(record)
         do {
             try await share(record, user, ledger)
         } catch {
@@ -204,6 +212,7 @@ final class VMSandbox: Sandbox {
         machines.fullDisks.watch(names(record.container).rootDisk, of: machine.id)
         machines.consoles.watch(names(record.container).console, of: machine.id, .release)
         watch(record)
+        await answerAddresses(record)
         if machine.state == .diskFull { machines.fullDisks.stopped(machine.id) }
     }
 
@@ -224,17 +233,29 @@ final class VMSandbox: Sandbox {
 
     private func ended(_ id: String, _ end: VMEnd) async -> VMEnd {
         var end = end
-        if let cgroup = entries.withLock({ $0[id]?.record.cgroup }), let kill = await PodCgroup.memoryKill(in: cgroup) {
+        // What else has died of its group for want of memory does not make a guest's power-off a kill.
+        if end.isKill, let cgroup = entries.withLock({ $0[id]?.record.cgroup }), let kill = await PodCgroup.memoryKill(in: cgroup) {
             end = VMEnd(code: 137, message: kill, outOfMemory: true, at: end.at)
         }
         let final = end
+        let (record, responders) = entries.withLock { entries in
+            entries[id]?.record.end = final
+            defer { entries[id]?.responders = [] }
+            return (entries[id]?.record, entries[id]?.responders ?? [])
+        }
+        for responder in responders { responder.stop() }
+        guard let record else { return final }
+        machines.fullDisks.forget(record.machine.id)
+        haltsContinuation.yield(nil)
         do {
-            let record = try await change(id) { $0.end = final }
             // The next container of the pod joins its own.
             for device in record.machine.interfaces {
                 try await machines.networks.deleteTap(name: device.tap, namespacePath: context.network.namespacePath ?? "")
             }
+            let path = names(id).record
+            try await OwnThread.run { try record.write(path) }
         } catch {
+            // A daemon that starts again finds the machine gone, and libvirt's log says how.
             logger.warning("end of a machine not noted", metadata: ["container": "\(id)", "error": "\(error)"])
         }
         return final

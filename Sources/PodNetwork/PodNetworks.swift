@@ -255,8 +255,7 @@ public final class PodNetworks: Sendable {
     /// The interface keeps its addresses, so that CNI's CHECK finds them, but everything it receives goes to the guest:
     /// the namespace's own stack never answers for them. Of what the guest sends, frames from its own addresses leave.
     public func join(
-        tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String] = [:],
-        answersNamespace: Bool = false
+        tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String] = [:]
     ) async throws {
         let isFree = configuration.allowsSpoofing && annotations[Self.spoofingAnnotation] == "true"
         try await inMachineNamespace {
@@ -280,34 +279,10 @@ public final class PodNetworks: Sendable {
             if isFree {
                 try netlink.redirect(from: device.index, to: target.index)
             } else {
-                try netlink.filter(
-                    from: device.index, SourceGuard.rules(for: interface, to: target.index, answersNamespace: answersNamespace))
+                try netlink.filter(from: device.index, SourceGuard.rules(for: interface, to: target.index))
             }
             try netlink.redirect(from: target.index, to: device.index)
             for index in [target.index, device.index] { try netlink.change(link: index, LinkChange(up: true)) }
-            // A guest that may send from any address gets none of its frames back.
-            if answersNamespace, !isFree { try Self.reach(interface, by: device.index, netlink) }
-        }
-    }
-
-    /// Gives the namespace an address on the tap, and the way to the guest's.
-    private static func reach(_ interface: AttachedInterface, by tap: Int32, _ netlink: RouteNetlink) throws {
-        try netlink.acceptLocalSources(link: tap)
-        let addresses = interface.addresses.compactMap { IPPrefix($0)?.address }
-        for source in [PortEndpoint.sourceIPv4, PortEndpoint.sourceIPv6].compactMap({ $0 }) {
-            let targets = addresses.filter { $0.isIPv6 == source.address.isIPv6 }
-            guard !targets.isEmpty else { continue }
-            do {
-                try netlink.add(address: source, link: tap)
-            } catch let error as SwiftletError where error.code == .alreadyExists {
-            } catch let error as SwiftletError where [EACCES, EPERM].contains(error.systemErrno) && source.address.isIPv6 {
-                // The namespace's links have no IPv6 but where a plug-in wants it.
-                continue
-            }
-            for target in targets {
-                guard let destination = IPPrefix(address: target, length: source.length) else { continue }
-                try netlink.add(route: LinkRoute(destination: destination, link: tap), replacing: true)
-            }
         }
     }
 

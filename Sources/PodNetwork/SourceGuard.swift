@@ -15,42 +15,15 @@ enum SourceGuard {
     /// - Parameters:
     ///   - interface: whose place the guest takes.
     ///   - target: its index.
-    ///   - answersNamespace: what is for the namespace's own address on the tap is received, not sent.
-    static func rules(for interface: AttachedInterface, to target: Int32, answersNamespace: Bool = false) -> [FrameRule] {
+    static func rules(for interface: AttachedInterface, to target: Int32) -> [FrameRule] {
         guard let mac = MACAddress(interface.mac)?.bytes else { return [] }
         let addresses = interface.addresses.compactMap { IPPrefix($0)?.address.bytes }
         let sender = [word(-8, mac[0], mac[1], mac[2], mac[3]), word(-4, mask: 0xFFFF_0000, mac[4], mac[5], 0, 0)]
         // The plug-ins leave the addresses to the guest: it is known by its MAC address alone.
         guard !addresses.isEmpty else { return [FrameRule(sender, .redirect(target))] }
-        let own = answersNamespace ? answerRules(addresses, mac, sender) : []
-        return own + ipv4Rules(addresses.filter { $0.count == 4 }, sender, target)
+        return ipv4Rules(addresses.filter { $0.count == 4 }, sender, target)
             + arpRules(addresses.filter { $0.count == 4 }, mac, sender, target)
             + ipv6Rules(addresses.filter { $0.count == 16 } + [linkLocal(mac)], sender, target)
-    }
-
-    /// What a guest says in a connection that the pod's namespace has made to it, and before it: TCP, and who has which address.
-    private static func answerRules(_ addresses: [[UInt8]], _ mac: [UInt8], _ sender: [Match]) -> [FrameRule] {
-        var rules: [FrameRule] = []
-        if let asker = PortEndpoint.sourceIPv4?.address.bytes {
-            for address in addresses where address.count == 4 {
-                let asked = [word(12, address[0], address[1], address[2], address[3]), byte(0, 0x45), byte(9, 6)] + words(16, asker)
-                rules.append(FrameRule(etherType: ipv4, sender + asked, .receive))
-                let owner = [
-                    word(8, mac[0], mac[1], mac[2], mac[3]), word(12, mac[4], mac[5], address[0], address[1]),
-                    word(16, mask: 0xFFFF_0000, address[2], address[3], 0, 0),
-                ]
-                rules.append(FrameRule(etherType: arp, sender + owner + words(24, asker), .receive))
-            }
-        }
-        if let asker = PortEndpoint.sourceIPv6?.address.bytes {
-            for address in addresses.filter({ $0.count == 16 }) + [linkLocal(mac)] {
-                let from = sender + source(address)
-                rules.append(FrameRule(etherType: ipv6, from + [byte(6, 6)] + words(24, asker), .receive))
-                rules.append(FrameRule(etherType: ipv6, from + [byte(6, 58), byte(40, 136)] + words(24, asker), .receive))
-                rules.append(FrameRule(etherType: ipv6, from + [byte(6, 58), byte(40, 135)] + words(48, asker), .receive))
-            }
-        }
-        return rules
     }
 
     private static func ipv4Rules(_ addresses: [[UInt8]], _ sender: [Match], _ target: Int32) -> [FrameRule] {

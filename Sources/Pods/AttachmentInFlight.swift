@@ -28,11 +28,11 @@ final class AttachmentInFlight: PodNetworkAttachment {
         }
     }
 
-    func join(tap: String, with interface: AttachedInterface, answersNamespace: Bool) async throws {
+    func join(tap: String, with interface: AttachedInterface) async throws {
         guard try await attached().attached != nil, let namespacePath else {
             throw SwiftletError(.failedPrecondition, "a pod in the node's network has no interface to join \(tap) with")
         }
-        try await network.join(tap: tap, into: namespacePath, with: interface, annotations: annotations, answersNamespace: answersNamespace)
+        try await network.join(tap: tap, into: namespacePath, with: interface, annotations: annotations)
     }
 
     /// Returns when nothing is attached any more.

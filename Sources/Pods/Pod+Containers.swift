@@ -140,9 +140,11 @@ extension Pod {
     private func performStart(_ container: Container, _ machine: any Sandbox) async throws {
         let id = container.id
         let ledger = container.ledger
+        // A release waits for what the start takes on the node, as for a creation.
+        let start = acquisition(for: container) { try await machine.startContainer(id, ledger: ledger) }
         do {
             try await withDeadline(context.deadlines.guestAnswer, "start container \(container.spec.metadata.name)") {
-                try await machine.startContainer(id, ledger: ledger)
+                try await start.value
             }
         } catch {
             let failure = SwiftletError.wrap(error, "container \(container.spec.metadata.name)")

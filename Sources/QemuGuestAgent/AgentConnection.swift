@@ -20,7 +20,8 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
     /// Of `received`, what has been taken.
     private var taken = 0
 
-    init(path: String, deadline: ContinuousClock.Instant) throws {
+    /// - Parameter peer: whom the other end has to be; nil: anybody.
+    init(path: String, peer: UInt32? = nil, deadline: ContinuousClock.Instant) throws {
         self.deadline = deadline
         descriptor = clinux_unix_socket()
         guard descriptor >= 0 else { throw SwiftletError.system("qemu-guest-agent: socket") }
@@ -28,6 +29,11 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
             let error = SwiftletError.system("connect to the port of qemu-guest-agent")
             Glibc.close(descriptor)
             throw SwiftletError(.unavailable, error.message, cause: error)
+        }
+        var user = uid_t()
+        if let peer, clinux_unix_peer(descriptor, &user) != 0 || user != peer {
+            Glibc.close(descriptor)
+            throw SwiftletError(.unavailable, "the port of qemu-guest-agent is not its machine's")
         }
     }
 

@@ -32,16 +32,22 @@ public final class QemuAgent: Sendable {
     /// Bytes of standard input: 256 KiB and more wedge the agent.
     public static let largestInput = (128 << 10) - 1
 
+    /// For one answer: a thread waits no longer, however long a process may run.
+    private static let longestAnswer = Duration.seconds(10)
+
     private let socket: String
+    private let peer: UInt32?
     private let pool: BlockingPool
     private let queue = SerialQueue()
     private let kept = Mutex<AgentConnection?>(nil)
 
     /// - Parameters:
     ///   - socket: path of the port's unix socket, which QEMU listens on.
+    ///   - peer: the user that QEMU runs as: others are not spoken to. Nil: any.
     ///   - pool: of the threads that wait for guests.
-    public init(socket: String, pool: BlockingPool) {
+    public init(socket: String, peer: UInt32? = nil, pool: BlockingPool) {
         self.socket = socket
+        self.peer = peer
         self.pool = pool
     }
 
@@ -68,14 +74,15 @@ public final class QemuAgent: Sendable {
         ]
         if !environment.isEmpty { parameters["env"] = .texts(environment) }
         if !input.isEmpty { parameters["input-data"] = .text(Data(input).base64EncodedString()) }
-        let process = try await call(AgentRequest("guest-exec", parameters), AgentProcess.self, timeout)
+        let process = try await call(AgentRequest("guest-exec", parameters), AgentProcess.self, min(timeout, Self.longestAnswer))
         // A short command is the usual one: the pauses grow from 5 ms.
         var pause = Duration.milliseconds(5)
         while true {
             try await Task.sleep(for: pause)
             guard ContinuousClock.now < deadline, !Task.isCancelled else { break }
             let status = try await call(
-                AgentRequest("guest-exec-status", ["pid": .number(process.pid)]), AgentProcessStatus.self, deadline - .now)
+                AgentRequest("guest-exec-status", ["pid": .number(process.pid)]), AgentProcessStatus.self,
+                min(deadline - .now, Self.longestAnswer))
             if status.exited { return try Self.outcome(status) }
             pause = min(pause * 2, .milliseconds(250))
         }
@@ -147,7 +154,7 @@ public final class QemuAgent: Sendable {
             former.deadline = deadline
             return former
         }
-        let connection = try AgentConnection(path: socket, deadline: deadline)
+        let connection = try AgentConnection(path: socket, peer: peer, deadline: deadline)
         try connection.synchronize()
         return connection
     }

@@ -25,27 +25,6 @@ enum Confinement {
         "clock_settime", "clock_adjtime", "adjtimex", "sethostname", "setdomainname", "lookup_dcookie", "vhangup",
         "fanotify_init", "memfd_secret", "migrate_pages", "move_pages", "mbind", "set_mempolicy",
     ]
-    /// All that the process needs that opens sockets in pods' namespaces: it reads requests, enters a namespace, looks for an address there,
-    /// and answers.
-    private static let forSockets = [
-        "recvfrom", "recvmsg", "sendmsg", "sendto", "openat", "open", "close", "setns", "socket", "setsockopt", "bind", "getsockname",
-        "getpid", "getrandom", "clock_gettime", "gettimeofday", "brk", "munmap", "madvise", "futex", "restart_syscall", "rt_sigreturn",
-        "exit", "exit_group", "newfstatat", "fstat",
-    ]
-
-    /// Of the process that opens sockets in pods' namespaces, which needs CAP_SYS_ADMIN for setns(2), and nothing else.
-    static func applyToSockets() throws {
-        guard clinux_drop_bounding_set() == 0, clinux_keep_capability(Int32(CLINUX_CAP_SYS_ADMIN)) == 0 else {
-            throw SwiftletError.system("drop capabilities")
-        }
-        guard clinux_prctl(Int32(CLINUX_PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0) == 0 else { throw SwiftletError.system("set no_new_privs") }
-        let filter = try SystemCallFilter(others: .refused)
-        for name in forSockets { try filter.allow(name) }
-        // Memory, and no code.
-        for name in ["mmap", "mprotect"] { try filter.allow(name, [.argument(2, hasNone: Int(PROT_EXEC))]) }
-        try filter.load()
-    }
-
     /// Clients, guests and control.
     private static let socketFamilies: Set = [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_VSOCK]
     private static let highestSocketFamily: Int32 = 64

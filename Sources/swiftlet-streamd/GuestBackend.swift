@@ -10,7 +10,7 @@ struct GuestBackend: StreamBackend {
     let guests: Guests
     let logs: LocalOutput
     let consoles = ConsoleInputs()
-    var ports = NetworkPorts()
+    let ports = NetworkPorts()
     let logger: Logger
 
     func exec(_ request: ExecRequest, size: TerminalSize?) async throws -> any ProcessSession {

@@ -21,38 +21,26 @@ final class NetworkPort: PortConnection, ByteSink {
     var input: any ByteSink { self }
     var output: any ByteSource { received }
 
-    /// - Parameters:
-    ///   - connected: a socket that is connected there; nil: one is made, by the node's own route.
-    ///   - onEnd: runs once, after the connection or when there is none.
+    /// - Parameter onEnd: runs once, after the connection or when there is none.
     /// - Throws: `.unavailable` when nobody listens.
-    static func connect(
-        to address: String, _ port: UInt16, by connected: Int32? = nil, onEnd: @escaping @Sendable () -> Void
-    ) async throws -> NetworkPort {
+    static func connect(to address: String, _ port: UInt16, onEnd: @escaping @Sendable () -> Void) async throws -> NetworkPort {
         do {
             let bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
                 .channelOption(.allowRemoteHalfClosure, value: true)
                 .channelOption(.tcpOption(.tcp_nodelay), value: 1)
                 .channelOption(.socketOption(.so_keepalive), value: 1)
                 .connectTimeout(patience)
-            let configured = keepalive.reduce(bootstrap) { $0.channelOption(.tcpOption(.init(rawValue: $1.0)), value: $1.1) }
-            let channel =
-                if let connected {
-                    try await configured.withConnectedSocket(connected, channelInitializer: wrapped)
-                } else {
-                    try await configured.connect(
-                        to: try SocketAddress(ipAddress: address, port: Int(port)), channelInitializer: wrapped)
+            let channel = try await keepalive.reduce(bootstrap) { $0.channelOption(.tcpOption(.init(rawValue: $1.0)), value: $1.1) }
+                .connect(to: try SocketAddress(ipAddress: address, port: Int(port))) { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        try NIOAsyncChannel<ByteBuffer, ByteBuffer>(
+                            wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true))
+                    }
                 }
             return try await carry(channel, onEnd)
         } catch {
             onEnd()
             throw failure(of: error, "connect to port \(port) of the pod at \(address)")
-        }
-    }
-
-    @Sendable private static func wrapped(_ channel: any Channel) -> EventLoopFuture<NIOAsyncChannel<ByteBuffer, ByteBuffer>> {
-        channel.eventLoop.makeCompletedFuture {
-            try NIOAsyncChannel<ByteBuffer, ByteBuffer>(
-                wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true))
         }
     }
 

@@ -53,15 +53,13 @@ struct SwiftletStreamd: ParsableCommand {
             var logger = Logger(label: "swiftlet-streamd")
             logger.logLevel = level
             _ = try DescriptorLimit.raise()
-            let sockets = try NamespaceSockets.start()
             try Confinement.apply()
             MemoryLimits.apply()
             // swiftletd's own, which it inherits, would have others killed for what its clients and guests make it take.
             try? KernelFile.write("0", to: "/proc/self/oom_score_adj")
             signal(SIGPIPE, SIG_IGN)
             let service = StreamdService(
-                controlSocket: controlSocket, listening: listening, positions: positions, readyDescriptor: readyFd, sockets: sockets,
-                logger: logger)
+                controlSocket: controlSocket, listening: listening, positions: positions, readyDescriptor: readyFd, logger: logger)
             var group = ServiceGroupConfiguration(services: [service], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             group.maximumGracefulShutdownDuration = .seconds(10)
             let services = ServiceGroup(configuration: group)
@@ -80,7 +78,6 @@ private struct StreamdService: Service {
     let listening: Int32?
     let positions: String
     let readyDescriptor: Int32?
-    let sockets: NamespaceSockets
     let logger: Logger
 
     func run() async throws {
@@ -88,8 +85,7 @@ private struct StreamdService: Service {
         let collectors = LogCollectors(logger: logger)
         let logs = LocalOutput(
             directory: positions, reader: EndpointOutput(links: guests.links, logger: logger), collector: collectors, logger: logger)
-        let sessions = SessionPort(
-            backend: GuestBackend(guests: guests, logs: logs, ports: NetworkPorts(sockets: sockets), logger: logger), logger: logger)
+        let sessions = SessionPort(backend: GuestBackend(guests: guests, logs: logs, logger: logger), logger: logger)
         let handler = StreamdControl(sessions: sessions, positions: positions, guests: guests, logs: logs, collectors: collectors)
         let control =
             if let listening {

@@ -76,7 +76,7 @@ import Testing
         ("VirtletVCPUCount", "two", "\"two\" is no whole number"), ("VirtletVCPUCount", "256", "\"256\" is not from 1 to 255"),
         ("swiftlet/vcpus", "0", "\"0\" is not from 1 to 255"), ("VirtletDiskDriver", "ide", "\"ide\" is none of scsi, virtio, sata"),
         ("VirtletRootVolumeSize", "4GB", "\"4GB\" is no quantity such as 512Mi or 4Gi"),
-        ("swiftlet/root-size", "0", "\"0\" is not from 1Mi to 64Ti"), ("swiftlet/memory", "1Mi", "\"1Mi\" is not from 16Mi to 16Ti"),
+        ("swiftlet/root-size", "0", "\"0\" is not from 1Mi to 64Ti"), ("swiftlet/memory", "1Mi", "\"1Mi\" is not from 32Mi to 16Ti"),
         ("VirtletCPUModel", "host", "\"host\" is not host-model, all that it may be"),
         ("swiftlet/cpu-model", "a'><b", "\"a'><b\" is no CPU model, nor host-model, host-passthrough or maximum"),
         ("VirtletSystemUUID", "53008994", "\"53008994\" is no UUID"), ("swiftlet/firmware", "UEFI", "\"UEFI\" is none of bios, uefi"),

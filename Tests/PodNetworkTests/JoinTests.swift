@@ -14,17 +14,14 @@ import Testing
         let guest: PlayedGuest
     }
 
-    private func run(
-        _ pod: String, on node: TestNode, ports: [PortMapping] = [], answersNamespace: Bool = false
-    ) async throws -> RunningPod {
+    private func run(_ pod: String, on node: TestNode, ports: [PortMapping] = []) async throws -> RunningPod {
         let request = node.request(pod, ports: ports)
         let tap = "tap-\(pod)"
         try await node.networks.createTap(name: tap, uid: 64055)
         // Open before the move, as QEMU has it.
         let descriptor = try await NetworkNamespace.run(in: node.directory + "/host") { try Tap.attach(tap) }
         let network = try await node.attach(request)
-        try await node.networks.join(
-            tap: tap, into: request.namespacePath, with: network.primary, answersNamespace: answersNamespace)
+        try await node.networks.join(tap: tap, into: request.namespacePath, with: network.primary)
         let guest = try PlayedGuest(network, tap: descriptor, path: "\(node.directory)/pods/\(pod)-guest")
         return RunningPod(request: request, network: network, guest: guest)
     }
@@ -54,34 +51,6 @@ import Testing
         await #expect { _ = try await echo(data, from: host, to: second.network.podIPs[0], port: 80) } throws: {
             ($0 as? SwiftletError)?.systemErrno == ECONNREFUSED
         }
-        withExtendedLifetime(listeners) {}
-    }
-
-    /// A pod whose node has no route to it is reached too, and goes on to reach others.
-    @Test func aNamespaceReachesItsGuestByTheTapAlone() async throws {
-        let node = try TestNode([TestNode.firewall])
-        let host = node.directory + "/host"
-        let pod = try await run("a", on: node, answersNamespace: true)
-        try await node.networks.join(
-            tap: "tap-a", into: pod.request.namespacePath, with: pod.network.primary, answersNamespace: true)
-        let listeners = try [EchoListener(in: host, port: 7), EchoListener(in: pod.guest.path, port: 80)]
-        let data = (0..<200_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
-        // The strictest that a plug-in may have set.
-        try await NetworkNamespace.run(in: pod.request.namespacePath) {
-            try KernelFile.write("1", to: "/proc/sys/net/ipv4/conf/all/rp_filter")
-        }
-        for address in pod.network.podIPs {
-            #expect(try await echo(data, from: pod.request.namespacePath, to: address, port: 80, byTap: true) == data)
-            #expect(try await echo(data, from: host, to: address, port: 80) == data)
-            await #expect {
-                _ = try await echo(data, from: pod.request.namespacePath, to: address, port: 81, byTap: true)
-            } throws: {
-                ($0 as? SwiftletError)?.systemErrno == ECONNREFUSED
-            }
-        }
-        #expect(try await echo(data, from: pod.guest.path, to: "10.77.0.1", port: 7) == data)
-        try await node.networks.check(pod.request)
-        #expect(try await node.networks.attach(pod.request) == pod.network)
         withExtendedLifetime(listeners) {}
     }
 

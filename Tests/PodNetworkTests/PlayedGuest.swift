@@ -1,4 +1,3 @@
-import CLinux
 import Concurrency
 import Errors
 import Glibc
@@ -97,26 +96,11 @@ final class EchoListener: Sendable {
     deinit { shutdown(descriptor, Int32(SHUT_RDWR)) }
 }
 
-/// A socket as swiftlet-streamd has it made, but one that blocks.
-private func socketOnTap(_ namespace: String, to target: IPAddress) throws -> Int32 {
-    var request = clinux_socket_request()
-    guard let source = target.isIPv6 ? PortEndpoint.sourceIPv6 : PortEndpoint.sourceIPv4 else { throw SwiftletError(.internal, "source") }
-    request.family = target.isIPv6 ? AF_INET6 : AF_INET
-    withUnsafeMutableBytes(of: &request.source) { $0.copyBytes(from: source.address.bytes) }
-    withUnsafeMutableBytes(of: &request.namespace_path) { $0.copyBytes(from: Array(namespace.utf8)) }
-    let descriptor = clinux_open_socket_in(&request)
-    guard descriptor >= 0 else { throw SwiftletError.system("open a socket in \(namespace)") }
-    _ = fcntl(descriptor, F_SETFL, 0)
-    return descriptor
-}
-
 /// Connects from inside a namespace, sends `bytes` and returns what comes back; fails after ten seconds of silence.
-func echo(
-    _ bytes: [UInt8], from namespace: String, to address: String, port: UInt16, byTap: Bool = false
-) async throws -> [UInt8] {
+func echo(_ bytes: [UInt8], from namespace: String, to address: String, port: UInt16) async throws -> [UInt8] {
     try await NetworkNamespace.run(in: namespace) {
         guard let target = IPAddress(address) else { throw SwiftletError(.invalidArgument, address) }
-        let descriptor = byTap ? try socketOnTap(namespace, to: target) : socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
+        let descriptor = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(descriptor) }
         var limit = timeval(tv_sec: 10, tv_usec: 0)
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
@@ -128,14 +112,9 @@ func echo(
         // IPv4 as ::ffff:a.b.c.d
         let raw = target.isIPv6 ? target.bytes : [UInt8](repeating: 0, count: 10) + [0xFF, 0xFF] + target.bytes
         withUnsafeMutableBytes(of: &peer.sin6_addr) { $0.copyBytes(from: raw) }
-        let connected =
-            byTap
-            ? clinux_connect_tcp(descriptor, target.isIPv6 ? AF_INET6 : AF_INET, target.bytes, port)
-            : withUnsafePointer(to: &peer) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size))
-                }
-            }
+        let connected = withUnsafePointer(to: &peer) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size)) }
+        }
         guard connected == 0 else { throw SwiftletError.system("connecting to \(address) port \(port)") }
         try OwnThread.start {
             var rest = bytes[...]

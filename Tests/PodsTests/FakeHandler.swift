@@ -108,7 +108,7 @@ final class FakeHandler: RuntimeHandler, NodeNetwork {
     }
 
     func join(
-        tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String], answersNamespace: Bool
+        tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String]
     ) async throws {}
 
     func configure(ranges: [IPPrefix]) async throws {

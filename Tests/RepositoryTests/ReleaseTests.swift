@@ -6,7 +6,7 @@ import Testing
     @Test func everyProgramHasTheOneVersion() throws {
         let sources = try Repository.files(".swift", below: "Sources") + Repository.files(".swift", below: "agent")
         let programs = sources.filter { $0.text.contains("@main") || $0.text.contains("enum Boot") }
-        #expect(programs.count == 7)
+        #expect(programs.count == 8)
         #expect(programs.filter { !$0.text.contains("swiftletVersion") }.map(\.path) == [])
         let copies = sources.filter {
             $0.text.contains("version = \"\(swiftletVersion)\"") || $0.text.contains("version: \"\(swiftletVersion)\"")

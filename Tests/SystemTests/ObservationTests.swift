@@ -163,7 +163,7 @@ struct ObservationTests {
         #expect(status.info["swiftlet"]?.contains("10.244.1.0/24") == true)
         let configuration = try JSONSerialization.jsonObject(with: Data((status.info["config"] ?? "").utf8)) as? [String: Any]
         #expect(configuration?["root"] as? String == node.root)
-        #expect(status.runtimeHandlers.map(\.name) == ["", "microvm"])
+        #expect(status.runtimeHandlers.map(\.name) == ["", "microvm", "vm"])
         let driver = try await cri.call(RuntimeRPC.runtimeConfig, .init())
         #expect(driver.hasLinux && status.info["swiftlet"]?.contains("cgroupDriver") == true)
         try await checkOldVersion(node)

@@ -50,8 +50,10 @@ import Testing
         let keys = try await agent.run(["cat", "/root/.ssh/authorized_keys"], within: .seconds(30))
         #expect(String(decoding: keys.output, as: UTF8.self).contains("ssh-ed25519 AAAA key"))
         try await OwnThread.run {
-            try VsockStream(path: monitor).write(Array("system_powerdown\n".utf8))
-            try VsockProcess.wait("the machine's end") { !machine.isRunning }
+            let stream = try VsockStream(path: monitor)
+            try stream.write(Array("system_powerdown\n".utf8))
+            // QEMU drops what it has not read when the connection ends.
+            try withExtendedLifetime(stream) { try VsockProcess.wait("the machine's end") { !machine.isRunning } }
         }
     }
 }

@@ -17,7 +17,6 @@
 #include "clinux_mount.h"
 #include "clinux_process.h"
 #include "clinux_signalfd.h"
-#include "clinux_sockets.h"
 #include "clinux_spawn.h"
 #include "clinux_subreaper.h"
 #include "clinux_tap.h"

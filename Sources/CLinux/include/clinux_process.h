@@ -36,16 +36,6 @@ static inline int clinux_drop_capabilities(void) {
     return (int)syscall(SYS_capset, &header, data);
 }
 
-// Leaves the calling thread one capability of those it has.
-static inline int clinux_keep_capability(int capability) {
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
-    memset(data, 0, sizeof(data));
-    data[CAP_TO_INDEX(capability)].permitted = data[CAP_TO_INDEX(capability)].effective = CAP_TO_MASK(capability);
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) return -1;
-    return (int)syscall(SYS_capset, &header, data);
-}
-
 static inline int clinux_pidfd_open(pid_t pid, unsigned int flags) { return (int)syscall(SYS_pidfd_open, pid, flags); }
 static inline int clinux_pidfd_send_signal(int pidfd, int sig) { return (int)syscall(SYS_pidfd_send_signal, pidfd, sig, (void *)0, 0); }
 
@@ -58,7 +48,6 @@ enum {
     CLINUX_CLONE_NEWUSER = CLONE_NEWUSER,
     CLINUX_CLONE_NEWCGROUP = CLONE_NEWCGROUP,
     CLINUX_CLONE_THREAD = CLONE_THREAD,
-    CLINUX_CAP_SYS_ADMIN = CAP_SYS_ADMIN,
     CLINUX_PR_SET_NO_NEW_PRIVS = PR_SET_NO_NEW_PRIVS,
     CLINUX_PR_SET_DUMPABLE = PR_SET_DUMPABLE,
     CLINUX_PR_SET_PDEATHSIG = PR_SET_PDEATHSIG,

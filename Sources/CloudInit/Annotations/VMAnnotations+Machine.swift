@@ -34,7 +34,7 @@ extension VMAnnotations {
             case .some(let count): vcpus = max(count, 1)
             }
         }
-        memory = reader.bytes("memory", least: 16 << 20, most: 16 << 40)
+        memory = reader.bytes("memory", least: 32 << 20, most: 16 << 40)
         readCPU(&reader)
         if let (name, value) = reader.take("system-uuid", virtlet: "VirtletSystemUUID") {
             // Virtlet's code takes one without dashes as well.

@@ -51,13 +51,8 @@ public protocol NodeNetwork: Sendable {
 
     /// Moves a tap into the pod's namespace and joins it to an interface there. Doing it again changes nothing.
     ///
-    /// - Parameters:
-    ///   - annotations: the pod's, which may ask for what the node's administrator allows.
-    ///   - answersNamespace: connections that the namespace itself makes to the interface's addresses come to the guest, those that are made
-    ///     from the device and address of ``PortEndpoint/sourceIPv4``.
-    func join(
-        tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String], answersNamespace: Bool
-    ) async throws
+    /// - Parameter annotations: the pod's, which may ask for what the node's administrator allows.
+    func join(tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String]) async throws
 
     /// Namespaces and attachments of an earlier daemon's pods, as ``RuntimeHandler/leftovers(besides:)`` finds other resources.
     func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover]
@@ -78,15 +73,6 @@ public protocol PodNetworkAttachment: Sendable {
 
     /// Joins a tap of the node with an interface of the pod's network.
     ///
-    /// - Parameter answersNamespace: the guest is reached from the pod's network namespace too, as ``PortEndpoint/namespace(path:address:)``
-    ///   wants it.
     /// - Throws: `.failedPrecondition` for a pod in the node's network.
-    func join(tap: String, with interface: AttachedInterface, answersNamespace: Bool) async throws
-}
-
-extension PodNetworkAttachment {
-    /// Joins it for a guest whose ports its agent forwards.
-    public func join(tap: String, with interface: AttachedInterface) async throws {
-        try await join(tap: tap, with: interface, answersNamespace: false)
-    }
+    func join(tap: String, with interface: AttachedInterface) async throws
 }

@@ -41,7 +41,7 @@ final class FakeNetwork: NodeNetwork {
     }
 
     func join(
-        tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String], answersNamespace: Bool
+        tap: String, into namespacePath: String, with interface: AttachedInterface, annotations: [String: String]
     ) async throws {}
 
     var releasers: [ResourceReleaser] {
