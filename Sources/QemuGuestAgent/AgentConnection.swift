@@ -51,13 +51,14 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
         try write([0xFF] + AgentRequest("guest-sync-delimited", ["id": .number(number)]).bytes)
         var stale = 0
         while true {
-            while let byte = try next(), byte != 0xFF {
+            while let byte = try next() {
                 stale += 1
                 guard stale <= Self.mostStale else { throw SwiftletError(.dataLoss, "qemu-guest-agent says nonsense without end") }
+                if byte == 0xFF { break }
             }
             let line = try line(atMost: 4096)
             if let reply = try? JSONDecoder().decode(AgentReply<Int>.self, from: Data(line)), reply.value == number { return }
-            stale += line.count
+            stale += line.count + 1
             guard stale <= Self.mostStale else { throw SwiftletError(.dataLoss, "qemu-guest-agent says nonsense without end") }
         }
     }
@@ -115,6 +116,8 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
 
     private func fill() throws {
         while true {
+            // Also of a guest that never stops talking.
+            guard .now < deadline else { throw Self.late }
             var count = 0
             received = [UInt8](unsafeUninitializedCapacity: 64 << 10) { buffer, length in
                 count = clinux_receive(descriptor, buffer.baseAddress, buffer.count)
@@ -127,11 +130,12 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
         }
     }
 
+    private static let late = SwiftletError(
+        .deadlineExceeded, "qemu-guest-agent does not answer: it does not run in the guest, or it hangs")
+
     private func wait(_ events: Int32) throws {
         let left = (deadline - .now) / .milliseconds(1)
-        guard left > 0 else {
-            throw SwiftletError(.deadlineExceeded, "qemu-guest-agent does not answer: it does not run in the guest, or it hangs")
-        }
+        guard left > 0 else { throw Self.late }
         var poll = pollfd(fd: descriptor, events: Int16(events), revents: 0)
         _ = Glibc.poll(&poll, 1, Int32(min(left.rounded(.up), 60_000)))
     }

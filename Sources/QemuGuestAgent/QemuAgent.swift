@@ -75,20 +75,35 @@ public final class QemuAgent: Sendable {
         if !environment.isEmpty { parameters["env"] = .texts(environment) }
         if !input.isEmpty { parameters["input-data"] = .text(Data(input).base64EncodedString()) }
         let process = try await call(AgentRequest("guest-exec", parameters), AgentProcess.self, min(timeout, Self.longestAnswer))
+        do {
+            if let outcome = try await outcome(of: process, by: deadline) { return outcome }
+        } catch {
+            await kill(process)
+            throw error
+        }
+        await kill(process)
+        throw SwiftletError(.deadlineExceeded, "\(program) had not ended after \(timeout)")
+    }
+
+    /// Also for a caller that is cancelled.
+    private func kill(_ process: AgentProcess) async {
+        let kill: [String: AgentRequest.Argument] = ["path": .text("kill"), "arg": .texts(["-KILL", "\(process.pid)"])]
+        await Task { _ = try? await call(AgentRequest("guest-exec", kill), AgentProcess.self, .seconds(1)) }.value
+    }
+
+    /// Nil when it has not ended by the deadline.
+    private func outcome(of process: AgentProcess, by deadline: ContinuousClock.Instant) async throws -> Outcome? {
         // A short command is the usual one: the pauses grow from 5 ms.
         var pause = Duration.milliseconds(5)
         while true {
             try await Task.sleep(for: pause)
-            guard ContinuousClock.now < deadline, !Task.isCancelled else { break }
+            guard ContinuousClock.now < deadline else { return nil }
             let status = try await call(
                 AgentRequest("guest-exec-status", ["pid": .number(process.pid)]), AgentProcessStatus.self,
                 min(deadline - .now, Self.longestAnswer))
             if status.exited { return try Self.outcome(status) }
             pause = min(pause * 2, .milliseconds(250))
         }
-        let kill: [String: AgentRequest.Argument] = ["path": .text("kill"), "arg": .texts(["-KILL", "\(process.pid)"])]
-        _ = try? await call(AgentRequest("guest-exec", kill), AgentProcess.self, .seconds(1))
-        throw SwiftletError(.deadlineExceeded, "\(program) had not ended after \(timeout)")
     }
 
     private static func outcome(_ status: AgentProcessStatus) throws -> Outcome {

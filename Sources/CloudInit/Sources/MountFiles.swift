@@ -27,6 +27,7 @@ struct MountFiles {
     private let name: String
     private var bytes = 0
     private var files: [File] = []
+    private var directories = 0
 
     /// - Throws: naming the file that is missing, no regular file, or too large. Blocks.
     static func read(_ mount: ContainerMount, limits: Limits = Limits()) throws -> [File] {
@@ -55,7 +56,7 @@ struct MountFiles {
             let current = clinux_open_within(root, "..data", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
             defer { if current >= 0 { close(current) } }
             do {
-                (bytes, files) = (0, [])
+                (bytes, files, directories) = (0, [], 0)
                 try list(current >= 0 ? current : root, "", depth: 0)
                 return
             } catch let error as SwiftletError where error.code == .notFound && current >= 0 && attempts > 0 { continue }
@@ -72,6 +73,8 @@ struct MountFiles {
             throw error
         }
         defer { closedir(stream) }
+        directories += 1
+        guard directories <= limits.files else { throw refusal("", "has more than \(limits.files) directories") }
         while let entry = readdir(stream) {
             let name = withUnsafePointer(to: &entry.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(validatingCString: $0) }

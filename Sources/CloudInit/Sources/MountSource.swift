@@ -31,8 +31,8 @@ enum MountSource: Sendable, Equatable {
                 throw SwiftletError(
                     .invalidArgument, "\(printable(path)) is in none of the container's mounts; mount the ConfigMap or Secret there")
             }
-            let rest = path.dropFirst(found.path.utf8.count + 1)
-            return (found.mount, rest.isEmpty ? nil : String(rest))
+            let rest = path.utf8.dropFirst(found.path.utf8.count + 1)
+            return (found.mount, rest.isEmpty ? nil : String(decoding: rest, as: UTF8.self))
         case .volume(let kind, let name, let key):
             // PODS/UID/volumes/kubernetes.io~configmap/VOLUME
             let places = ["/volumes/\(kind.plugin)/\(name)", "/volumes/kubernetes.io~projected/\(name)"]

@@ -52,8 +52,17 @@ extension VMAnnotations {
                     .invalidArgument, "\(AnnotationReader.prefix)seed-volumes: \(printable(missing)) is none of the container's mounts")
             }
         }
+        var bytes = data.files.reduce(0) { $0 + $1.contents.count }
         for mount in mounts where isSeeded(mount) {
-            data.files += try named("seed-volumes") { try Self.files(of: mount) }
+            let files = try named("seed-volumes") { try Self.files(of: mount) }
+            bytes += files.reduce(0) { $0 + $1.contents.count }
+            // Before the next mount is read: there may be any number of them.
+            guard bytes <= Seed.mostBytes else {
+                throw SwiftletError(
+                    .invalidArgument,
+                    "\(AnnotationReader.prefix)seed-volumes: the files have more than the \(Seed.mostBytes) bytes of a seed")
+            }
+            data.files += files
         }
         return data
     }
