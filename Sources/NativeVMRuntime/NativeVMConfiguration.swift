@@ -12,7 +12,7 @@ public struct NativeVMConfiguration: Sendable {
     /// Bytes of RAM of a machine whose container names no limit.
     public var defaultMemory: UInt64 = 512 << 20
     public var defaultCPUs = 1
-    /// CPUs and bytes of RAM that the node has: no machine is given more.
+    /// CPUs and bytes of RAM that the node has: no limit gives a machine more. An annotation may ask for more vCPUs.
     public var nodeCPUs = ProcessInfo.processInfo.activeProcessorCount
     public var maximumMemory = ProcessInfo.processInfo.physicalMemory
     /// swiftlet-virgl-probe.

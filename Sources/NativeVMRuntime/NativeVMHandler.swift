@@ -87,18 +87,22 @@ public final class NativeVMHandler: RuntimeHandler {
     public func leftovers(besides isKnown: @Sendable (_ pod: String) -> Bool) async throws -> [Leftover] {
         let configuration = configuration
         let directory = configuration.stateDirectory
-        let pods = try await OwnThread.run {
-            try FileManager.default.contentsOfDirectory(atPath: directory).filter { Leftover.isPodPrefix($0) }
-        }.filter { !isKnown($0) }
+        let pods = try await OwnThread.run { try Self.ids(in: directory) }.filter { !isKnown($0) }
         guard !pods.isEmpty else { return [] }
         // Without an answer nothing is found: a machine's disk is not taken away while it may run.
         let running = try await machines.hypervisor.machines()
-        return try pods.sorted().flatMap { pod in
-            let containers = try FileManager.default.contentsOfDirectory(atPath: "\(directory)/\(pod)").filter { Leftover.isPodPrefix($0) }
-            let nothing = EmptyDocument()
-            let own = try Leftover(pod: pod, kind: .directory, name: "\(directory)/\(pod)", document: nothing)
-            return [own] + (try containers.flatMap { try leftovers(of: $0, in: pod, running) })
+        var found: [Leftover] = []
+        for pod in pods.sorted() {
+            found.append(try Leftover(pod: pod, kind: .directory, name: "\(directory)/\(pod)", document: EmptyDocument()))
+            for container in try await OwnThread.run({ try Self.ids(in: "\(directory)/\(pod)") }) {
+                found += try leftovers(of: container, in: pod, running)
+            }
         }
+        return found
+    }
+
+    private static func ids(in directory: String) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: directory).filter { Leftover.isPodPrefix($0) }
     }
 
     private func leftovers(of container: String, in pod: String, _ running: [Machine]) throws -> [Leftover] {
