@@ -161,7 +161,8 @@ let package = Package(
         .target(
             name: "NativeVMRuntime",
             dependencies: [
-                "PodMachine", "Machines", "CloudInit", "DHCP", "QemuGuestAgent", "PodNetwork", "Volumes", "Runtime", "State", "Linux",
+                "PodMachine", "Machines", "GuestHardware", "CloudInit", "DHCP", "QemuGuestAgent", "PodNetwork", "Volumes", "Runtime",
+                "State", "Linux",
                 "CLinux",
                 "Concurrency",
                 "Errors", logging,
@@ -170,7 +171,8 @@ let package = Package(
         .target(
             name: "PodMachine",
             dependencies: ["Machines", "PodNetwork", "Volumes", "Runtime", "State", "Linux", "Concurrency", "Errors", crypto, logging]),
-        .target(name: "Machines", dependencies: ["CLibvirt", "Linux", "CLinux", "Concurrency", "Errors", logging]),
+        .target(name: "GuestHardware"),
+        .target(name: "Machines", dependencies: ["GuestHardware", "CLibvirt", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // Links no libvirt: programs without machines of their own use it.
         .target(
             name: "AgentClient",
@@ -203,7 +205,7 @@ let package = Package(
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
         .target(name: "Volumes", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors"]),
-        .target(name: "CloudInit", dependencies: ["CArchive", "CYAML", "Runtime", "Linux", "CLinux", "Errors"]),
+        .target(name: "CloudInit", dependencies: ["GuestHardware", "CArchive", "CYAML", "Runtime", "Linux", "CLinux", "Errors"]),
 
         // swiftletd's and swiftlet-streamd's ends of what they say to each other.
         .target(
@@ -266,7 +268,7 @@ let package = Package(
             path: "Tests/StreamFakes"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Linux", "Support", "Errors"]),
         .testTarget(
-            name: "CloudInitTests", dependencies: ["CloudInit", "CArchive", "Runtime", "Support", "Errors"],
+            name: "CloudInitTests", dependencies: ["CloudInit", "GuestHardware", "CArchive", "Runtime", "Support", "Errors"],
             exclude: ["render_network.py"], resources: [.copy("Golden")]),
         .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Images", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
@@ -303,7 +305,8 @@ let package = Package(
         .testTarget(
             name: "MachinesTests",
             dependencies: [
-                "CLinux", "Machines", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", "swiftlet-virgl-probe", logging,
+                "CLinux", "Machines", "GuestHardware", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", "swiftlet-virgl-probe",
+                logging,
             ],
             exclude: ["SubreaperFixture"], resources: [.copy("Golden")]),
         .executableTarget(name: "subreaper-fixture", dependencies: ["Linux"], path: "Tests/MachinesTests/SubreaperFixture"),

@@ -4,27 +4,33 @@ import Glibc
 import Linux
 import Synchronization
 
-/// The consoles that somebody types at. QEMU serves one client of a serial port: each has one connection, as long as somebody has joined it.
+/// The consoles that somebody types at. QEMU serves one client of a serial port: each has one connection, while somebody types.
+///
+/// QEMU writes each byte of the guest's to a client too, by a system call of its own, which takes a guest that floods its console two to
+/// three times as long, however fast the client reads. So a connection that nothing has been typed by for a while is ended when the guest
+/// has taken all; what is typed next makes another.
 public final class ConsoleInputs: Sendable {
     private struct Shared {
         var users: Int
-        var connection: ConsoleConnection
+        /// Nil while nobody types.
+        var connection: ConsoleConnection?
+        var watch: Task<Void, Never>?
     }
 
     private static let loop = Result { try EventLoop(name: "consoles") }
 
     private let shared = Mutex<[String: Shared]>([:])
     private let tags = Atomic<UInt64>(0)
+    private let idle: Duration
 
-    public init() {}
+    /// - Parameter idle: for how long nothing is typed before a connection is ended.
+    public init(idle: Duration = .seconds(2)) { self.idle = idle }
 
     /// - Throws: `.unavailable` when the machine does not listen, or another program holds the console.
     public func join(_ socket: String) throws -> ConsoleInput {
         try shared.withLock { shared in
-            if shared[socket]?.connection.isLost ?? true {
-                let connection = try Self.connect(socket)
-                shared[socket] = Shared(users: shared[socket]?.users ?? 0, connection: connection)
-            }
+            // Also to find out whether the machine listens.
+            if shared[socket]?.connection?.isLost ?? true { try connect(socket, &shared) }
             shared[socket]?.users += 1
         }
         return ConsoleInput(self, socket, tag: tags.wrappingAdd(1, ordering: .relaxed).newValue)
@@ -33,11 +39,26 @@ public final class ConsoleInputs: Sendable {
     fileprivate func connection(to socket: String) throws -> ConsoleConnection {
         try shared.withLock { shared in
             guard let known = shared[socket] else { throw SwiftletError(.cancelled, "nobody types at the console any more") }
-            guard known.connection.isLost else { return known.connection }
-            let connection = try Self.connect(socket)
-            shared[socket]?.connection = connection
-            return connection
+            if let connection = known.connection, !connection.isLost { return connection }
+            return try connect(socket, &shared)
         }
+    }
+
+    @discardableResult
+    private func connect(_ socket: String, _ shared: inout [String: Shared]) throws -> ConsoleConnection {
+        let connection = try Self.connect(socket)
+        var entry = shared[socket] ?? Shared(users: 0)
+        entry.watch?.cancel()
+        entry.connection = connection
+        let idle = idle
+        entry.watch = Task { [weak connection] in
+            while !Task.isCancelled {
+                do { try await Task.sleep(for: idle / 2) } catch { return }
+                guard let connection, !connection.endIfIdle(for: idle) else { return }
+            }
+        }
+        shared[socket] = entry
+        return connection
     }
 
     fileprivate func leave(_ socket: String, _ tag: UInt64) {
@@ -45,6 +66,7 @@ public final class ConsoleInputs: Sendable {
             guard var known = shared[socket] else { return (nil, false) }
             known.users -= 1
             shared[socket] = known.users == 0 ? nil : known
+            if known.users == 0 { known.watch?.cancel() }
             return (known.connection, known.users == 0)
         }
         left?.giveUp(tag)
@@ -62,6 +84,12 @@ public final class ConsoleInputs: Sendable {
                 .unavailable,
                 error.systemErrno == EAGAIN ? "another program holds the console" : "the machine does not listen at its console",
                 cause: error)
+        }
+        // libvirt makes the socket, as root, in a directory of root's.
+        var user = uid_t()
+        guard clinux_unix_peer(descriptor, &user) == 0, user == 0 || user == geteuid() else {
+            Glibc.close(descriptor)
+            throw SwiftletError(.permissionDenied, "the console \(socket) is user \(user)'s, not its machine's")
         }
         return try ConsoleConnection(descriptor, loop)
     }
@@ -82,8 +110,11 @@ public final class ConsoleInput: Sendable {
     ///
     /// - Throws: `.unavailable` when the connection is lost. A cancelled task does not interrupt a write that waits; ``leave()`` does.
     public func write(_ bytes: [UInt8]) async throws {
-        guard !hasLeft.load(ordering: .acquiring) else { throw SwiftletError(.cancelled, "the console was left") }
-        try await inputs.connection(to: socket).write(bytes, tag)
+        // A connection may end for want of use right before something is typed.
+        while true {
+            guard !hasLeft.load(ordering: .acquiring) else { throw SwiftletError(.cancelled, "the console was left") }
+            if try await inputs.connection(to: socket).write(bytes, tag) { return }
+        }
     }
 
     /// Idempotent.
@@ -96,18 +127,23 @@ public final class ConsoleInput: Sendable {
 /// the guest.
 final class ConsoleConnection: Sendable {
     private struct State {
-        var writers: [UInt64: CheckedContinuation<Void, any Error>] = [:]
+        var writers: [UInt64: CheckedContinuation<Bool, any Error>] = [:]
         var gone: Set<UInt64> = []
         var isLost = false
+        /// Ended because nobody typed.
+        var isIdle = false
+        var lastWrite = ContinuousClock.now
     }
 
     /// Bytes that may wait for the guest.
     private static let limit = 64 << 10
 
     private let channel: ByteChannel
+    private let descriptor: Int32
     private let state = Mutex(State())
 
     fileprivate init(_ descriptor: Int32, _ loop: EventLoop) throws {
+        self.descriptor = descriptor
         channel = ByteChannel(descriptor: descriptor, loop: loop)
         try channel.open(owner: self)
     }
@@ -116,17 +152,40 @@ final class ConsoleConnection: Sendable {
 
     var isLost: Bool { state.withLock { $0.isLost } }
 
-    fileprivate func write(_ bytes: [UInt8], _ tag: UInt64) async throws {
-        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-            let result = state.withLock { state -> Result<Void, any Error>? in
+    /// - Returns: false when nothing was written, since the connection has ended for want of use.
+    fileprivate func write(_ bytes: [UInt8], _ tag: UInt64) async throws -> Bool {
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Bool, any Error>) in
+            let result = state.withLock { state -> Result<Bool, any Error>? in
+                if state.isIdle { return .success(false) }
                 guard !state.isLost else { return .failure(Self.lost(nil)) }
                 guard !state.gone.contains(tag) else { return .failure(Self.left) }
-                guard channel.write(bytes) > Self.limit else { return .success(()) }
+                state.lastWrite = .now
+                guard channel.write(bytes) > Self.limit else { return .success(true) }
                 state.writers[tag] = continuation
                 return nil
             }
             if let result { continuation.resume(with: result) }
         }
+    }
+
+    /// Ends the connection when nothing was written for a while and the guest has taken all.
+    ///
+    /// - Returns: whether it has ended, now or before.
+    fileprivate func endIfIdle(for idle: Duration) -> Bool {
+        let (isOver, ends) = state.withLock { state in
+            if state.isLost { return (true, false) }
+            guard state.writers.isEmpty, state.lastWrite + idle <= .now, hasTakenAll else { return (false, false) }
+            (state.isIdle, state.isLost) = (true, true)
+            return (true, true)
+        }
+        if ends { channel.close() }
+        return isOver
+    }
+
+    /// Nothing waits in the socket (unix(7), SIOCOUTQ): what QEMU has read, the guest has been given.
+    private var hasTakenAll: Bool {
+        var left: Int32 = 0
+        return ioctl(descriptor, UInt(TIOCOUTQ), &left) == 0 && left == 0
     }
 
     fileprivate func giveUp(_ tag: UInt64) {
@@ -157,7 +216,7 @@ extension ConsoleConnection: ByteChannelOwner {
             defer { state.writers = [:] }
             return state.writers
         }
-        for writer in writers.values { writer.resume() }
+        for writer in writers.values { writer.resume(returning: true) }
     }
 
     package func channelClosed(_ channel: ByteChannel, error: SwiftletError?) {

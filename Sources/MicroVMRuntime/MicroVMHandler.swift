@@ -185,7 +185,7 @@ public final class MicroVMHandler: RuntimeHandler {
         for attempt in 1... {
             do {
                 let (machine, entry) = (machineSpec(names, extent), names.machine.uuid.uuidString)
-                var document = MachineDocument(process: nil, contextID: names.contextID)
+                var document = MachineDocument(process: nil, contextID: names.contextID, domain: names.domain)
                 machines.consoles.watch(names.console, of: names.machine)
                 fullDisks.watch(names.scratchDisk, of: names.machine)
                 document.process = try await ledger.acquire(.machine, entry, document) { try await hypervisor.start(machine).process }
@@ -212,6 +212,7 @@ public final class MicroVMHandler: RuntimeHandler {
         // Before the processes that will be in it: it is released after them.
         try await PodCgroup.acquire(
             names.id, below: context.spec.cgroupParent, PodCgroup.limits(context.spec.demand), context.ledger)
+        try await PodUsers.noteProcesses(of: names.user, context.ledger)
         try await acquireDevices(names, context)
         steps.passed("devices acquired")
         return try await boots.withPermit {

@@ -3,6 +3,7 @@ import Concurrency
 import DHCP
 import Errors
 import Foundation
+import Glibc
 import Linux
 import Logging
 import Machines
@@ -107,17 +108,22 @@ public final class NativeVMHandler: RuntimeHandler {
 
     private func leftovers(of container: String, in pod: String, _ running: [Machine]) throws -> [Leftover] {
         let names = VMNames(pod: pod, container: container, configuration: configuration)
-        var found = [
-            try Leftover(pod: pod, kind: .directory, name: names.runDirectory, document: EmptyDocument()),
+        var found = [try Leftover(pod: pod, kind: .directory, name: names.runDirectory, document: EmptyDocument())]
+        var disk = stat()
+        if lstat(names.rootDisk, &disk) == 0, machines.users.range.ids.contains(disk.st_uid) {
+            found.append(try Leftover(pod: pod, kind: .userProcesses, name: "\(disk.st_uid)", document: EmptyDocument()))
+        }
+        found += [
             try Leftover(pod: pod, kind: .share, name: names.shareDirectory, document: EmptyDocument()),
             try Leftover(pod: pod, kind: .shareDaemon, name: names.shareDirectory, document: ProcessDocument(process: nil)),
+            try Leftover(pod: pod, kind: .tpm, name: names.tpmSocket, document: ProcessDocument(process: nil)),
         ]
         let tap = TapDocument(namespace: machines.networks.namespacePath(of: pod))
         for number in 0...VMNames.mostFurtherInterfaces {
             found.append(try Leftover(pod: pod, kind: .tap, name: names.tap(number), document: tap))
         }
         if let machine = running.first(where: { $0.name == names.domain }) {
-            let document = MachineDocument(process: machine.process, contextID: nil)
+            let document = MachineDocument(process: machine.process, contextID: nil, domain: machine.name)
             found.append(try Leftover(pod: pod, kind: .machine, name: machine.id.uuid.uuidString, document: document))
         }
         return found

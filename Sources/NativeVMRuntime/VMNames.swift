@@ -47,6 +47,8 @@ struct VMNames: Sendable {
     func dataDisk(_ volume: String) -> String { "\(stateDirectory)/data-\(volume).qcow2" }
     /// The machine's own node of a block device.
     func deviceNode(_ number: Int) -> String { "\(stateDirectory)/device-\(number)" }
+    /// The machine's own node of the device that renders.
+    var renderNode: String { "\(stateDirectory)/render" }
     /// UEFI's.
     var variables: String { "\(stateDirectory)/variables.fd" }
     var tpmState: String { "\(stateDirectory)/tpm" }

@@ -2,6 +2,7 @@ import CloudInit
 import Concurrency
 import Errors
 import Foundation
+import GuestHardware
 import Linux
 import Machines
 import PodMachine
@@ -34,14 +35,14 @@ struct VMOrder: Sendable {
         annotations = try VMAnnotations(pod: pod.annotations, container: plan.spec.annotations)
     }
 
-    private var bus: DiskSpec.Bus { DiskSpec.Bus(annotations.diskBus) }
+    private var bus: DiskBus { annotations.diskBus }
 
     // MARK: Checks
 
     /// Whether the node can make such a machine. Nothing is made.
     ///
     /// - Throws: errors naming the annotation, field or path.
-    func check() async throws {
+    func check(_ emulator: TPMEmulator) async throws {
         // sun_path holds 108 bytes with its final NUL (unix(7)).
         for path in [names.consoleSocket, names.guestAgentSocket, names.shareSocket] where path.utf8.count > 107 {
             throw SwiftletError(.failedPrecondition, "socket path \(path) is longer than 107 bytes; choose a shorter run directory")
@@ -52,7 +53,7 @@ struct VMOrder: Sendable {
         if annotations.firmware == .uefi, let obstacle = await OwnThread.answer({ UEFIFirmware().obstacle() }) {
             throw SwiftletError(.failedPrecondition, "swiftlet/firmware: \(obstacle)")
         }
-        if annotations.hasTPM, let obstacle = await OwnThread.answer({ TPMEmulator().obstacle() }) {
+        if annotations.hasTPM, let obstacle = await OwnThread.answer({ emulator.obstacle() }) {
             throw SwiftletError(.failedPrecondition, "swiftlet/tpm: \(obstacle)")
         }
         if annotations.graphics == .virgl {
@@ -150,18 +151,21 @@ struct VMOrder: Sendable {
                 throw SwiftletError.wrap(error, "config.devices \(device.containerPath)")
             }
         }
+        if annotations.graphics == .virgl {
+            try await OwnThread.run { try RenderNode.create(names.renderNode, of: VirglProbe(program: "").renderNode, owner: user) }
+        }
         if annotations.firmware == .uefi { try await UEFIFirmware().makeVariables(names.variables, keep: false, owner: user) }
     }
 
     private var dataDisks: [DiskSpec] {
         let volumes = annotations.dataVolumes.map { volume in
             DiskSpec(
-                path: names.dataDisk(volume.name), serial: DiskSpec.serial(of: volume.name, on: bus), readOnly: false, format: .qcow2,
+                path: names.dataDisk(volume.name), serial: bus.serial(of: volume.name), readOnly: false, format: .qcow2,
                 bus: bus)
         }
         let devices = plan.spec.security.devices.enumerated().map { number, device in
             DiskSpec(
-                path: names.deviceNode(number), serial: DiskSpec.serial(of: Self.name(of: device), on: bus),
+                path: names.deviceNode(number), serial: bus.serial(of: Self.name(of: device)),
                 readOnly: !device.access.contains("w"), bus: bus, medium: .blockDevice)
         }
         return volumes + devices
@@ -210,7 +214,7 @@ struct VMOrder: Sendable {
             annotations.dataVolumes.map { GuestDisk($0, bus: annotations.diskBus) }
             + plan.spec.security.devices.map {
                 GuestDisk(
-                    serial: DiskSpec.serial(of: Self.name(of: $0), on: bus), bus: annotations.diskBus, devicePath: $0.containerPath)
+                    serial: bus.serial(of: Self.name(of: $0)), bus: annotations.diskBus, devicePath: $0.containerPath)
             }
         return request
     }
@@ -233,31 +237,19 @@ struct VMOrder: Sendable {
             devices.append(.interface(InterfaceSpec(tap: names.tap(number), mac: interface.mac, mtu: interface.mtu)))
         }
         if annotations.hasTPM { devices.append(.tpm(TPMSpec(socket: names.tpmSocket))) }
-        if let action = annotations.watchdog.flatMap({ Machines.WatchdogAction(rawValue: $0.rawValue) }) {
-            devices.append(.watchdog(action))
-        }
+        if let action = annotations.watchdog { devices.append(.watchdog(action)) }
         switch annotations.graphics {
         case .none: break
         case .vnc: devices.append(.display(DisplaySpec(vncSocket: names.vncSocket)))
-        case .virgl: devices.append(.display(DisplaySpec(vncSocket: names.vncSocket, renderNode: VirglProbe(program: "").renderNode)))
+        case .virgl: devices.append(.display(DisplaySpec(vncSocket: names.vncSocket, renderNode: names.renderNode)))
         }
         let uuid = annotations.systemUUID.flatMap { UUID(uuidString: $0) } ?? UUID(uuidString: pod.metadata.uid)
         return MachineSpec(
             id: names.machine, name: names.domain,
             shape: MachineShape(memoryBytes: extent.memoryBytes, vcpus: extent.vcpus, accelerator: configuration.accelerator),
             boot: annotations.firmware == .uefi ? .firmware(code: UEFIFirmware().code, variables: names.variables) : .disk,
-            devices: devices, user: user, reboot: annotations.reboot == .restart ? .restart : .destroy,
+            devices: devices, user: user, reboot: annotations.reboot,
             identity: SystemIdentity(uuid: uuid), processor: annotations.cpu.map { ProcessorSpec($0) } ?? ProcessorSpec())
-    }
-}
-
-extension DiskSpec.Bus {
-    init(_ bus: DiskBus) {
-        switch bus {
-        case .scsi: self = .scsi
-        case .virtio: self = .virtio
-        case .sata: self = .sata
-        }
     }
 }
 

@@ -28,6 +28,8 @@ struct VMRecord: StoredDocument {
     var cgroup: ProcessCgroup?
     /// Its start was asked for.
     var isStarted = false
+    /// Its start has come through: it is joined with the pod's network and has its files.
+    var isUp = false
     var end: VMEnd?
 
     /// - Throws: `.notFound` without a file; `.unavailable` for one that cannot be read now; `.dataLoss` for what is no record.

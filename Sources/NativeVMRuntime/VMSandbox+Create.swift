@@ -17,7 +17,7 @@ extension VMSandbox {
         }
         try requireNoOther(than: id)
         var order = try VMOrder(names(id), plan, image, context.spec, network, handler.configuration)
-        try await order.check()
+        try await order.check(machines.tpmEmulator)
         // Before all that will be this user's: it is released after that.
         let user = MachineUser(uid: try await machines.users.acquire(ledger), gid: handler.configuration.group)
         order.user = user
@@ -31,6 +31,7 @@ extension VMSandbox {
             guard chown(names.emulatorDirectory, user.uid, 0) == 0 else { throw SwiftletError.system("chown \(names.emulatorDirectory)") }
         }
         try await PodCgroup.acquire(id, below: context.spec.cgroupParent, PodCgroup.limits(context.spec.demand), ledger)
+        try await PodUsers.noteProcesses(of: user, ledger)
         try await order.makeDisks()
         try await order.makeSeed()
         for number in network.interfaces.indices {
@@ -65,7 +66,9 @@ extension VMSandbox {
         let names = names(record.container)
         let place = MachineSharePlace(
             directory: names.shareDirectory, socket: names.shareSocket, machine: record.machine.id, user: user)
-        let (share, namespace) = try await MachineShare(place, ledger: ledger, machines: machines).ready()
+        let machineShare = MachineShare(place, ledger: ledger, machines: machines)
+        let (share, namespace) = try await machineShare.ready()
+        if let process = await machineShare.process { watchDevice(process, Self.share, of: record) }
         try await ledger.note(
             .shareMounts, "\(share.directory)/\(record.container)", ShareMountsDocument(share: share.directory, container: record.container)
         )

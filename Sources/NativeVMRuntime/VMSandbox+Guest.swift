@@ -30,8 +30,10 @@ extension VMSandbox {
     /// By qemu-guest-agent, where the guest runs it.
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
         let agent = try agent(of: id)
+        let limit = timeout.flatMap { $0 > .zero ? min($0, Self.longestExec) : nil } ?? Self.longestExec
+        let deadline = ContinuousClock.now + limit
         do {
-            try await agent.ping(within: Self.agentPatience)
+            try await agent.ping(within: min(Self.agentPatience, limit))
         } catch {
             throw SwiftletError(
                 .unavailable,
@@ -39,8 +41,7 @@ extension VMSandbox {
                     + "attach reaches its console",
                 cause: error)
         }
-        let limit = timeout.flatMap { $0 > .zero ? min($0, Self.longestExec) : nil } ?? Self.longestExec
-        let outcome = try await agent.run(command, within: limit)
+        let outcome = try await agent.run(command, within: deadline - .now)
         return ExecResult(
             stdout: Array(outcome.output.prefix(try output.take(outcome.output.count))),
             stderr: Array(outcome.errorOutput.prefix(try output.take(outcome.errorOutput.count))), exitCode: outcome.exitCode)

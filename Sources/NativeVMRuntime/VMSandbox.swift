@@ -24,6 +24,17 @@ final class VMSandbox: Sandbox {
         var responders: [AddressResponder] = []
         /// Presses the power button until the guest heeds it.
         var shutdown: Task<Void, Never>?
+        /// Wait for the ends of the processes that serve its devices.
+        var devices: [Task<Void, Never>] = []
+        /// What it cannot go on without has ended.
+        var loss: String?
+
+        /// Ends what is done for the machine.
+        func cancel() {
+            for task in devices + [shutdown].compactMap({ $0 }) { task.cancel() }
+            for responder in responders { responder.stop() }
+            watch?.cancel()
+        }
     }
 
     let context: SandboxContext
@@ -82,13 +93,7 @@ final class VMSandbox: Sandbox {
     func fit(_ demand: PodDemand) async throws {}
 
     func close() {
-        let tasks = entries.withLock { $0.values.map { ($0.watch, $0.shutdown) } }
-        let responders = entries.withLock { $0.values.flatMap(\.responders) }
-        for responder in responders { responder.stop() }
-        for (watch, shutdown) in tasks {
-            watch?.cancel()
-            shutdown?.cancel()
-        }
+        for entry in entries.withLock({ Array($0.values) }) { entry.cancel() }
         haltsContinuation.finish()
         closed.continuation.finish()
     }
@@ -101,17 +106,27 @@ final class VMSandbox: Sandbox {
 
     func startContainer(_ id: String, ledger: Ledger) async throws {
         try requireNoOther(than: id)
+        do {
+            try await boot(id, ledger)
+        } catch {
+            // One that was given up and forgotten meanwhile must not run on.
+            if entries.withLock({ $0[id] == nil }) { try? await hypervisor.destroy(names(id).machine, process: nil) }
+            throw error
+        }
+    }
+
+    private func boot(_ id: String, _ ledger: Ledger) async throws {
         let record = try await change(id) { $0.isStarted = true }
         let (machine, names) = (record.machine, names(id))
+        guard let user = machine.user else { throw SwiftletError(.dataLoss, "record of a VM: it names no user") }
         machines.fullDisks.watch(names.rootDisk, of: machine.id)
         machines.consoles.watch(names.console, of: machine.id, .release)
         watch(record)
-        guard let user = machine.user else { throw SwiftletError(.dataLoss, "record of a VM: it names no user") }
-        if machine.tpm != nil { try await TPMEmulator().start(socket: names.tpmSocket, state: names.tpmState, user: user) }
-        var document = MachineDocument(process: nil, contextID: nil)
+        var document = MachineDocument(process: nil, contextID: nil, domain: machine.name)
         let entry = machine.id.uuid.uuidString
         let hypervisor = hypervisor
         do {
+            if machine.tpm != nil { try await startTPM(record, user, ledger) }
             document.process = try await ledger.acquire(.machine, entry, document) { try await hypervisor.start(machine).process }
             try await ledger.note(.machine, entry, document)
             try await PodCgroup.place(ledger)
@@ -133,6 +148,7 @@ final class VMSandbox: Sandbox {
         } catch {
             throw SwiftletError.wrap(error, "share files with the machine")
         }
+        try await change(id) { $0.isUp = true }
     }
 
     func waitForExit(_ id: String) async throws -> ProcessExit {
@@ -173,7 +189,7 @@ final class VMSandbox: Sandbox {
         before?.cancel()
     }
 
-    private func kill(_ entry: Entry) async throws {
+    func kill(_ entry: Entry) async throws {
         let machine = entry.record.machine.id
         try await hypervisor.destroy(machine, process: entry.process)
         machines.ends.ended(machine, .destroyed)
@@ -182,9 +198,16 @@ final class VMSandbox: Sandbox {
     func deleteContainer(_ id: String) async throws {
         guard let entry = entries.withLock({ $0[id] }) else { return }
         if entry.record.isStarted, entry.record.end == nil { try await kill(entry) }
-        entry.shutdown?.cancel()
+        entry.cancel()
+        // It may be writing the record at this moment.
+        _ = await entry.watch?.value
         machines.fullDisks.forget(entry.record.machine.id)
         _ = entries.withLock { $0.removeValue(forKey: id) }
+        // A daemon that starts again must not take a machine that was given up for one that runs.
+        let path = names(id).record
+        try await OwnThread.run {
+            guard unlink(path) == 0 || errno == ENOENT else { throw SwiftletError.system("remove \(path)") }
+        }
     }
 
     /// Changes the container's record, on disk first.
@@ -208,10 +231,18 @@ final class VMSandbox: Sandbox {
             _ = await ended(record.container, VMEnd(await Self.seen(.unseen, of: record.machine, machines)))
             return
         }
+        guard record.isUp else {
+            // It may have neither network nor files, and nobody was told that it runs.
+            try await hypervisor.destroy(record.machine.id, process: machine.process)
+            let reason = "the machine was ended: swiftletd was restarted while it was being started"
+            _ = await ended(record.container, VMEnd(code: 137, message: reason, at: WallClock.now()))
+            return
+        }
         entries.withLock { $0[record.container]?.process = machine.process }
         machines.fullDisks.watch(names(record.container).rootDisk, of: machine.id)
         machines.consoles.watch(names(record.container).console, of: machine.id, .release)
         watch(record)
+        try await watchDevices(of: record)
         await answerAddresses(record)
         if machine.state == .diskFull { machines.fullDisks.stopped(machine.id) }
     }
@@ -233,17 +264,22 @@ final class VMSandbox: Sandbox {
 
     private func ended(_ id: String, _ end: VMEnd) async -> VMEnd {
         var end = end
+        if end.isKill, let loss = entries.withLock({ $0[id]?.loss }) { end.message = "\(loss): the machine was ended" }
         // What else has died of its group for want of memory does not make a guest's power-off a kill.
         if end.isKill, let cgroup = entries.withLock({ $0[id]?.record.cgroup }), let kill = await PodCgroup.memoryKill(in: cgroup) {
             end = VMEnd(code: 137, message: kill, outOfMemory: true, at: end.at)
         }
         let final = end
-        let (record, responders) = entries.withLock { entries in
+        let (record, responders, devices) = entries.withLock { entries in
             entries[id]?.record.end = final
-            defer { entries[id]?.responders = [] }
-            return (entries[id]?.record, entries[id]?.responders ?? [])
+            defer {
+                entries[id]?.responders = []
+                entries[id]?.devices = []
+            }
+            return (entries[id]?.record, entries[id]?.responders ?? [], entries[id]?.devices ?? [])
         }
         for responder in responders { responder.stop() }
+        for device in devices { device.cancel() }
         guard let record else { return final }
         machines.fullDisks.forget(record.machine.id)
         haltsContinuation.yield(nil)

@@ -3,8 +3,8 @@ import Runtime
 import State
 
 extension ResourceKind {
-    /// A directory of the pod's own.
-    package static let directory = ResourceKind("directory")
+    /// The process that is a machine's TPM, named by its socket.
+    package static let tpm = ResourceKind("tpm")
     package static let tap = ResourceKind("tap")
     /// The control group of the pod's processes on the node.
     package static let cgroup = ResourceKind("cgroup")
@@ -38,10 +38,13 @@ package struct MachineDocument: StoredDocument {
     package var process: ProcessIdentity?
     /// Nil in what earlier releases wrote: derived from the machine's id.
     package var contextID: UInt32?
+    /// The domain's name, by which libvirt names its log of the machine; nil in what earlier releases wrote.
+    package var domain: String?
 
-    package init(process: ProcessIdentity?, contextID: UInt32?) {
+    package init(process: ProcessIdentity?, contextID: UInt32?, domain: String? = nil) {
         self.process = process
         self.contextID = contextID
+        self.domain = domain
     }
 }
 

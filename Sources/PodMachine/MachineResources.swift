@@ -18,15 +18,19 @@ public final class MachineResources: Sendable {
     package let consoles: ConsoleLogs
     package let fullDisks: FullDisks
     package let shareDaemon: ShareDaemon
+    package let tpmEmulator: TPMEmulator
     package let logger: Logger
     private let eventWatch: Task<Void, Never>
 
     /// - Parameters:
     ///   - users: whom the pods' machines run as: an id each.
     ///   - virtiofsd: QEMU's, where Debian has it.
+    ///   - swtpm: likewise.
     public init(
-        hypervisor: any Hypervisor, networks: PodNetworks, users: UserRange, virtiofsd: String = "/usr/lib/qemu/virtiofsd", logger: Logger
+        hypervisor: any Hypervisor, networks: PodNetworks, users: UserRange, virtiofsd: String = "/usr/lib/qemu/virtiofsd",
+        swtpm: String = "/usr/bin/swtpm", logger: Logger
     ) {
+        tpmEmulator = TPMEmulator(program: swtpm)
         shareDaemon = ShareDaemon(binary: virtiofsd)
         self.hypervisor = hypervisor
         self.networks = networks
@@ -82,10 +86,12 @@ public final class MachineResources: Sendable {
     public var releasers: [ResourceReleaser] { machine + share }
 
     private var machine: [ResourceReleaser] {
-        let networks = networks
+        let (networks, ids, emulator) = (networks, users.range, tpmEmulator)
         return [
             ResourceReleaser(.directory) { entry in try await OwnThread.run { try Directory.remove(entry.name) } },
             ResourceReleaser(.user) { entry in try await OwnThread.run { try PodUsers.release(entry.name) } },
+            ResourceReleaser(.userProcesses) { entry in try await OwnThread.run { try PodUsers.release(entry.name) } },
+            ResourceReleaser(.tpm) { entry in try await emulator.stop(socket: entry.name, process: entry.process, users: ids) },
             ResourceReleaser(.tap) { entry in
                 try await networks.deleteTap(name: entry.name, namespacePath: entry.decoded(TapDocument.self).namespace)
             },
@@ -124,6 +130,7 @@ public final class MachineResources: Sendable {
         // The process is the way out when libvirt cannot help.
         try await hypervisor.destroy(machine, process: entry.process)
         ends.ended(machine, .destroyed)
+        if let name = (try? entry.decoded(MachineDocument.self))?.domain { await hypervisor.removeLog(ofMachineNamed: name) }
         consoles.forget(machine)
         fullDisks.forget(machine)
         return machine

@@ -46,7 +46,8 @@ package actor MachineShare {
     private var waiters: [Int: CheckedContinuation<ProcessIdentity?, Never>] = [:]
     private var nextWaiter = 0
 
-    private var process: ProcessIdentity? { daemon.process }
+    /// The virtiofsd, once it is known.
+    package var process: ProcessIdentity? { daemon.process }
 
     /// - Parameter ledger: of whose machine it is.
     package init(_ place: MachineSharePlace, ledger: Ledger, machines: MachineResources) {

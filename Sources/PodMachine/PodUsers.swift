@@ -2,6 +2,7 @@ import Concurrency
 import Errors
 import Glibc
 import Linux
+import Machines
 import Runtime
 import Synchronization
 
@@ -15,7 +16,7 @@ package final class PodUsers: Sendable {
         var foreign: Set<uid_t>?
     }
 
-    private let range: UserRange
+    package let range: UserRange
     private let changes = SerialQueue()
     private let state = Mutex(State())
 
@@ -55,7 +56,13 @@ package final class PodUsers: Sendable {
         return foreign
     }
 
-    /// Ends what still runs as a user, so that the id can be another pod's. Blocks.
+    /// Notes that processes of the user will run. To be done after everything that the user can write to, which is removed when they have
+    /// ended, and before the first of them.
+    package static func noteProcesses(of user: MachineUser, _ ledger: Ledger) async throws {
+        try await ledger.acquire(.userProcesses, "\(user.uid)") {}
+    }
+
+    /// Ends what still runs as a user, so that what the user can write to can be removed, and the id be another pod's. Blocks.
     ///
     /// - Throws: `deadlineExceeded` while there is something; `dataLoss` for an id that no pod is given.
     package static func release(_ name: String) throws {

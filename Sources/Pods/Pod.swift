@@ -252,7 +252,7 @@ actor Pod {
             let unfinished = await endCreations(of: Array(containers.values))
             let own = containers.values.map(\.ledger).filter { holdsOwnMachine($0) }
             for ledger in own { left += await release(ledger, unfinished: unfinished) }
-            left += await release(ledger, unfinished: unfinished)
+            left += await release(ledger, after: left, unfinished: unfinished)
             for container in containers.values { left += await release(container.ledger, unfinished: unfinished) }
         } else {
             left = ledger.entries.map { PendingRelease(entry: $0, reason: "the start has not ended yet") }
@@ -317,9 +317,9 @@ actor Pod {
     /// Releases all that one ledger lists.
     ///
     /// - Parameter unfinished: the creation of a container that goes on: what it acquires stays listed, to be released again.
-    private func release(_ ledger: Ledger, unfinished: String?) async -> [PendingRelease] {
+    private func release(_ ledger: Ledger, after earlier: [PendingRelease] = [], unfinished: String?) async -> [PendingRelease] {
         let (releasers, id) = (context.releasers, id)
-        return await ledger.releaseAll(within: context.deadlines.release, by: releasers) { entry in
+        return await ledger.releaseAll(within: context.deadlines.release, by: releasers, after: earlier) { entry in
             entry.owner != id || releasers.scope(of: entry.kind) == .container ? unfinished : nil
         }
     }

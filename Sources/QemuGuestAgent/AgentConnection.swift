@@ -101,7 +101,10 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
             // What a former client was sent ends where a new answer begins.
             if let mark = piece.lastIndex(of: 0xFF) { line = Array(piece[(mark + 1)...]) } else { line += piece }
             guard line.count <= limit else {
-                throw SwiftletError(.resourceExhausted, "qemu-guest-agent's reply is larger than \(limit) bytes")
+                throw SwiftletError(
+                    .resourceExhausted,
+                    "qemu-guest-agent's reply is larger than \(limit) bytes: it sends a command's whole output in one, as base64; let the "
+                        + "command write less than some 7 MiB, or write to a file")
             }
             if end != nil { break }
         }
@@ -130,7 +133,7 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
         }
     }
 
-    private static let late = SwiftletError(
+    static let late = SwiftletError(
         .deadlineExceeded, "qemu-guest-agent does not answer: it does not run in the guest, or it hangs")
 
     private func wait(_ events: Int32) throws {

@@ -143,8 +143,21 @@ public final class QemuAgent: Sendable {
         _ step: String, _ timeout: Duration, _ body: @escaping @Sendable (AgentConnection) throws -> Value
     ) async throws -> Value {
         let deadline = ContinuousClock.now + timeout
-        return try await queue.run { [self] in
-            try await pool.run("qemu-guest-agent, \(step)") { [self] _ in
+        // Also for its turn: others wait for an agent that hangs at this moment.
+        return try await withDeadline(timeout + Self.margin, "qemu-guest-agent, \(step)") { [self] in
+            try await inTurn(step, deadline, body)
+        }
+    }
+
+    /// So that who waits for the guest itself says what it was waiting for.
+    private static let margin = Duration.milliseconds(200)
+
+    private func inTurn<Value: Sendable>(
+        _ step: String, _ deadline: ContinuousClock.Instant, _ body: @escaping @Sendable (AgentConnection) throws -> Value
+    ) async throws -> Value {
+        try await queue.run { [self] in
+            guard .now < deadline else { throw AgentConnection.late }
+            return try await pool.run("qemu-guest-agent, \(step)") { [self] _ in
                 let connection = try connection(deadline)
                 do {
                     let value = try body(connection)

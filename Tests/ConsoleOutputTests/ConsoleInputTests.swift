@@ -51,10 +51,51 @@ private final class PlayedPort: Sendable {
 }
 
 @Suite(.timeLimit(.minutes(2))) struct ConsoleInputTests {
+    /// Whoever made the socket reads what is typed, and passwords are typed.
+    @Test(.enabled(if: geteuid() == 0)) func nothingIsTypedAtAnotherUsersSocket() async throws {
+        let ground = try ConsoleGround(withFile: false)
+        chmod(ground.directory, 0o777)
+        let stranger = Process()
+        stranger.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+        let script = "my $s = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die; sleep 100"
+        stranger.arguments = ["--reuid=2001400001", "--clear-groups", "perl", "-MIO::Socket::UNIX", "-e", script, ground.socket]
+        try stranger.run()
+        defer { kill(stranger.processIdentifier, SIGKILL) }
+        let inputs = ConsoleInputs(idle: .seconds(600))
+        var refusal: SwiftletError?
+        try await eventually("the socket is there") {
+            do {
+                _ = try inputs.join(ground.socket)
+                return true
+            } catch let error as SwiftletError {
+                refusal = error
+                return error.code != .unavailable
+            }
+        }
+        #expect(refusal?.code == .permissionDenied && refusal?.message.contains("2001400001") == true, "\(String(describing: refusal))")
+    }
+
+    /// QEMU writes what a guest says to a client as well, byte by byte.
+    @Test func aConnectionEndsWhileNobodyTypesAndLosesNothing() async throws {
+        let ground = try ConsoleGround(withFile: false)
+        let port = try PlayedPort(ground.socket)
+        let input = try ConsoleInputs(idle: .milliseconds(100)).join(ground.socket)
+        try await eventually("it is connected") { port.accept() }
+        try await input.write([1])
+        // The guest is slow: what it has not taken yet keeps the connection.
+        try await Task.sleep(for: .milliseconds(400))
+        #expect(port.received() == [1])
+        try await eventually("the port is free") { port.received() == nil }
+        try await input.write([2])
+        try await eventually("it is connected again") { port.accept() }
+        try await eventually("what was typed comes") { port.received() == [2] }
+        input.leave()
+    }
+
     @Test func allWhoTypeShareOneConnectionWhichEndsWithTheLastOfThem() async throws {
         let ground = try ConsoleGround(withFile: false)
         let port = try PlayedPort(ground.socket)
-        let inputs = ConsoleInputs()
+        let inputs = ConsoleInputs(idle: .seconds(600))
         let (first, second) = (try inputs.join(ground.socket), try inputs.join(ground.socket))
         #expect(port.accept())
         #expect(!port.accept())
@@ -80,7 +121,7 @@ private final class PlayedPort: Sendable {
     @Test func theGuestIsNeverHeld() async throws {
         let ground = try ConsoleGround(withFile: false)
         let port = try PlayedPort(ground.socket)
-        let input = try ConsoleInputs().join(ground.socket)
+        let input = try ConsoleInputs(idle: .seconds(600)).join(ground.socket)
         #expect(port.accept())
         var rest = 10 << 20
         let piece = [UInt8](repeating: 0x2E, count: 64 << 10)
@@ -98,7 +139,7 @@ private final class PlayedPort: Sendable {
     @Test func aGuestThatReadsNothingHoldsWhoTypesUntilTheyLeave() async throws {
         let ground = try ConsoleGround(withFile: false)
         let port = try PlayedPort(ground.socket)
-        let inputs = ConsoleInputs()
+        let inputs = ConsoleInputs(idle: .seconds(600))
         let (eager, other) = (try inputs.join(ground.socket), try inputs.join(ground.socket))
         #expect(port.accept())
         let writing = Task {
@@ -118,7 +159,7 @@ private final class PlayedPort: Sendable {
     @Test func aConnectionThatWasLostIsMadeAnew() async throws {
         let ground = try ConsoleGround(withFile: false)
         let port = try PlayedPort(ground.socket)
-        let input = try ConsoleInputs().join(ground.socket)
+        let input = try ConsoleInputs(idle: .seconds(600)).join(ground.socket)
         #expect(port.accept())
         port.drop()
         try await eventually("it is connected again") {
@@ -131,6 +172,6 @@ private final class PlayedPort: Sendable {
 
     @Test func aMachineThatDoesNotListenIsUnavailable() throws {
         let ground = try ConsoleGround(withFile: false)
-        #expect { try ConsoleInputs().join(ground.socket) } throws: { ($0 as? SwiftletError)?.code == .unavailable }
+        #expect { try ConsoleInputs(idle: .seconds(600)).join(ground.socket) } throws: { ($0 as? SwiftletError)?.code == .unavailable }
     }
 }

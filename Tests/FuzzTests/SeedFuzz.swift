@@ -13,7 +13,8 @@ enum SeedFuzz {
         precondition(annotations.vcpus.map { (1...255).contains($0) } ?? true)
         precondition(Set(annotations.dataVolumes.map(\.name)).count == annotations.dataVolumes.count)
         for volume in annotations.dataVolumes {
-            precondition(GuestDisk.serial(for: volume.name, bus: annotations.diskBus) == volume.name, "a name is a serial number")
+            let serial = annotations.diskBus.serial(of: volume.name)
+            precondition((1...annotations.diskBus.longestSerial).contains(serial.utf8.count), "the bus shows it whole")
         }
         guard let data = try? annotations.seedData(from: []) else { return }
         let metadata = SandboxSpec.Metadata(name: "n", uid: "u", namespace: "d", attempt: 0)

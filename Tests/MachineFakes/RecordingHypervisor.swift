@@ -10,7 +10,7 @@ import Synchronization
 public final class RecordingHypervisor: Hypervisor {
     public enum Step: String, Sendable, CaseIterable {
         case start, machine, machines, destroy, attach, detach, grow, pause, resume, shutdown, reset, resizeDisk, screenshot, domainXML
-        case statistics, lastEnd, save, restore
+        case statistics, lastEnd, removeLog, save, restore
     }
 
     public enum Call: Sendable, Equatable {
@@ -30,6 +30,7 @@ public final class RecordingHypervisor: Hypervisor {
         case domainXML(MachineID)
         case statistics(MachineID)
         case lastEnd(String)
+        case removeLog(String)
         case save(MachineID, String)
         case restore(SavedMachine)
 
@@ -51,6 +52,7 @@ public final class RecordingHypervisor: Hypervisor {
             case .domainXML: .domainXML
             case .statistics: .statistics
             case .lastEnd: .lastEnd
+            case .removeLog: .removeLog
             case .save: .save
             case .restore: .restore
             }
@@ -260,6 +262,10 @@ public final class RecordingHypervisor: Hypervisor {
 
     public func lastEnd(ofMachineNamed name: String) async -> MachineEnd? {
         try? await perform(.lastEnd(name)) { self.state.withLock { $0.ends[name] } }
+    }
+
+    public func removeLog(ofMachineNamed name: String) async {
+        try? await perform(.removeLog(name)) { _ = self.state.withLock { $0.ends.removeValue(forKey: name) } }
     }
 
     public func save(_ id: MachineID, to path: String) async throws -> SavedMachine {

@@ -45,6 +45,23 @@ struct ConsoleLogsTests {
         }
     }
 
+    /// As QEMU's standard error of machines that run, and of others' at the same libvirtd.
+    @Test(.timeLimit(.minutes(1))) func libvirtsLogsOfOurMachinesAreHeldToTheLimitAndRemoved() async throws {
+        let directory = NSTemporaryDirectory() + "domain-logs-\(UUID())"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let (own, others) = ("\(directory)/swiftlet-a.log", "\(directory)/other.log")
+        let end = Data("2026-11-28 11:41:30.123+0000: shutting down, reason=destroyed\n".utf8)
+        for path in [own, others] { try (Data(count: 3 << 20) + end).write(to: URL(filePath: path)) }
+        let logs = DomainLogs(directory, prefix: DomainLogs.prefix, interval: .milliseconds(10), logger: Logger(label: "test"))
+        try await eventually("it is cut") { try size(own) == ConsoleLogs.kept }
+        #expect(DomainLog(directory: directory, name: "swiftlet-a")?.end == .destroyed)
+        #expect(try size(others) > 3 << 20)
+        for _ in 0..<2 { logs.remove("swiftlet-a") }
+        logs.remove("../\(directory)/other")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == ["other.log"])
+    }
+
     @Test func aLinkIsNotFollowed() async throws {
         try await withFile { path in
             let other = path + ".other"

@@ -8,7 +8,7 @@ struct DiskSpecTests {
             "data", "a.b-c_d", "", "-a", ".a", "ä/ö\n", String(repeating: "n", count: 63), String(repeating: "n", count: 62) + "m", "a b",
             "a_b",
         ]
-        let serials = names.map { DiskSpec.serial(of: $0, on: bus) }
+        let serials = names.map { bus.serial(of: $0) }
         #expect(serials[..<2] == ["data", "a.b-c_d"])
         #expect(Set(serials).count == names.count, "\(serials)")
         for serial in serials { try DiskSpec(path: "/a", serial: serial, readOnly: false, bus: bus).validate() }

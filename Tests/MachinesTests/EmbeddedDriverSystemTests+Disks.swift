@@ -1,6 +1,7 @@
 import CLinux
 import Errors
 import Foundation
+import GuestHardware
 import Linux
 import Machines
 import Testing
@@ -9,7 +10,7 @@ import Testing
 extension EmbeddedDriverSystemTests {
     /// A machine that boots an overlay of the boot sector's disk.
     private func bootable(
-        _ name: String, in room: MachineRoom, bus: DiskSpec.Bus = .scsi, format: DiskSpec.Format = .raw, reboot: RebootPolicy = .destroy
+        _ name: String, in room: MachineRoom, bus: DiskSpec.Bus = .scsi, format: DiskSpec.Format = .raw, reboot: RebootPolicy = .exit
     ) async throws -> MachineSpec {
         let base = "\(room.directory)/base.\(format)"
         if !FileManager.default.fileExists(atPath: base) {

@@ -7,6 +7,7 @@ import Testing
 
 @Suite(.enabled(if: geteuid() == 0, "the emulator runs as another user"), .timeLimit(.minutes(1))) struct TPMEmulatorTests {
     private let user = MachineUser(uid: 2_001_500_001, gid: 2_001_500_001)
+    private var users: UserRange { get throws { try UserRange(first: Int(user.uid), count: 1) } }
     private let directory = "/tmp/swiftlet-tpm-\(UUID().uuidString.prefix(8))"
 
     /// - Parameter script: stands for swtpm.
@@ -26,12 +27,17 @@ import Testing
             emulator in
             #expect(emulator.obstacle() == nil)
             let (socket, state) = ("\(directory)/socket", "\(directory)/state")
-            for _ in 0..<2 { try await emulator.start(socket: socket, state: state, user: user) }
+            var started: [ProcessIdentity] = []
+            for _ in 0..<2 { started.append(try await emulator.start(socket: socket, state: state, user: user)) }
+            #expect(started.allSatisfy { $0.isAlive })
             let attributes = try FileManager.default.attributesOfItem(atPath: state)
             #expect(attributes[.ownerAccountID] as? UInt32 == user.uid && attributes[.posixPermissions] as? Int == 0o700)
             func running() -> Int { ProcessTable.all(of: [user.uid]) { $0.contains("type=unixio,path=\(socket),mode=0600") }.count }
             try await eventually("it runs") { running() >= 2 }
-            for _ in 0..<2 { try await emulator.stop(socket: socket, user: user) }
+            // By what was written down, and where a daemon did not live to do so by its command line.
+            try await emulator.stop(socket: socket, process: started[0], users: try users)
+            #expect(!started[0].isAlive)
+            for _ in 0..<2 { try await emulator.stop(socket: socket, process: nil, users: try users) }
             #expect(running() == 0)
         }
     }
@@ -39,19 +45,19 @@ import Testing
     @Test func whatDoesNotComeUpIsNamed() async throws {
         try await withEmulator("echo no state >&2; exit 3") { emulator in
             await #expect {
-                try await emulator.start(socket: "\(directory)/socket", state: "\(directory)/state", user: user)
+                _ = try await emulator.start(socket: "\(directory)/socket", state: "\(directory)/state", user: user)
             } throws: {
                 ($0 as? SwiftletError)?.code == .unavailable && "\($0)".contains("no state")
             }
             await #expect {
-                try await emulator.start(socket: "\(directory)/a,b", state: "\(directory)/state", user: user)
+                _ = try await emulator.start(socket: "\(directory)/a,b", state: "\(directory)/state", user: user)
             } throws: {
                 ($0 as? SwiftletError)?.code == .invalidArgument
             }
             let absent = TPMEmulator(program: "\(directory)/absent")
             #expect(absent.obstacle()?.contains("package swtpm") == true)
             await #expect {
-                try await absent.start(socket: "\(directory)/socket", state: "\(directory)/state", user: user)
+                _ = try await absent.start(socket: "\(directory)/socket", state: "\(directory)/state", user: user)
             } throws: {
                 ($0 as? SwiftletError)?.code == .failedPrecondition && "\($0)".contains("not installed")
             }

@@ -1,3 +1,4 @@
+import Errors
 import Foundation
 import Testing
 
@@ -9,10 +10,12 @@ import Testing
 
     /// - Parameters:
     ///   - node: nil: a render node that has no driver.
+    ///   - mode: of that node.
+    ///   - group: whose that node is.
     ///   - emulator: what QEMU says of its parts.
     ///   - program: the script that stands for the probe; nil: the real one.
     private func obstacle(
-        node: String? = nil, emulator: String = "virtio-vga-gl egl-headless", program: String?
+        node: String? = nil, mode: mode_t = 0o666, group: gid_t = 0, emulator: String = "virtio-vga-gl egl-headless", program: String?
     ) async throws -> String? {
         try FileManager.default.createDirectory(
             atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
@@ -23,7 +26,7 @@ import Testing
             return "\(directory)/\(name)"
         }
         let orphan = "\(directory)/renderD255"
-        #expect(mknod(orphan, S_IFCHR | 0o666, 226 << 8 | 255) == 0 && chmod(orphan, 0o666) == 0)
+        #expect(mknod(orphan, S_IFCHR | 0o666, 226 << 8 | 255) == 0 && chown(orphan, 0, group) == 0 && chmod(orphan, mode) == 0)
         let probe: String
         if let program {
             probe = try script("probe", program)
@@ -59,6 +62,23 @@ import Testing
         // It is the machine's user, without privileges.
         let who = try await obstacle(program: "id -u >&2; grep CapEff /proc/self/status >&2; exit 1")
         #expect(who?.contains("2001500001") == true && who?.contains("0000000000000000") == true)
+    }
+
+    /// As udev makes render nodes.
+    @Test func aNodeThatIsOpenToItsGroupAloneIsProvedInThatGroupAndIsTheMachinesOwn() async throws {
+        let program = "test -r \"$1\" && test -w \"$1\" && exit 0; id -G >&2; exit 1"
+        #expect(try await obstacle(mode: 0o660, group: 2_001_500_007, program: program) == nil)
+        let closed = try await obstacle(mode: 0o600, group: 2_001_500_007, program: program)
+        #expect(closed?.contains("group 2001500007 and mode 600") == true, "\(closed ?? "it works")")
+
+        let (device, own) = ("/tmp/swiftlet-render-\(getpid())", "/tmp/swiftlet-render-\(getpid())-own")
+        defer { for path in [device, own] { unlink(path) } }
+        #expect(mknod(device, S_IFCHR | 0o660, 226 << 8 | 255) == 0)
+        for _ in 0..<2 { try RenderNode.create(own, of: device, owner: user) }
+        let attributes = try FileManager.default.attributesOfItem(atPath: own)
+        #expect(attributes[.ownerAccountID] as? UInt32 == user.uid && attributes[.posixPermissions] as? Int == 0o600)
+        #expect(RenderNode.status(of: own)?.st_rdev == 226 << 8 | 255)
+        #expect(throws: SwiftletError.self) { try RenderNode.create(own, of: "/dev/null", owner: user) }
     }
 
     /// The real program, on a node that no driver stands behind.

@@ -2,6 +2,7 @@ import Errors
 import Foundation
 import Linux
 import State
+import Synchronization
 import Testing
 
 @testable import MicroVMRuntime
@@ -70,6 +71,27 @@ import Testing
         try PodUsers.release("\(user)")
         #expect(ProcessTable.running(as: user...user).isEmpty)
         try PodUsers.release("\(user)")
+    }
+
+    @Test func directoriesStayListedWhileTheirUserHasProcessesAlsoThePodsOwn() async throws {
+        try await Self.withDatabase { database in
+            let (container, pod) = (Ledger(owner: "container", database: database), Ledger(owner: "pod", database: database))
+            try await pod.note(.directory, "/pod", EmptyDocument())
+            try await container.note(.directory, "/pod/container", EmptyDocument())
+            try await container.note(.userProcesses, "70000", EmptyDocument())
+            let released = Mutex<[String]>([])
+            let directory = ResourceReleaser(.directory) { entry in released.withLock { $0.append(entry.name) } }
+            let stuck = ResourceReleaser(.userProcesses) { _ in throw SwiftletError(.deadlineExceeded, "stuck") }
+            for ledger in [container, pod] { ledger.close() }
+            var pending = await container.releaseAll(by: Releasers([directory, stuck]))
+            pending += await pod.releaseAll(by: Releasers([directory, stuck]), after: pending)
+            #expect(pending.map(\.entry.name) == ["70000", "/pod/container", "/pod"])
+            #expect(pending.last?.reason.contains("70000") == true && released.withLock { $0.isEmpty })
+            let ended = ResourceReleaser(.userProcesses) { _ in }
+            pending = await container.releaseAll(by: Releasers([directory, ended]))
+            pending += await pod.releaseAll(by: Releasers([directory, ended]), after: pending)
+            #expect(pending.isEmpty && released.withLock { $0 } == ["/pod/container", "/pod"])
+        }
     }
 
     @Test func usersThatNoPodIsGivenAreLeftAlone() {

@@ -71,6 +71,17 @@ import Testing
         #expect(await code { try await absent.ping(within: .seconds(5)) } == .unavailable)
     }
 
+    @Test func whoWaitsForTheirTurnAtAnAgentThatHangsWaitsNoLongerThanTheirOwnTime() async throws {
+        let silent = try FakeAgent { _ in [] }
+        let agent = agent(silent)
+        let first = Task { await code { try await agent.ping(within: .seconds(8)) } }
+        try await Task.sleep(for: .milliseconds(100))
+        let start = ContinuousClock.now
+        #expect(await code { _ = try await agent.run(["/x"], within: .milliseconds(300)) } == .deadlineExceeded)
+        #expect(ContinuousClock.now - start < .seconds(4))
+        #expect(await first.value == .deadlineExceeded)
+    }
+
     @Test func aProcessThatOutlivesItsTimeIsKilled() async throws {
         let fake = try FakeAgent { line in
             if line.contains("guest-exec-status") { return Array("{\"return\": {\"exited\": false}}\n".utf8) }

@@ -99,6 +99,32 @@ struct FullDiskTests {
         }
     }
 
+    @Test func aVMPodStopsOnAFullDiskAndGoesOnWhenThereIsRoom() async throws {
+        try await Self.withNode("fullvm", size: 900) { node in
+            try await node.loadSmallVM()
+            let pod = try await node.runVMPod("full") { $0.annotations = ["swiftlet/data-volumes": "[{name: extra, size: 400M}]"] }
+            let container = try await node.startVM(in: pod, "full")
+            try await node.waitForBoot("full")
+            try Self.fill(node, but: 150)
+            let write = "dd if=/dev/urandom of=$(readlink -f /dev/disk/by-id/*extra) bs=1M count=300 conv=fsync 2>/dev/null"
+            _ = try await node.shell(container, "(\(write); echo wrote $? >/dev/ttyS0) </dev/null >/dev/null 2>&1 &")
+            try await eventually("the machine is stopped; daemon: \(node.tail(node.daemonLog))", within: .seconds(120)) {
+                try await Self.halted(node, pod).contains("is full")
+            }
+            #expect(try await node.podStatus(pod).status.state == .sandboxReady)
+            await Self.expectRefusal(node, container)
+            await node.kill()
+            try await node.launch()
+            try await eventually("the stopped machine is found again") { try await Self.halted(node, pod).contains("is full") }
+            Self.makeRoom(node)
+            try await eventually("the guest goes on and has written all; daemon: \(node.tail(node.daemonLog))", within: .seconds(120)) {
+                try node.logText("full.log").contains("wrote 0")
+            }
+            #expect(try await Self.halted(node, pod).isEmpty)
+            try await node.removePod(pod)
+        }
+    }
+
     @Test func podsAreStoppedAndRemovedOnAFullDiskAndNewOnesRefusedForIt() async throws {
         try await Self.withNode("nospace", size: 700) { node in
             let before = try await Footprint.now(node)

@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import GuestHardware
 
 extension VMAnnotations {
     mutating func readDisks(_ reader: inout AnnotationReader) {
@@ -178,11 +179,11 @@ extension VMAnnotations {
     ) -> DataVolume? {
         guard let fields = fields(item, of: ["name", "size", "mountpath", "devicepath", "filesystem"], name, &reader) else { return nil }
         let isNameByte = { (byte: UInt8) in (0x61...0x7A).contains(byte) || (0x30...0x39).contains(byte) || byte == 0x2D }
-        guard let volume = fields["name"]?.text, (1...bus.serialLimit).contains(volume.utf8.count), volume.utf8.allSatisfy(isNameByte)
+        guard let volume = fields["name"]?.text, (1...bus.longestSerial).contains(volume.utf8.count), volume.utf8.allSatisfy(isNameByte)
         else {
             reader.refuse(
                 name,
-                "\(quoted(fields["name"]?.text ?? "")) is no name of 1 to \(bus.serialLimit) lower-case letters, digits and dashes, as a disk of bus \(bus.rawValue) shows"
+                "\(quoted(fields["name"]?.text ?? "")) is no name of 1 to \(bus.longestSerial) lower-case letters, digits and dashes, as a disk of bus \(bus.rawValue) shows"
             )
             return nil
         }

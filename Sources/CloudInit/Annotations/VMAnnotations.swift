@@ -1,4 +1,5 @@
 import Errors
+import GuestHardware
 
 /// What a pod's annotations ask of its virtual machine, checked: Virtlet's by the names and rules of its code, and Swiftlet's own, which begin
 /// with `swiftlet/`. `docs/vm-pods.md` has the table.
@@ -59,25 +60,9 @@ public struct VMAnnotations: Sendable, Equatable {
     }
 }
 
-public enum DiskBus: String, Sendable, CaseIterable {
-    case scsi
-    case virtio
-    case sata
-
-    /// What of a serial number the guest sees. 36: SCSI's device identification page as QEMU fills it; 20: virtio's and ATA's field.
-    var serialLimit: Int { self == .scsi ? 36 : 20 }
-}
-
 public enum Firmware: String, Sendable, CaseIterable {
     case bios
     case uefi
-}
-
-/// What happens when a guest no longer feeds its watchdog.
-public enum WatchdogAction: String, Sendable, CaseIterable {
-    case reset
-    case poweroff
-    case pause
 }
 
 public enum Graphics: String, Sendable, CaseIterable {
@@ -86,14 +71,6 @@ public enum Graphics: String, Sendable, CaseIterable {
     case vnc
     /// VNC, and a virtio-gpu that renders on the node.
     case virgl
-}
-
-/// What a reboot from inside means.
-public enum RebootPolicy: String, Sendable, CaseIterable {
-    /// The machine boots again; the container goes on.
-    case restart
-    /// The container ends, and the kubelet restarts it by the pod's policy.
-    case exit
 }
 
 public enum SeedFormat: String, Sendable, CaseIterable {

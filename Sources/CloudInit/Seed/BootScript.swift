@@ -1,4 +1,5 @@
 import Foundation
+import GuestHardware
 import Runtime
 
 /// What the guest does at every boot with what it was given: environment, files, disks and shares. For a POSIX shell, busybox' as well.
@@ -58,7 +59,7 @@ struct BootScript {
     ]
 
     private static func disk(_ disk: GuestDisk) -> [String] {
-        let serial = String(disk.serial.prefix(disk.bus.serialLimit))
+        let serial = String(disk.serial.prefix(disk.bus.longestSerial))
         var acts: [String] = []
         if let path = disk.devicePath { acts.append("  swiftlet_link \"$d\" \(quoted(path))") }
         if let path = disk.mountPath {

@@ -1,3 +1,4 @@
+import GuestHardware
 import Runtime
 
 /// All that a seed says to a guest.
@@ -72,7 +73,7 @@ public struct GuestDisk: Sendable, Equatable {
     /// A data volume of the annotations.
     public init(_ volume: DataVolume, bus: DiskBus) {
         self.init(
-            serial: volume.name, bus: bus, devicePath: volume.devicePath, mountPath: volume.mountPath,
+            serial: bus.serial(of: volume.name), bus: bus, devicePath: volume.devicePath, mountPath: volume.mountPath,
             filesystem: volume.mountPath == nil ? nil : volume.filesystem)
     }
 
@@ -84,19 +85,6 @@ public struct GuestDisk: Sendable, Equatable {
             case .virtio: "virtio-"
             case .sata: "ata-QEMU_HARDDISK_"
             }
-        return "/dev/disk/by-id/" + name + serial.prefix(bus.serialLimit)
-    }
-
-    /// A serial number that the bus shows whole and that is another for every name: the name itself, or its beginning and a hash.
-    public static func serial(for name: String, bus: DiskBus) -> String {
-        let allowed = name.utf8.map { byte -> UInt8 in
-            (0x61...0x7A).contains(byte) || (0x41...0x5A).contains(byte) || (0x30...0x39).contains(byte) || byte == 0x2E ? byte : 0x2D
-        }
-        let text = String(decoding: allowed, as: UTF8.self)
-        guard text != name || allowed.count > bus.serialLimit || name.isEmpty else { return name }
-        // FNV-1a with 32 bits.
-        let hash = name.utf8.reduce(UInt32(2_166_136_261)) { ($0 ^ UInt32($1)) &* 16_777_619 }
-        let digits = String(hash, radix: 16)
-        return text.prefix(bus.serialLimit - 9) + "-" + String(repeating: "0", count: 8 - digits.count) + digits
+        return "/dev/disk/by-id/" + name + serial.prefix(bus.longestSerial)
     }
 }

@@ -3,7 +3,7 @@ struct Lifecycle: DomainConfigurator {
     func configure(_ spec: MachineSpec, _ domain: inout DomainDocument) {
         domain.settings.append(XMLTag("clock", ["offset": "utc"], [XMLTag("timer", ["name": "hpet", "present": "no"])]))
         domain.settings.append(XMLTag("on_poweroff", text: "destroy"))
-        domain.settings.append(XMLTag("on_reboot", text: spec.reboot.rawValue))
+        domain.settings.append(XMLTag("on_reboot", text: spec.reboot == .restart ? "restart" : "destroy"))
         domain.settings.append(XMLTag("on_crash", text: "destroy"))
     }
 }

@@ -24,20 +24,19 @@ public struct VirglProbe: Sendable {
         self.deadline = deadline
     }
 
-    /// Why a machine of this user cannot have a 3D display; nil when it can.
+    /// Why a machine of this user cannot have a 3D display; nil when it can. The user is in the node's group for it, as a machine is the
+    /// owner of a node of its own (``RenderNode``).
     public func obstacle(user: MachineUser) async -> String? {
-        var status = stat()
-        // GL falls back on software, which would do on any file. Render nodes are character devices of DRM's major, from minor 128 on (Linux'
-        // Documentation/admin-guide/devices.txt).
-        guard stat(renderNode, &status) == 0, status.st_mode & S_IFMT == S_IFCHR, (status.st_rdev >> 8) & 0xFFF == 226,
-            status.st_rdev & 0xFF >= 128
-        else {
-            return "virgl needs a render node, and \(renderNode) is none"
+        // GL falls back on software, which would do on any file.
+        guard let node = RenderNode.status(of: renderNode) else { return "virgl needs a render node, and \(renderNode) is none" }
+        guard node.st_mode & 0o060 == 0o060 || node.st_mode & 0o006 == 0o006 else {
+            return "virgl needs a render node that its group can read and write: \(renderNode) has group \(node.st_gid) and mode "
+                + String(node.st_mode & 0o7777, radix: 8)
         }
         do {
             if let missing = try await missingOfEmulator() { return missing }
             // Drivers map whole address spaces.
-            let program = UnprivilegedProgram(path: program, user: user, addressSpace: 16 << 30, deadline: deadline)
+            let program = UnprivilegedProgram(path: program, user: user, groups: [node.st_gid], addressSpace: 16 << 30, deadline: deadline)
             let result = try await program.spawn([renderNode]).run()
             guard !result.succeeded else { return nil }
             let reason = result.errorText.split(separator: "\n").suffix(3).joined(separator: "; ").prefix(512)

@@ -1,4 +1,5 @@
 import Errors
+import GuestHardware
 
 /// A disk, which the guest finds by its serial.
 public struct DiskSpec: Sendable, Codable, Equatable {
@@ -7,24 +8,7 @@ public struct DiskSpec: Sendable, Codable, Equatable {
         case qcow2
     }
 
-    /// What the guest's driver speaks.
-    public enum Bus: String, Sendable, Codable, CaseIterable {
-        /// A unit of the machine's one virtio-scsi target: plugs without a PCI port and goes without the guest's help.
-        case scsi
-        /// A PCI device of its own (virtio-blk): seen by guests before udev runs.
-        case virtio
-        /// For guests without virtio drivers; from the start only.
-        case sata
-
-        /// Bytes of a serial that the guest sees; QEMU cuts the rest off.
-        public var longestSerial: Int {
-            switch self {
-            case .scsi: 36
-            // VIRTIO_BLK_ID_BYTES, and ATA's serial number.
-            case .virtio, .sata: 20
-            }
-        }
-    }
+    public typealias Bus = DiskBus
 
     /// What `path` is.
     public enum Medium: String, Sendable, Codable {
@@ -74,21 +58,6 @@ public struct DiskSpec: Sendable, Codable, Equatable {
         self.medium = medium
         self.backing = backing
         self.bootOrder = bootOrder
-    }
-
-    /// A serial made of a name of any length and characters: the name itself where it fits, else its beginning and a hash
-    /// of all of it.
-    public static func serial(of name: String, on bus: Bus) -> String {
-        if MachineSpec.isName(name, longest: bus.longestSerial) { return name }
-        // FNV-1a, 32 bits: names differ, nobody forges them.
-        let hash = name.utf8.reduce(UInt32(2_166_136_261)) { ($0 ^ UInt32($1)) &* 16_777_619 }
-        let digits = String(hash, radix: 16)
-        let suffix = "-" + String(repeating: "0", count: 8 - digits.count) + digits
-        let plain = name.unicodeScalars.map { MachineSpec.isName("a\($0)", longest: 2) ? Character($0) : "_" }
-        let beginning = String(plain.prefix(bus.longestSerial - suffix.count))
-        return
-            (beginning.first.map { [".", "-"].contains($0) } == true ? "_" + beginning.dropFirst() : beginning.isEmpty ? "_" : beginning)
-            + suffix
     }
 }
 

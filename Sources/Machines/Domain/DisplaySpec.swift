@@ -16,15 +16,3 @@ public struct DisplaySpec: Sendable, Codable, Equatable {
         if let renderNode { try MachineSpec.checkPath(renderNode) }
     }
 }
-
-/// What happens when the guest does not feed its watchdog any more.
-public enum WatchdogAction: String, Sendable, Codable, CaseIterable {
-    /// As by a reboot of the guest: the machine's policy decides.
-    case reset
-    /// The machine ends.
-    case poweroff
-    /// The machine is paused.
-    case pause
-    /// Nothing but an entry in libvirt's log.
-    case none
-}

@@ -94,6 +94,9 @@ public protocol Hypervisor: Sendable {
     /// known. The log does not tell a guest's reset from its power-off.
     func lastEnd(ofMachineNamed name: String) async -> MachineEnd?
 
+    /// Forgets what libvirt's log says of the machines of this name, which have ended. What cannot be removed stays.
+    func removeLog(ofMachineNamed name: String) async
+
     /// Writes a machine's memory and devices to a file and ends it. Its disks stay as they are: they belong to what was saved.
     ///
     /// - Parameter path: is replaced; QEMU's user need not be able to write there.

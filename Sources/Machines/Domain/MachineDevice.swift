@@ -1,3 +1,5 @@
+import GuestHardware
+
 /// A device of a machine, there from its start or plugged in later.
 public enum MachineDevice: Sendable, Codable, Equatable {
     case disk(DiskSpec)

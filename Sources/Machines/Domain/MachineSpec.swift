@@ -1,4 +1,5 @@
 import FoundationEssentials
+import GuestHardware
 
 /// How guest instructions are executed.
 public enum Accelerator: String, Sendable, Codable, CaseIterable {
@@ -27,7 +28,7 @@ public struct MachineSpec: Sendable, Codable, Equatable {
 
     public init(
         id: MachineID, name: String, shape: MachineShape, boot: MachineBoot, devices: [MachineDevice], user: MachineUser? = nil,
-        reboot: RebootPolicy = .destroy, identity: SystemIdentity = SystemIdentity(),
+        reboot: RebootPolicy = .exit, identity: SystemIdentity = SystemIdentity(),
         processor: ProcessorSpec = ProcessorSpec()
     ) {
         self.id = id
@@ -40,14 +41,6 @@ public struct MachineSpec: Sendable, Codable, Equatable {
         self.identity = identity
         self.processor = processor
     }
-}
-
-/// What becomes of a machine whose guest reboots.
-public enum RebootPolicy: String, Sendable, Codable, CaseIterable {
-    /// It boots again, as the same QEMU.
-    case restart
-    /// It ends.
-    case destroy
 }
 
 /// What the guest's firmware says of the machine: tables of types 1 and 11 of the SMBIOS specification.

@@ -25,8 +25,9 @@ public struct TPMEmulator: Sendable {
     ///   - socket: in a directory that the user can write to. At most 107 bytes.
     ///   - state: a directory of the TPM alone, made where it is missing. What is in it is the TPM's, also at the next start.
     ///   - user: QEMU's.
+    /// - Returns: the process, whose end leaves the machine with a TPM that does not answer.
     /// - Throws: `failedPrecondition` without the program, `unavailable` with what it says when it does not come up. It does not run then.
-    public func start(socket: String, state: String, user: MachineUser) async throws {
+    public func start(socket: String, state: String, user: MachineUser) async throws -> ProcessIdentity {
         try MachineSpec.checkSocket(socket)
         try MachineSpec.checkPath(state)
         // swtpm's option syntax has no way to write a comma.
@@ -44,24 +45,37 @@ public struct TPMEmulator: Sendable {
             "--daemon",
         ]).run()
         guard result.succeeded else {
-            try await stop(socket: socket, user: user)
+            try await OwnThread.run { try Self.end(find(socket, of: [user.uid], and: nil)) }
             throw SwiftletError(.unavailable, "TPM \(socket): swtpm ended with status \(result.status): \(result.errorText.prefix(512))")
         }
+        // It has gone to the background: its parent's number says nothing.
+        guard let process = await OwnThread.answer({ find(socket, of: [user.uid], and: nil).first }) else {
+            throw SwiftletError(.unavailable, "TPM \(socket): swtpm ended right after its start")
+        }
+        return process
+    }
+
+    private func find(_ socket: String, of users: Set<UInt32>, and range: UserRange?) -> [ProcessIdentity] {
+        ProcessTable.all(of: users, and: range) { $0.contains("type=unixio,path=\(socket),mode=0600") }
     }
 
     /// Ends the TPM of a machine that has not been started, or whose QEMU is gone. Succeeds when there is none.
     ///
+    /// - Parameters:
+    ///   - process: as `start` returned it; nil where it was never written down.
+    ///   - users: whom machines run as: the process is looked for among theirs where it is not known.
     /// - Throws: `deadlineExceeded` when the process does not end on SIGKILL.
-    public func stop(socket: String, user: MachineUser) async throws {
-        try await OwnThread.run {
-            let processes = ProcessTable.all(of: [user.uid]) { $0.contains("type=unixio,path=\(socket),mode=0600") }
-            for process in processes where process.isAlive {
-                process.kill()
-                guard process.waitForExit(.seconds(5)) else {
-                    throw SwiftletError(.deadlineExceeded, "TPM \(process.pid) does not end on SIGKILL")
-                }
-                process.reap()
+    public func stop(socket: String, process: ProcessIdentity?, users: UserRange) async throws {
+        try await OwnThread.run { try Self.end(process.map { [$0] } ?? find(socket, of: [], and: users)) }
+    }
+
+    private static func end(_ processes: [ProcessIdentity]) throws {
+        for process in processes where process.isAlive {
+            process.kill()
+            guard process.waitForExit(.seconds(5)) else {
+                throw SwiftletError(.deadlineExceeded, "TPM \(process.pid) does not end on SIGKILL")
             }
+            process.reap()
         }
     }
 }

@@ -4,6 +4,8 @@ import Linux
 struct UnprivilegedProgram: Sendable {
     let path: String
     let user: MachineUser
+    /// Beside the user's own.
+    var groups: [UInt32] = []
     /// Bytes that it may map.
     var addressSpace: UInt64 = 1 << 30
     /// Seconds of processor time; nil: no limit.
@@ -11,9 +13,10 @@ struct UnprivilegedProgram: Sendable {
     let deadline: Duration
 
     func spawn(_ arguments: [String]) -> Spawn {
+        let membership = groups.isEmpty ? "--clear-groups" : "--groups=\(groups.map(String.init).joined(separator: ","))"
         let confined =
             [
-                "--reuid=\(user.uid)", "--regid=\(user.gid)", "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all",
+                "--reuid=\(user.uid)", "--regid=\(user.gid)", membership, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all",
                 "--",
                 "/usr/bin/prlimit", "--as=\(addressSpace)", "--core=0", "--nofile=64",
             ] + (processorTime.map { ["--cpu=\($0)"] } ?? []) + ["--", path]

@@ -14,6 +14,11 @@ extension LibvirtHypervisor {
         return await OwnThread.answer { DomainLog(directory: directory, name: name)?.end }
     }
 
+    public func removeLog(ofMachineNamed name: String) async {
+        guard let logs else { return }
+        await OwnThread.answer { logs.remove(name) }
+    }
+
     // MARK: Screen
 
     /// Bytes of a picture; a screen of 4K in full noise is 24 MiB.

@@ -17,6 +17,8 @@ public final class LibvirtHypervisor: Hypervisor {
     /// One change at a time for each machine: two disks plugged at once would choose the same free unit.
     private let changes = SerialQueues<MachineID>()
     let attachments = AttachmentRegistry()
+    /// Nil where libvirt's logs are elsewhere.
+    let logs: DomainLogs?
     /// The URI in use.
     public let uri: String
 
@@ -63,6 +65,9 @@ public final class LibvirtHypervisor: Hypervisor {
         self.connection = connection
         self.hub = hub
         self.logger = logger
+        var isEmbedded = false
+        if case .embed = configuration.connection { isEmbedded = true }
+        logs = configuration.logDirectory.map { DomainLogs($0, prefix: isEmbedded ? "" : DomainLogs.prefix, logger: logger) }
         blueprint = DomainBlueprint(host: host)
         emulators = EmulatorProcess(pidDirectories: configuration.pidDirectories, users: configuration.users)
     }

@@ -144,9 +144,11 @@ public final class Ledger: Sendable {
     ///
     /// A failure does not stop the rest. What fails stays in the ledger and is returned.
     ///
-    /// - Parameter blocked: why an entry that was released has to stay listed, to be released again; nil when it has not.
+    /// - Parameters:
+    ///   - earlier: what could not be released of those whose directories lie in this owner's.
+    ///   - blocked: why an entry that was released has to stay listed, to be released again; nil when it has not.
     package func releaseAll(
-        within limit: Duration = .seconds(30), by releasers: Releasers,
+        within limit: Duration = .seconds(30), by releasers: Releasers, after earlier: [PendingRelease] = [],
         blocked: @escaping @Sendable (LedgerEntry) -> String? = { _ in nil }
     ) async -> [PendingRelease] {
         // Behind every change in flight: none of them can add to what is read here once the ledger is closed.
@@ -156,6 +158,9 @@ public final class Ledger: Sendable {
             do {
                 if entry.kind == .imageLease, pending.contains(where: { [.layerDisks, .machine].contains($0.entry.kind) }) {
                     throw SwiftletError(.unavailable, "its files are still disks of a machine")
+                }
+                if entry.kind == .directory, let user = (earlier + pending).first(where: { $0.entry.kind == .userProcesses })?.entry.name {
+                    throw SwiftletError(.unavailable, "user \(user), who may write to it, has processes that have not ended")
                 }
                 if entry.kind == .user, let other = pending.first?.entry {
                     throw SwiftletError(.unavailable, "\(other.kind) \(other.name), which may be this user's, is not released")

@@ -23,6 +23,11 @@ extension ResourceKind {
     public static let machine = ResourceKind("machine")
     /// The user that the pod's processes on the node run as. It stays the pod's until all else is released.
     public static let user = ResourceKind("user")
+    /// Whatever runs on the node as the pod's user, named by the user's id. Nothing that the user can write to is removed before it has
+    /// ended: root would walk through directories that somebody changes meanwhile.
+    public static let userProcesses = ResourceKind("userProcesses")
+    /// A directory of the pod's own.
+    public static let directory = ResourceKind("directory")
     public static let networkNamespace = ResourceKind("networkNamespace")
     /// What the CNI plugins made for the pod.
     public static let networkAttachment = ResourceKind("networkAttachment")
