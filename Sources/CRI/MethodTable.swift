@@ -124,8 +124,22 @@ public enum ImageRPC {
 
 /// The methods beyond the CRI that the operator's command asks of swiftletd, on the same socket.
 public enum OperatorRPC {
-    public static let loadImage = RPCDescriptor<OperatorLoadImageRequest, OperatorLoadImageResponse>(
-        "Operator", "LoadImage", package: "swiftlet.operator.v1")
+    private static let (service, package) = ("Operator", "swiftlet.operator.v1")
 
-    public static let allNames = [loadImage.name]
+    public static let loadImage = RPCDescriptor<OperatorLoadImageRequest, OperatorLoadImageResponse>(
+        service, "LoadImage", package: package)
+    public static let describeMachine = RPCDescriptor<OperatorDescribeMachineRequest, OperatorDescribeMachineResponse>(
+        service, "DescribeMachine", package: package)
+    public static let controlMachine = RPCDescriptor<OperatorControlMachineRequest, OperatorControlMachineResponse>(
+        service, "ControlMachine", package: package)
+    public static let screenshot = RPCDescriptor<OperatorScreenshotRequest, OperatorScreenshotResponse>(
+        service, "Screenshot", package: package)
+    public static let checkDisk = RPCDescriptor<OperatorCheckDiskRequest, OperatorCheckDiskResponse>(
+        service, "CheckDisk", package: package)
+    public static let addAuthorizedKeys = RPCDescriptor<OperatorAddAuthorizedKeysRequest, OperatorAddAuthorizedKeysResponse>(
+        service, "AddAuthorizedKeys", package: package)
+
+    public static let allNames = [
+        loadImage.name, describeMachine.name, controlMachine.name, screenshot.name, checkDisk.name, addAuthorizedKeys.name,
+    ]
 }

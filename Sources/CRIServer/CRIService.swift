@@ -42,7 +42,7 @@ public struct CRIService: Sendable {
         addUnimplemented(to: &table)
         addRuntimeMethods(to: &table)
         addImageMethods(to: &table)
-        add(OperatorRPC.loadImage, to: &table, loadImage)
+        addOperatorMethods(to: &table)
         return table
     }
 

@@ -12,7 +12,7 @@ import Runtime
 import Synchronization
 
 /// A pod's running machine, spoken to through its agent.
-final class MicroVMSandbox: Sandbox {
+final class MicroVMSandbox: MachineSandbox {
     let names: MachineNames
     /// QEMU; nil under a hypervisor that has no process per machine.
     let process: ProcessIdentity?
@@ -58,6 +58,16 @@ final class MicroVMSandbox: Sandbox {
         if let process { details["pid"] = .integer(Int64(process.pid)) }
         if let networkNamespace { details["networkNamespace"] = .string(networkNamespace) }
         return details
+    }
+
+    func describeMachine(withXML: Bool) async throws -> MachineDescription {
+        let hypervisor = handler.machines.hypervisor
+        guard let machine = try await hypervisor.machine(names.machine) else {
+            throw SwiftletError(.failedPrecondition, "pod sandbox \(names.id): its machine has just ended")
+        }
+        var description = MachineDescription(machine, console: names.console)
+        if withXML { description.xml = try await hypervisor.domainXML(names.machine) }
+        return description
     }
 
     func close() {

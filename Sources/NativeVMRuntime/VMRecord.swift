@@ -30,6 +30,8 @@ struct VMRecord: StoredDocument {
     var isStarted = false
     /// Its start has come through: it is joined with the pod's network and has its files.
     var isUp = false
+    /// When an operator paused it, in nanoseconds of Unix time; nil: nobody did.
+    var pausedAt: Int64?
     var end: VMEnd?
 
     /// - Throws: `.notFound` without a file; `.unavailable` for one that cannot be read now; `.dataLoss` for what is no record.

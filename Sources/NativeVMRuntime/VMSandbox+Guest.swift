@@ -23,28 +23,34 @@ extension VMSandbox {
     }
 
     /// How long an agent may take to say that it is there; it takes some milliseconds.
-    private static let agentPatience = Duration.seconds(3)
+    static let agentPatience = Duration.seconds(3)
     /// An exec without a time limit has this one.
     private static let longestExec = Duration.seconds(24 * 3600)
 
     /// By qemu-guest-agent, where the guest runs it.
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
-        let agent = try agent(of: id)
         let limit = timeout.flatMap { $0 > .zero ? min($0, Self.longestExec) : nil } ?? Self.longestExec
         let deadline = ContinuousClock.now + limit
+        let agent = try await answeringAgent(of: id, for: "exec", within: limit)
+        let outcome = try await agent.run(command, within: deadline - .now)
+        return ExecResult(
+            stdout: Array(outcome.output.prefix(try output.take(outcome.output.count))),
+            stderr: Array(outcome.errorOutput.prefix(try output.take(outcome.errorOutput.count))), exitCode: outcome.exitCode)
+    }
+
+    /// - Throws: `.unavailable` where none answers.
+    func answeringAgent(of id: String, for act: String, within limit: Duration = agentPatience) async throws -> QemuAgent {
+        let agent = try agent(of: id)
         do {
             try await agent.ping(within: min(Self.agentPatience, limit))
         } catch {
             throw SwiftletError(
                 .unavailable,
-                "exec: no agent answers in the guest of container \(id): its image needs qemu-guest-agent, and may still be booting; "
+                "\(act): no agent answers in the guest of container \(id): its image needs qemu-guest-agent, and may still be booting; "
                     + "attach reaches its console",
                 cause: error)
         }
-        let outcome = try await agent.run(command, within: deadline - .now)
-        return ExecResult(
-            stdout: Array(outcome.output.prefix(try output.take(outcome.output.count))),
-            stderr: Array(outcome.errorOutput.prefix(try output.take(outcome.errorOutput.count))), exitCode: outcome.exitCode)
+        return agent
     }
 
     private func agent(of id: String) throws -> QemuAgent {

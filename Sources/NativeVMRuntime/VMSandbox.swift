@@ -35,6 +35,8 @@ final class VMSandbox: Sandbox {
             for responder in responders { responder.stop() }
             watch?.cancel()
         }
+        /// Why the machine stands still, for want of room on its disk.
+        var fullDisk: SandboxHalt?
     }
 
     let context: SandboxContext
@@ -42,6 +44,10 @@ final class VMSandbox: Sandbox {
     let handler: NativeVMHandler
     let entries = Mutex<[String: Entry]>([:])
 
+    /// What operators ask for.
+    let controls = SerialQueue()
+    /// Writes of records: an older one never follows a newer one.
+    private let writes = SerialQueue()
     private let haltsStream: AsyncStream<SandboxHalt?>
     private let haltsContinuation: AsyncStream<SandboxHalt?>.Continuation
     private let closed = AsyncStream<Never>.makeStream()
@@ -79,7 +85,7 @@ final class VMSandbox: Sandbox {
 
     // MARK: The sandbox
 
-    /// A full disk halts the machine, which goes on by itself.
+    /// A full disk halts the machine, which goes on by itself; or an operator.
     func halts() -> AsyncStream<SandboxHalt?> { haltsStream }
 
     /// The network stays until it is released: a machine's end is its container's.
@@ -212,13 +218,30 @@ final class VMSandbox: Sandbox {
 
     /// Changes the container's record, on disk first.
     @discardableResult
-    func change(_ id: String, _ change: @Sendable (inout VMRecord) -> Void) async throws -> VMRecord {
-        guard var record = entries.withLock({ $0[id]?.record }) else { throw SwiftletError(.notFound, "container \(id)") }
-        change(&record)
-        let (changed, path) = (record, names(id).record)
-        try await OwnThread.run { try changed.write(path) }
-        entries.withLock { $0[id]?.record = changed }
-        return changed
+    func change(_ id: String, _ change: @escaping @Sendable (inout VMRecord) -> Void) async throws -> VMRecord {
+        let path = names(id).record
+        return try await writes.run { [self] in
+            guard var record = entries.withLock({ $0[id]?.record }) else { throw SwiftletError(.notFound, "container \(id)") }
+            change(&record)
+            let changed = record
+            try await OwnThread.run { try changed.write(path) }
+            // The machine may have ended meanwhile, which is written next.
+            return entries.withLock { entries in
+                guard var record = entries[id]?.record else { return changed }
+                change(&record)
+                entries[id]?.record = record
+                return record
+            }
+        }
+    }
+
+    /// Says what keeps the machine from running at the moment.
+    func publishHalt(of id: String) {
+        // Under the lock: what is newest comes last.
+        entries.withLock { entries in
+            guard let entry = entries[id], entry.record.end == nil else { return }
+            haltsContinuation.yield(entry.record.pausedAt.map { Self.pause(since: $0) } ?? entry.fullDisk)
+        }
     }
 
     // MARK: The machine's end
@@ -241,6 +264,7 @@ final class VMSandbox: Sandbox {
         entries.withLock { $0[record.container]?.process = machine.process }
         machines.fullDisks.watch(names(record.container).rootDisk, of: machine.id)
         machines.consoles.watch(names(record.container).console, of: machine.id, .release)
+        await findPaused(record, machine.state)
         watch(record)
         try await watchDevices(of: record)
         await answerAddresses(record)
@@ -257,8 +281,11 @@ final class VMSandbox: Sandbox {
         }
         entries.withLock { $0[id]?.watch = watch }
         let halts = machines.fullDisks.halts(of: record.machine.id)
-        Task { [haltsContinuation] in
-            for await halt in halts { haltsContinuation.yield(halt) }
+        Task { [weak self] in
+            for await halt in halts {
+                self?.entries.withLock { $0[id]?.fullDisk = halt }
+                self?.publishHalt(of: id)
+            }
         }
     }
 
@@ -282,14 +309,17 @@ final class VMSandbox: Sandbox {
         for device in devices { device.cancel() }
         guard let record else { return final }
         machines.fullDisks.forget(record.machine.id)
-        haltsContinuation.yield(nil)
+        _ = entries.withLock { _ in haltsContinuation.yield(nil) }
         do {
             // The next container of the pod joins its own.
             for device in record.machine.interfaces {
                 try await machines.networks.deleteTap(name: device.tap, namespacePath: context.network.namespacePath ?? "")
             }
             let path = names(id).record
-            try await OwnThread.run { try record.write(path) }
+            try await writes.run { [self] in
+                guard let latest = entries.withLock({ $0[id]?.record }) else { return }
+                try await OwnThread.run { try latest.write(path) }
+            }
         } catch {
             // A daemon that starts again finds the machine gone, and libvirt's log says how.
             logger.warning("end of a machine not noted", metadata: ["container": "\(id)", "error": "\(error)"])

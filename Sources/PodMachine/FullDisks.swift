@@ -16,6 +16,8 @@ package final class FullDisks: Sendable {
     private struct Watched {
         let disk: String
         var halt: SandboxHalt?
+        /// Somebody has paused it, and room on the disk is no reason to let it go on.
+        var isHeld = false
         /// Events that the halt of the moment was reported by, and when the last of them came.
         var reports = 0
         var reportedAt = ContinuousClock.now
@@ -60,6 +62,11 @@ package final class FullDisks: Sendable {
         let listeners = state.withLock { $0.machines.removeValue(forKey: id)?.listeners ?? [:] }
         for listener in listeners.values { listener.finish() }
     }
+
+    /// Leaves a machine stopped, whatever room there is, until it is let go.
+    package func hold(_ id: MachineID) { state.withLock { $0.machines[id]?.isHeld = true } }
+
+    package func letGo(_ id: MachineID) { state.withLock { $0.machines[id]?.isHeld = false } }
 
     package func halt(of id: MachineID) -> SandboxHalt? { state.withLock { $0.machines[id]?.halt } }
 
@@ -127,7 +134,7 @@ package final class FullDisks: Sendable {
         for (id, machine) in stopped {
             do {
                 switch try await hypervisor.machine(id)?.state {
-                case .diskFull:
+                case .diskFull where state.withLock({ $0.machines[id]?.isHeld == false }):
                     let (space, disk) = (space, machine.disk)
                     guard let space = await OwnThread.answer({ space(disk) }) else { continue }
                     let needed = given[space.id, default: 0] + Self.roomForEach

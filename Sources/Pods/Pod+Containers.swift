@@ -178,6 +178,8 @@ extension Pod {
         context.output.follow(container.id, from: machine.output(of: container.id))
         watchExit(container, machine)
         context.snapshots.publish(container.snapshot)
+        // A container that is a machine brings what the sandbox tells of it.
+        publish()
         try await save(container)
     }
 
@@ -245,6 +247,7 @@ extension Pod {
     func record(_ container: Container, exit: ContainerExit) async {
         guard (try? container.lifecycle.handle(.exited(exit))) == true else { return }
         context.snapshots.publish(container.snapshot)
+        publish()
         do {
             try await save(container)
         } catch {
@@ -311,6 +314,17 @@ extension Pod {
     /// - Throws: `.unavailable` while it does not run, with the reason.
     func readyMachine() async throws -> any Sandbox {
         if case .ready = state, let halt { throw SwiftletError(.unavailable, "pod sandbox \(id): \(halt)") }
+        return try await heldMachine()
+    }
+
+    /// As ``readyMachine()``, and also a halted one whose container is a machine: that ends without its guest.
+    func endingMachine() async throws -> any Sandbox {
+        if case .ready = state, halt != nil, let machine, machine is any MachineControl { return machine }
+        return try await readyMachine()
+    }
+
+    /// As ``readyMachine()``, whether it runs or not.
+    func heldMachine() async throws -> any Sandbox {
         if case .ready = state, machine == nil, let reattachAttempt {
             try await withDeadline(context.deadlines.guestAnswer, "pod sandbox \(id): find its machine again") {
                 await reattachAttempt.value

@@ -16,7 +16,7 @@ extension Pod {
         if let attempt = container.startAttempt { _ = await attempt.result }
         guard container.isRunning else { return }
         guard case .ready = state else { return await markLost(container, "its pod sandbox is \(state.name)") }
-        let machine = try await readyMachine()
+        let machine = try await endingMachine()
         do {
             try await end(container, in: machine, timeout: timeout)
         } catch {
@@ -104,7 +104,7 @@ extension Pod {
         // A change of limits in flight would save the container again; one that begins now is refused.
         await container.updates.drained()
         if case .ready = state {
-            let machine = try await readyMachine()
+            let machine = try await endingMachine()
             do {
                 try await withDeadline(context.deadlines.guestAnswer, "remove container \(id)") { try await machine.deleteContainer(id) }
             } catch {

@@ -16,7 +16,7 @@ struct Swiftlet: AsyncParsableCommand {
         subcommands: [
             DoctorCommand.self, RunCommand.self, PsCommand.self, LogsCommand.self, ConsoleCommand.self, ExecCommand.self,
             AttachCommand.self, CopyCommand.self, PortForwardCommand.self,
-            StopCommand.self, RmCommand.self,
+            StopCommand.self, RmCommand.self, VMCommand.self,
             ImageCommand.self, InfoCommand.self, VersionCommand.self,
         ])
 

@@ -123,7 +123,12 @@ private func declaredMethods(_ file: String) throws -> [DeclaredMethod] {
     }
 
     @Test func theOperatorsMethodsAreTheirContracts() throws {
-        #expect(try declaredMethods("operator/v1/operator.proto") == [DeclaredMethod(OperatorRPC.loadImage)])
+        let own = [
+            DeclaredMethod(OperatorRPC.loadImage), DeclaredMethod(OperatorRPC.describeMachine), DeclaredMethod(OperatorRPC.controlMachine),
+            DeclaredMethod(OperatorRPC.screenshot), DeclaredMethod(OperatorRPC.checkDisk), DeclaredMethod(OperatorRPC.addAuthorizedKeys),
+        ]
+        #expect(try declaredMethods("operator/v1/operator.proto") == own)
+        #expect(OperatorRPC.allNames == own.map(\.name))
         for version in CRIVersion.allCases {
             #expect(OperatorRPC.loadImage.path(version: version) == "/swiftlet.operator.v1.Operator/LoadImage")
         }

@@ -9,8 +9,8 @@ import Synchronization
 /// destroying are idempotent.
 public final class RecordingHypervisor: Hypervisor {
     public enum Step: String, Sendable, CaseIterable {
-        case start, machine, machines, destroy, attach, detach, grow, pause, resume, shutdown, reset, resizeDisk, screenshot, domainXML
-        case statistics, lastEnd, removeLog, save, restore
+        case start, machine, machines, destroy, attach, detach, grow, pause, resume, shutdown, reset, reboot, resizeDisk, screenshot
+        case domainXML, statistics, lastEnd, removeLog, save, restore
     }
 
     public enum Call: Sendable, Equatable {
@@ -25,6 +25,7 @@ public final class RecordingHypervisor: Hypervisor {
         case resume(MachineID)
         case shutdown(MachineID)
         case reset(MachineID)
+        case reboot(MachineID)
         case resizeDisk(String, MachineID, UInt64)
         case screenshot(MachineID)
         case domainXML(MachineID)
@@ -47,6 +48,7 @@ public final class RecordingHypervisor: Hypervisor {
             case .resume: .resume
             case .shutdown: .shutdown
             case .reset: .reset
+            case .reboot: .reboot
             case .resizeDisk: .resizeDisk
             case .screenshot: .screenshot
             case .domainXML: .domainXML
@@ -229,6 +231,12 @@ public final class RecordingHypervisor: Hypervisor {
         try await perform(.reset(id)) {
             try self.change(id) { _ in }
             self.send(.rebooted(id))
+        }
+    }
+
+    public func reboot(_ id: MachineID) async throws {
+        try await perform(.reboot(id)) {
+            if try !self.change(id, { $0.ignoresPowerButton }) { self.send(.rebooted(id)) }
         }
     }
 

@@ -9,7 +9,10 @@ import Testing
 private struct MadeUpNode: Node {
     var openFailures: [String: Int32] = [:]
     var files: [String: FileStatus] = [
-        "/dev/kvm": FileStatus(mode: 0o660, group: "kvm")
+        "/dev/kvm": FileStatus(mode: 0o660, group: "kvm"), "/usr/share/OVMF/OVMF_CODE_4M.fd": FileStatus(mode: 0o644, group: "root"),
+        "/usr/share/OVMF/OVMF_VARS_4M.fd": FileStatus(mode: 0o644, group: "root"), "/usr/bin/swtpm": FileStatus(mode: 0o755, group: "root"),
+        "/usr/lib/qemu/virtiofsd": FileStatus(mode: 0o755, group: "root"),
+        "/dev/dri/renderD128": FileStatus(mode: 0o660, group: "render"),
     ]
     var texts: [String: String] = [
         "/etc/libvirt/qemu.conf": "# stdio_handler = \"logd\"\nstdio_handler = \"file\"\n",
@@ -22,7 +25,12 @@ private struct MadeUpNode: Node {
     ]
     var sockets: Set<String> = ["/run/libvirt/libvirt-sock"]
     var free: UInt64 = 50_000_000_000
-    var programs: Set<String> = ["qemu-system-x86_64", "mke2fs", "swiftlet-vsockd", "swiftlet-streamd"]
+    var programs: Set<String> = [
+        "qemu-system-x86_64", "mke2fs", "swiftlet-vsockd", "swiftlet-streamd", "swiftlet-diskinfo",
+        "swiftlet-virgl-probe", "qemu-img", "setpriv", "prlimit",
+    ]
+    var fileSystemType: String? = "ext4"
+    var virglFails = false
     var qemuVersion: String? = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright"
     var layout: Cgroups.Layout? = .v2
 
@@ -32,10 +40,14 @@ private struct MadeUpNode: Node {
     func entries(_ directory: String) -> [String]? { directories[directory] }
     func connectFailure(_ socket: String) -> String? { sockets.contains(socket) ? nil : "No such file or directory" }
     func space(_ directory: String) -> (free: UInt64, total: UInt64)? { (free, 60_000_000_000) }
+    func fileSystem(_ directory: String) -> String? { fileSystemType }
     func program(_ name: String) -> String? { programs.contains(name) ? "/usr/bin/\(name)" : nil }
     var configuration = ProgramEnd(succeeded: true, output: "", errors: "")
     func run(_ program: String, _ arguments: [String]) async -> ProgramEnd? {
         guard !program.hasSuffix("/swiftletd") else { return configuration }
+        guard !program.hasSuffix("-virgl-probe") else {
+            return ProgramEnd(succeeded: !virglFails, output: "capability set 2, version 2\n", errors: "")
+        }
         return qemuVersion.map { ProgramEnd(succeeded: true, output: $0, errors: "") }
     }
     func cgroupLayout() -> Cgroups.Layout? { layout }
@@ -47,7 +59,7 @@ private struct MadeUpNode: Node {
             MachineChecks.disk(self, directory: "/var/lib/swiftlet"), HypervisorChecks.libvirt(self), await HypervisorChecks.qemu(self),
             HypervisorChecks.guest(self, kernel: nil, initramfs: nil, directories: ["/usr/lib/swiftlet"]), HypervisorChecks.tools(self),
             NetworkChecks.cni(self, configurations: "/etc/cni/net.d", plugins: ["/opt/cni/bin", "/usr/lib/cni"]),
-        ]
+        ] + (await VMChecks.all(self, directory: "/var/lib/swiftlet"))
     }
 }
 
@@ -66,7 +78,11 @@ private struct MadeUpNode: Node {
             ("no qemu", "qemu", .fail),
             ("old qemu", "qemu", .warn), ("broken qemu", "qemu", .fail), ("no guest", "guest", .fail), ("no initramfs", "guest", .fail),
             ("no mke2fs", "tools", .fail), ("no plug-ins", "cni", .fail), ("no network", "cni", .fail), ("bad network", "cni", .fail),
-            ("plug-in missing", "cni", .fail),
+            ("plug-in missing", "cni", .fail), ("no diskinfo", "vm images", .warn), ("no qemu-img", "vm disks", .warn),
+            ("no prlimit", "vm disks", .warn), ("no OVMF", "vm uefi", .warn), ("no swtpm", "vm tpm", .warn),
+            ("no virtiofsd", "vm files", .warn), ("no probe", "vm virgl", .warn), ("no render node", "vm virgl", .warn),
+            ("a driver that fails", "vm virgl", .warn), ("memory for disks", "vm storage", .warn), ("nfs", "vm storage", .warn),
+            ("no file system", "vm storage", .warn),
         ] as [(String, String, Finding.Verdict)])
     func eachLackIsNoticedAndHasARemedy(_ lack: String, _ check: String, _ verdict: Finding.Verdict) async {
         var node = MadeUpNode()
@@ -95,12 +111,30 @@ private struct MadeUpNode: Node {
         case "no network": node.directories["/etc/cni/net.d"] = ["README"]
         case "bad network": node.texts["/etc/cni/net.d/10-pods.conflist"] = "{"
         case "plug-in missing": node.directories["/usr/lib/cni"] = ["bridge"]
+        case "no diskinfo": node.programs.remove("swiftlet-diskinfo")
+        case "no qemu-img": node.programs.remove("qemu-img")
+        case "no prlimit": node.programs.remove("prlimit")
+        case "no OVMF": node.files["/usr/share/OVMF/OVMF_VARS_4M.fd"] = nil
+        case "no swtpm": node.files["/usr/bin/swtpm"] = nil
+        case "no virtiofsd": node.files["/usr/lib/qemu/virtiofsd"] = nil
+        case "no probe": node.programs.remove("swiftlet-virgl-probe")
+        case "no render node": node.files["/dev/dri/renderD128"] = nil
+        case "a driver that fails": node.virglFails = true
+        case "memory for disks": node.fileSystemType = "tmpfs"
+        case "nfs": node.fileSystemType = "nfs"
+        case "no file system": node.fileSystemType = nil
         default: Issue.record("unknown lack \(lack)")
         }
         let troubles = await node.all().filter { $0.verdict != .ok }
         #expect(troubles.map(\.check) == [check])
         #expect(troubles.first?.verdict == verdict)
         #expect(troubles.first?.advice.isEmpty == false)
+    }
+
+    @Test func aFileSystemIsToldByItsTypeAlsoOfADirectoryThatIsNotThereYet() {
+        // Its magic number is in magic.h of the kernel.
+        #expect(ThisNode().fileSystem("/proc/no/such/directory") == "0x9fa0")
+        #expect(ThisNode().fileSystem("/") != nil)
     }
 
     @Test func whereThingsAreIsReadAsSwiftletdReadsIt() async {

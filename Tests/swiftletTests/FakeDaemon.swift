@@ -29,6 +29,11 @@ actor FakeDaemon {
     /// The file of the pods' console.
     private var console: String?
     private var podOf: [String: String] = [:]
+    private(set) var isPaused = false
+    private(set) var keys: [String] = []
+    private var corruptions: UInt64 = 0
+    /// The machines' VNC socket.
+    private var screen = ""
     private var images: [String: String]
     private var count = 0
     /// What serves the sessions.
@@ -124,6 +129,7 @@ actor FakeDaemon {
             let forward = try PortForwardRequest(sandboxID: request.podSandboxID, ports: request.port)
             return try .with { $0.url = try daemon.streams?.url(for: .portForward(forward)) ?? "" }
         }
+        addOperator(&table)
         add(ImageRPC.imageStatus, &table) { $0.imageStatus($1.image.image) }
         add(ImageRPC.pullImage, &table) { try $0.pull($1.image.image) }
         add(ImageRPC.listImages, &table) { daemon, _ in daemon.listImages() }
@@ -139,6 +145,53 @@ actor FakeDaemon {
             }
         }
         return table
+    }
+
+    /// Every container that runs is a virtual machine, as far as this daemon says.
+    private nonisolated func addOperator(_ table: inout MethodTable) {
+        add(OperatorRPC.describeMachine, &table) { daemon, request in
+            let id = try daemon.machine(request.id)
+            return .with {
+                ($0.name, $0.state, $0.pid, $0.vcpus, $0.memory) = ("swiftlet-\(id)", daemon.isPaused ? "paused" : "running", 7, 2, 1 << 30)
+                ($0.containerID, $0.vncSocket) = (id, daemon.screen)
+                if request.withXml { $0.xml = "<domain/>" }
+            }
+        }
+        add(OperatorRPC.controlMachine, &table) { daemon, request in
+            _ = try daemon.machine(request.id)
+            daemon.isPaused = request.action == .pause
+            return .init()
+        }
+        add(OperatorRPC.screenshot, &table) { daemon, request in
+            _ = try daemon.machine(request.id)
+            return .with { $0.png = .init([0x89, 0x50]) }
+        }
+        add(OperatorRPC.checkDisk, &table) { daemon, request in
+            _ = try daemon.machine(request.id)
+            return .with {
+                $0.disks = [
+                    .with {
+                        ($0.serial, $0.path, $0.allocatedClusters, $0.totalClusters) = ("root", "/d/root.qcow2", 3, 9)
+                        $0.corruptions = daemon.corruptions
+                    }
+                ]
+                $0.running = true
+            }
+        }
+        add(OperatorRPC.addAuthorizedKeys, &table) { daemon, request in
+            _ = try daemon.machine(request.id)
+            daemon.keys.append("\(request.user): \(request.keys.joined(separator: ", "))")
+            return .init()
+        }
+    }
+
+    /// The container that a machine is, by its own id or its pod's.
+    private func machine(_ id: String) throws -> String {
+        guard let container = containers.values.first(where: { $0.id == id || podOf[$0.id] == id }) else {
+            throw GRPCStatus(.notFound, "no container and no pod sandbox \(id)")
+        }
+        guard container.state == .containerRunning else { throw GRPCStatus(.failedPrecondition, "container \(id) does not run") }
+        return container.id
     }
 
     private nonisolated func add<Request, Response>(
@@ -240,6 +293,10 @@ actor FakeDaemon {
         if !script.runsUntilStopped { exit(id, script.exitCode) }
         return .init()
     }
+
+    func spoilDisks() { corruptions = 2 }
+
+    func showScreens(at socket: String) { screen = socket }
 
     func keepConsole(in path: String) { console = path }
 

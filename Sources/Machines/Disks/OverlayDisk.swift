@@ -68,9 +68,7 @@ public struct OverlayDisk: Sendable {
     public func grow(_ path: String, format: DiskSpec.Format, to size: UInt64, owner: MachineUser) async throws {
         try MachineSpec.checkPath(path)
         let bytes = try Self.size(size, on: nil, path)
-        // Whatever the file's header says it lies on stays closed.
-        let below = format == .qcow2 ? #","backing":null"# : ""
-        let file = #"json:{"driver":"\#(format)","file":{"driver":"file","filename":"\#(Self.escaped(path))"}\#(below)}"#
+        let file = format == .qcow2 ? Self.qcow2WithoutBase(path) : Self.node(path, format, "")
         let step = "grow disk \(path)"
         let information = try await run(["info", "--output=json", "-U", "--", file], as: owner, step: step)
         guard let size = Self.virtualSize(information.outputText) else {
@@ -118,6 +116,13 @@ public struct OverlayDisk: Sendable {
                 "\(step): qemu-img ended with status \(result.status): \(said.debugDescription)")
         }
         return result
+    }
+
+    /// A qcow2 file as qemu-img takes it: whatever its header says it lies on stays closed.
+    static func qcow2WithoutBase(_ path: String) -> String { node(path, .qcow2, #","backing":null"#) }
+
+    private static func node(_ path: String, _ format: DiskSpec.Format, _ more: String) -> String {
+        #"json:{"driver":"\#(format)","file":{"driver":"file","filename":"\#(escaped(path))"}\#(more)}"#
     }
 
     /// A path in a JSON string; it holds no control characters.

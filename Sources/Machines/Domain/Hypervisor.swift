@@ -67,6 +67,12 @@ public protocol Hypervisor: Sendable {
     /// - Throws: `notFound` without the machine.
     func reset(_ id: MachineID) async throws
 
+    /// Presses the power button, and boots the guest again when it has shut itself down; does not wait for that. A machine whose policy
+    /// is to end with a reboot ends. Never asks a guest agent.
+    ///
+    /// - Throws: `notFound` without the machine.
+    func reboot(_ id: MachineID) async throws
+
     /// Gives the disk of a running machine more bytes, which the guest sees at once; never fewer. For a block device that has grown: its
     /// new size.
     ///

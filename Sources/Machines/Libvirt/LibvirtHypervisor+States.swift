@@ -44,6 +44,14 @@ extension LibvirtHypervisor {
         }
     }
 
+    public func reboot(_ id: MachineID) async throws {
+        let step = "reboot machine \(id)"
+        let button = haveProcesses ? VIR_DOMAIN_REBOOT_ACPI_POWER_BTN.rawValue : 0
+        try await with(id, step) { domain in
+            guard virDomainReboot(domain.pointer, button) == 0 else { throw SwiftletError.libvirt(step) }
+        }
+    }
+
     // MARK: Save and restore
 
     public func save(_ id: MachineID, to path: String) async throws -> SavedMachine {

@@ -29,21 +29,9 @@ struct AttachCommand: AsyncParsableCommand {
         let id = try await Targets.load(from: daemon).resolve(container, as: .container).id
         let step = "attaching to \(container)"
         let hasTerminal = try await Self.hasTerminal(id, daemon, step)
-        let url = try await daemon.call(
-            RuntimeRPC.attach,
-            .with {
-                $0.containerID = id
-                ($0.stdin, $0.stdout, $0.stderr, $0.tty) = (hasStdin, true, !hasTerminal, hasTerminal)
-            }, step
-        ).url
-        let session = CommandSession(hasStdin: hasStdin, hasTerminal: hasTerminal, detachKeys: detach.detachKeys)
-        let end: CommandSession.End
-        do {
-            end = try await session.run(try await connector.command(at: url))
-        } catch {
-            throw SwiftletError.wrap(error, step)
-        }
-        switch end {
+        let attachment = ContainerAttachment(
+            container: id, step: step, hasStdin: hasStdin, hasTerminal: hasTerminal, detachKeys: detach.detachKeys)
+        switch try await attachment.run(daemon, connector) {
         case .exited(let code): throw ExitCode(code)
         case .detached: Terminal.error("\ndetached from \(container)\n")
         }

@@ -3,7 +3,10 @@ import ArgumentParser
 struct DoctorCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "doctor", abstract: "Checks what pods need on this node and says what to do about each failure.",
-        discussion: "Ends with 1 when a check failed; a warning is none. Meant to be run as root, as swiftletd is.")
+        discussion: """
+            Ends with 1 when a check failed; a warning is none. Meant to be run as root, as swiftletd is. What begins with vm is for pods \
+            that are virtual machines (runtime handler vm) and for what their annotations may ask for.
+            """)
 
     @OptionGroup var connection: ConnectionOptions
     @OptionGroup var format: OutputOptions
@@ -37,13 +40,14 @@ struct DoctorCommand: AsyncParsableCommand {
 
     private func findings(on node: some Node, _ daemon: Daemon, _ configuration: DaemonConfiguration?) async -> [Finding] {
         let report = await DaemonChecks.ask(daemon)
+        let data = dataDir ?? configuration?.root ?? "/var/lib/swiftlet"
         let plugins = cniBinDir.isEmpty ? configuration?.network.pluginDirectories ?? ["/opt/cni/bin", "/usr/lib/cni"] : cniBinDir
         return [
             MachineChecks.kvm(node),
             MachineChecks.vsock(node), MachineChecks.streams(node),
             MachineChecks.tun(node),
             MachineChecks.cgroups(node),
-            MachineChecks.disk(node, directory: dataDir ?? configuration?.root ?? "/var/lib/swiftlet"),
+            MachineChecks.disk(node, directory: data),
             HypervisorChecks.libvirt(node),
             await HypervisorChecks.qemu(node),
             HypervisorChecks.guest(
@@ -52,6 +56,6 @@ struct DoctorCommand: AsyncParsableCommand {
             HypervisorChecks.tools(node),
             NetworkChecks.cni(
                 node, configurations: cniConfDir ?? configuration?.network.configDirectory ?? "/etc/cni/net.d", plugins: plugins),
-        ] + report.findings
+        ] + (await VMChecks.all(node, directory: data)) + report.findings
     }
 }

@@ -9,7 +9,9 @@ struct RunCommand: AsyncParsableCommand {
         commandName: "run", abstract: "Runs an image as a pod of one container and ends with its exit code.",
         discussion: """
             The image is pulled if it is not on the node. The pod is removed afterwards; Ctrl-C stops and removes it early, \
-            a second Ctrl-C gives up at once. Its log lies in /var/log/swiftlet, or in $SWIFTLET_LOGS, until then.
+            a second Ctrl-C gives up at once. Its log lies in /var/log/swiftlet, or in $SWIFTLET_LOGS, until then. \
+            With -i or -t the command joins the container as attach does; what was written before is in its log, and the keys to detach \
+            leave it running. With --runtime-handler vm the image is a machine's disk, and what is joined its serial console.
             """)
 
     @OptionGroup var connection: ConnectionOptions
@@ -22,6 +24,18 @@ struct RunCommand: AsyncParsableCommand {
 
     @Option(help: "Kind of pod: a handler of swiftlet info. (default: the daemon's)")
     var runtimeHandler = ""
+
+    @Option(help: "KEY=VALUE, of the pod; may be repeated.")
+    var annotation: [String] = []
+
+    @OptionGroup var session: SessionOptions
+    @OptionGroup var detachment: DetachOptions
+
+    @Flag(name: [.customShort("i"), .customLong("stdin")], help: "Pass on standard input.")
+    var hasStdin = false
+
+    @Flag(name: [.customShort("t"), .customLong("tty")], help: "Give the container a terminal.")
+    var hasTerminal = false
 
     @Option(name: [.short, .long], help: "Limit: 512m, 2g.", transform: Self.memory)
     var memory: Int64?
@@ -63,10 +77,17 @@ struct RunCommand: AsyncParsableCommand {
         let progress = Progress(isQuiet: quiet)
         let plan = try plan()
         let session = RunSession(plan, handler: runtimeHandler, try connection.daemon(), progress)
-        let work = Task { () -> Int32 in
+        let (isJoined, keys) = ((hasStdin || hasTerminal) && !detach, detachment.detachKeys)
+        guard !isJoined || !hasStdin || !hasTerminal || isatty(STDIN_FILENO) == 1 else {
+            throw ValidationError("-it needs a terminal as standard input; leave out -t")
+        }
+        let connector = try self.session.connector()
+        // Nil: it runs on.
+        let work = Task { () -> Int32? in
+            if isJoined { return try await session.runAttached(keys, connector) }
             guard detach else { return try await session.runToEnd() }
             try await session.runDetached()
-            return 0
+            return nil
         }
         let interrupts = Interrupts {
             Terminal.error("\n")
@@ -79,20 +100,21 @@ struct RunCommand: AsyncParsableCommand {
         let signal = withExtendedLifetime(interrupts) { $0.signal }
         try await leave(session, outcome, interrupted: signal != nil, progress)
         if let signal { throw ExitCode(128 + signal) }
-        let code = try outcome.get()
-        if detach { Terminal.output(plan.name + "\n") }
-        throw ExitCode(code)
+        if let code = try outcome.get() { throw ExitCode(code) }
+        if !detach { Terminal.error("\ndetached from \(plan.name)\n") }
+        Terminal.output(plan.name + "\n")
     }
 
     /// What is left of the pod: all of it when it is kept or runs on, else nothing.
     private func leave(
-        _ session: RunSession, _ outcome: Result<Int32, any Error>, interrupted: Bool, _ progress: Progress
+        _ session: RunSession, _ outcome: Result<Int32?, any Error>, interrupted: Bool, _ progress: Progress
     ) async throws {
+        let runsOn = if case .success(nil) = outcome { true } else { false }
         let failed = if case .failure = outcome { true } else { false }
         do {
             if keep {
                 if interrupted { try await session.stop() }
-            } else if !detach || failed {
+            } else if !runsOn {
                 try await session.remove()
             }
         } catch {
@@ -106,7 +128,7 @@ struct RunCommand: AsyncParsableCommand {
         try RunPlan(
             .init(
                 image: image, command: command, name: name, environment: env, memory: memory, cpus: cpus, workingDirectory: workdir,
-                user: user),
+                user: user, annotations: annotation, hasStdin: hasStdin, hasTerminal: hasTerminal),
             uid: UUID().uuidString.lowercased(), inherited: ProcessInfo.processInfo.environment)
     }
 

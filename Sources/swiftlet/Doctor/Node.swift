@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Linux
 
@@ -14,6 +15,9 @@ protocol Node: Sendable {
     func connectFailure(_ socket: String) -> String?
     /// Bytes free and in all on the file system of a directory, or of its nearest parent that exists.
     func space(_ directory: String) -> (free: UInt64, total: UInt64)?
+    /// The type of the file system of a directory, or of its nearest parent that exists: "ext4", or the magic number of statfs(2) in
+    /// hexadecimal; nil when it cannot be asked.
+    func fileSystem(_ directory: String) -> String?
     /// Absolute path of a program in $PATH or the system's directories.
     func program(_ name: String) -> String?
     /// How a program ends within a few seconds; nil when it does not.
@@ -82,6 +86,27 @@ struct ThisNode: Node {
             path = slash == path.startIndex ? "/" : String(path[..<slash])
         }
         return (UInt64(status.f_bavail) * UInt64(status.f_frsize), UInt64(status.f_blocks) * UInt64(status.f_frsize))
+    }
+
+    /// Magic numbers of statfs(2).
+    private static let fileSystems: [Int: String] = [
+        0xEF53: "ext4", 0x5846_5342: "xfs", 0x9123_683E: "btrfs", 0xF2F5_2010: "f2fs", 0x2FC1_2FC1: "zfs", 0x0102_1994: "tmpfs",
+        0x8584_58F6: "ramfs", 0x794C_7630: "overlayfs", 0x4D44: "vfat", 0x2011_BAB0: "exfat", 0x6969: "nfs", 0xFF53_4D42: "cifs",
+        0xFE53_4D42: "cifs", 0x6573_5546: "fuse", 0x0102_1997: "9p",
+    ]
+
+    func fileSystem(_ directory: String) -> String? {
+        var path = directory
+        while true {
+            let type = clinux_filesystem_magic(path)
+            if type >= 0 {
+                // 32 bits.
+                let magic = Int(type) & 0xFFFF_FFFF
+                return Self.fileSystems[magic] ?? "0x" + String(magic, radix: 16)
+            }
+            guard errno == ENOENT, let slash = path.lastIndex(of: "/"), path != "/" else { return nil }
+            path = slash == path.startIndex ? "/" : String(path[..<slash])
+        }
     }
 
     func program(_ name: String) -> String? {

@@ -33,6 +33,8 @@ struct PodListing: Encodable, Equatable {
         var createdAt: String?
         fileprivate var created: Int64
 
+        func age(now: Int64) -> String { Units.age(of: created, now: now) }
+
         private enum CodingKeys: CodingKey {
             case id, name, attempt, image, imageID, state, createdAt
         }

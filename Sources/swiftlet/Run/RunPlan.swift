@@ -15,6 +15,10 @@ struct RunPlan: Equatable, Sendable {
         var cpus: Double?
         var workingDirectory: String?
         var user: String?
+        /// "KEY=VALUE".
+        var annotations: [String] = []
+        var hasStdin = false
+        var hasTerminal = false
     }
 
     /// Marks everything made by one `swiftlet run`.
@@ -49,7 +53,9 @@ struct RunPlan: Equatable, Sendable {
         image = wishes.image
 
         let resources = Self.resources(wishes)
+        let annotations = try Self.annotations(wishes.annotations)
         pod = .with {
+            $0.annotations = annotations
             $0.metadata.name = name
             $0.metadata.uid = uid
             $0.metadata.namespace = Self.namespace
@@ -67,6 +73,7 @@ struct RunPlan: Equatable, Sendable {
             $0.workingDir = wishes.workingDirectory ?? ""
             $0.envs = environment
             $0.logPath = "\(name)_0.log"
+            ($0.stdin, $0.stdinOnce, $0.tty) = (wishes.hasStdin, wishes.hasStdin, wishes.hasTerminal)
             $0.labels = [Self.label: uid]
             $0.linux.securityContext = security
             if let resources { $0.linux.resources = resources }
@@ -93,6 +100,18 @@ struct RunPlan: Equatable, Sendable {
     private static func isName(_ name: String) -> Bool {
         (1...63).contains(name.utf8.count) && name.first != "-" && name.last != "-"
             && name.utf8.allSatisfy { (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == UInt8(ascii: "-") }
+    }
+
+    private static func annotations(_ words: [String]) throws -> [String: String] {
+        var annotations: [String: String] = [:]
+        for word in words {
+            let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2, !parts[0].isEmpty else {
+                throw SwiftletError(.invalidArgument, "--annotation \(word): use KEY=VALUE")
+            }
+            annotations[String(parts[0])] = String(parts[1])
+        }
+        return annotations
     }
 
     private static func resources(_ wishes: Wishes) -> CRILinuxContainerResources? {

@@ -1,5 +1,6 @@
 import CRI
 import Errors
+import StreamClient
 
 /// One `swiftlet run`, step by step, with what it has made so far.
 actor RunSession {
@@ -35,6 +36,21 @@ actor RunSession {
             try await group.waitForAll()
             if status.reason == "OOMKilled" { progress.note("the container was killed: out of memory (--memory gives it more)") }
             return status.exitCode
+        }
+    }
+
+    /// Runs the container with this process's standard streams as those of its first process, or as a machine's console.
+    ///
+    /// - Returns: its exit code; nil when the keys to detach were typed, and it runs on.
+    func runAttached(_ detachKeys: DetachKeys, _ connector: SessionConnector) async throws -> Int32? {
+        let (id, _) = try await create()
+        try await start(id)
+        let attachment = ContainerAttachment(
+            container: id, step: "attaching to \(plan.name)", hasStdin: plan.container.stdin, hasTerminal: plan.container.tty,
+            detachKeys: detachKeys, endsBySignals: false)
+        switch try await attachment.run(daemon, connector) {
+        case .exited(let code): return code
+        case .detached: return nil
         }
     }
 

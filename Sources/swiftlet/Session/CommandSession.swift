@@ -14,6 +14,8 @@ struct CommandSession: Sendable {
     let hasStdin: Bool
     let hasTerminal: Bool
     let detachKeys: DetachKeys
+    /// Signals end this process at once; else they are the caller's.
+    var endsBySignals = true
 
     /// Standard input is a terminal, whose keys go to the command's.
     private var isRaw: Bool { hasStdin && hasTerminal && isatty(STDIN_FILENO) == 1 }
@@ -24,9 +26,8 @@ struct CommandSession: Sendable {
     func run(_ connection: CommandConnection) async throws -> End {
         let streams = try SessionDescriptors()
         // The session ends with the connection, and the terminal's mode comes back at exit. A hang-up that was to be ignored (nohup), is.
-        let interrupts = Interrupts([SIGINT, SIGTERM, SIGQUIT] + (Self.isIgnored(SIGHUP) ? [] : [SIGHUP])) { number, _ in
-            Glibc.exit(128 + number)
-        }
+        let numbers = endsBySignals ? [SIGINT, SIGTERM, SIGQUIT] + (Self.isIgnored(SIGHUP) ? [] : [SIGHUP]) : []
+        let interrupts = Interrupts(numbers) { number, _ in Glibc.exit(128 + number) }
         // Behind the signals' handlers: one that comes in between would leave it raw.
         let terminal = isRaw ? try RawTerminal() : nil
         defer { withExtendedLifetime(interrupts) { terminal?.leave() } }

@@ -1,0 +1,129 @@
+import Errors
+import Linux
+import Machines
+import PodMachine
+import Runtime
+
+/// What an operator does to the machine that runs.
+extension VMSandbox: MachineControl {
+    /// - Throws: `.failedPrecondition` where none runs.
+    private func running() throws -> Entry {
+        guard let entry = entries.withLock({ $0.values.first { $0.record.isStarted && $0.record.end == nil } }) else {
+            throw SwiftletError(.failedPrecondition, "pod sandbox \(context.id): its virtual machine does not run")
+        }
+        return entry
+    }
+
+    func describeMachine(withXML: Bool) async throws -> MachineDescription {
+        let record = try running().record
+        guard let machine = try await hypervisor.machine(record.machine.id) else {
+            throw SwiftletError(.failedPrecondition, "pod sandbox \(context.id): its virtual machine has just ended")
+        }
+        var description = MachineDescription(machine, record.machine, console: names(record.container).console)
+        description.container = record.container
+        if withXML { description.xml = try await hypervisor.domainXML(record.machine.id) }
+        return description
+    }
+
+    func reset() async throws {
+        try await controls.run { [self] in try await hypervisor.reset(try running().record.machine.id) }
+    }
+
+    func reboot() async throws {
+        try await controls.run { [self] in
+            let record = try running().record
+            guard record.pausedAt == nil else {
+                throw SwiftletError(.failedPrecondition, "pod sandbox \(context.id): its machine is paused and hears no power button")
+            }
+            try await hypervisor.reboot(record.machine.id)
+        }
+    }
+
+    // MARK: Pause
+
+    static func pause(since time: Int64) -> SandboxHalt {
+        SandboxHalt(reason: "its virtual machine is paused (swiftlet vm resume lets it go on)", since: time)
+    }
+
+    func pause() async throws {
+        try await controls.run { [self] in
+            let record = try running().record
+            let (id, machine) = (record.container, record.machine.id)
+            machines.fullDisks.hold(machine)
+            let now = WallClock.now()
+            // Written down first: of one that a full disk has stopped, libvirt does not say that it is paused as well.
+            try await change(id) { $0.pausedAt = $0.pausedAt ?? now }
+            do {
+                try await hypervisor.pause(machine)
+            } catch {
+                if record.pausedAt == nil {
+                    machines.fullDisks.letGo(machine)
+                    _ = try? await change(id) { $0.pausedAt = nil }
+                }
+                throw SwiftletError.wrap(error, "pod sandbox \(context.id)")
+            }
+            publishHalt(of: id)
+        }
+    }
+
+    func resume() async throws {
+        try await controls.run { [self] in
+            let record = try running().record
+            let (id, machine) = (record.container, record.machine.id)
+            // For want of room it would stop again at once: it goes on when there is room.
+            if try await hypervisor.machine(machine)?.state != .diskFull { try await hypervisor.resume(machine) }
+            machines.fullDisks.letGo(machine)
+            try await change(id) { $0.pausedAt = nil }
+            publishHalt(of: id)
+        }
+    }
+
+    /// Takes in whether a machine of an earlier daemon is paused: libvirt's word counts, also of one that somebody paused by libvirt itself.
+    func findPaused(_ record: VMRecord, _ state: Machine.State) async {
+        let isPaused = state == .paused || state == .diskFull && record.pausedAt != nil
+        if isPaused { machines.fullDisks.hold(record.machine.id) }
+        guard isPaused != (record.pausedAt != nil) else { return publishHalt(of: record.container) }
+        let now = WallClock.now()
+        do {
+            try await change(record.container) { $0.pausedAt = isPaused ? now : nil }
+        } catch {
+            logger.warning("pause of a machine not noted", metadata: ["container": "\(record.container)", "error": "\(error)"])
+        }
+        publishHalt(of: record.container)
+    }
+
+    // MARK: Screen, keys and disks
+
+    func screenshot() async throws -> [UInt8] { try await hypervisor.screenshot(try running().record.machine.id) }
+
+    /// How long an agent may take to change a file.
+    private static let keyPatience = Duration.seconds(10)
+
+    func addAuthorizedKeys(_ keys: [String], of user: String) async throws {
+        let id = try running().record.container
+        let agent = try await answeringAgent(of: id, for: "SSH keys")
+        do {
+            try await agent.addAuthorizedKeys(keys, of: user, within: Self.keyPatience)
+        } catch {
+            throw SwiftletError.wrap(error, "container \(id): SSH keys of \(quoted(user))")
+        }
+    }
+
+    func checkDisks(of container: String) async throws -> [CheckedDisk] {
+        guard let record = entries.withLock({ $0[container]?.record }) else { throw SwiftletError(.notFound, "container \(container)") }
+        guard let user = record.machine.user else { throw SwiftletError(.dataLoss, "record of a VM: it names no user") }
+        let disks = record.machine.disks.filter { $0.format == .qcow2 && !$0.readOnly }
+        guard !disks.isEmpty else {
+            throw SwiftletError(.failedPrecondition, "container \(container): none of its disks is qcow2; a raw one has no tables to check")
+        }
+        var checked: [CheckedDisk] = []
+        for disk in disks {
+            let check = try await OverlayDisk().check(disk.path, owner: user)
+            checked.append(
+                CheckedDisk(
+                    serial: disk.serial, path: disk.path, corruptions: check.corruptions, leaks: check.leaks,
+                    checkErrors: check.checkErrors, totalClusters: check.totalClusters, allocatedClusters: check.allocatedClusters))
+        }
+        return checked
+    }
+}

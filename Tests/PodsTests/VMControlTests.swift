@@ -1,0 +1,206 @@
+import Errors
+import Foundation
+import GRDB
+import Linux
+import Logging
+import MachineFakes
+import Machines
+import PodMachine
+import PodNetwork
+import Runtime
+import State
+import Support
+import Testing
+
+@testable import NativeVMRuntime
+@testable import Pods
+
+/// What an operator does to a VM pod's machine, on a hypervisor without machines.
+@Suite(.timeLimit(.minutes(1))) struct VMControlTests {
+    private struct NoNetwork: PodNetworkAttachment {
+        var namespacePath: String? { nil }
+        func attached() async throws -> SandboxNetwork { .attached(.sample) }
+        func join(tap: String, with interface: AttachedInterface) async throws {}
+    }
+
+    private struct Ground {
+        let hypervisor: RecordingHypervisor
+        let handler: NativeVMHandler
+        let context: SandboxContext
+        let record: VMRecord
+
+        var machine: MachineID { record.machine.id }
+
+        /// As a daemon that has just started, for what one before has left.
+        func sandbox() async throws -> VMSandbox {
+            let directory = VMNames.podDirectory(context.id, handler.configuration)
+            let records = try VMRecord.all(in: directory)
+            let sandbox = VMSandbox(context, .sample, handler, records)
+            for record in records where record.end == nil { try await sandbox.find(record) }
+            return sandbox
+        }
+
+        func saved() throws -> VMRecord { try #require(VMRecord.all(in: VMNames.podDirectory(context.id, handler.configuration)).first) }
+    }
+
+    private static let (pod, container) = (String(repeating: "a", count: 64), String(repeating: "b", count: 64))
+
+    /// A machine that runs, of an earlier daemon.
+    private static func withMachine(_ body: (Ground) async throws -> Void) async throws {
+        let directory = NSTemporaryDirectory() + "vm-\(UInt32.random(in: 0 ... .max))"
+        let configuration = NativeVMConfiguration(
+            runDirectory: directory + "/run", stateDirectory: directory + "/state", accelerator: .tcg, group: 1)
+        let names = VMNames(pod: pod, container: container, configuration: configuration)
+        try FileManager.default.createDirectory(atPath: names.stateDirectory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let hypervisor = RecordingHypervisor()
+        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        let networks = PodNetworks(configuration: CNIConfiguration(cacheDirectory: directory + "/cni"), logger: logger)
+        let machines = MachineResources(hypervisor: hypervisor, networks: networks, users: try .test(), logger: logger)
+        let handler = try NativeVMHandler(configuration: configuration, machines: machines, logger: logger)
+        let spec = MachineSpec(
+            id: names.machine, name: names.domain, shape: MachineShape(memoryBytes: 128 << 20, vcpus: 2, accelerator: .tcg), boot: .disk,
+            devices: [.disk(DiskSpec(path: names.rootDisk, serial: "root", readOnly: false, format: .raw))],
+            user: MachineUser(uid: 1, gid: 1))
+        var record = VMRecord(pod: pod, container: container, machine: spec, interfaces: [], mounts: [], cgroup: nil)
+        record.isStarted = true
+        try record.write(names.record)
+        // Its file system is looked at.
+        try Data().write(to: URL(fileURLWithPath: names.rootDisk))
+        _ = try await hypervisor.start(spec)
+        let context = SandboxContext(
+            id: pod, spec: FakeNode.spec(), ledger: Ledger(owner: pod, database: try StateDatabase(path: directory + "/state.sqlite")),
+            network: NoNetwork())
+        try await body(Ground(hypervisor: hypervisor, handler: handler, context: context, record: record))
+        await hypervisor.close()
+    }
+
+    private static func next(_ halts: inout AsyncStream<SandboxHalt?>.Iterator, where isRight: (SandboxHalt?) -> Bool) async {
+        while let halt = await halts.next(), !isRight(halt) {}
+    }
+
+    @Test func aPauseIsSaidKeptOverARestartAndEndedByAResume() async throws {
+        try await Self.withMachine { ground in
+            let first = try await ground.sandbox()
+            #expect(try await first.describeMachine(withXML: true).state == .running)
+            var halts = first.halts().makeAsyncIterator()
+            try await first.pause()
+            try await first.pause()
+            await Self.next(&halts) { $0?.reason.contains("is paused") == true }
+            #expect(try ground.saved().pausedAt != nil)
+            let refused = await #expect(throws: SwiftletError.self) { try await first.reboot() }
+            #expect(refused?.code == .failedPrecondition && ground.hypervisor.calls(.reboot).isEmpty)
+            first.close()
+
+            let second = try await ground.sandbox()
+            halts = second.halts().makeAsyncIterator()
+            await Self.next(&halts) { $0?.reason.contains("is paused") == true }
+            let description = try await second.describeMachine(withXML: false)
+            #expect(description.state == .paused && description.xml == nil && description.vcpus == 2)
+            #expect(description.container == Self.container)
+            try await second.resume()
+            await Self.next(&halts) { $0 == nil }
+            #expect(try ground.saved().pausedAt == nil)
+            #expect(try await second.describeMachine(withXML: false).state == .running)
+            try await second.reboot()
+            try await second.reset()
+            #expect(ground.hypervisor.calls.suffix(2) == [.reboot(ground.machine), .reset(ground.machine)])
+            second.close()
+        }
+    }
+
+    /// libvirt's word counts: somebody may have used virsh, and a daemon may have ended between its record and the pause.
+    @Test func whetherAMachineIsPausedIsLibvirtsWordAfterARestart() async throws {
+        try await Self.withMachine { ground in
+            try await ground.hypervisor.pause(ground.machine)
+            let first = try await ground.sandbox()
+            #expect(try ground.saved().pausedAt != nil)
+            first.close()
+            try await ground.hypervisor.resume(ground.machine)
+            let second = try await ground.sandbox()
+            #expect(try ground.saved().pausedAt == nil)
+            second.close()
+        }
+    }
+
+    @Test func roomOnAFullDiskDoesNotLetAPausedMachineGoOn() async throws {
+        try await Self.withMachine { ground in
+            let sandbox = try await ground.sandbox()
+            var halts = sandbox.halts().makeAsyncIterator()
+            try await sandbox.pause()
+            // There is room: a machine that is only stopped goes on at the next look, in a second.
+            ground.hypervisor.fillDisk(of: ground.machine)
+            try await Task.sleep(for: .seconds(2))
+            #expect(ground.hypervisor.calls(.resume).isEmpty)
+            await Self.next(&halts) { $0?.reason.contains("is paused") == true }
+            // It goes on when there is room, not by libvirt's resume.
+            try await sandbox.resume()
+            await Self.next(&halts) { $0 == nil }
+            #expect(ground.hypervisor.calls(.resume) == [.resume(ground.machine)])
+            sandbox.close()
+        }
+    }
+
+    @Test func aPauseThatFailsLeavesNoTrace() async throws {
+        try await Self.withMachine { ground in
+            let sandbox = try await ground.sandbox()
+            ground.hypervisor.inject(.fail(.unavailable), at: .pause)
+            let error = await #expect(throws: SwiftletError.self) { try await sandbox.pause() }
+            #expect(error?.code == .unavailable)
+            #expect(try ground.saved().pausedAt == nil)
+            sandbox.close()
+        }
+    }
+
+    @Test func nothingIsDoneToAMachineThatHasEndedAndItsEndIsKept() async throws {
+        try await Self.withMachine { ground in
+            let sandbox = try await ground.sandbox()
+            try await sandbox.pause()
+            ground.hypervisor.end(ground.machine, .poweredOff)
+            #expect(try await sandbox.waitForExit(Self.container).code == 0)
+            let calls: [@Sendable () async throws -> Void] = [
+                { try await sandbox.reset() }, { try await sandbox.reboot() }, { try await sandbox.pause() },
+                { try await sandbox.resume() }, { _ = try await sandbox.screenshot() },
+                { _ = try await sandbox.describeMachine(withXML: false) },
+            ]
+            for call in calls {
+                let error = await #expect(throws: SwiftletError.self) { try await call() }
+                #expect(error?.code == .failedPrecondition && error?.message.contains("does not run") == true)
+            }
+            // A raw disk has no tables.
+            let raw = await #expect(throws: SwiftletError.self) { _ = try await sandbox.checkDisks(of: Self.container) }
+            #expect(raw?.code == .failedPrecondition && raw?.message.contains("qcow2") == true)
+            let saved = try ground.saved()
+            #expect(saved.end?.code == 0 && saved.pausedAt != nil)
+            sandbox.close()
+        }
+    }
+}
+
+/// What the heart makes of operators' requests.
+@Suite(.timeLimit(.minutes(1))) struct MachineRequestTests {
+    @Test func podsThatAreNoMachinesAndUnknownIdsAreRefusedByName() async throws {
+        try await FakeNode.withPod { node, pod, _ in
+            let spec = ContainerSpec(metadata: .init(name: "c", attempt: 0), image: FakeNode.image)
+            let container = try await node.registry.createContainer(in: pod, spec)
+            try await node.registry.startContainer(container)
+            for id in [pod, container, String(container.prefix(13))] {
+                let calls: [@Sendable () async throws -> Void] = [
+                    { try await node.registry.resetMachine(of: id) }, { try await node.registry.pauseMachine(of: id) },
+                    { _ = try await node.registry.screenshot(of: id) }, { _ = try await node.registry.checkDisks(of: id) },
+                    { _ = try await node.registry.describeMachine(of: id, withXML: true) },
+                ]
+                for call in calls {
+                    let error = await #expect(throws: SwiftletError.self) { try await call() }
+                    #expect(error?.code == .invalidArgument && error?.message.contains("runtime handler is fake") == true)
+                }
+            }
+            for (id, code) in [
+                (String(repeating: "0", count: 64), SwiftletError.Code.notFound), ("../x", .invalidArgument), ("", .invalidArgument),
+            ] {
+                let error = await #expect(throws: SwiftletError.self) { try await node.registry.resetMachine(of: id) }
+                #expect(error?.code == code)
+            }
+        }
+    }
+}
