@@ -150,7 +150,7 @@ public final class QemuAgent: Sendable {
     }
 
     /// So that who waits for the guest itself says what it was waiting for.
-    private static let margin = Duration.milliseconds(200)
+    private static let margin = Duration.seconds(1)
 
     private func inTurn<Value: Sendable>(
         _ step: String, _ deadline: ContinuousClock.Instant, _ body: @escaping @Sendable (AgentConnection) throws -> Value

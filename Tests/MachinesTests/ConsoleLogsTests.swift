@@ -51,7 +51,7 @@ struct ConsoleLogsTests {
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: directory) }
         let (own, others) = ("\(directory)/swiftlet-a.log", "\(directory)/other.log")
-        let end = Data("2026-11-28 11:41:30.123+0000: shutting down, reason=destroyed\n".utf8)
+        let end = Data("\n2026-11-28 11:41:30.123+0000: shutting down, reason=destroyed\n".utf8)
         for path in [own, others] { try (Data(count: 3 << 20) + end).write(to: URL(filePath: path)) }
         let logs = DomainLogs(directory, prefix: DomainLogs.prefix, interval: .milliseconds(10), logger: Logger(label: "test"))
         try await eventually("it is cut") { try size(own) == ConsoleLogs.kept }

@@ -77,7 +77,7 @@ import Testing
         for _ in 0..<2 { try RenderNode.create(own, of: device, owner: user) }
         let attributes = try FileManager.default.attributesOfItem(atPath: own)
         #expect(attributes[.ownerAccountID] as? UInt32 == user.uid && attributes[.posixPermissions] as? Int == 0o600)
-        #expect(RenderNode.status(of: own)?.st_rdev == 226 << 8 | 255)
+        #expect(RenderNode.status(of: own)?.st_rdev == dev_t(226 << 8 | 255))
         #expect(throws: SwiftletError.self) { try RenderNode.create(own, of: "/dev/null", owner: user) }
     }
 

@@ -110,7 +110,6 @@ import Testing
             try await sandbox.deleteContainer(VMGround.container)
             #expect(ground.hypervisor.running.isEmpty)
             try await sandbox.deleteContainer(VMGround.container)
-            try await sandbox.signal(VMGround.container, SIGKILL, all: true)
             sandbox.close()
 
             ground.failsToJoin.withLock { $0 = false }
