@@ -85,13 +85,26 @@ public final class ConsoleInputs: Sendable {
                 error.systemErrno == EAGAIN ? "another program holds the console" : "the machine does not listen at its console",
                 cause: error)
         }
-        // libvirt makes the socket, as root, in a directory of root's.
-        var user = uid_t()
-        guard clinux_unix_peer(descriptor, &user) == 0, user == 0 || user == geteuid() else {
+        do {
+            try requireMachine(descriptor, socket)
+        } catch {
             Glibc.close(descriptor)
-            throw SwiftletError(.permissionDenied, "the console \(socket) is user \(user)'s, not its machine's")
+            throw error
         }
         return try ConsoleConnection(descriptor, loop)
+    }
+
+    /// What is typed is told to a machine alone: libvirt, which is root, makes the socket in a directory that nobody else can write to, and
+    /// QEMU, which is its pod's user, listens.
+    private static func requireMachine(_ descriptor: Int32, _ socket: String) throws {
+        var (user, directory) = (uid_t(), stat())
+        let trusted: Set = [0, geteuid()]
+        guard lstat(String(socket.prefix(upTo: socket.lastIndex(of: "/") ?? socket.startIndex)), &directory) == 0,
+            trusted.contains(directory.st_uid), directory.st_mode & (S_IFMT | 0o022) == S_IFDIR
+        else { throw SwiftletError(.permissionDenied, "others than root can write to the directory of the console \(socket)") }
+        guard clinux_unix_peer(descriptor, &user) == 0, trusted.contains(user) || user >= UserRange.least else {
+            throw SwiftletError(.permissionDenied, "the console \(socket) is user \(user)'s, not its machine's")
+        }
     }
 }
 

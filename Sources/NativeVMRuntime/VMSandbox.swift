@@ -209,6 +209,8 @@ final class VMSandbox: Sandbox {
         _ = await entry.watch?.value
         machines.fullDisks.forget(entry.record.machine.id)
         _ = entries.withLock { $0.removeValue(forKey: id) }
+        // Its disk may have been full.
+        haltsContinuation.yield(nil)
         // A daemon that starts again must not take a machine that was given up for one that runs.
         let path = names(id).record
         try await OwnThread.run {
