@@ -1,6 +1,7 @@
 import Concurrency
 import Errors
 import Foundation
+import Glibc
 import Linux
 import Machines
 import PodMachine
@@ -34,6 +35,12 @@ extension MicroVMHandler {
         var found = [
             try Leftover(pod: pod, kind: .directory, name: names.runDirectory, document: nothing),
             try Leftover(pod: pod, kind: .directory, name: names.stateDirectory, document: nothing),
+        ]
+        var disk = stat()
+        if lstat(names.scratchDisk, &disk) == 0, configuration.users.ids.contains(disk.st_uid) {
+            found.append(try Leftover(pod: pod, kind: .userProcesses, name: "\(disk.st_uid)", document: nothing))
+        }
+        found += [
             try Leftover(pod: pod, kind: .vsockDevice, name: names.hostSocket, document: ProcessDocument(process: nil)),
             try Leftover(pod: pod, kind: .scratchDisk, name: names.scratchDisk, document: nothing),
         ]

@@ -2,6 +2,7 @@ import Errors
 import Foundation
 import GRDB
 import State
+import Support
 import Testing
 
 @testable import Pods
@@ -29,6 +30,15 @@ import Testing
             for name in ["a", "b"] { _ = try await first.registry.runSandbox(FakeNode.spec(name)) }
             #expect(node.hypervisor.running.count == 2)
             await first.close()
+            // What one of them runs beside its machine ends with it.
+            let scratch = "\(node.directory)/s/scratch"
+            let disk = try #require(try FileManager.default.contentsOfDirectory(atPath: scratch).first { !$0.hasPrefix("template-") })
+            let owner = try FileManager.default.attributesOfItem(atPath: "\(scratch)/\(disk)")[.ownerAccountID] as? Int
+            let stray = Process()
+            stray.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+            stray.arguments = ["--reuid", "\(try #require(owner))", "--clear-groups", "sleep", "1000"]
+            try stray.run()
+            defer { stray.terminate() }
             for suffix in ["", "-wal", "-shm"] { try? FileManager.default.removeItem(atPath: "\(node.directory)/state.sqlite\(suffix)") }
             // A libvirt that does not answer says nothing about machines: nothing is taken away below one that may run.
             node.hypervisor.inject(.fail(.unavailable), at: .machines)
@@ -38,6 +48,7 @@ import Testing
             node.hypervisor.heal(.machines)
             let second = try await Self.start(node)
             #expect(try await node.leaks().isEmpty)
+            try await eventually("the process has ended") { !stray.isRunning }
             await second.close()
         }
     }
