@@ -78,10 +78,20 @@ extension VMSandbox: MachineControl {
         }
     }
 
-    /// Takes in whether a machine of an earlier daemon is paused: libvirt's word counts, also of one that somebody paused by libvirt itself.
+    /// Takes in that somebody else has paused the machine, or let it go on: by virsh, or as its watchdog.
+    func pauseChanged(_ id: String) async {
+        await controls.run { [self] in
+            guard let record = entries.withLock({ $0[id]?.record }), record.end == nil else { return }
+            // The next look, after a gap in libvirt's events, finds it else.
+            guard let machine = try? await hypervisor.machine(record.machine.id) else { return }
+            await findPaused(record, machine.state)
+        }
+    }
+
+    /// Takes in whether a machine is paused: libvirt's word counts. Of one that a full disk has stopped it does not say, and the record does.
     func findPaused(_ record: VMRecord, _ state: Machine.State) async {
         let isPaused = state == .paused || state == .diskFull && record.pausedAt != nil
-        if isPaused { machines.fullDisks.hold(record.machine.id) }
+        if isPaused { machines.fullDisks.hold(record.machine.id) } else { machines.fullDisks.letGo(record.machine.id) }
         guard isPaused != (record.pausedAt != nil) else { return publishHalt(of: record.container) }
         let now = WallClock.now()
         do {

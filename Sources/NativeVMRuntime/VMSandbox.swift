@@ -208,6 +208,7 @@ final class VMSandbox: Sandbox {
         // It may be writing the record at this moment.
         _ = await entry.watch?.value
         machines.fullDisks.forget(entry.record.machine.id)
+        machines.pauses.forget(entry.record.machine.id)
         _ = entries.withLock { $0.removeValue(forKey: id) }
         // Its disk may have been full.
         haltsContinuation.yield(nil)
@@ -283,6 +284,10 @@ final class VMSandbox: Sandbox {
         }
         entries.withLock { $0[id]?.watch = watch }
         let halts = machines.fullDisks.halts(of: record.machine.id)
+        let pauses = machines.pauses.changes(of: record.machine.id)
+        Task { [weak self] in
+            for await _ in pauses { await self?.pauseChanged(id) }
+        }
         Task { [weak self] in
             for await halt in halts {
                 self?.entries.withLock { $0[id]?.fullDisk = halt }
@@ -311,6 +316,7 @@ final class VMSandbox: Sandbox {
         for device in devices { device.cancel() }
         guard let record else { return final }
         machines.fullDisks.forget(record.machine.id)
+        machines.pauses.forget(record.machine.id)
         _ = entries.withLock { _ in haltsContinuation.yield(nil) }
         do {
             // The next container of the pod joins its own.

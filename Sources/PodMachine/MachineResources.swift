@@ -17,6 +17,7 @@ public final class MachineResources: Sendable {
     package let users: PodUsers
     package let consoles: ConsoleLogs
     package let fullDisks: FullDisks
+    package let pauses = MachinePauses()
     package let shareDaemon: ShareDaemon
     package let tpmEmulator: TPMEmulator
     package let logger: Logger
@@ -39,15 +40,16 @@ public final class MachineResources: Sendable {
         consoles = ConsoleLogs(logger: logger)
         let fullDisks = FullDisks(hypervisor: hypervisor, logger: logger)
         self.fullDisks = fullDisks
-        let (ends, events) = (ends, hypervisor.events())
-        eventWatch = Task { await Self.follow(events, of: hypervisor, ends, fullDisks) }
+        let (ends, pauses, events) = (ends, pauses, hypervisor.events())
+        eventWatch = Task { await Self.follow(events, of: hypervisor, ends, fullDisks, pauses) }
     }
 
     deinit { eventWatch.cancel() }
 
-    /// Passes the ends and stops of machines on. After a gap in the events, what is gone has ended.
+    /// Passes the ends, stops and pauses of machines on. After a gap in the events, what is gone has ended.
     private static func follow(
-        _ events: AsyncStream<MachineEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds, _ fullDisks: FullDisks
+        _ events: AsyncStream<MachineEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds, _ fullDisks: FullDisks,
+        _ pauses: MachinePauses
     ) async {
         var resync: Task<Void, Never>?
         defer { resync?.cancel() }
@@ -55,11 +57,15 @@ public final class MachineResources: Sendable {
             switch event {
             case .stopped(let id, let end): ends.ended(id, end)
             case .rebooted: break
+            case .pauseChanged(let id): pauses.changed(id)
             case .diskFull(let id, _): fullDisks.stopped(id)
             case .connectionLost: resync?.cancel()
             case .reconnected:
                 resync?.cancel()
-                resync = Task { await Self.findMissed(hypervisor, ends, fullDisks) }
+                resync = Task {
+                    await Self.findMissed(hypervisor, ends, fullDisks)
+                    pauses.changed()
+                }
             }
         }
     }

@@ -153,6 +153,9 @@ public final class RecordingHypervisor: Hypervisor {
         if reported { send(.diskFull(id, path: "/full")) }
     }
 
+    /// Pauses a machine as somebody does while no event is reported.
+    public func pauseUnseen(_ id: MachineID) { state.withLock { $0.running[id]?.state = .paused } }
+
     public func send(_ event: MachineEvent) {
         let listeners = state.withLock { $0.listeners }
         for listener in listeners { listener.yield(event) }
@@ -214,11 +217,17 @@ public final class RecordingHypervisor: Hypervisor {
     }
 
     public func pause(_ id: MachineID) async throws {
-        try await perform(.pause(id)) { try self.change(id) { $0.state = .paused } }
+        try await perform(.pause(id)) {
+            try self.change(id) { $0.state = .paused }
+            self.send(.pauseChanged(id))
+        }
     }
 
     public func resume(_ id: MachineID) async throws {
-        try await perform(.resume(id)) { try self.change(id) { $0.state = .running } }
+        try await perform(.resume(id)) {
+            try self.change(id) { $0.state = .running }
+            self.send(.pauseChanged(id))
+        }
     }
 
     public func shutdown(_ id: MachineID) async throws {

@@ -36,6 +36,15 @@ import Testing
         #expect(seen == [.stopped(id, .reset), .stopped(id, .poweredOff), .stopped(id, .poweredOff)])
     }
 
+    /// libvirt's numbers (virDomainEventSuspendedDetailType).
+    @Test func pausesByPeopleAndWatchdogsAreToldAndOtherStopsAreNot() async {
+        let seen = await events { hub in
+            for detail: Int32 in 0...7 { hub.receive(id, name: "a", lifecycle: 3, detail: detail) }
+            hub.receive(id, name: "a", lifecycle: 4, detail: 0)
+        }
+        #expect(seen == [.pauseChanged(id), .pauseChanged(id), .pauseChanged(id)])
+    }
+
     @Test func theFirstReasonCountsAndANewMachineHasNone() async {
         let seen = await events { hub in
             hub.receiveShutdown(id, details: #"{"guest":true,"reason":"guest-shutdown"}"#)
@@ -66,8 +75,8 @@ import Testing
         let seen = await events { hub in
             hub.receive(id, name: "a", lifecycle: 8, detail: 1)
             hub.receive(id, name: "a", lifecycle: 8, detail: 0)
-            // Started, suspended, resumed.
-            for kind: Int32 in [2, 3, 4] { hub.receive(id, name: "a", lifecycle: kind, detail: 0) }
+            // Started, which tells nothing.
+            hub.receive(id, name: "a", lifecycle: 2, detail: 0)
         }
         #expect(seen == [.stopped(id, .panicked)])
     }

@@ -109,6 +109,34 @@ import Testing
         }
     }
 
+    @Test func aCheckFindsDamageAndLeaksAndChangesNothing() async throws {
+        try await withDirectory {
+            let disk = directory + "/disk"
+            try await OverlayDisk().create(disk, on: try await base(), owner: owner)
+            let sound = try await OverlayDisk().check(disk, owner: owner)
+            #expect(sound.corruptions == 0 && sound.leaks == 0 && sound.checkErrors == 0 && sound.totalClusters == 128, "\(sound)")
+            // The first entry of the refcount block, the header's cluster, and one that nothing refers to (docs/interop/qcow2.txt: clusters
+            // of 64 KiB, counts of 16 bits; header, table, block and L1 table are clusters 0 to 3).
+            func change(_ offset: UInt64, to value: UInt8) throws {
+                let file = try FileHandle(forUpdating: URL(fileURLWithPath: disk))
+                try file.seek(toOffset: offset)
+                try file.write(contentsOf: Data([0, value]))
+                try file.close()
+            }
+            #expect(truncate(disk, 10 * 65536) == 0)
+            try change(2 * 65536 + 2 * 9, to: 1)
+            #expect(try await OverlayDisk().check(disk, owner: owner).leaks == 1)
+            try change(2 * 65536, to: 0)
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: disk))
+            let damaged = try await OverlayDisk().check(disk, owner: owner)
+            #expect(damaged.corruptions == 1, "\(damaged)")
+            #expect(try Data(contentsOf: URL(fileURLWithPath: disk)) == bytes)
+            await expect(.notFound) { _ = try await OverlayDisk().check(disk + "2", owner: owner) }
+            try Data(repeating: 7, count: 4096).write(to: URL(fileURLWithPath: disk))
+            await expect(.dataLoss, "qcow2") { _ = try await OverlayDisk().check(disk, owner: owner) }
+        }
+    }
+
     @Test func sizesAreWholeSectors() throws {
         let base = OverlayDisk.Base(file: .init(path: "/b", format: .raw), virtualSize: 1000)
         #expect(try OverlayDisk.size(nil, on: base, "/a") == 1024)

@@ -123,6 +123,23 @@ import Testing
         }
     }
 
+    @Test func aMachineThatSomebodyPausesByLibvirtSaysSoUntilItGoesOn() async throws {
+        try await Self.withMachine { ground in
+            let sandbox = try await ground.sandbox()
+            var halts = sandbox.halts().makeAsyncIterator()
+            try await ground.hypervisor.pause(ground.machine)
+            await Self.next(&halts) { $0?.reason.contains("is paused") == true }
+            try await ground.hypervisor.resume(ground.machine)
+            await Self.next(&halts) { $0 == nil }
+            // What is missed while libvirt is away is found afterwards.
+            ground.hypervisor.send(.connectionLost)
+            ground.hypervisor.pauseUnseen(ground.machine)
+            ground.hypervisor.send(.reconnected)
+            await Self.next(&halts) { $0?.reason.contains("is paused") == true }
+            sandbox.close()
+        }
+    }
+
     @Test func roomOnAFullDiskDoesNotLetAPausedMachineGoOn() async throws {
         try await Self.withMachine { ground in
             let sandbox = try await ground.sandbox()

@@ -135,6 +135,15 @@ struct VMCommandTests {
         #expect(await proxy.status() == 128 + SIGINT)
     }
 
+    /// The guest's shell asks the terminal for its width at each prompt, and may take what is typed then for the answer: it is typed again.
+    private func type(_ text: String, at terminal: LocalTerminal, until shown: String) async throws {
+        try await eventually("\(shown) is shown: \(terminal.text.debugDescription)") {
+            try await terminal.type(text)
+            try? await eventually("it is shown", within: .seconds(5)) { terminal.text.contains(shown) }
+            return terminal.text.contains(shown)
+        }
+    }
+
     /// The server speaks first (RFC 6143, 7.1.1).
     private static func greeting(of port: UInt16) async throws -> [UInt8] {
         try await TCPClient.onThread {
@@ -150,8 +159,7 @@ struct VMCommandTests {
         let terminal = try console(node, "control")
         // The console's last lines come first.
         try await terminal.shows(SmallVM.ready)
-        try await terminal.type("echo sum $((40 + 2))\n")
-        try await terminal.shows("sum 42")
+        try await type("echo sum $((40 + 2))\n", at: terminal, until: "sum 42")
         try await terminal.type("\u{1D}")
         let left = try await terminal.end()
         #expect(left.contains("code 0") && left.contains { $0.hasPrefix("detached from") }, "\(left)")
@@ -193,8 +201,7 @@ struct VMCommandTests {
         let terminal = try LocalTerminal(
             "export SWIFTLET_ENDPOINT=\(node.endpoint) SWIFTLET_LOGS=\(node.logs); \(program) \(run) \(VMTests.image); echo code $?")
         try await terminal.shows(SmallVM.ready)
-        try await terminal.type("echo sum $((40 + 2))\n")
-        try await terminal.shows("sum 42")
+        try await type("echo sum $((40 + 2))\n", at: terminal, until: "sum 42")
         try await terminal.type("\u{1D}")
         let left = try await terminal.end()
         #expect(left.contains("code 0") && left.contains { $0.hasPrefix("detached from machine") }, "\(left)")
@@ -287,6 +294,18 @@ struct VMCommandTests {
             }
             #expect(refused?.code == code, "\(String(describing: refused))")
         }
+        for (keys, user) in [([], "root"), (["ssh-rsa A\nssh-rsa B"], "root"), (["ssh-rsa A"], "a b")] {
+            let refused = await refusal {
+                _ = try await node.cri.call(
+                    OperatorRPC.addAuthorizedKeys,
+                    .with {
+                        ($0.id, $0.keys, $0.user) = (container, keys, user)
+                    })
+            }
+            #expect(refused?.code == .invalidArgument, "\(String(describing: refused))")
+        }
+        let action = await refusal { _ = try await node.cri.call(OperatorRPC.controlMachine, .with { $0.id = container }) }
+        #expect(action?.code == .invalidArgument && action?.message.contains("action 0") == true, "\(String(describing: action))")
         let unknown = try await swiftlet("vm", "pause", "nobody")
         #expect(unknown.status == 1 && unknown.errorText.contains("nobody"), "\(unknown.errorText)")
         try await node.removePod(pod)

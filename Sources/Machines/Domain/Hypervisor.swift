@@ -168,6 +168,8 @@ public enum MachineEvent: Sendable, Equatable {
     case stopped(MachineID, MachineEnd)
     /// The guest has reset its machine, which boots again. One reboot may be reported twice.
     case rebooted(MachineID)
+    /// Somebody, or the machine's watchdog, has stopped the vCPUs or let them go on: look the machine up.
+    case pauseChanged(MachineID)
     /// The file of a disk cannot grow: the machine is stopped, or will be in a moment. May be reported many times.
     case diskFull(MachineID, path: String)
     /// Until `reconnected` nothing is reported.

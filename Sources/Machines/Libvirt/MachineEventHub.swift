@@ -78,9 +78,16 @@ extension MachineEventHub {
             let detail = virDomainEventStoppedDetailType(rawValue: UInt32(bitPattern: detail))
             send(.stopped(id, end(detail, forget(id), name: name)))
         case VIR_DOMAIN_EVENT_STARTED: _ = forget(id)
+        case VIR_DOMAIN_EVENT_SUSPENDED where Self.pauses.contains(detail): send(.pauseChanged(id))
+        case VIR_DOMAIN_EVENT_RESUMED: send(.pauseChanged(id))
         default: break
         }
     }
+
+    /// Other stops, such as a full disk's, are no pauses.
+    private static let pauses = [
+        Int32(VIR_DOMAIN_EVENT_SUSPENDED_PAUSED.rawValue), Int32(VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG.rawValue),
+    ]
 
     private func forget(_ id: MachineID) -> ShutdownReason? {
         state.withLock { state in

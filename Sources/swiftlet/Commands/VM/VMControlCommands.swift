@@ -55,7 +55,8 @@ struct VMPauseCommand: AsyncParsableCommand {
         commandName: "pause", abstract: "Stops machines' vCPUs until vm resume.",
         discussion: """
             The container stays running, and the pod says why it stands still: in its verbose status and in the node's condition \
-            PodsRunning. A restart of swiftletd changes nothing. Stop and rm end a paused machine.
+            PodsRunning. Probes fail meanwhile: a liveness probe has the kubelet restart the container. A restart of swiftletd changes \
+            nothing. Stop and rm end a paused machine.
             """)
 
     @OptionGroup var options: VMControlOptions

@@ -9,8 +9,8 @@ struct VMVNCCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "vnc", abstract: "Prints the unix socket of a machine's VNC server; shows its screen, or serves it on a local port.",
         discussion: """
-            The socket has no password: it is root's, and --proxy serves it on this machine's loopback interface alone. --proxy goes on \
-            until Ctrl-C, for any viewer: swiftlet vm vnc --proxy 5901 VM, and vncviewer 127.0.0.1:5901.
+            The socket has no password: it is root's, and --proxy serves it on this machine's loopback interface alone, where every user \
+            of this machine can connect. It goes on until Ctrl-C, for any viewer: swiftlet vm vnc --proxy 5901 VM, and vncviewer 127.0.0.1:5901.
             """)
 
     @OptionGroup var connection: ConnectionOptions
