@@ -106,12 +106,22 @@ extension VMSandbox: MachineControl {
 
     func screenshot() async throws -> [UInt8] { try await hypervisor.screenshot(try running().record.machine.id) }
 
-    /// How long an agent may take to change a file.
+    /// How long an agent may take to say that it is there.
+    private static let pingPatience = Duration.seconds(3)
+    /// How long it may take to change a file.
     private static let keyPatience = Duration.seconds(10)
 
     func addAuthorizedKeys(_ keys: [String], of user: String) async throws {
         let id = try running().record.container
-        let agent = try await answeringAgent(of: id, for: "SSH keys")
+        let agent = try agent(of: id)
+        do {
+            try await agent.ping(within: Self.pingPatience)
+        } catch {
+            throw SwiftletError(
+                .unavailable,
+                "no qemu-guest-agent answers in the guest of container \(id), which may still be booting: SSH keys come by the seed else",
+                cause: error)
+        }
         do {
             try await agent.addAuthorizedKeys(keys, of: user, within: Self.keyPatience)
         } catch {

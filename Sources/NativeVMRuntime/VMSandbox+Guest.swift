@@ -31,29 +31,23 @@ extension VMSandbox {
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
         let limit = timeout.flatMap { $0 > .zero ? min($0, Self.longestExec) : nil } ?? Self.longestExec
         let deadline = ContinuousClock.now + limit
-        let agent = try await answeringAgent(of: id, for: "exec", within: limit)
-        let outcome = try await agent.run(command, within: deadline - .now)
-        return ExecResult(
-            stdout: Array(outcome.output.prefix(try output.take(outcome.output.count))),
-            stderr: Array(outcome.errorOutput.prefix(try output.take(outcome.errorOutput.count))), exitCode: outcome.exitCode)
-    }
-
-    /// - Throws: `.unavailable` where none answers.
-    func answeringAgent(of id: String, for act: String, within limit: Duration = agentPatience) async throws -> QemuAgent {
         let agent = try agent(of: id)
         do {
             try await agent.ping(within: min(Self.agentPatience, limit))
         } catch {
             throw SwiftletError(
                 .unavailable,
-                "\(act): no agent answers in the guest of container \(id): its image needs qemu-guest-agent, and may still be booting; "
+                "exec: no agent answers in the guest of container \(id): its image needs qemu-guest-agent, and may still be booting; "
                     + "attach reaches its console",
                 cause: error)
         }
-        return agent
+        let outcome = try await agent.run(command, within: deadline - .now)
+        return ExecResult(
+            stdout: Array(outcome.output.prefix(try output.take(outcome.output.count))),
+            stderr: Array(outcome.errorOutput.prefix(try output.take(outcome.errorOutput.count))), exitCode: outcome.exitCode)
     }
 
-    private func agent(of id: String) throws -> QemuAgent {
+    func agent(of id: String) throws -> QemuAgent {
         let (socket, pool) = (names(id).guestAgentSocket, handler.agents)
         return try entries.withLock { entries in
             guard let entry = entries[id] else { throw SwiftletError(.notFound, "container \(id)") }
