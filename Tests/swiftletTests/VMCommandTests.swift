@@ -134,6 +134,21 @@ import Testing
         await streams.stop()
     }
 
+    /// Both directions have ended long before the reader takes what is left.
+    @Test func aSlowReaderOfStandardOutputGetsAllThatThePortHasSent() async throws {
+        let echo = try EchoServer()
+        defer { echo.stop() }
+        let streams = try await StreamServer.start(ServerConfiguration(), LocalBackend(), logger: RecordedLog().logger)
+        try await withMachine(streams: streams) { _, endpoint async throws in
+            let command = "'\(try program())' --endpoint '\(endpoint)' port-forward --stdio debian \(echo.port) | (sleep 1; cat)"
+            let bytes = Array(randomBytes(300_001, seed: 8))
+            let result = try await Spawn("/bin/sh", ["-c", command], input: bytes, deadline: .seconds(60)).run()
+            let isSame = result.output == bytes
+            #expect(result.status == 0 && isSame, "\(result.output.count) \(result.errorText)")
+        }
+        await streams.stop()
+    }
+
     @Test func aConnectionOfStandardStreamsEndsWithThePortsRefusal() async throws {
         let echo = try EchoServer()
         echo.stop()

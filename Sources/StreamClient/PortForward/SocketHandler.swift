@@ -16,6 +16,8 @@ final class SocketHandler: ChannelDuplexHandler {
     private var table: StreamTable?
     private var context: ChannelHandlerContext?
     private var (isHeld, hasEnded) = (false, false)
+    /// Writes that the socket has not taken yet.
+    private var unsent = 0
 
     /// - Parameter opened: called on the event loop.
     init(_ opened: @escaping (ByteStream) -> Void) { self.opened = opened }
@@ -64,12 +66,22 @@ extension SocketHandler: StreamCarrier {
         guard let context, let all = bytes.readSlice(length: bytes.readableBytes) else { return }
         if all.readableBytes > 0 {
             let written = context.eventLoop.makePromise(of: Void.self)
-            written.futureResult.assumeIsolated().whenFailure { [table] in table?.failAll($0) }
+            unsent += 1
+            written.futureResult.assumeIsolated().whenComplete { [self] outcome in
+                unsent -= 1
+                if case .failure(let error) = outcome { table?.failAll(error) }
+                endOutputWhenSent()
+            }
             context.writeAndFlush(wrapOutboundOut(all), promise: written)
         }
         guard end else { return }
         hasEnded = true
-        // Behind what waits to be sent.
+        endOutputWhenSent()
+    }
+
+    /// Behind what waits to be sent, which NIO drops of a channel whose other direction has ended already.
+    private func endOutputWhenSent() {
+        guard hasEnded, unsent == 0, let context else { return }
         context.close(mode: .output, promise: nil)
     }
 
