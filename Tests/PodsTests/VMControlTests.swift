@@ -63,7 +63,7 @@ import Testing
             devices: [.disk(DiskSpec(path: names.rootDisk, serial: "root", readOnly: false, format: .raw))],
             user: MachineUser(uid: 1, gid: 1))
         var record = VMRecord(pod: pod, container: container, machine: spec, interfaces: [], mounts: [], cgroup: nil)
-        record.isStarted = true
+        (record.isStarted, record.isUp) = (true, true)
         try record.write(names.record)
         // Its file system is looked at.
         try Data().write(to: URL(fileURLWithPath: names.rootDisk))
