@@ -161,8 +161,8 @@ let package = Package(
         .target(
             name: "NativeVMRuntime",
             dependencies: [
-                "PodMachine", "Machines", "GuestHardware", "CloudInit", "DHCP", "QemuGuestAgent", "PodNetwork", "Volumes", "Runtime",
-                "State", "Linux",
+                "PodMachine", "Machines", "GuestHardware", "AgentClient", "CloudInit", "DHCP", "QemuGuestAgent", "PodNetwork", "Volumes",
+                "Runtime", "State", "Linux",
                 "CLinux",
                 "Concurrency",
                 "Errors", logging,

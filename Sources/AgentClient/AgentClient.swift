@@ -19,7 +19,10 @@ public final class AgentClient: Sendable {
     private static let attempt = Duration.seconds(1)
     /// How long a connected agent may take for its first answer; an emulated guest that just boots is slow.
     private static let firstAnswer = Duration.seconds(10)
-    private static let pause = Duration.milliseconds(20)
+    public static let pause = Duration.milliseconds(20)
+
+    /// The container that processes of a guest which is not the agent's own run in: the guest itself.
+    public static let guestContainer = AgentContract.guestContainer
 
     public let address: VsockAddress
     /// What the agent said of itself when the connection was made.
@@ -51,10 +54,12 @@ public final class AgentClient: Sendable {
 
     /// Connects and asks GetInfo, again and again until the agent answers.
     ///
-    /// - Parameter mark: held while what the guest sends is worked on.
+    /// - Parameters:
+    ///   - mark: held while what the guest sends is worked on.
+    ///   - pause: from one attempt to the next.
     /// - Throws: `.deadlineExceeded` with the last failure as its cause; `.cancelled`.
     public static func connect(
-        to address: VsockAddress, deadline: ContinuousClock.Instant, mark: CrashMark = CrashMark()
+        to address: VsockAddress, deadline: ContinuousClock.Instant, mark: CrashMark = CrashMark(), pause: Duration = pause
     ) async throws -> AgentClient {
         let loop = try loop.get()
         while true {

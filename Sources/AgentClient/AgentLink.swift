@@ -40,6 +40,11 @@ public final class AgentLink: Sendable {
 
     deinit { clock.withLock { $0 }?.cancel() }
 
+    /// Whether there is a connection now.
+    public var isConnected: Bool {
+        state.withLock { if case .connected(let client) = $0 { !client.isClosed } else { false } }
+    }
+
     public var isLost: Bool {
         state.withLock { if case .lost = $0 { true } else { false } }
     }

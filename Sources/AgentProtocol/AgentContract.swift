@@ -14,6 +14,8 @@ public enum AgentContract {
     public static let streamRefused: UInt8 = 1
     /// Output bytes that the guest keeps for one process until they are acknowledged.
     public static let outputBufferSize = 1 << 20
+    /// The one container of a guest that is not the agent's own: the guest itself. It has no first process and takes processes of Exec.
+    public static let guestContainer = "guest"
     /// The CID of the host as a guest sees it (vsock(7), VMADDR_CID_HOST).
     public static let hostCID: UInt32 = 2
 }
@@ -28,6 +30,9 @@ public enum AgentFeature {
     public static let terminal = "terminal"
     /// Connections to ports of the pod.
     public static let ports = "ports"
+    /// The guest is not the agent's own: `AgentContract.guestContainer` is the one container, and the calls that would make others, or
+    /// end the guest, are UNIMPLEMENTED.
+    public static let guest = "guest"
     /// `AgentProcessSpec`'s user is resolved in the container's passwd and group files.
     public static let userNames = "user-names"
 }

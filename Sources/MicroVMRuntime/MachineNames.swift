@@ -54,6 +54,9 @@ struct MachineNames: Sendable {
     /// On disk: the guest decides how much it writes, and /run is memory.
     var console: String { "\(stateDirectory)/console.log" }
     var vsockLog: String { "\(runDirectory)/vsockd.log" }
+    var vsock: VsockPlace {
+        VsockPlace(vhostSocket: vhostSocket, hostSocket: hostSocket, log: vsockLog, contextID: contextID, user: user)
+    }
     var scratchDisk: String { "\(configuration.stateDirectory)/scratch/\(short).img" }
     /// SCSI serial of the scratch disk.
     var scratchSerial: String { "scratch" }

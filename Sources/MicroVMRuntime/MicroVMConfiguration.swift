@@ -2,6 +2,7 @@ import Errors
 import Foundation
 import Linux
 import Machines
+import PodMachine
 import Runtime
 
 /// How the `microvm` handler makes its machines.
@@ -44,6 +45,8 @@ public struct MicroVMConfiguration: Sendable {
     public var users: UserRange
     /// Whom the machines run as that earlier releases started (Debian: libvirt-qemu and kvm).
     public var sharedUser: MachineUser
+
+    public var vsockDevices: VsockDevices { VsockDevices(vsock, backend: vsockBackend, users: users) }
 
     public init(
         kernel: String, initramfs: String, runDirectory: String, stateDirectory: String, vsockBackend: String, accelerator: Accelerator,

@@ -136,27 +136,13 @@ public final class MicroVMHandler: RuntimeHandler {
     private func acquireDevices(_ names: MachineNames, _ context: SandboxContext) async throws {
         let ledger = context.ledger
         // Whatever order these are acquired in, each is released after the machine, which comes last.
-        async let vsock: Void = startVsockDevice(names, ledger)
+        async let vsock: Void = configuration.vsockDevices.start(names.vsock, ledger)
         try await ledger.acquire(.scratchDisk, names.scratchDisk) {
             try await scratch.create(
                 names.scratchDisk, size: ScratchQuota.bytes(context.spec.annotations, configuration: configuration), owner: names.user)
         }
         try await machines.acquireTap(names.tap, for: names.user, namespace: context.network.namespacePath, ledger)
         try await vsock
-    }
-
-    private func startVsockDevice(_ names: MachineNames, _ ledger: Ledger) async throws {
-        guard configuration.vsock == .vhostUser else { return }
-        do {
-            try await ledger.acquire(.vsockDevice, names.hostSocket, ProcessDocument(process: nil)) {
-                let process = try await VsockBackend(binary: configuration.vsockBackend).start(
-                    vhostSocket: names.vhostSocket, hostSocket: names.hostSocket, cid: names.contextID, log: names.vsockLog,
-                    user: names.user)
-                try await ledger.note(.vsockDevice, names.hostSocket, ProcessDocument(process: process))
-            }
-        } catch {
-            throw SwiftletError.wrap(error, "start the vsock device")
-        }
     }
 
     /// Starts the machine and moves QEMU to where the pod's limits hold it.
@@ -234,10 +220,7 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     func machineSpec(_ names: MachineNames, _ extent: MachineExtent) -> MachineSpec {
-        let vsock: VsockDeviceSpec =
-            configuration.vsock == .vhostUser
-            ? .vhostUser(socket: names.vhostSocket, cid: names.contextID) : .kernel(cid: names.contextID)
-        return MachineSpec(
+        MachineSpec(
             id: names.machine, name: names.domain,
             shape: MachineShape(
                 memoryBytes: extent.memoryBytes, vcpus: extent.vcpus, growth: configuration.growth(from: extent),
@@ -250,7 +233,7 @@ public final class MicroVMHandler: RuntimeHandler {
             devices: [
                 .disk(DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, ephemeral: true)),
                 .interface(InterfaceSpec(tap: names.tap, mac: names.bootMAC)), .console(ConsoleSpec(log: names.console)), .random, .balloon,
-                .vsock(vsock),
+                .vsock(configuration.vsockDevices.device(names.vsock)),
             ], user: names.user)
     }
 
@@ -284,9 +267,7 @@ public final class MicroVMHandler: RuntimeHandler {
         }
     }
 
-    func address(_ names: MachineNames) -> VsockAddress {
-        configuration.vsock == .vhostUser ? .unixProxy(path: names.hostSocket) : .kernel(cid: names.contextID)
-    }
+    func address(_ names: MachineNames) -> VsockAddress { configuration.vsockDevices.address(names.vsock) }
 
     /// The last line of the console, for an error message. The guest wrote it: bounded and made printable.
     private func consoleHint(_ names: MachineNames) async -> String {

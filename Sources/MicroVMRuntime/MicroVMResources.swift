@@ -13,7 +13,6 @@ import Volumes
 
 extension ResourceKind {
     static let scratchDisk = ResourceKind("scratchDisk")
-    static let vsockDevice = ResourceKind("vsockDevice")
 }
 
 /// The kinds of resources that the handler's pods take beside what every machine does, and how each is released.
@@ -38,10 +37,7 @@ public struct MicroVMResources: Sendable {
         let (configuration, scratch) = (configuration, scratch)
         return [
             ResourceReleaser(.scratchDisk) { entry in try await OwnThread.run { try scratch.remove(entry.name) } },
-            ResourceReleaser(.vsockDevice) { entry in
-                try await VsockBackend(binary: configuration.vsockBackend, users: configuration.users)
-                    .stop(hostSocket: entry.name, process: entry.process)
-            },
+            configuration.vsockDevices.releaser,
         ]
     }
 

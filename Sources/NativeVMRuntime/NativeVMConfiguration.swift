@@ -1,6 +1,7 @@
 import Foundation
 import Linux
 import Machines
+import PodMachine
 
 /// How the `vm` handler makes its machines.
 public struct NativeVMConfiguration: Sendable {
@@ -17,13 +18,17 @@ public struct NativeVMConfiguration: Sendable {
     public var maximumMemory = ProcessInfo.processInfo.physicalMemory
     /// swiftlet-virgl-probe.
     public var virglProbe = "swiftlet-virgl-probe"
+    public var vsock: VsockDevices
+    /// The disk image with Swiftlet's agent, of `make guest`; nil: guests have to bring it themselves.
+    public var tools: String?
     /// The group of a pod's machine: that of /dev/kvm.
     public var group: UInt32
 
-    public init(runDirectory: String, stateDirectory: String, accelerator: Accelerator, group: UInt32) {
+    public init(runDirectory: String, stateDirectory: String, accelerator: Accelerator, vsock: VsockDevices, group: UInt32) {
         self.runDirectory = runDirectory
         self.stateDirectory = stateDirectory
         self.accelerator = accelerator
+        self.vsock = vsock
         self.group = group
     }
 }

@@ -108,7 +108,10 @@ public final class NativeVMHandler: RuntimeHandler {
 
     private func leftovers(of container: String, in pod: String, _ running: [Machine]) throws -> [Leftover] {
         let names = VMNames(pod: pod, container: container, configuration: configuration)
-        var found = [try Leftover(pod: pod, kind: .directory, name: names.runDirectory, document: EmptyDocument())]
+        var found = [
+            try Leftover(pod: pod, kind: .directory, name: names.runDirectory, document: EmptyDocument()),
+            try Leftover(pod: pod, kind: .vsockDevice, name: names.hostSocket, document: ProcessDocument(process: nil)),
+        ]
         var disk = stat()
         if lstat(names.rootDisk, &disk) == 0, machines.users.range.ids.contains(disk.st_uid) {
             found.append(try Leftover(pod: pod, kind: .userProcesses, name: "\(disk.st_uid)", document: EmptyDocument()))

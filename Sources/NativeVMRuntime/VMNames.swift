@@ -36,6 +36,17 @@ struct VMNames: Sendable {
     var runDirectory: String { "\(configuration.runDirectory)/\(Self.short(container))" }
     var stateDirectory: String { "\(Self.podDirectory(pod, configuration))/\(Self.short(container))" }
     var consoleSocket: String { "\(runDirectory)/console" }
+    var vhostSocket: String { "\(runDirectory)/vhost" }
+    var hostSocket: String { "\(runDirectory)/vsock" }
+    func vsock(_ user: MachineUser) -> VsockPlace {
+        VsockPlace(
+            vhostSocket: vhostSocket, hostSocket: hostSocket, log: "\(runDirectory)/vsockd.log", contextID: contextID, user: user)
+    }
+    /// 31 bits of the machine's id (0 to 2 and 2^32-1 are reserved).
+    private var contextID: UInt32 {
+        let bytes = withUnsafeBytes(of: machine.uuid.uuid) { Array($0.prefix(4)) }
+        return max(bytes.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } & 0x7FFF_FFFF, 3)
+    }
     /// Of the sockets that QEMU and its TPM make: their modes are open to the group, which all machines have.
     var emulatorDirectory: String { "\(runDirectory)/qemu" }
     var guestAgentSocket: String { "\(emulatorDirectory)/qga" }

@@ -44,7 +44,8 @@ struct VMOrder: Sendable {
     /// - Throws: errors naming the annotation, field or path.
     func check(_ emulator: TPMEmulator) async throws {
         // sun_path holds 108 bytes with its final NUL (unix(7)).
-        for path in [names.consoleSocket, names.guestAgentSocket, names.shareSocket] where path.utf8.count > 107 {
+        for path in [names.consoleSocket, names.guestAgentSocket, names.shareSocket, names.vhostSocket, names.hostSocket]
+        where path.utf8.count > 107 {
             throw SwiftletError(.failedPrecondition, "socket path \(path) is longer than 107 bytes; choose a shorter run directory")
         }
         try requirePluggable()
@@ -157,6 +158,12 @@ struct VMOrder: Sendable {
         if annotations.firmware == .uefi { try await UEFIFirmware().makeVariables(names.variables, keep: false, owner: user) }
     }
 
+    /// With Swiftlet's agent: the same file for all machines. On virtio, as the seed: guests see it before udev runs.
+    private var toolsDisk: DiskSpec? {
+        guard annotations.agent == .auto, let path = configuration.tools else { return nil }
+        return DiskSpec(path: path, serial: AgentStart.serial, readOnly: true, bus: .virtio)
+    }
+
     private var dataDisks: [DiskSpec] {
         let volumes = annotations.dataVolumes.map { volume in
             DiskSpec(
@@ -216,6 +223,7 @@ struct VMOrder: Sendable {
                 GuestDisk(
                     serial: bus.serial(of: Self.name(of: $0)), bus: annotations.diskBus, devicePath: $0.containerPath)
             }
+        if toolsDisk != nil { request.bootCommands = AgentStart.commands }
         return request
     }
 
@@ -228,6 +236,7 @@ struct VMOrder: Sendable {
         if annotations.seedFormat != nil {
             devices.append(.disk(DiskSpec(path: names.seed, serial: "seed", readOnly: true, bus: .virtio)))
         }
+        if let toolsDisk { devices.append(.disk(toolsDisk)) }
         devices += dataDisks.map { .disk($0) }
         devices += [
             .console(ConsoleSpec(log: names.console, socket: names.consoleSocket)),
@@ -236,6 +245,7 @@ struct VMOrder: Sendable {
         for (number, interface) in network.interfaces.enumerated() {
             devices.append(.interface(InterfaceSpec(tap: names.tap(number), mac: interface.mac, mtu: interface.mtu)))
         }
+        if annotations.agent == .auto { devices.append(.vsock(configuration.vsock.device(names.vsock(user)))) }
         if annotations.hasTPM { devices.append(.tpm(TPMSpec(socket: names.tpmSocket))) }
         if let action = annotations.watchdog { devices.append(.watchdog(action)) }
         switch annotations.graphics {

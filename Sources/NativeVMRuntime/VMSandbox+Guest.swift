@@ -1,3 +1,4 @@
+import AgentClient
 import Concurrency
 import DHCP
 import Errors
@@ -13,38 +14,38 @@ extension VMSandbox {
         return .console(log: names.console, socket: names.consoleSocket)
     }
 
-    var ports: PortEndpoint {
-        get throws {
-            guard let path = context.network.namespacePath, let address = network.podIPs.first else {
-                throw SwiftletError(.failedPrecondition, "the pod has no address")
-            }
-            return .namespace(path: path, address: address)
-        }
-    }
-
     /// How long an agent may take to say that it is there; it takes some milliseconds.
     static let agentPatience = Duration.seconds(3)
     /// An exec without a time limit has this one.
     private static let longestExec = Duration.seconds(24 * 3600)
 
-    /// By qemu-guest-agent, where the guest runs it.
+    /// By Swiftlet's agent where the guest runs it, else by qemu-guest-agent.
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
         let limit = timeout.flatMap { $0 > .zero ? min($0, Self.longestExec) : nil } ?? Self.longestExec
         let deadline = ContinuousClock.now + limit
+        if let link = knownAgent(of: id) { return try await execute(command, timeout, output, over: link) }
         let agent = try agent(of: id)
         do {
             try await agent.ping(within: min(Self.agentPatience, limit))
         } catch {
+            // It may have begun to answer since it was looked for last.
+            if let (_, link) = await answeringAgent(of: id) { return try await execute(command, timeout, output, over: link) }
             throw SwiftletError(
                 .unavailable,
-                "exec: no agent answers in the guest of container \(id): its image needs qemu-guest-agent, and may still be booting; "
-                    + "attach reaches its console",
+                "exec: no agent answers in the guest of container \(id), which may still be booting: with cloud-init and a vsock driver a "
+                    + "guest starts Swiftlet's, else it needs qemu-guest-agent; attach reaches its console",
                 cause: error)
         }
         let outcome = try await agent.run(command, within: deadline - .now)
         return ExecResult(
             stdout: Array(outcome.output.prefix(try output.take(outcome.output.count))),
             stderr: Array(outcome.errorOutput.prefix(try output.take(outcome.errorOutput.count))), exitCode: outcome.exitCode)
+    }
+
+    private func execute(
+        _ command: [String], _ timeout: Duration?, _ output: OutputAllowance, over link: AgentLink
+    ) async throws -> ExecResult {
+        try await link.execute(command, in: AgentClient.guestContainer, timeout: timeout, output: output, logger: logger)
     }
 
     func agent(of id: String) throws -> QemuAgent {
@@ -76,10 +77,14 @@ extension VMSandbox {
         entries.withLock { $0[record.container]?.responders = started }
     }
 
+    /// How long the guest's own figures are waited for; without them there are the machine's.
+    private static let figuresPatience = Duration.seconds(1)
+
     func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures {
         guard let record = entries.withLock({ $0.values.first { $0.record.isStarted && $0.record.end == nil }?.record }) else {
             return SandboxFigures()
         }
+        let guest = try? await knownAgent(of: record.container)?.figures(containers: 1, within: Self.figuresPatience)
         let machine = try await hypervisor.statistics(record.machine.id)
         let cgroup = CgroupUsage(machine, of: record.machine)
         return SandboxFigures.with { figures in
@@ -94,7 +99,11 @@ extension VMSandbox {
             if let memory = machine.guestMemory {
                 figures.memoryTotalBytes = memory.total
                 figures.memoryAvailableBytes = memory.available ?? memory.unused
+            } else if let guest {
+                figures.memoryTotalBytes = guest.memoryTotalBytes
+                figures.memoryAvailableBytes = guest.memoryAvailableBytes
             }
+            figures.interfaces = guest?.interfaces ?? []
         }
     }
 

@@ -20,6 +20,8 @@ final class VMSandbox: Sandbox {
         /// Answers with the machine's end; from its start on.
         var watch: Task<VMEnd?, Never>?
         var agent: QemuAgent?
+        /// Swiftlet's, while the machine runs; nil for a machine without a vsock device.
+        var ownAgent: VMAgent?
         /// Answer the guest's DHCP clients while it runs.
         var responders: [AddressResponder] = []
         /// Presses the power button until the guest heeds it.
@@ -33,6 +35,7 @@ final class VMSandbox: Sandbox {
         func cancel() {
             for task in devices + [shutdown].compactMap({ $0 }) { task.cancel() }
             for responder in responders { responder.stop() }
+            ownAgent?.close()
             watch?.cancel()
         }
         /// Why the machine stands still, for want of room on its disk.
@@ -128,19 +131,16 @@ final class VMSandbox: Sandbox {
         machines.fullDisks.watch(names.rootDisk, of: machine.id)
         machines.consoles.watch(names.console, of: machine.id, .release)
         watch(record)
-        var document = MachineDocument(process: nil, contextID: nil, domain: machine.name)
-        let entry = machine.id.uuid.uuidString
-        let hypervisor = hypervisor
         do {
             if machine.tpm != nil { try await startTPM(record, user, ledger) }
-            document.process = try await ledger.acquire(.machine, entry, document) { try await hypervisor.start(machine).process }
-            try await ledger.note(.machine, entry, document)
+            let document = try await start(record, user, ledger)
+            try await ledger.note(.machine, machine.id.uuid.uuidString, document)
             try await PodCgroup.place(ledger)
+            entries.withLock { $0[id]?.process = document.process }
         } catch {
             throw SwiftletError.wrap(error, "boot the machine")
         }
-        let process = document.process
-        entries.withLock { $0[id]?.process = process }
+        if let started = entries.withLock({ $0[id]?.record }) { watchAgent(started) }
         do {
             for (device, interface) in zip(machine.interfaces, record.interfaces) {
                 try await context.network.join(tap: device.tap, with: interface)
@@ -270,6 +270,7 @@ final class VMSandbox: Sandbox {
         await findPaused(record, machine.state)
         watch(record)
         try await watchDevices(of: record)
+        watchAgent(record)
         await answerAddresses(record)
         if machine.state == .diskFull { machines.fullDisks.stopped(machine.id) }
     }
@@ -304,16 +305,18 @@ final class VMSandbox: Sandbox {
             end = VMEnd(code: 137, message: kill, outOfMemory: true, at: end.at)
         }
         let final = end
-        let (record, responders, devices) = entries.withLock { entries in
+        let (record, responders, devices, agent) = entries.withLock { entries in
             entries[id]?.record.end = final
             defer {
                 entries[id]?.responders = []
                 entries[id]?.devices = []
+                entries[id]?.ownAgent = nil
             }
-            return (entries[id]?.record, entries[id]?.responders ?? [], entries[id]?.devices ?? [])
+            return (entries[id]?.record, entries[id]?.responders ?? [], entries[id]?.devices ?? [], entries[id]?.ownAgent)
         }
         for responder in responders { responder.stop() }
         for device in devices { device.cancel() }
+        agent?.close()
         guard let record else { return final }
         machines.fullDisks.forget(record.machine.id)
         machines.pauses.forget(record.machine.id)

@@ -5,6 +5,8 @@ import State
 extension ResourceKind {
     /// The process that is a machine's TPM, named by its socket.
     package static let tpm = ResourceKind("tpm")
+    /// What serves a machine's vsock device, by the socket at which the host reaches the guest.
+    package static let vsockDevice = ResourceKind("vsockDevice")
     package static let tap = ResourceKind("tap")
     /// The control group of the pod's processes on the node.
     package static let cgroup = ResourceKind("cgroup")

@@ -7,7 +7,7 @@ extension PodRegistry {
         guard !command.isEmpty else { throw SwiftletError(.invalidArgument, "exec: the command is missing") }
         let sessions = try requireSessions()
         let (pod, id) = try podOfContainer(id)
-        return try await sessions.exec(command, in: try await pod.endpoint(of: id, for: "exec"), of: pod.id, streams)
+        return try await sessions.exec(command, in: try await pod.execEndpoint(of: id), of: pod.id, streams)
     }
 
     /// The URL at which a client joins a container's first process.
@@ -42,6 +42,12 @@ extension Pod {
     func endpoint(of id: String, for act: String) async throws -> OutputEndpoint {
         try requireRunning(try container(id), for: act)
         return try await readyMachine().output(of: id)
+    }
+
+    /// Where further processes of a running container are run.
+    func execEndpoint(of id: String) async throws -> OutputEndpoint {
+        try requireRunning(try container(id), for: "exec")
+        return try await readyMachine().execEndpoint(of: id)
     }
 
     func requireRunning(_ container: Container, for act: String) throws {

@@ -33,6 +33,7 @@ extension Configuration.Machine {
         kernel = try container.value(.kernel, else: kernel)
         initramfs = try container.value(.initramfs, else: initramfs)
         modules = try container.value(.modules, else: modules)
+        tools = try container.value(.tools, else: tools)
         kernelArguments = try container.value(.kernelArguments, else: kernelArguments)
         accelerator = try container.value(.accelerator, else: accelerator)
         vsock = try container.value(.vsock, else: vsock)

@@ -26,9 +26,13 @@ extension Configuration.Machine {
     }
 
     /// The file of the kernel's modules on demand; nil where nothing names one.
-    var modulesImage: String? {
-        guard modules.isEmpty else { return modules }
-        let beside = URL(fileURLWithPath: kernel).deletingLastPathComponent().appendingPathComponent("modules.erofs").path
+    var modulesImage: String? { modules.isEmpty ? besideKernel("modules.erofs") : modules }
+
+    /// The disk with the agent for VM pods; nil where nothing names one.
+    var toolsImage: String? { tools.isEmpty ? besideKernel("tools.iso") : tools }
+
+    private func besideKernel(_ name: String) -> String? {
+        let beside = URL(fileURLWithPath: kernel).deletingLastPathComponent().appendingPathComponent(name).path
         return FileManager.default.fileExists(atPath: beside) ? beside : nil
     }
 }
@@ -109,7 +113,9 @@ extension Configuration {
     /// Of machines that boot from disk images. What is the node's is as with all machines.
     func nativeVM(_ microVM: MicroVMConfiguration) -> NativeVMConfiguration {
         var result = NativeVMConfiguration(
-            runDirectory: run + "/vms", stateDirectory: root + "/vms", accelerator: microVM.accelerator, group: microVM.sharedUser.gid)
+            runDirectory: run + "/vms", stateDirectory: root + "/vms", accelerator: microVM.accelerator, vsock: microVM.vsockDevices,
+            group: microVM.sharedUser.gid)
+        result.tools = machine.toolsImage
         result.defaultMemory = microVM.defaultMemory
         result.defaultCPUs = microVM.defaultCPUs
         result.virglProbe = Self.besideDaemon("swiftlet-virgl-probe")

@@ -10,6 +10,8 @@ struct Configuration: Codable, Sendable {
         var initramfs = "/usr/lib/swiftlet/guest/initramfs.img"
         /// The kernel's modules on demand; empty: modules.erofs beside the kernel, where it is there.
         var modules = ""
+        /// The disk with the agent for guests of VM pods; empty: tools.iso beside the kernel, where it is there.
+        var tools = ""
         var kernelArguments: [String] = []
         /// auto, kvm or tcg.
         var accelerator = "auto"
@@ -34,7 +36,7 @@ struct Configuration: Codable, Sendable {
         var podUIDs = 65536
 
         enum CodingKeys: String, CodingKey {
-            case kernel, initramfs, modules, accelerator, vsock, libvirt
+            case kernel, initramfs, modules, tools, accelerator, vsock, libvirt
             case kernelArguments = "kernel_arguments"
             case vsockBackend = "vsock_backend"
             case defaultMemory = "default_memory_mib"

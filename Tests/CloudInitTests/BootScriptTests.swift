@@ -46,6 +46,7 @@ import Testing
         #!/bin/sh
         for word; do tag=$path path=$word; done
         case "$1 $2" in
+        "-t iso9660") exec /usr/bin/mount --bind /tools "$path" ;;
         "-t virtiofs") exec /usr/bin/mount --bind "/virtiofs/$tag" "$path" ;;
         "-o "*) exec /usr/bin/mount "$@" ;;
         *) exec /usr/bin/mount -t tmpfs tmpfs "$path" ;;
@@ -114,6 +115,30 @@ import Testing
         #expect(output == "later|with space|\"q$`\\|| ff 0a\n")
     }
 
+    /// A guest without systemd starts the agent again when it fails, and not when it has nothing to serve; at a second boot it is the same.
+    @Test func theAgentIsStartedFromTheToolsDisk() async throws {
+        let output = try await boot(
+            ["boot": try Self.script { $0.bootCommands = AgentStart.commands }],
+            check: #"""
+                mkdir /tools; : >/dev/vdc; ln -s ../../vdc /dev/disk/by-id/virtio-tools; : >/dev/console
+                printf '#!/bin/sh\necho "$0 $*" >>/started\n[ $(wc -l </started) -gt 1 ]\n' >/tools/swiftlet-agent
+                chmod 755 /tools/swiftlet-agent
+                sh /boot
+                n=0; while [ "$(wc -l </started)" != 2 ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.1; done
+                sleep 0.3
+                cat /started
+                mkdir -p /run/systemd/system
+                printf '#!/bin/sh\necho systemctl "$*"\n' >/guest/systemctl
+                chmod 755 /guest/systemctl
+                sh /boot
+                grep -c -e '^ExecStart=/run/swiftlet/tools/swiftlet-agent --service$' -e '^Restart=on-failure$' \
+                    -e '^KillMode=process$' /run/systemd/system/swiftlet-agent.service
+                grep -c swiftlet/tools /proc/mounts
+                """#)
+        let started = "/run/swiftlet/tools/swiftlet-agent --service\n"
+        #expect(output == started + started + "systemctl start --no-block swiftlet-agent.service\n3\n1\n")
+    }
+
     /// A guest without the device goes on booting, and says what is missing.
     @Test func aMissingDiskIsNamedAndHoldsNothingElseUp() async throws {
         let script = try Self.script { $0.disks.append(GuestDisk(serial: "absent", bus: .sata, mountPath: "/absent")) }
@@ -155,7 +180,10 @@ import Testing
     }
 
     @Test func busyboxsShellTakesItAsWell() async throws {
-        for arguments in [["sh", "-n", "-c", try Self.script()], ["sh", "-n", "-c", try Self.script { $0.disks = [] }]] {
+        for arguments in [
+            ["sh", "-n", "-c", try Self.script()], ["sh", "-n", "-c", try Self.script { $0.disks = [] }],
+            ["sh", "-n", "-c", try Self.script { $0.bootCommands = AgentStart.commands }],
+        ] {
             let result = try await CloudInitProgram.run("/bin/busybox", arguments)
             #expect(result.status == 0, "\(result.errors)")
         }

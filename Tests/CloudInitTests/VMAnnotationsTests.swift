@@ -8,7 +8,7 @@ import Testing
     @Test func withoutAnyThereAreDefaults() throws {
         let none = try VMAnnotations(pod: ["kubernetes.io/config.source": "api", "VirtletUnknown": "x", "swiftlet/log-directory": "/a"])
         #expect(none.rootSize == nil && none.vcpus == nil && none.memory == nil && none.cpu == nil && none.systemUUID == nil)
-        #expect(none.diskBus == .scsi && none.firmware == .bios && none.graphics == .vnc && none.reboot == .restart)
+        #expect(none.diskBus == .scsi && none.firmware == .bios && none.graphics == .vnc && none.reboot == .restart && none.agent == .auto)
         #expect(none.seedFormat == .noCloud && none.networkConfig == .static && none.instanceID == nil)
         #expect(
             !none.hasTPM && !none.overwritesPersistentRoot && none.watchdog == nil && none.dataVolumes.isEmpty && none.seedVolumes == .none)
@@ -37,7 +37,7 @@ import Testing
             pod: [
                 "swiftlet/vcpus": "4", "swiftlet/memory": "512Mi", "swiftlet/disk-bus": "sata", "swiftlet/root-size": "1.5Gi",
                 "swiftlet/firmware": "uefi", "swiftlet/tpm": "true", "swiftlet/watchdog": "reset", "swiftlet/graphics": "virgl",
-                "swiftlet/reboot": "exit", "swiftlet/persistent-root-overwrite": "true", "swiftlet/seed": "none",
+                "swiftlet/reboot": "exit", "swiftlet/agent": "none", "swiftlet/persistent-root-overwrite": "true", "swiftlet/seed": "none",
                 "swiftlet/system-uuid": "5300899444C04017AD449C49758083DA", "swiftlet/cpu-model": "Westmere",
                 "swiftlet/network-config": "none", "swiftlet/seed-volumes": "/etc/a, /etc/b/", "swiftlet/instance-id": "one",
                 "swiftlet/data-volumes": """
@@ -47,6 +47,7 @@ import Testing
             ], container: ["swiftlet/vcpus": "8"])
         #expect(read.vcpus == 8 && read.memory == 512 << 20 && read.diskBus == .sata && read.rootSize == 3 << 29)
         #expect(read.firmware == .uefi && read.hasTPM && read.watchdog == .reset && read.graphics == .virgl && read.reboot == .exit)
+        #expect(read.agent == .none)
         #expect(read.overwritesPersistentRoot && read.seedFormat == nil && read.networkConfig == .none && read.instanceID == "one")
         #expect(read.systemUUID == "53008994-44c0-4017-ad44-9c49758083da" && read.cpu == CPUSetting(mode: .custom, model: "Westmere"))
         #expect(read.seedVolumes == .paths(["/etc/a", "/etc/b"]))
@@ -83,6 +84,8 @@ import Testing
         ("swiftlet/tpm", "yes", "\"yes\" is neither true nor false"),
         ("swiftlet/watchdog", "none", "\"none\" is none of reset, poweroff, pause"),
         ("swiftlet/graphics", "", "\"\" is none of none, vnc, virgl"), ("swiftlet/reboot", "never", "\"never\" is none of restart, exit"),
+        ("swiftlet/agent", "qemu", "\"qemu\" is none of auto, none"),
+        ("swiftlet/data-volumes", "[{name: tools}]", "tools: a disk of the machine's own has this name"),
         ("VirtletCloudInitImageType", "none", "\"none\" is none of nocloud, configdrive, none"),
         ("VirtletCloudInitMetaData", "- a", "not a mapping of keys to values"),
         ("VirtletCloudInitUserData", "#!/bin/sh\n- a", "not a mapping of keys to values"),

@@ -25,9 +25,10 @@ final class TestGuest: Sendable {
     /// - Parameters:
     ///   - devices: what containers wait for; by default nothing.
     ///   - execPatience: how long a further process may run with nobody connected to its output.
+    ///   - guest: what is the one container of a guest that is not the agent's own; nil: containers are made.
     ///   - setTime: on the agent's event loop; by default nothing happens.
     init(
-        devices: DeviceWaits = .none, execPatience: Duration = .seconds(30),
+        devices: DeviceWaits = .none, execPatience: Duration = .seconds(30), guest: (any PodContainer)? = nil,
         setTime: @escaping @Sendable (Int64) throws(SwiftletError) -> Void = { _ throws(SwiftletError) in }
     ) throws {
         signal(SIGPIPE) { _ in }
@@ -50,7 +51,7 @@ final class TestGuest: Sendable {
                         shared: PodSharedState(scratchDirectory: directory, cgroupRoot: ""))
                 },
                 setTime: setTime, powerOff: { powered.raise() },
-                info: { AgentGetInfoResponse.with { $0.version = "test" } }, execPatience: execPatience))
+                info: { AgentGetInfoResponse.with { $0.version = "test" } }, execPatience: execPatience, guest: guest))
         poweredOff = powered
 
         listener = try TestSocket.listen(directory + "/vsock", nonBlocking: true)

@@ -221,6 +221,7 @@ final class FakeMachine: Sandbox {
     }
     var ports: PortEndpoint { .agent(.unixProxy(path: "/none")) }
     func output(of id: String) -> OutputEndpoint { .agent(.unixProxy(path: "/none"), container: id) }
+    func execEndpoint(of id: String) async throws -> OutputEndpoint { output(of: id) }
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
         ExecResult(stdout: [], stderr: [], exitCode: 0)
     }

@@ -12,14 +12,14 @@ import Testing
 struct VMTests {
     static let image = "localhost/swiftlet/small-vm:latest"
 
-    private func node() async throws -> Node {
+    func nodeWithImage() async throws -> Node {
         let node = try SystemTests.node()
         try await node.loadSmallVM()
         return node
     }
 
     @Test func aDiskImageBootsAsAPodAndEndsWithItsPowerOff() async throws {
-        let node = try await node()
+        let node = try await nodeWithImage()
         let before = try await Footprint.now(node)
         let pod = try await node.runVMPod("boot")
         let status = try await node.cri.call(RuntimeRPC.podSandboxStatus, .with { $0.podSandboxID = pod }).status
@@ -46,7 +46,7 @@ struct VMTests {
     }
 
     @Test func aSecondContainerIsRefusedWhileTheMachineRunsAndTakenAfterItsEnd() async throws {
-        let node = try await node()
+        let node = try await nodeWithImage()
         let pod = try await node.runVMPod("second")
         let first = try await node.createVM(in: pod, "first")
         try await node.start(first)
@@ -66,7 +66,7 @@ struct VMTests {
 
     /// One boot for all that a guest is told: by its seed, its devices and its pod's network.
     @Test func theGuestIsWhatItsPodAsksFor() async throws {
-        let node = try await node()
+        let node = try await nodeWithImage()
         let before = try await Footprint.now(node)
         let shared = "\(node.root)/shared"
         try FileManager.default.createDirectory(atPath: shared, withIntermediateDirectories: true)
@@ -145,7 +145,7 @@ struct VMTests {
 
     /// Typed at the console; a port of the guest's own network, which no agent opens.
     @Test func itsConsoleIsAttachedToAndItsPortsAreForwarded() async throws {
-        let node = try await node()
+        let node = try await nodeWithImage()
         let pod = try await node.runVMPod("session")
         let container = try await node.createVM(in: pod, "session") {
             $0.stdin = true
@@ -187,7 +187,7 @@ struct VMTests {
     }
 
     @Test func wrongAnnotationsAreRefusedTogetherByName() async throws {
-        let node = try await node()
+        let node = try await nodeWithImage()
         let refused = await refusal {
             _ = try await node.runVMPod("wrong") {
                 $0.annotations = ["VirtletVCPUCount": "many", "swiftlet/firmware": "coreboot", "swiftlet/no-such": "1"]
@@ -201,7 +201,7 @@ struct VMTests {
     }
 
     @Test func aRunningMachineOutlivesTheDaemonWithItsLogAndItsEnd() async throws {
-        let node = try await node()
+        let node = try await nodeWithImage()
         let pod = try await node.runVMPod("restart")
         let container = try await node.createVM(in: pod, "machine")
         try await node.start(container)
@@ -222,7 +222,7 @@ struct VMTests {
     }
 
     @Test func imagesOfTheOtherKindAreRefusedWithTheHandlerToUse() async throws {
-        let node = try await node()
+        let node = try await nodeWithImage()
         let machine = try await node.runVMPod("layers")
         let layers = await refusal { _ = try await node.createContainer(in: machine, "c", [], image: Node.image) }
         #expect(layers?.code == .invalidArgument && layers?.message.contains("microvm") == true, "\(String(describing: layers))")

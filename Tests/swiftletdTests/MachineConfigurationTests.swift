@@ -10,7 +10,9 @@ import Testing
         defer { try? FileManager.default.removeItem(atPath: directory) }
         var machine = Configuration.Machine()
         machine.kernel = directory + "/vmlinuz"
-        #expect(machine.modulesImage == nil)
+        #expect(machine.modulesImage == nil && machine.toolsImage == nil)
+        try Data().write(to: URL(fileURLWithPath: directory + "/tools.iso"))
+        #expect(machine.toolsImage == directory + "/tools.iso")
         try Data().write(to: URL(fileURLWithPath: directory + "/modules.erofs"))
         #expect(machine.modulesImage == directory + "/modules.erofs")
         machine.modules = "/elsewhere"

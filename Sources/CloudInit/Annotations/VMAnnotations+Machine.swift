@@ -51,6 +51,7 @@ extension VMAnnotations {
         watchdog = reader.choice("watchdog")
         if let value: Graphics = reader.choice("graphics") { graphics = value }
         if let value: RebootPolicy = reader.choice("reboot") { reboot = value }
+        if let value: AgentChoice = reader.choice("agent") { agent = value }
     }
 
     private static func dashed(_ digits: String) -> String {
@@ -174,6 +175,9 @@ extension VMAnnotations {
         return volumes
     }
 
+    /// Serial numbers of the disks that every machine may have.
+    private static let ownDisks: Set = ["root", "seed", AgentStart.serial]
+
     private static func dataVolume(
         _ item: YAMLValue, _ name: String, _ bus: DiskBus, _ reader: inout AnnotationReader
     ) -> DataVolume? {
@@ -185,6 +189,10 @@ extension VMAnnotations {
                 name,
                 "\(quoted(fields["name"]?.text ?? "")) is no name of 1 to \(bus.longestSerial) lower-case letters, digits and dashes, as a disk of bus \(bus.rawValue) shows"
             )
+            return nil
+        }
+        guard !ownDisks.contains(volume) else {
+            reader.refuse(name, "\(volume): a disk of the machine's own has this name")
             return nil
         }
         // Virtlet's flexvolume has 1024 MB where nothing is said.

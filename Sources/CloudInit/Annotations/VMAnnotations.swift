@@ -33,6 +33,7 @@ public struct VMAnnotations: Sendable, Equatable {
     public var watchdog: WatchdogAction?
     public var graphics = Graphics.vnc
     public var reboot = RebootPolicy.restart
+    public var agent = AgentChoice.auto
 
     // MARK: Seed
 
@@ -71,6 +72,14 @@ public enum Graphics: String, Sendable, CaseIterable {
     case vnc
     /// VNC, and a virtio-gpu that renders on the node.
     case virgl
+}
+
+/// Who runs commands in the guest.
+public enum AgentChoice: String, Sendable, CaseIterable {
+    /// Swiftlet's agent, which the machine gets on a disk, where the guest starts it; else qemu-guest-agent.
+    case auto
+    /// The machine gets neither the disk nor the device by which Swiftlet's agent is reached.
+    case none
 }
 
 public enum SeedFormat: String, Sendable, CaseIterable {

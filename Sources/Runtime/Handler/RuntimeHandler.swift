@@ -92,10 +92,15 @@ public protocol Sandbox: Sendable {
     /// Where connections to the sandbox's ports are made.
     ///
     /// - Throws: `.failedPrecondition` where none can be.
-    var ports: PortEndpoint { get throws }
+    var ports: PortEndpoint { get async throws }
 
     /// Where the first process's output is read.
     func output(of id: String) -> OutputEndpoint
+
+    /// Where processes are run whose streams a client is joined with.
+    ///
+    /// - Throws: `.unavailable` or `.failedPrecondition`, with what to do, where none can be.
+    func execEndpoint(of id: String) async throws -> OutputEndpoint
 
     /// Runs a process and collects its output. Ends with the process, whoever else holds its output open.
     ///

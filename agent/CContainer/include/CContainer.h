@@ -229,6 +229,9 @@ int cc_restrict_devices(int cgroup, const struct cc_device_rule *rules, uint32_t
 /// child of the caller, or -1 with errno.
 pid_t cc_hold_user_namespace(int *pidfd);
 
+/// Whether somebody on this machine keeps its clock: the kernel takes it for synchronized (adjtimex(2)).
+bool cc_clock_is_kept(void);
+
 /// The calling process's permitted capabilities, or 0.
 uint64_t cc_permitted_capabilities(void);
 

@@ -75,18 +75,19 @@ final class Guest: Sendable {
             },
             setTime: { time throws(SwiftletError) in try GuestClock.correct(to: time) },
             powerOff: { _ = clinux_power_off() },
-            info: { self.info },
+            info: { Self.info(started: self.started, listening: self.listening.load(ordering: .relaxed)) },
             grow: { request in GuestGrowth.grow(request, containers: "/sys/fs/cgroup/\(ContainerCgroup.parentName)") })
     }
 
-    private var info: AgentGetInfoResponse {
+    /// - Parameters: nanoseconds of CLOCK_BOOTTIME.
+    static func info(started: UInt64, listening: UInt64) -> AgentGetInfoResponse {
         var system = utsname()
         uname(&system)
         return .with {
             $0.version = swiftletVersion
             $0.kernelRelease = withUnsafeBytes(of: system.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
             $0.startedSinceBootNs = started
-            $0.listeningSinceBootNs = listening.load(ordering: .relaxed)
+            $0.listeningSinceBootNs = listening
             $0.memoryBytes = UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
             $0.cpus = UInt32(max(0, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
         }

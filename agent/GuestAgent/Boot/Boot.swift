@@ -10,11 +10,12 @@ public enum Boot {
     private static let restDelay: Int32 = 3000
 
     /// Never returns: without PID 1 the kernel panics. Anywhere else it loads the module that the kernel asks for, says its version, or
-    /// writes what the guest's image should hold beside it, and ends.
+    /// writes what the guest's image should hold beside it, and ends; or it serves a guest that is not its own (``GuestService``).
     public static func run() -> Never {
         guard getpid() == 1 else {
             let arguments = CommandLine.arguments
             if ModuleRequest.isAsked(by: arguments) { exit(ModuleRequest.serve(arguments[3])) }
+            if GuestService.isAsked(by: arguments) { exit(GuestService.run()) }
             guard arguments.last == "--default-seccomp" else {
                 print(swiftletVersion)
                 exit(0)

@@ -40,6 +40,15 @@ final class GuestProcess: Sendable {
         input = spec.stdin ? ProcessInput(loop: loop, isTerminal: spec.terminal) : nil
     }
 
+    /// One that runs and is nobody's child here: its end is never seen.
+    init(running pid: pid_t, loop: EventLoop) {
+        id = ""
+        spec = AgentProcessSpec()
+        output = ProcessOutput(loop: loop)
+        input = nil
+        state.withLock { $0.phase = .running(pid) }
+    }
+
     /// Has `body` make the process ahead of its start, with standard input and output of its own.
     func prepare<Made>(_ body: (ProcessDescriptors) throws(SwiftletError) -> Made) throws(SwiftletError) -> Made {
         var stdio = try openStdio { nil }
@@ -80,6 +89,8 @@ final class GuestProcess: Sendable {
             exited: exited)
         stdio.closeProcessEnds()
         try stdio.connect(output: output, input: input)
+        // One that has ended by now did so before anybody read its output: its children may hold that open all the same.
+        if state.withLock({ $0.isReaped }) { output.processEnded() }
         return pid
     }
 
@@ -201,10 +212,10 @@ final class GuestProcess: Sendable {
 
     /// Gives standard input to a connection.
     ///
-    /// - Throws: `.failedPrecondition` without standard input, or when it has ended.
+    /// - Throws: `.failedPrecondition` without standard input.
     func attachInput(_ connection: ByteChannel) throws(SwiftletError) { try openInput().attach(connection) }
 
-    /// - Throws: as ``attachInput(_:)``.
+    /// - Throws: `.failedPrecondition` without standard input, or when it has ended.
     func checkInput() throws(SwiftletError) { try openInput().check() }
 
     private func openInput() throws(SwiftletError) -> ProcessInput {

@@ -45,12 +45,14 @@ final class ProcessInput: Sendable {
         guard !state.withLock({ $0.ended }) else { throw SwiftletError(.failedPrecondition, "standard input has ended") }
     }
 
-    /// Takes a new connection's bytes from now on and becomes its owner. An older one is closed.
-    ///
-    /// - Throws: as ``check()``.
-    func attach(_ connection: ByteChannel) throws(SwiftletError) {
-        let older = try state.withLock { state throws(SwiftletError) in
-            guard !state.ended else { throw SwiftletError(.failedPrecondition, "standard input has ended") }
+    /// Takes a new connection's bytes from now on and becomes its owner. An older one is closed. So is this one when the process reads no
+    /// more: one that ends at once has ended before the host comes with its token.
+    func attach(_ connection: ByteChannel) {
+        let older = state.withLock { state in
+            guard !state.ended else {
+                connection.write([AgentContract.streamAccepted])
+                return Optional(connection)
+            }
             let older = state.connection
             state.connection = connection
             connection.hand(to: self)

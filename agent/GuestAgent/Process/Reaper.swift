@@ -141,7 +141,19 @@ final class Reaper: Sendable {
 
     private func watch(_ pid: pid_t) throws(SwiftletError) {
         let descriptor = clinux_pidfd_open(pid, 0)
-        guard descriptor >= 0 else { throw .system("reaper: pidfd of \(pid)") }
+        guard descriptor >= 0 else {
+            // Before Linux 5.3 only a thread can wait for one child.
+            guard errno == ENOSYS else { throw .system("reaper: pidfd of \(pid)") }
+            do {
+                return try OwnThread.start { [self] in
+                    var child = siginfo_t()
+                    while waitid(P_PID, id_t(pid), &child, WEXITED | WNOWAIT) != 0 { guard errno == EINTR else { return } }
+                    collect(child)
+                }
+            } catch {
+                throw SwiftletError.wrap(error, "reaper")
+            }
+        }
         let watch = Mutex<EventLoop.Watch?>(nil)
         let handle = try loop.watch(descriptor, []) { [self] _ in
             var child = siginfo_t()

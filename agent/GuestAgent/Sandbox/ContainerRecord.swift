@@ -16,6 +16,8 @@ final class ContainerRecord: Sendable {
     /// Before any of its processes.
     private let beginning: MemoryVictims.Position
     private let execs = Mutex<[String: GuestProcess]>([:])
+    /// Whose first process is not the agent's.
+    private let isGuest: Bool
 
     /// Further processes that a host may have running or not yet deleted.
     private static let execLimit = 1024
@@ -31,7 +33,21 @@ final class ContainerRecord: Sendable {
         self.reaper = reaper
         self.workers = workers
         self.loop = loop
+        isGuest = false
         first = GuestProcess(id: "", spec: process, loop: loop)
+    }
+
+    /// The guest itself, where it is not the agent's own.
+    init(guest: any PodContainer, reaper: Reaper, victims: MemoryVictims, workers: WorkerPool, loop: EventLoop) {
+        self.victims = victims
+        beginning = victims.position()
+        id = AgentContract.guestContainer
+        container = guest
+        self.reaper = reaper
+        self.workers = workers
+        self.loop = loop
+        isGuest = true
+        first = GuestProcess(running: 1, loop: loop)
     }
 
     /// Makes the container up to its start.
@@ -93,6 +109,9 @@ final class ContainerRecord: Sendable {
 
     /// The first process for an empty id.
     func process(_ id: String) throws(SwiftletError) -> GuestProcess {
+        guard !isGuest || !id.isEmpty else {
+            throw SwiftletError(.failedPrecondition, "process 1 of the guest is its own: name one of Exec")
+        }
         guard let process = id.isEmpty ? first : execs.withLock({ $0[id] }) else {
             throw SwiftletError(.notFound, "process \(printable(id)) of container \(self.id)")
         }

@@ -36,6 +36,9 @@ final class ContainerTable: Sendable {
         }
     }
 
+    /// Holds a container that nobody asked for.
+    func hold(_ record: ContainerRecord) { entries.withLock { $0[record.id] = .present(record) } }
+
     /// Frees a reserved id. One that another call has entered stays.
     func cancel(_ id: String) {
         entries.withLock { entries in

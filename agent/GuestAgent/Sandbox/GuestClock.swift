@@ -1,3 +1,4 @@
+import CContainer
 import Errors
 import Glibc
 import Linux
@@ -36,6 +37,19 @@ enum GuestClock {
         delta.tv_sec = Int(difference / 1_000_000_000)
         delta.tv_usec = suseconds_t(difference % 1_000_000_000 / 1000)
         guard adjtime(&delta, nil) == 0 else { throw .system("adjusting the clock") }
+    }
+
+    /// By how much a clock that the guest keeps may differ before it is set all the same, as after a pause of the machine.
+    private static let mostOfKept: Int64 = 2_000_000_000
+
+    /// Corrects the clock of a guest that may keep it by itself (chronyd, systemd-timesyncd): there only where it is far off, since two who
+    /// correct it would work against each other.
+    ///
+    /// - Throws: as ``correct(to:)``.
+    static func correctUnlessKept(to time: Int64) throws(SwiftletError) {
+        let (difference, overflow) = time.subtractingReportingOverflow(WallClock.now())
+        if cc_clock_is_kept(), !overflow, difference.magnitude < mostOfKept { return }
+        try correct(to: time)
     }
 
     /// Sets the clock.

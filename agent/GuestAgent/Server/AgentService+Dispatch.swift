@@ -23,6 +23,9 @@ extension AgentService {
         guard let method = AgentMethodName(rawValue: request.method) else {
             return complete(.failure(SwiftletError(.unimplemented, "no method \(printable(request.method))")))
         }
+        guard dependencies.guest == nil || Self.methodsOfGuests.contains(method) else {
+            return complete(.failure(SwiftletError(.unimplemented, "\(request.method): this guest is not the agent's own")))
+        }
         route(method).run(request, caller, complete)
     }
 

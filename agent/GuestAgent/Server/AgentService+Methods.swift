@@ -6,9 +6,8 @@ import Linux
 extension AgentService {
     func info() -> AgentGetInfoResponse {
         var info = dependencies.info()
-        info.features = [
-            AgentFeature.containers, AgentFeature.resumableOutput, AgentFeature.terminal, AgentFeature.ports, AgentFeature.userNames,
-        ]
+        let common = [AgentFeature.resumableOutput, AgentFeature.terminal, AgentFeature.ports]
+        info.features = common + (dependencies.guest == nil ? [AgentFeature.containers, AgentFeature.userNames] : [AgentFeature.guest])
         info.sandboxID = sandbox.id
         return info
     }

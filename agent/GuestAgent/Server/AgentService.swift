@@ -23,6 +23,8 @@ final class AgentService: TTRPCService {
         var grow: @Sendable (AgentGrowRequest) throws(SwiftletError) -> AgentGrowResponse = { (_) throws(SwiftletError) in
             throw SwiftletError(.unimplemented, "this agent is not in a guest that can grow")
         }
+        /// A guest that is not the agent's own, as the one container that there is; nil: the agent makes containers.
+        var guest: (any PodContainer)?
     }
 
     let dependencies: Dependencies
@@ -45,6 +47,8 @@ final class AgentService: TTRPCService {
         statistics = PodStatistics(layers: LayerSizes(workers: workers))
         self.loop = loop
         sandbox = SandboxState(start: dependencies.startSandbox)
+        guard let guest = dependencies.guest else { return }
+        containers.hold(ContainerRecord(guest: guest, reaper: reaper, victims: victims, workers: workers, loop: loop))
     }
 
     /// Forgets what a lost connection still waited for.

@@ -26,6 +26,18 @@ struct PodStatistics: Sendable {
         }
     }
 
+    /// Of a guest that is not the agent's own: without control groups, which are the guest's affair.
+    func read(guest: String) -> AgentGetStatsResponse {
+        .with {
+            $0.containers = [.with { $0.containerID = guest }]
+            $0.interfaces = InterfaceCounters.read()
+            $0.scratch = Self.disk("/")
+            let memory = Self.memory()
+            $0.memoryTotalBytes = memory.total
+            $0.memoryAvailableBytes = memory.available
+        }
+    }
+
     private func read(_ container: ContainerRecord, cgroup: String, layer: String, openFiles: Bool) -> AgentContainerStats {
         .with {
             $0.containerID = container.id
@@ -73,6 +85,7 @@ struct PodStatistics: Sendable {
 
 extension AgentService {
     @Sendable func getStats(_ request: AgentGetStatsRequest) throws(SwiftletError) -> AgentGetStatsResponse {
+        guard dependencies.guest == nil else { return statistics.read(guest: AgentContract.guestContainer) }
         let environment = try sandbox.environment()
         return statistics.read(
             request, containers: containers.all, podCgroup: try environment.shared.containersCgroup(),

@@ -4,7 +4,7 @@ import Runtime
 // The agent's figures in the contract's types, field by field.
 
 extension SandboxFigures {
-    init(_ message: AgentGetStatsResponse) {
+    public init(_ message: AgentGetStatsResponse) {
         self.init()
         pod = CgroupUsage(message.pod)
         containers = message.containers.map(ContainerFigures.init)
@@ -13,29 +13,6 @@ extension SandboxFigures {
         memoryTotalBytes = message.memoryTotalBytes
         memoryAvailableBytes = message.memoryAvailableBytes
     }
-}
-
-extension SandboxFigures {
-    /// A guest may say less of its writable layers than they take on the node, to be spared an eviction: what is missing is added to them
-    /// in proportion to what it says, or in equal parts where it says nothing.
-    ///
-    /// - Parameter bytes: what the node counts for all of them together.
-    mutating func raiseWritableLayers(to bytes: UInt64) {
-        let reported = containers.map { $0.writableLayer?.usedBytes ?? 0 }
-        let sum = reported.reduce(UInt64(0), &+)
-        guard bytes > sum, !containers.isEmpty else { return }
-        for index in containers.indices {
-            let share = sum == 0 ? 1 / Double(containers.count) : Double(reported[index]) / Double(sum)
-            var layer = containers[index].writableLayer ?? LayerUsage()
-            layer.usedBytes = reported[index] + UInt64(Double(bytes - sum) * share)
-            containers[index].writableLayer = layer
-        }
-    }
-}
-
-extension UInt64 {
-    /// The difference; 0 where the other is larger.
-    func subtracting(_ other: UInt64) -> UInt64 { self > other ? self - other : 0 }
 }
 
 extension ContainerFigures {

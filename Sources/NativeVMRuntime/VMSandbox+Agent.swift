@@ -1,0 +1,100 @@
+import AgentClient
+import Errors
+import Machines
+import PodMachine
+import Runtime
+
+/// What is done by Swiftlet's agent where the guest runs it, and what without it.
+extension VMSandbox {
+    /// How long an agent that runs may take to answer.
+    private static let patience = Duration.seconds(2)
+
+    /// Begins to look for the agent in the guest of a machine that runs; a machine without a vsock device has none.
+    func watchAgent(_ record: VMRecord) {
+        let address: VsockAddress
+        switch record.machine.vsock {
+        case nil: return
+        case .vhostUser: address = .unixProxy(path: names(record.container).hostSocket)
+        case .kernel(let cid): address = .kernel(cid: cid)
+        }
+        let agent = VMAgent(address: address, mark: context.mark, logger: logger)
+        let before = entries.withLock { entries in
+            defer { entries[record.container]?.ownAgent = agent }
+            return entries[record.container]?.ownAgent
+        }
+        before?.close()
+        agent.start()
+    }
+
+    /// Nil where none answers now.
+    func answeringAgent(of id: String) async -> (agent: VMAgent, link: AgentLink)? {
+        guard let agent = entries.withLock({ $0[id]?.ownAgent }), let link = try? await agent.link(within: Self.patience) else {
+            return nil
+        }
+        return (agent, link)
+    }
+
+    /// Nil where none has been found yet: guests without one are not waited for.
+    func knownAgent(of id: String) -> AgentLink? { entries.withLock { $0[id]?.ownAgent }?.known }
+
+    func execEndpoint(of id: String) async throws -> OutputEndpoint {
+        let console = "attach reaches its console, and ssh the guest where it runs sshd"
+        guard let agent = entries.withLock({ $0[id]?.ownAgent }) else {
+            throw SwiftletError(
+                .failedPrecondition,
+                "exec: sessions in container \(id), a virtual machine, need Swiftlet's agent in the guest, which its pod does without "
+                    + "(swiftlet/agent: none); \(console)")
+        }
+        do {
+            _ = try await agent.link(within: Self.patience)
+        } catch {
+            throw SwiftletError(
+                .unavailable,
+                "exec: Swiftlet's agent does not answer in the guest of container \(id), a virtual machine, which may still be booting; "
+                    + "guests with cloud-init and a vsock driver start it; \(console)",
+                cause: error)
+        }
+        return .agent(agent.address, container: AgentClient.guestContainer)
+    }
+
+    /// By the agent, which reaches what listens on the guest's loopback as well; else by the pod's network.
+    var ports: PortEndpoint {
+        get async throws {
+            let running = entries.withLock { $0.values.first { $0.record.isStarted && $0.record.end == nil }?.record.container }
+            if let running, let (agent, _) = await answeringAgent(of: running) { return .agent(agent.address) }
+            guard let path = context.network.namespacePath, let address = network.podIPs.first else {
+                throw SwiftletError(.failedPrecondition, "the pod has no address")
+            }
+            return .namespace(path: path, address: address)
+        }
+    }
+
+    // MARK: Start
+
+    /// Starts at which a machine is given another vsock context id, as long as each is another machine's.
+    private static let mostContextIDs = 8
+
+    /// Starts the machine's vsock device and the machine.
+    ///
+    /// - Returns: QEMU.
+    func start(_ record: VMRecord, _ user: MachineUser, _ ledger: Ledger) async throws -> MachineDocument {
+        var machine = record.machine
+        if machine.vsock != nil { try await handler.configuration.vsock.start(names(record.container).vsock(user), ledger) }
+        let (entry, hypervisor) = (machine.id.uuid.uuidString, hypervisor)
+        for attempt in 1... {
+            do {
+                var document = MachineDocument(process: nil, contextID: nil, domain: machine.name)
+                let ordered = machine
+                document.process = try await ledger.acquire(.machine, entry, document) { try await hypervisor.start(ordered).process }
+                return document
+            } catch let error as SwiftletError where error.code == .alreadyExists && attempt < Self.mostContextIDs {
+                // The ids of the kernel's device are shared by the node; vsockd's are each machine's own.
+                guard case .kernel = machine.vsock else { throw error }
+                machine.devices = machine.devices.map { if case .vsock = $0 { .vsock(.kernel(cid: .random(in: 3..<1 << 31))) } else { $0 } }
+                let changed = machine
+                try await change(record.container) { $0.machine = changed }
+            }
+        }
+        throw SwiftletError(.internal, "unreachable")
+    }
+}
