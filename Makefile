@@ -51,7 +51,7 @@ $(SAMPLES)/small-vm.qcow2: images/samples/disk $(wildcard images/samples/small-v
 	scripts/setup --test
 	images/samples/small-vm/build $@ $(GUEST)/package
 
-# Takes minutes and a mirror of Debian's: for one class of tests, and by name.
+# Takes a minute or two and a mirror of Debian's: for the tests that need it.
 $(SAMPLES)/debian-vm.qcow2: images/samples/disk images/samples/debian-vm/build
 	scripts/setup --test
 	images/samples/debian-vm/build $@
@@ -69,7 +69,7 @@ unit-test: ## run the tests that need no virtual machine
 	swift build --build-tests
 	scripts/unit-tests
 
-system-test: guest samples ## run the tests that boot virtual machines, under emulation where there is no KVM
+system-test: guest samples $(SAMPLES)/debian-vm.qcow2 ## run the tests that boot virtual machines, under emulation where there is no KVM
 	scripts/setup --test
 	swift build --build-tests
 	scripts/system-tests

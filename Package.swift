@@ -383,7 +383,8 @@ let package = Package(
             name: "SystemTests",
             dependencies: [
                 "hostile-vsockd",
-                "Support", "StreamFakes", "QemuGuestAgent", "CRIClient", "CRI", "GRPC", "Linux", "Runtime", "Concurrency", "Errors",
+                "Support", "StreamFakes", "CloudInit", "QemuGuestAgent", "CRIClient", "CRI", "GRPC", "Linux", "Runtime", "Concurrency",
+                "Errors",
                 protobuf,
             ]),
     ] + fuzzTargets,

@@ -166,6 +166,18 @@ import Testing
         #expect(throws: SwiftletError.self) { try VMAnnotations(pod: ["swiftlet/seed-volumes": "/x"]).seedData(from: [config]) }
     }
 
+    /// Such as a Secret of one key, mounted at a directory of that name: it is no subPath.
+    @Test func aDirectoryWithOneFileOfItsOwnNameStaysOne() throws {
+        let token = try volume("token", ["token": "x"], plugin: "secret", at: "/etc/token")
+        #expect(try VMAnnotations(pod: ["swiftlet/seed-volumes": "all"]).seedData(from: [token]).files.map(\.path) == ["/etc/token/token"])
+        let users = try volume("users", ["users": "[{name: a}]"], at: "/etc/users")
+        #expect(try userData(["swiftlet/user-data-from": "/etc/users"], [users]) == "#cloud-config\nusers:\n  - name: a\n")
+        var file = token
+        (file.hostPath, file.containerPath) = (token.hostPath + "/token", "/opt/token")
+        let one = try VMAnnotations(pod: ["swiftlet/seed-volumes": "/opt/token"])
+        #expect(try one.seedData(from: [file]).files.map(\.path) == ["/opt/token"])
+    }
+
     @Test func whatIsTooLargeIsRefusedByName() throws {
         var request = try SeedSamples.request()
         request.data.userData = .written([UInt8](repeating: 0x20, count: 100 << 20))

@@ -28,8 +28,8 @@ struct Footprint: Equatable, CustomStringConvertible {
                 lines.insert("file \(directory)/\(path)")
             }
         }
-        // The bridge plugin keeps its bridge, by design.
-        return Footprint(lines: lines.filter { !$0.contains("sw-\(node.name)") })
+        // The bridge plugin keeps its bridges, by design.
+        return Footprint(lines: lines.filter { !$0.contains("sw-\(node.name)") && !$0.contains("s2-\(node.name)") })
     }
 
     /// Records what is here now and was not there.

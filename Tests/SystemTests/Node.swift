@@ -59,6 +59,8 @@ actor Node {
         var collects = false
         /// Bytes of a log's file with which swiftlet-streamd rotates it.
         var logSize = 0
+        /// The table images.disks, in TOML.
+        var disks = ""
     }
 
     nonisolated let name: String
@@ -213,6 +215,8 @@ actor Node {
         max_size = \(options.logSize)
         max_files = 20
         \(options.collects ? Self.collection(root) : "")
+
+        \(options.disks)
         """
     }
 

@@ -72,8 +72,7 @@ extension UserDataAnnotations {
     private func data(of source: MountSource, in mounts: [ContainerMount]) throws -> UserData {
         let (mount, key) = try source.find(in: mounts)
         let files = try MountFiles.read(mount)
-        let isFile = files.count == 1 && mount.containerPath.hasSuffix("/" + files[0].path) && key == nil
-        guard let name = key ?? (isFile ? files[0].path : nil) else { return try Self.merge(files) }
+        guard let name = key ?? files.first(where: \.isMount)?.path else { return try Self.merge(files) }
         guard let file = files.first(where: { $0.path == name }) else {
             throw SwiftletError(.invalidArgument, "there is no file \(quoted(name)) in mount \(printable(mount.containerPath))")
         }

@@ -12,6 +12,8 @@ struct MountFiles {
         var contents: [UInt8]
         /// Permission bits.
         var mode: UInt32
+        /// The mount is this file, and no directory.
+        var isMount = false
     }
 
     struct Limits: Sendable {
@@ -46,7 +48,9 @@ struct MountFiles {
         guard root >= 0 else { throw SwiftletError.system("mount \(printable(name)): open \(printable(hostPath))") }
         defer { close(root) }
         guard mode(of: root) & S_IFMT == S_IFDIR else {
-            files.append(try contents(of: root, path: String(name.split(separator: "/").last ?? "file")))
+            var file = try contents(of: root, path: String(name.split(separator: "/").last ?? "file"))
+            file.isMount = true
+            files.append(file)
             return
         }
         // The kubelet replaces "..data" at once: what is read is of one version. One that is replaced meanwhile is removed.

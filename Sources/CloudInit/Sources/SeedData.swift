@@ -81,9 +81,8 @@ extension VMAnnotations {
         let files = try MountFiles.read(mount)
         guard let base = GuestPath(mount.containerPath)?.text else { return [] }
         // Virtlet wrote a Secret's files 0600 and all others 0644; the kubelet's modes say as much, and what the pod's author said.
-        let isFile = files.count == 1 && files[0].path == base.split(separator: "/").last.map(String.init)
         return files.compactMap { file in
-            guard let path = isFile ? GuestPath(base) : GuestPath("\(base)/\(file.path)") else { return nil }
+            guard let path = file.isMount ? GuestPath(base) : GuestPath("\(base)/\(file.path)") else { return nil }
             return SeedData.File(path: path.text, contents: file.contents, mode: file.mode & 0o777)
         }
     }
