@@ -76,6 +76,37 @@ struct DebianVMTests {
         for address in addresses { _ = try await fixed("ping -c 1 -W 10 \(address)") }
     }
 
+    /// By its full name, and by the pod's search domain. A stand-in for the cluster's DNS serves at the node's bridge.
+    @Test func aServicesNameIsAskedForAtThePodsNameServer() async throws {
+        let server = try RunningCommand(
+            "/usr/bin/python3", ["-c", Self.nameServer], environment: [:], in: node.environment.scratch + "/home")
+        defer { server.kill(SIGKILL) }
+        var answer = ""
+        try await eventually("the service is found: \(server.errors)", within: .seconds(60)) {
+            answer = try await fixed("getent ahostsv4 web.test.svc || true")
+            return !answer.isEmpty
+        }
+        #expect(answer.hasPrefix("10.96.0.10 "), "\(answer)")
+        #expect(try await fixed("getent ahostsv4 web").hasPrefix("10.96.0.10 "))
+        #expect(try await dynamic("getent ahostsv4 web.test.svc").hasPrefix("10.96.0.10 "))
+        #expect(try await fixed("getent ahostsv4 other.test.svc || echo none") == "none")
+    }
+
+    private static let nameServer = """
+        import socket
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind(("10.88.0.1", 53))
+        while True:
+            query, client = server.recvfrom(4096)
+            end = query.index(0, 12) + 5
+            known = query[12:end - 4].lower() == b"\\x03web\\x04test\\x03svc\\x00"
+            answers = known and query[end - 4:end - 2] == b"\\x00\\x01"
+            answer = query[:2] + b"\\x81" + (b"\\x80" if known else b"\\x83") + bytes([0, 1, 0, int(answers), 0, 0, 0, 0]) + query[12:end]
+            if answers:
+                answer += bytes([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 96, 0, 10])
+            server.sendto(answer, client)
+        """
+
     @Test func usersHaveTheirPasswordsAndKeys() async throws {
         let password = try await machines.ssh(fixed, "testuser", .password("testuser"), "id -un; sudo id -un")
         #expect(password.outputText == "testuser\nroot\n", "\(password)")
