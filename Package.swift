@@ -325,7 +325,7 @@ let package = Package(
             dependencies: [
                 "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "AgentClient", "Runtime", "Images", "Logs", "PodNetwork",
                 "Volumes", "Machines",
-                "MachineFakes",
+                "MachineFakes", "CloudInit",
                 "AgentProtocol",
                 "TTRPC",
                 "State", "Support", "Linux", "CLinux", "Concurrency", "Errors", logging,

@@ -2,6 +2,7 @@ import Foundation
 import Linux
 import Machines
 import PodMachine
+import Runtime
 
 /// How the `vm` handler makes its machines.
 public struct NativeVMConfiguration: Sendable {
@@ -16,6 +17,9 @@ public struct NativeVMConfiguration: Sendable {
     /// CPUs and bytes of RAM that the node has: no limit gives a machine more. An annotation may ask for more vCPUs.
     public var nodeCPUs = ProcessInfo.processInfo.activeProcessorCount
     public var maximumMemory = ProcessInfo.processInfo.physicalMemory
+    /// Patterns (glob(7)) of the node's devices that pods may have, by their own path or by that which they are asked for; empty: all that the
+    /// kubelet passes.
+    public var rawDevices: [String] = []
     /// swiftlet-virgl-probe.
     public var virglProbe = "swiftlet-virgl-probe"
     public var vsock: VsockDevices
@@ -30,5 +34,19 @@ public struct NativeVMConfiguration: Sendable {
         self.accelerator = accelerator
         self.vsock = vsock
         self.group = group
+    }
+}
+
+extension NativeVMConfiguration {
+    /// The size of a machine by its container's limits as they are: the guest's kernel is the tenant's and counts as the container.
+    ///
+    /// - Parameters:
+    ///   - memory: bytes, whatever the limit; nil: by the limit.
+    ///   - vcpus: as well.
+    func extent(for resources: LinuxResources, memory: UInt64?, vcpus: Int?) -> MachineExtent {
+        let memory = min(memory ?? resources.memoryCeiling ?? defaultMemory, maximumMemory)
+        let limit = Int(clamping: (min(resources.milliCPUs, 1 << 40) + 999) / 1000)
+        let vcpus = vcpus ?? min(max(limit, defaultCPUs), max(nodeCPUs, 1), 255)
+        return MachineExtent(memoryBytes: memory / (1 << 20) * (1 << 20), vcpus: vcpus)
     }
 }

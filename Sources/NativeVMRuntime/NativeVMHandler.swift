@@ -21,6 +21,7 @@ public final class NativeVMHandler: RuntimeHandler {
     let logger: Logger
     /// Answer the guests' DHCP clients.
     let responders: AddressResponders
+    let roots = PersistentRoots()
     /// For guests' agents to be waited for: a guest keeps one thread at most, and none for longer than an answer may take.
     let agents = BlockingPool("guest agents", threads: 64)
 
@@ -95,11 +96,17 @@ public final class NativeVMHandler: RuntimeHandler {
         var found: [Leftover] = []
         for pod in pods.sorted() {
             found.append(try Leftover(pod: pod, kind: .directory, name: "\(directory)/\(pod)", document: EmptyDocument()))
+            found.append(try Self.lentFile("\(directory)/\(pod)/root/disk", of: pod))
             for container in try await OwnThread.run({ try Self.ids(in: "\(directory)/\(pod)") }) {
                 found += try leftovers(of: container, in: pod, running)
             }
         }
         return found
+    }
+
+    /// Whose it was is not known: the next machine that it is lent to gives it back to its volume's owner.
+    private static func lentFile(_ place: String, of pod: String) throws -> Leftover {
+        try Leftover(pod: pod, kind: .volumeFile, name: place, document: LentFileDocument(user: nil, owner: nil))
     }
 
     private static func ids(in directory: String) throws -> [String] {
@@ -121,6 +128,7 @@ public final class NativeVMHandler: RuntimeHandler {
             try Leftover(pod: pod, kind: .shareDaemon, name: names.shareDirectory, document: ProcessDocument(process: nil)),
             try Leftover(pod: pod, kind: .tpm, name: names.tpmSocket, document: ProcessDocument(process: nil)),
         ]
+        for place in [names.rootImage, names.variables] { found.append(try Self.lentFile(place, of: pod)) }
         let tap = TapDocument(namespace: machines.networks.namespacePath(of: pod))
         for number in 0...VMNames.mostFurtherInterfaces {
             found.append(try Leftover(pod: pod, kind: .tap, name: names.tap(number), document: tap))

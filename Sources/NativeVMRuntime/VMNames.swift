@@ -26,6 +26,11 @@ struct VMNames: Sendable {
         "\(configuration.stateDirectory)/\(short(pod))"
     }
 
+    /// Of the pod's, for what an image is written to its root disk by.
+    var rootDirectory: String { "\(Self.podDirectory(pod, configuration))/root" }
+    /// The disk that is written to.
+    var copyTarget: String { "\(rootDirectory)/disk" }
+
     /// The domain's UUID, which is the SMBIOS system UUID, of a pod that asks for none.
     var machine: MachineID { MachineID(UUID(version5: container, namespace: Self.namespace)) }
     var domain: String { "swiftlet-\(Self.short(container))" }
@@ -53,6 +58,10 @@ struct VMNames: Sendable {
     /// On disk: the guest decides how much it writes, and /run is memory.
     var console: String { "\(stateDirectory)/console.log" }
     var rootDisk: String { "\(stateDirectory)/root.qcow2" }
+    /// The machine's own node of a root disk that is a block volume.
+    var rootDevice: String { "\(stateDirectory)/root-device" }
+    /// Where a volume's disk.img is lent.
+    var rootImage: String { "\(stateDirectory)/root.img" }
     var seed: String { "\(stateDirectory)/seed.iso" }
     /// An ephemeral disk of the pod's annotations.
     func dataDisk(_ volume: String) -> String { "\(stateDirectory)/data-\(volume).qcow2" }

@@ -18,6 +18,8 @@ struct VMOrder: Sendable {
     let network: AttachedNetwork
     let configuration: NativeVMConfiguration
     let annotations: VMAnnotations
+    /// Nil: the root disk goes with the container.
+    let root: PersistentRoot?
     /// Whom QEMU runs as, as soon as it is known.
     var user = MachineUser(uid: 0, gid: 0)
 
@@ -32,7 +34,10 @@ struct VMOrder: Sendable {
         self.pod = pod
         self.network = network
         self.configuration = configuration
-        annotations = try VMAnnotations(pod: pod.annotations, container: plan.spec.annotations)
+        var annotations = try VMAnnotations(pod: pod.annotations, container: plan.spec.annotations)
+        root = try PersistentRoot(of: plan.spec, annotations)
+        if root != nil, annotations.instanceID == nil { annotations.instanceID = PersistentRoot.instanceID(of: pod.metadata) }
+        self.annotations = annotations
     }
 
     private var bus: DiskBus { annotations.diskBus }
@@ -50,6 +55,7 @@ struct VMOrder: Sendable {
         }
         try requirePluggable()
         try await requireRoom()
+        try await requireDevices()
         try await requireSources()
         if annotations.firmware == .uefi, let obstacle = await OwnThread.answer({ UEFIFirmware().obstacle() }) {
             throw SwiftletError(.failedPrecondition, "swiftlet/firmware: \(obstacle)")
@@ -82,7 +88,7 @@ struct VMOrder: Sendable {
     }
 
     /// Bytes that QEMU and its helpers need on the node beside the guest's RAM.
-    private static let emulatorMemory: UInt64 = 96 << 20
+    static let emulatorMemory: UInt64 = 96 << 20
 
     /// Whether the control groups above the machine hold it.
     private func requireRoom() async throws {
@@ -97,9 +103,24 @@ struct VMOrder: Sendable {
                 + "\(Self.emulatorMemory >> 20)Mi, or raise the limit")
     }
 
+    /// - Throws: `.failedPrecondition` naming the device that the node's administrator lets no pod have.
+    private func requireDevices() async throws {
+        let (devices, patterns) = (plan.spec.security.devices, configuration.rawDevices)
+        guard !patterns.isEmpty else { return }
+        try await OwnThread.run {
+            for device in devices where !DevicePattern.allows(device.hostPath, patterns) {
+                throw SwiftletError(
+                    .failedPrecondition,
+                    "config.devices: \(quoted(device.hostPath)) matches none of vm.raw_devices: \(patterns.joined(separator: ", "))")
+            }
+        }
+    }
+
     private func requireSources() async throws {
         let own = [configuration.runDirectory, configuration.stateDirectory]
-        for mount in shared.map(\.mount) {
+        var mounts = shared.map(\.mount)
+        if case .file(let mount) = root { mounts.append(mount) }
+        for mount in mounts {
             do {
                 let path = try await OwnThread.run { try HostPath(mount.hostPath) }
                 if let directory = own.first(where: { path.overlaps($0) }) {
@@ -109,53 +130,94 @@ struct VMOrder: Sendable {
                 throw SwiftletError.wrap(error, "config.mounts \(mount.containerPath)")
             }
         }
-        if let device = plan.spec.security.devices.first(where: { $0.containerPath == "/" }) {
-            throw SwiftletError(
-                .unimplemented, "config.devices: \(quoted(device.hostPath)) at /: a root disk on a volume is not supported yet")
-        }
     }
 
     // MARK: Size
 
-    /// The size of the machine: the container's limits as they are, since the guest's kernel is the tenant's and counts as the container.
     var extent: MachineExtent {
-        let resources = plan.spec.resources
-        let memory = min(annotations.memory ?? resources.memoryCeiling ?? configuration.defaultMemory, configuration.maximumMemory)
-        let limit = Int(clamping: (min(resources.milliCPUs, 1 << 40) + 999) / 1000)
-        let vcpus = annotations.vcpus ?? min(max(limit, configuration.defaultCPUs), max(configuration.nodeCPUs, 1), 255)
-        return MachineExtent(memoryBytes: memory / (1 << 20) * (1 << 20), vcpus: vcpus)
+        configuration.extent(for: plan.spec.resources, memory: annotations.memory, vcpus: annotations.vcpus)
     }
+
+    /// The emulator cannot be given vCPUs.
+    private var growth: MachineExtent? {
+        let memory = min(annotations.mostMemory ?? 0, configuration.maximumMemory)
+        let vcpus = configuration.accelerator == .kvm ? annotations.mostVCPUs ?? 0 : 0
+        guard memory > extent.memoryBytes || vcpus > extent.vcpus else { return nil }
+        return MachineExtent(memoryBytes: max(memory / (1 << 20) * (1 << 20), extent.memoryBytes), vcpus: max(vcpus, extent.vcpus))
+    }
+
+    /// What a change of the container's limits may change.
+    var sizing: VMRecord.Sizing { VMRecord.Sizing(memory: annotations.memory == nil, vcpus: annotations.vcpus == nil) }
 
     // MARK: Disks
 
     private var base: DiskSpec.Backing { DiskSpec.Backing(path: image.path, format: image.format == .raw ? .raw : .qcow2) }
 
+    var imageDisk: OverlayDisk.Base { OverlayDisk.Base(file: base, virtualSize: image.virtualSize) }
+
     func makeDisks() async throws {
         let overlays = OverlayDisk()
-        do {
-            try await overlays.create(
-                names.rootDisk, on: .init(file: base, virtualSize: image.virtualSize), size: annotations.rootSize, owner: user)
-        } catch let error as SwiftletError where error.code == .invalidArgument && annotations.rootSize != nil {
-            throw SwiftletError.wrap(error, "swiftlet/root-size or VirtletRootVolumeSize")
-        }
+        try await makeRoot(overlays)
         for volume in annotations.dataVolumes {
             try await overlays.create(names.dataDisk(volume.name), on: nil, size: volume.size, owner: user)
         }
-        let (names, user) = (names, user)
-        for (number, device) in plan.spec.security.devices.enumerated() {
-            let isReadOnly = !device.access.contains("w")
+        for (number, device) in blockDevices {
+            try await makeNode(names.deviceNode(number), of: device, readOnly: !device.access.contains("w"))
+        }
+        if annotations.firmware == .uefi, lentFiles.isEmpty {
+            try await UEFIFirmware().makeVariables(names.variables, keep: false, owner: user)
+        }
+    }
+
+    /// What a root disk's volume lends the machine.
+    var lentFiles: [VMRecord.LentFile] {
+        guard case .file(let mount) = root else { return [] }
+        let disk = VMRecord.LentFile(
+            volume: mount.hostPath, name: PersistentRoot.fileName, place: names.rootImage, bytes: annotations.rootSize)
+        guard annotations.firmware == .uefi else { return [disk] }
+        return [disk, VMRecord.LentFile(volume: mount.hostPath, name: PersistentRoot.variablesName, place: names.variables)]
+    }
+
+    private func makeRoot(_ overlays: OverlayDisk) async throws {
+        switch root {
+        case .device(let device): try await makeNode(names.rootDevice, of: device, readOnly: false)
+        // Lent by its volume while the machine runs.
+        case .file: return
+        case nil:
             do {
-                try await OwnThread.run {
-                    try BlockDeviceNode.create(names.deviceNode(number), of: device.hostPath, readOnly: isReadOnly, owner: user)
-                }
-            } catch {
-                throw SwiftletError.wrap(error, "config.devices \(device.containerPath)")
+                try await overlays.create(names.rootDisk, on: imageDisk, size: annotations.rootSize, owner: user)
+            } catch let error as SwiftletError where error.code == .invalidArgument && annotations.rootSize != nil {
+                throw SwiftletError.wrap(error, "swiftlet/root-size or VirtletRootVolumeSize")
             }
         }
         if annotations.graphics == .virgl {
             try await OwnThread.run { try RenderNode.create(names.renderNode, of: VirglProbe(program: "").renderNode, owner: user) }
         }
-        if annotations.firmware == .uefi { try await UEFIFirmware().makeVariables(names.variables, keep: false, owner: user) }
+    }
+
+    private func makeNode(_ path: String, of device: ContainerDevice, readOnly: Bool) async throws {
+        let user = user
+        do {
+            try await OwnThread.run { try BlockDeviceNode.create(path, of: device.hostPath, readOnly: readOnly, owner: user) }
+        } catch {
+            throw SwiftletError.wrap(error, "config.devices \(device.containerPath)")
+        }
+    }
+
+    /// Block volumes beside the root, by their number in the container's devices.
+    private var blockDevices: [(number: Int, device: ContainerDevice)] {
+        plan.spec.security.devices.enumerated().map { ($0, $1) }.filter { $0.device.containerPath != "/" }
+    }
+
+    private var rootDisk: DiskSpec {
+        switch root {
+        case .device:
+            DiskSpec(path: names.rootDevice, serial: "root", readOnly: false, bus: bus, medium: .blockDevice, bootOrder: 1)
+        case .file:
+            DiskSpec(path: names.rootImage, serial: "root", readOnly: false, bus: bus, bootOrder: 1)
+        case nil:
+            DiskSpec(path: names.rootDisk, serial: "root", readOnly: false, format: .qcow2, bus: bus, backing: base, bootOrder: 1)
+        }
     }
 
     /// With Swiftlet's agent: the same file for all machines. On virtio, as the seed: guests see it before udev runs.
@@ -170,7 +232,7 @@ struct VMOrder: Sendable {
                 path: names.dataDisk(volume.name), serial: bus.serial(of: volume.name), readOnly: false, format: .qcow2,
                 bus: bus)
         }
-        let devices = plan.spec.security.devices.enumerated().map { number, device in
+        let devices = blockDevices.map { number, device in
             DiskSpec(
                 path: names.deviceNode(number), serial: bus.serial(of: Self.name(of: device)),
                 readOnly: !device.access.contains("w"), bus: bus, medium: .blockDevice)
@@ -192,6 +254,7 @@ struct VMOrder: Sendable {
     var shared: [VMRecord.Mount] {
         plan.spec.mounts.enumerated().filter { _, mount in
             !mount.hostPath.isEmpty && !Self.ownFiles.contains(mount.containerPath) && !annotations.isSeeded(mount)
+                && !annotations.isRootVolume(mount)
         }.map { VMRecord.Mount(index: $0, mount: $1) }
     }
 
@@ -206,11 +269,17 @@ struct VMOrder: Sendable {
         }
     }
 
+    private static let memoryCommand =
+        "[ -w /sys/devices/system/memory/auto_online_blocks ] && echo online_movable >/sys/devices/system/memory/auto_online_blocks"
+
     private func seedRequest() throws -> SeedRequest {
         var request = SeedRequest(
             pod: pod.metadata, hostname: pod.effectiveHostname, annotations: annotations,
             data: try annotations.seedData(from: plan.spec.mounts), network: network)
         if let dns = pod.dns { request.dns = dns }
+        if root != nil { request.bootCommands.append(PersistentRoot.networkCommand) }
+        // Linux leaves memory that was plugged in unused unless it is told.
+        if growth != nil { request.bootCommands.append(Self.memoryCommand) }
         request.environment = plan.spec.environment.map { RawText(bytes: Array("\($0.key)=".utf8) + $0.value.bytes) }
         request.shares = try shared.map { shared in
             GuestShare(
@@ -219,9 +288,9 @@ struct VMOrder: Sendable {
         }
         request.disks =
             annotations.dataVolumes.map { GuestDisk($0, bus: annotations.diskBus) }
-            + plan.spec.security.devices.map {
+            + blockDevices.map { _, device in
                 GuestDisk(
-                    serial: bus.serial(of: Self.name(of: $0)), bus: annotations.diskBus, devicePath: $0.containerPath)
+                    serial: bus.serial(of: Self.name(of: device)), bus: annotations.diskBus, devicePath: device.containerPath)
             }
         if toolsDisk != nil { request.bootCommands = AgentStart.commands }
         return request
@@ -230,9 +299,7 @@ struct VMOrder: Sendable {
     // MARK: Machine
 
     var machine: MachineSpec {
-        var devices: [MachineDevice] = [
-            .disk(DiskSpec(path: names.rootDisk, serial: "root", readOnly: false, format: .qcow2, bus: bus, backing: base, bootOrder: 1))
-        ]
+        var devices: [MachineDevice] = [.disk(rootDisk)]
         if annotations.seedFormat != nil {
             devices.append(.disk(DiskSpec(path: names.seed, serial: "seed", readOnly: true, bus: .virtio)))
         }
@@ -256,7 +323,8 @@ struct VMOrder: Sendable {
         let uuid = annotations.systemUUID.flatMap { UUID(uuidString: $0) } ?? UUID(uuidString: pod.metadata.uid)
         return MachineSpec(
             id: names.machine, name: names.domain,
-            shape: MachineShape(memoryBytes: extent.memoryBytes, vcpus: extent.vcpus, accelerator: configuration.accelerator),
+            shape: MachineShape(
+                memoryBytes: extent.memoryBytes, vcpus: extent.vcpus, growth: growth, accelerator: configuration.accelerator),
             boot: annotations.firmware == .uefi ? .firmware(code: UEFIFirmware().code, variables: names.variables) : .disk,
             devices: devices, user: user, reboot: annotations.reboot,
             identity: SystemIdentity(uuid: uuid), processor: annotations.cpu.map { ProcessorSpec($0) } ?? ProcessorSpec())

@@ -6,6 +6,7 @@ import Linux
 import Machines
 import Runtime
 import State
+import Volumes
 
 /// What a daemon that has restarted must know of a container's machine, in a file beside its disk.
 struct VMRecord: StoredDocument {
@@ -17,6 +18,24 @@ struct VMRecord: StoredDocument {
         var mount: ContainerMount
     }
 
+    /// A file of a volume that is the machine's while it runs.
+    struct LentFile: Codable, Sendable {
+        /// The volume's directory on the node.
+        var volume: String
+        var name: String
+        var place: String
+        /// What the file has at least.
+        var bytes: UInt64?
+        /// Whose it is when the machine has ended; nil until it is lent.
+        var owner: VolumeFile.Ownership?
+    }
+
+    /// Whether the container's limits are the machine's size.
+    struct Sizing: Codable, Sendable {
+        var memory: Bool
+        var vcpus: Bool
+    }
+
     var pod: String
     var container: String
     var machine: MachineSpec
@@ -26,13 +45,25 @@ struct VMRecord: StoredDocument {
     var mounts: [Mount]
     /// That holds QEMU; nil without a cgroup parent.
     var cgroup: ProcessCgroup?
+    /// The disk that outlives the machine; nil: its own overlay.
+    var root: PersistentRoot.Key?
+    /// Nil in what earlier releases wrote.
+    var sizing: Sizing?
+    /// What the machine was made since its start; nil: as it was started.
+    var resized: MachineExtent?
+    /// Nil in what earlier releases wrote.
+    var lentFiles: [LentFile]?
     /// Its start was asked for.
     var isStarted = false
-    /// Its start has come through: it is joined with the pod's network and has its files.
-    var isUp = false
+    /// Its start has come through: it is joined with the pod's network and has its files. Nil in what earlier releases wrote.
+    var isUp: Bool? = false
     /// When an operator paused it, in nanoseconds of Unix time; nil: nobody did.
     var pausedAt: Int64?
     var end: VMEnd?
+
+    var extent: MachineExtent {
+        resized ?? MachineExtent(memoryBytes: machine.shape.memoryBytes, vcpus: machine.shape.vcpus)
+    }
 
     /// - Throws: `.notFound` without a file; `.unavailable` for one that cannot be read now; `.dataLoss` for what is no record.
     static func read(_ path: String) throws -> VMRecord {

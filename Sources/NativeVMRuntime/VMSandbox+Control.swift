@@ -21,6 +21,7 @@ extension VMSandbox: MachineControl {
         }
         var description = MachineDescription(machine, record.machine, console: names(record.container).console)
         description.container = record.container
+        (description.vcpus, description.memory) = (record.extent.vcpus, record.extent.memoryBytes)
         if withXML { description.xml = try await hypervisor.domainXML(record.machine.id) }
         return description
     }

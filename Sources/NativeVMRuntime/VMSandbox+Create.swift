@@ -18,6 +18,7 @@ extension VMSandbox {
         try requireNoOther(than: id)
         var order = try VMOrder(names(id), plan, image, context.spec, network, handler.configuration)
         try await order.check(machines.tpmEmulator)
+        let root = try await prepareRoot(order)
         // Before all that will be this user's: it is released after that.
         let user = MachineUser(uid: try await machines.users.acquire(ledger), gid: handler.configuration.group)
         order.user = user
@@ -39,7 +40,8 @@ extension VMSandbox {
         }
         let record = VMRecord(
             pod: context.id, container: id, machine: order.machine, interfaces: network.interfaces, mounts: order.shared,
-            cgroup: try ledger.entry(.cgroup)?.decoded(ProcessCgroup.self))
+            cgroup: try ledger.entry(.cgroup)?.decoded(ProcessCgroup.self), root: root, sizing: order.sizing,
+            lentFiles: order.lentFiles)
         try record.machine.validate()
         try Task.checkCancellation()
         try await OwnThread.run { try record.write(names.record) }

@@ -86,7 +86,7 @@ extension VMSandbox {
         }
         let guest = try? await knownAgent(of: record.container)?.figures(containers: 1, within: Self.figuresPatience)
         let machine = try await hypervisor.statistics(record.machine.id)
-        let cgroup = CgroupUsage(machine, of: record.machine)
+        let cgroup = CgroupUsage(machine, memory: record.extent.memoryBytes)
         return SandboxFigures.with { figures in
             figures.pod = cgroup
             figures.containers = [
@@ -106,24 +106,13 @@ extension VMSandbox {
             figures.interfaces = guest?.interfaces ?? []
         }
     }
-
-    /// - Throws: `.unimplemented` for a limit that the machine would have to change its size for.
-    func updateContainer(_ id: String, from old: LinuxResources, to new: LinuxResources) async throws {
-        for (field, before, after) in [
-            ("memory_limit_in_bytes", old.memoryCeiling ?? 0, new.memoryCeiling ?? 0), ("cpu_quota", old.milliCPUs, new.milliCPUs),
-        ] where before != after {
-            throw SwiftletError(
-                .unimplemented, "linux.\(field): a machine of runtime handler \(handler.name) keeps its size; make the pod again")
-        }
-    }
 }
 
 extension CgroupUsage {
     /// The machine's use as a container's: QEMU's processor time, and the guest's memory by its balloon driver, or what QEMU holds of it.
-    fileprivate init(_ statistics: MachineStatistics, of machine: MachineSpec) {
+    fileprivate init(_ statistics: MachineStatistics, memory ram: UInt64) {
         self.init()
         cpu.usageUs = statistics.cpuNanoseconds / 1000
-        let ram = machine.shape.memoryBytes
         memory.limitBytes = ram
         if let guest = statistics.guestMemory {
             memory.usageBytes = guest.total - min(guest.unused, guest.total)

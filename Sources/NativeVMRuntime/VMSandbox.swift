@@ -12,36 +12,6 @@ import Synchronization
 
 /// A pod's network, and the machine that is its container.
 final class VMSandbox: Sandbox {
-    /// What is known of one container's machine.
-    struct Entry {
-        var record: VMRecord
-        /// QEMU, once it runs.
-        var process: ProcessIdentity?
-        /// Answers with the machine's end; from its start on.
-        var watch: Task<VMEnd?, Never>?
-        var agent: QemuAgent?
-        /// Swiftlet's, while the machine runs; nil for a machine without a vsock device.
-        var ownAgent: VMAgent?
-        /// Answer the guest's DHCP clients while it runs.
-        var responders: [AddressResponder] = []
-        /// Presses the power button until the guest heeds it.
-        var shutdown: Task<Void, Never>?
-        /// Wait for the ends of the processes that serve its devices.
-        var devices: [Task<Void, Never>] = []
-        /// What it cannot go on without has ended.
-        var loss: String?
-
-        /// Ends what is done for the machine.
-        func cancel() {
-            for task in devices + [shutdown].compactMap({ $0 }) { task.cancel() }
-            for responder in responders { responder.stop() }
-            ownAgent?.close()
-            watch?.cancel()
-        }
-        /// Why the machine stands still, for want of room on its disk.
-        var fullDisk: SandboxHalt?
-    }
-
     let context: SandboxContext
     let network: AttachedNetwork
     let handler: NativeVMHandler
@@ -50,9 +20,12 @@ final class VMSandbox: Sandbox {
     /// What operators ask for.
     let controls = SerialQueue()
     /// Writes of records: an older one never follows a newer one.
-    private let writes = SerialQueue()
+    let writes = SerialQueue()
+    /// Writes images to the pod's root disk; made when it first has to.
+    let copyUser = Mutex<MachineUser?>(nil)
+
     private let haltsStream: AsyncStream<SandboxHalt?>
-    private let haltsContinuation: AsyncStream<SandboxHalt?>.Continuation
+    let haltsContinuation: AsyncStream<SandboxHalt?>.Continuation
     private let closed = AsyncStream<Never>.makeStream()
 
     init(_ context: SandboxContext, _ network: AttachedNetwork, _ handler: NativeVMHandler, _ records: [VMRecord]) {
@@ -99,9 +72,8 @@ final class VMSandbox: Sandbox {
 
     func requestShutdown() async {}
 
-    func fit(_ demand: PodDemand) async throws {}
-
     func close() {
+        handler.roots.cancel(pod: context.id)
         for entry in entries.withLock({ Array($0.values) }) { entry.cancel() }
         haltsContinuation.finish()
         closed.continuation.finish()
@@ -125,12 +97,14 @@ final class VMSandbox: Sandbox {
     }
 
     private func boot(_ id: String, _ ledger: Ledger) async throws {
+        try holdRoot(of: id)
         let record = try await change(id) { $0.isStarted = true }
         let (machine, names) = (record.machine, names(id))
         guard let user = machine.user else { throw SwiftletError(.dataLoss, "record of a VM: it names no user") }
-        machines.fullDisks.watch(names.rootDisk, of: machine.id)
+        machines.fullDisks.watch(record.rootDisk ?? names.rootDisk, of: machine.id)
         machines.consoles.watch(names.console, of: machine.id, .release)
         watch(record)
+        try await lendFiles(to: id, user, ledger)
         do {
             if machine.tpm != nil { try await startTPM(record, user, ledger) }
             let document = try await start(record, user, ledger)
@@ -202,11 +176,13 @@ final class VMSandbox: Sandbox {
     }
 
     func deleteContainer(_ id: String) async throws {
+        defer { handler.roots.letGo(container: id) }
         guard let entry = entries.withLock({ $0[id] }) else { return }
         if entry.record.isStarted, entry.record.end == nil { try await kill(entry) }
         entry.cancel()
         // It may be writing the record at this moment.
         _ = await entry.watch?.value
+        try await giveFilesBack(entry.record)
         machines.fullDisks.forget(entry.record.machine.id)
         machines.pauses.forget(entry.record.machine.id)
         _ = entries.withLock { $0.removeValue(forKey: id) }
@@ -245,96 +221,5 @@ final class VMSandbox: Sandbox {
             guard let entry = entries[id], entry.record.end == nil else { return }
             haltsContinuation.yield(entry.record.pausedAt.map { Self.pause(since: $0) } ?? entry.fullDisk)
         }
-    }
-
-    // MARK: The machine's end
-
-    /// Looks for the machine of an earlier daemon, which may have ended since.
-    ///
-    /// - Throws: when the hypervisor cannot say.
-    func find(_ record: VMRecord) async throws {
-        guard let machine = try await hypervisor.machine(record.machine.id) else {
-            _ = await ended(record.container, VMEnd(await Self.seen(.unseen, of: record.machine, machines)))
-            return
-        }
-        guard record.isUp else {
-            // It may have neither network nor files, and nobody was told that it runs.
-            try await hypervisor.destroy(record.machine.id, process: machine.process)
-            let reason = "the machine was ended: swiftletd was restarted while it was being started"
-            _ = await ended(record.container, VMEnd(code: 137, message: reason, at: WallClock.now()))
-            return
-        }
-        entries.withLock { $0[record.container]?.process = machine.process }
-        machines.fullDisks.watch(names(record.container).rootDisk, of: machine.id)
-        machines.consoles.watch(names(record.container).console, of: machine.id, .release)
-        await findPaused(record, machine.state)
-        watch(record)
-        try await watchDevices(of: record)
-        watchAgent(record)
-        await answerAddresses(record)
-        if machine.state == .diskFull { machines.fullDisks.stopped(machine.id) }
-    }
-
-    /// Waits for the machine's end from now on.
-    func watch(_ record: VMRecord) {
-        let id = record.container
-        let watch = Task { [self] in
-            let process: @Sendable () -> ProcessIdentity? = { [weak self] in self?.entries.withLock { $0[id]?.process } }
-            guard let end = await Self.end(of: record.machine, machines, process: process) else { return nil as VMEnd? }
-            return await ended(id, end)
-        }
-        entries.withLock { $0[id]?.watch = watch }
-        let halts = machines.fullDisks.halts(of: record.machine.id)
-        let pauses = machines.pauses.changes(of: record.machine.id)
-        Task { [weak self] in
-            for await _ in pauses { await self?.pauseChanged(id) }
-        }
-        Task { [weak self] in
-            for await halt in halts {
-                self?.entries.withLock { $0[id]?.fullDisk = halt }
-                self?.publishHalt(of: id)
-            }
-        }
-    }
-
-    private func ended(_ id: String, _ end: VMEnd) async -> VMEnd {
-        var end = end
-        if end.isKill, let loss = entries.withLock({ $0[id]?.loss }) { end.message = "\(loss): the machine was ended" }
-        // What else has died of its group for want of memory does not make a guest's power-off a kill.
-        if end.isKill, let cgroup = entries.withLock({ $0[id]?.record.cgroup }), let kill = await PodCgroup.memoryKill(in: cgroup) {
-            end = VMEnd(code: 137, message: kill, outOfMemory: true, at: end.at)
-        }
-        let final = end
-        let (record, responders, devices, agent) = entries.withLock { entries in
-            entries[id]?.record.end = final
-            defer {
-                entries[id]?.responders = []
-                entries[id]?.devices = []
-                entries[id]?.ownAgent = nil
-            }
-            return (entries[id]?.record, entries[id]?.responders ?? [], entries[id]?.devices ?? [], entries[id]?.ownAgent)
-        }
-        for responder in responders { responder.stop() }
-        for device in devices { device.cancel() }
-        agent?.close()
-        guard let record else { return final }
-        machines.fullDisks.forget(record.machine.id)
-        machines.pauses.forget(record.machine.id)
-        _ = entries.withLock { _ in haltsContinuation.yield(nil) }
-        do {
-            // The next container of the pod joins its own.
-            for device in record.machine.interfaces {
-                try await machines.networks.deleteTap(name: device.tap, namespacePath: context.network.namespacePath ?? "")
-            }
-            let path = names(id).record
-            try await writes.run { [self] in
-                guard let latest = entries.withLock({ $0[id]?.record }) else { return }
-                try await OwnThread.run { try latest.write(path) }
-            }
-        } catch {
-            // A daemon that starts again finds the machine gone, and libvirt's log says how.
-            logger.warning("end of a machine not noted", metadata: ["container": "\(id)", "error": "\(error)"])
-        }
-        return final
     }
 }

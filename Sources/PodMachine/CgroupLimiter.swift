@@ -14,11 +14,13 @@ package final class CgroupLimiter: Sendable {
     /// A kubelet raises its own group right after it has told the runtime of new limits.
     private static let pause = Duration.seconds(1)
 
-    private let ledger: Ledger
+    private let group: @Sendable () throws -> ProcessCgroup?
     private let state = Mutex(State())
 
     /// - Parameter ledger: lists the group.
-    package init(ledger: Ledger) { self.ledger = ledger }
+    package init(ledger: Ledger) { group = { try ledger.entry(.cgroup)?.decoded(ProcessCgroup.self) } }
+
+    package init(_ cgroup: ProcessCgroup) { group = { cgroup } }
 
     deinit { close() }
 
@@ -51,7 +53,7 @@ package final class CgroupLimiter: Sendable {
     }
 
     private func write(_ limits: CgroupLimits) throws -> Bool {
-        guard let cgroup = try ledger.entry(.cgroup)?.decoded(ProcessCgroup.self) else { return true }
+        guard let cgroup = try group() else { return true }
         return try cgroup.apply(limits)
     }
 

@@ -1,6 +1,7 @@
 import Linux
 import Runtime
 import State
+import Volumes
 
 extension ResourceKind {
     /// The process that is a machine's TPM, named by its socket.
@@ -16,6 +17,8 @@ extension ResourceKind {
     package static let shareDaemon = ResourceKind("shareDaemon")
     /// One container's mounts in it.
     package static let shareMounts = ResourceKind("shareMounts")
+    /// A file of a volume that a machine's user was given, at the path where it was bound.
+    package static let volumeFile = ResourceKind("volumeFile")
 }
 
 /// What the release of a tap needs.
@@ -47,6 +50,20 @@ package struct MachineDocument: StoredDocument {
         self.process = process
         self.contextID = contextID
         self.domain = domain
+    }
+}
+
+/// Whom a volume's file was lent to, and whose it is.
+package struct LentFileDocument: StoredDocument {
+    package static let what = "ledger document of a volume's file"
+
+    /// Nil where it is not known: the file's owner stays as it is.
+    package var user: UInt32?
+    package var owner: VolumeFile.Ownership?
+
+    package init(user: UInt32?, owner: VolumeFile.Ownership?) {
+        self.user = user
+        self.owner = owner
     }
 }
 

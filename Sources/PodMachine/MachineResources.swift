@@ -119,6 +119,10 @@ public final class MachineResources: Sendable {
                 let processes = try entry.decoded(ProcessDocument.self).all
                 try await OwnThread.run { try daemon.stop(root: PodShare(directory: entry.name).root, processes: processes) }
             },
+            ResourceReleaser(.volumeFile, scope: .container) { entry in
+                let document = try entry.decoded(LentFileDocument.self)
+                try await OwnThread.run { try VolumeFile.giveBack(entry.name, from: document.user, to: document.owner) }
+            },
             ResourceReleaser(.shareMounts, scope: .container) { entry in
                 let document = try entry.decoded(ShareMountsDocument.self)
                 try await OwnThread.run { try PodShare(directory: document.share).remove(container: document.container) }

@@ -35,6 +35,9 @@ package final class PodUsers: Sendable {
         }
     }
 
+    /// Whether a user is one that pods are given.
+    package func isPods(_ id: uid_t) -> Bool { range.ids.contains(id) }
+
     private func choose(_ ledger: Ledger) async throws -> uid_t {
         let listed = Set(try await ledger.all(.user, named: "").compactMap { uid_t($0.name) })
         let foreign = await foreign(listed)

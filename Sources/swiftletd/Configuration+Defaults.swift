@@ -17,6 +17,7 @@ extension Configuration {
         logLevel = try container.value(.logLevel, else: logLevel)
         cgroupDriver = try container.value(.cgroupDriver, else: cgroupDriver)
         machine = try container.value(.machine, else: machine)
+        vm = try container.value(.vm, else: vm)
         network = try container.value(.network, else: network)
         metrics = try container.value(.metrics, else: metrics)
         stream = try container.value(.stream, else: stream)
@@ -46,6 +47,14 @@ extension Configuration.Machine {
         bootTimeout = try container.value(.bootTimeout, else: bootTimeout)
         firstPodUID = try container.value(.firstPodUID, else: firstPodUID)
         podUIDs = try container.value(.podUIDs, else: podUIDs)
+    }
+}
+
+extension Configuration.VM {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        rawDevices = try container.value(.rawDevices, else: rawDevices)
     }
 }
 

@@ -118,6 +118,7 @@ extension Configuration {
         result.tools = machine.toolsImage
         result.defaultMemory = microVM.defaultMemory
         result.defaultCPUs = microVM.defaultCPUs
+        result.rawDevices = vm.rawDevices
         result.virglProbe = Self.besideDaemon("swiftlet-virgl-probe")
         return result
     }

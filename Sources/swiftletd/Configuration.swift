@@ -49,6 +49,16 @@ struct Configuration: Codable, Sendable {
         }
     }
 
+    /// Of pods that are virtual machines.
+    struct VM: Codable, Sendable {
+        /// Patterns as glob(7)'s of the node's devices that a pod may have; empty: all that the kubelet passes.
+        var rawDevices: [String] = []
+
+        enum CodingKeys: String, CodingKey {
+            case rawDevices = "raw_devices"
+        }
+    }
+
     struct Network: Codable, Sendable {
         var configDirectory = "/etc/cni/net.d"
         /// A network list that is put there with the ranges of UpdateRuntimeConfig; empty for none.
@@ -258,6 +268,7 @@ struct Configuration: Codable, Sendable {
     /// Who makes the cgroups of pods, as the kubelet asks: auto, cgroupfs or systemd.
     var cgroupDriver = "auto"
     var machine = Machine()
+    var vm = VM()
     var network = Network()
     var metrics = Metrics()
     var stream = Stream()
@@ -266,7 +277,7 @@ struct Configuration: Codable, Sendable {
     var registries: [Registry] = []
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case endpoint, root, run, machine, network, metrics, stream, logs, images, registries
+        case endpoint, root, run, machine, vm, network, metrics, stream, logs, images, registries
         case allowsTCPEndpoint = "allow_tcp_endpoint"
         case logLevel = "log_level"
         case cgroupDriver = "cgroup_driver"

@@ -9,7 +9,7 @@ import Synchronization
 /// destroying are idempotent.
 public final class RecordingHypervisor: Hypervisor {
     public enum Step: String, Sendable, CaseIterable {
-        case start, machine, machines, destroy, attach, detach, grow, pause, resume, shutdown, reset, reboot, resizeDisk, screenshot
+        case start, machine, machines, destroy, attach, detach, grow, balloon, pause, resume, shutdown, reset, reboot, resizeDisk, screenshot
         case domainXML, statistics, lastEnd, removeLog, save, restore
     }
 
@@ -21,6 +21,7 @@ public final class RecordingHypervisor: Hypervisor {
         case attach([DeviceID], MachineID)
         case detach([DeviceID], MachineID)
         case grow(MachineID, MachineExtent)
+        case balloon(MachineID, UInt64)
         case pause(MachineID)
         case resume(MachineID)
         case shutdown(MachineID)
@@ -44,6 +45,7 @@ public final class RecordingHypervisor: Hypervisor {
             case .attach: .attach
             case .detach: .detach
             case .grow: .grow
+            case .balloon: .balloon
             case .pause: .pause
             case .resume: .resume
             case .shutdown: .shutdown
@@ -78,6 +80,7 @@ public final class RecordingHypervisor: Hypervisor {
         var state: Machine.State
         var devices: [DeviceID]
         var extent: MachineExtent
+        var balloon: UInt64?
         var statistics = MachineStatistics()
         var ignoresPowerButton = false
     }
@@ -214,6 +217,10 @@ public final class RecordingHypervisor: Hypervisor {
                 return machine.extent
             }
         }
+    }
+
+    public func balloon(_ id: MachineID, to bytes: UInt64) async throws {
+        try await perform(.balloon(id, bytes)) { try self.change(id) { $0.balloon = bytes } }
     }
 
     public func pause(_ id: MachineID) async throws {

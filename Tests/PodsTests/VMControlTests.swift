@@ -49,7 +49,8 @@ import Testing
     private static func withMachine(_ body: (Ground) async throws -> Void) async throws {
         let directory = NSTemporaryDirectory() + "vm-\(UInt32.random(in: 0 ... .max))"
         let configuration = NativeVMConfiguration(
-            runDirectory: directory + "/run", stateDirectory: directory + "/state", accelerator: .tcg, group: 1)
+            runDirectory: directory + "/run", stateDirectory: directory + "/state", accelerator: .tcg,
+            vsock: VsockDevices(.kernel, backend: "", users: try .test()), group: 1)
         let names = VMNames(pod: pod, container: container, configuration: configuration)
         try FileManager.default.createDirectory(atPath: names.stateDirectory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: directory) }

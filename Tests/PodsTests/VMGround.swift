@@ -48,7 +48,8 @@ final class VMGround: Sendable {
         try Data(swtpm.utf8).write(to: URL(filePath: directory + "/swtpm"))
         chmod(directory + "/swtpm", 0o755)
         configuration = NativeVMConfiguration(
-            runDirectory: directory + "/r", stateDirectory: directory + "/s", accelerator: .tcg, group: 2_001_200_099)
+            runDirectory: directory + "/r", stateDirectory: directory + "/s", accelerator: .tcg,
+            vsock: VsockDevices(.kernel, backend: "", users: try .test()), group: 2_001_200_099)
         let number = Self.grounds.wrappingAdd(1, ordering: .relaxed).newValue
         let users = try UserRange(first: 2_001_300_000 + number * 64, count: 64)
         let networks = PodNetworks(

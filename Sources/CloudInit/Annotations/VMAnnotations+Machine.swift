@@ -6,6 +6,10 @@ extension VMAnnotations {
     mutating func readDisks(_ reader: inout AnnotationReader) {
         rootSize = reader.bytes("root-size", virtlet: "VirtletRootVolumeSize", least: 1 << 20, most: 64 << 40)
         overwritesPersistentRoot = reader.flag("persistent-root-overwrite")
+        if let (name, value) = reader.take("root-volume") {
+            rootVolume = GuestPath(value)?.text
+            if rootVolume == nil { reader.refuse(name, "\(quoted(value)) is no path of a mount") }
+        }
         if let bus: DiskBus = reader.choice("disk-bus", virtlet: "VirtletDiskDriver") { diskBus = bus }
         if let annotation = reader.take("data-volumes") { dataVolumes = Self.dataVolumes(annotation, diskBus, &reader) }
         if let (name, value) = reader.take("seed-volumes") {
@@ -36,6 +40,11 @@ extension VMAnnotations {
             }
         }
         memory = reader.bytes("memory", least: 32 << 20, most: 16 << 40)
+        mostMemory = reader.bytes("memory-max", least: 32 << 20, most: 16 << 40)
+        if let (name, value) = reader.take("vcpus-max") {
+            mostVCPUs = Int(value).flatMap { (1...255).contains($0) ? $0 : nil }
+            if mostVCPUs == nil { reader.refuse(name, "\(quoted(value)) is not from 1 to 255") }
+        }
         readCPU(&reader)
         if let (name, value) = reader.take("system-uuid", virtlet: "VirtletSystemUUID") {
             // Virtlet's code takes one without dashes as well.

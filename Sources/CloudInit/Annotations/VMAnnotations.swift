@@ -8,8 +8,10 @@ public struct VMAnnotations: Sendable, Equatable {
 
     /// Bytes that the root disk is to have; nil: the image's own size, or what the pod's limits say.
     public var rootSize: UInt64?
-    /// Whether a persistent root made from another image is written over.
+    /// Whether the image is written over what a root disk on a volume holds.
     public var overwritesPersistentRoot = false
+    /// The mount whose disk.img is the root disk; nil: the root disk is a block volume, or goes with the container.
+    public var rootVolume: String?
     /// Of the root disk, the data disks and volumes.
     public var diskBus = DiskBus.scsi
     /// Disks that are made with the container and go with it.
@@ -23,6 +25,9 @@ public struct VMAnnotations: Sendable, Equatable {
     public var vcpus: Int?
     /// Bytes; nil: by the pod's memory limit.
     public var memory: UInt64?
+    /// What the machine can be given while it runs; nil: what it has from its start.
+    public var mostVCPUs: Int?
+    public var mostMemory: UInt64?
     /// Nil: the handler's default.
     public var cpu: CPUSetting?
     /// Lower-case, with dashes; nil: the pod's.

@@ -21,6 +21,11 @@ public struct SeedData: Sendable, Equatable {
 }
 
 extension VMAnnotations {
+    /// Whether the mount holds the root disk, and is not shared with the guest.
+    public func isRootVolume(_ mount: ContainerMount) -> Bool {
+        rootVolume != nil && GuestPath(mount.containerPath)?.text == rootVolume
+    }
+
     /// Whether the mount's files are written into the guest by the seed, and the mount is not shared with it.
     public func isSeeded(_ mount: ContainerMount) -> Bool {
         guard let path = GuestPath(mount.containerPath)?.text, !mount.hostPath.isEmpty else { return false }

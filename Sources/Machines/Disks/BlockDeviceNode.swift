@@ -6,6 +6,16 @@ import Linux
 ///
 /// QEMU runs as its pod's user, which must not be given the device under /dev that others use, and libvirt changes no owners.
 public enum BlockDeviceNode {
+    /// Bytes of a block device, which may have grown. Blocks for a moment.
+    public static func size(of path: String) throws -> UInt64 {
+        let file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+        guard file >= 0 else { throw SwiftletError.system("open \(path)") }
+        defer { close(file) }
+        let end = lseek(file, 0, SEEK_END)
+        guard end >= 0 else { throw SwiftletError.system("size of \(path)") }
+        return UInt64(end)
+    }
+
     /// Makes the node; one that is there is replaced. Blocks for the time of a few system calls.
     ///
     /// - Parameters:

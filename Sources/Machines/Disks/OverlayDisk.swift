@@ -126,7 +126,7 @@ public struct OverlayDisk: Sendable {
     }
 
     /// A path in a JSON string; it holds no control characters.
-    private static func escaped(_ path: String) -> String {
+    static func escaped(_ path: String) -> String {
         path.replacing("\\", with: #"\\"#).replacing("\"", with: #"\""#)
     }
 

@@ -45,6 +45,12 @@ public protocol Hypervisor: Sendable {
     ///   when the guest does not take the memory.
     func grow(_ id: MachineID, to extent: MachineExtent) async throws -> MachineExtent
 
+    /// Takes memory from the guest by its balloon, or gives it back: all but `bytes` of what the machine was started with. The guest has let
+    /// go of it when this returns; it may take it back when it would run out of memory otherwise.
+    ///
+    /// - Throws: `notFound` without the machine, `deadlineExceeded` when the guest does not let go of it: it keeps all then.
+    func balloon(_ id: MachineID, to bytes: UInt64) async throws
+
     /// Stops the machine's vCPUs. Idempotent; its clock stands still meanwhile.
     ///
     /// - Throws: `notFound` without the machine.

@@ -6,7 +6,7 @@ struct UnprivilegedProgram: Sendable {
     let user: MachineUser
     /// Beside the user's own.
     var groups: [UInt32] = []
-    /// Bytes that it may map.
+    /// Bytes that it may map. An arena of malloc's for each thread would be more than what it holds.
     var addressSpace: UInt64 = 1 << 30
     /// Seconds of processor time; nil: no limit.
     var processorTime: Int? = 10
@@ -17,11 +17,13 @@ struct UnprivilegedProgram: Sendable {
         let confined =
             [
                 "--reuid=\(user.uid)", "--regid=\(user.gid)", membership, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all",
-                "--",
+                // It does not outlive the daemon, which waits for it.
+                "--pdeathsig=KILL", "--",
                 "/usr/bin/prlimit", "--as=\(addressSpace)", "--core=0", "--nofile=64",
             ] + (processorTime.map { ["--cpu=\($0)"] } ?? []) + ["--", path]
         return Spawn(
-            "/usr/bin/setpriv", confined + arguments, environment: ["LC_ALL": "C"], directory: "/", deadline: deadline,
+            "/usr/bin/setpriv", confined + arguments, environment: ["LC_ALL": "C", "MALLOC_ARENA_MAX": "1"], directory: "/",
+            deadline: deadline,
             outputLimit: 64 << 10)
     }
 }

@@ -60,6 +60,43 @@ extension LibvirtHypervisor {
         }
     }
 
+    // MARK: Balloon
+
+    public func balloon(_ id: MachineID, to bytes: UInt64) async throws {
+        let step = "set the memory of machine \(id) to \(bytes) bytes"
+        try await inTurn(id) { [self] in
+            let before = try await inUse(id, step)
+            try await setBalloon(id, bytes, step)
+            let deadline = ContinuousClock.now + Self.patience
+            while true {
+                let now = try await inUse(id, step)
+                if now <= bytes || before <= bytes { return }
+                guard ContinuousClock.now < deadline else {
+                    try? await setBalloon(id, before, step)
+                    throw SwiftletError(.deadlineExceeded, "\(step): the guest keeps \(now)")
+                }
+                try await Task.sleep(for: .milliseconds(100))
+            }
+        }
+    }
+
+    /// Bytes that the balloon leaves the guest.
+    private func inUse(_ id: MachineID, _ step: String) async throws -> UInt64 {
+        try await with(id, step) { domain in
+            var information = virDomainInfo()
+            guard virDomainGetInfo(domain.pointer, &information) == 0 else { throw SwiftletError.libvirt(step) }
+            return UInt64(information.memory) << 10
+        }
+    }
+
+    private func setBalloon(_ id: MachineID, _ bytes: UInt64, _ step: String) async throws {
+        try await with(id, step) { domain in
+            guard virDomainSetMemoryFlags(domain.pointer, UInt(bytes >> 10), VIR_DOMAIN_AFFECT_LIVE.rawValue) == 0 else {
+                throw SwiftletError.libvirt(step)
+            }
+        }
+    }
+
     // MARK: vCPUs
 
     /// Only ever adds, and only under KVM: QEMU 7.2's emulator corrupts its heap when a vCPU is taken away, and may crash when one

@@ -1,0 +1,204 @@
+import Concurrency
+import Errors
+import Foundation
+import Glibc
+import Linux
+import Machines
+import PodMachine
+import Runtime
+import Volumes
+
+extension VMSandbox {
+    /// Takes the disk that outlives the container's machine, and writes the image to it where it holds none.
+    ///
+    /// - Returns: nil where the root disk goes with the container.
+    /// - Throws: `.unavailable` while the image is being written: the next creation waits for that.
+    func prepareRoot(_ order: VMOrder) async throws -> PersistentRoot.Key? {
+        guard let root = order.root else { return nil }
+        let names = order.names
+        do {
+            switch root {
+            case .device(let device):
+                let key = try await OwnThread.run { try PersistentRoot.Key(device: device.hostPath) }
+                try handler.roots.hold(key, pod: context.id, container: names.container)
+                try await handler.roots.write(order.image.digest, to: key, pod: context.id) { [self] in
+                    try await write(order, to: device, key)
+                }
+                return key
+            case .file(let mount):
+                let file = try await OwnThread.run { try VolumeFile(PersistentRoot.fileName, in: try HostPath(mount.hostPath)) }
+                let key = PersistentRoot.Key(name: "file \(file.volumeID)", description: "file \(file.path)")
+                try handler.roots.hold(key, pod: context.id, container: names.container)
+                try await handler.roots.write(order.image.digest, to: key, pod: context.id) { [self] in
+                    try await write(order, to: file, key)
+                }
+                return key
+            }
+        } catch {
+            handler.roots.letGo(container: names.container)
+            throw SwiftletError.wrap(error, "root disk \(root)")
+        }
+    }
+
+    /// At the start another pod may have the disk whose container was made later.
+    func holdRoot(of id: String) throws {
+        guard let root = entries.withLock({ $0[id]?.record.root }) else { return }
+        try handler.roots.hold(root, pod: context.id, container: id)
+    }
+
+    // MARK: The image
+
+    private func write(_ order: VMOrder, to device: ContainerDevice, _ key: PersistentRoot.Key) async throws {
+        let (disk, written) = (order.names.copyTarget, WrittenRoot(order, key))
+        try await OwnThread.run {
+            try Directory.create(order.names.rootDirectory, mode: 0o711)
+            try BlockDeviceNode.create(disk, of: device.hostPath, readOnly: false, owner: MachineUser(uid: 0, gid: 0))
+        }
+        defer { unlink(disk) }
+        let (content, bytes) = try await OwnThread.run { try DiskCopy.look(at: disk) }
+        if let size = order.annotations.rootSize, size > bytes {
+            throw SwiftletError(
+                .failedPrecondition, "swiftlet/root-size or VirtletRootVolumeSize asks for \(size) bytes; the volume has \(bytes)")
+        }
+        guard try needsImage(content, order, written) else { return }
+        let user = try await copier()
+        try await OwnThread.run { try BlockDeviceNode.create(disk, of: device.hostPath, readOnly: false, owner: user) }
+        try await copy(order, to: disk, key, user)
+        try await OwnThread.run { try written.note() }
+    }
+
+    /// Beside the file that is to be the disk, which takes its place when it is whole.
+    private func write(_ order: VMOrder, to file: VolumeFile, _ key: PersistentRoot.Key) async throws {
+        let (place, written) = (order.names.copyTarget, WrittenRoot(order, key))
+        let content = try await OwnThread.run {
+            try Directory.create(order.names.rootDirectory, mode: 0o711)
+            return try file.ownership() == nil ? .blank : try DiskCopy.look(at: file.path).content
+        }
+        guard try needsImage(content, order, written) else { return }
+        let user = try await copier()
+        let partial = file.beside(PersistentRoot.fileName + ".swiftlet")
+        let owner = partial.expectedOwnership
+        do {
+            try await context.ledger.acquire(.volumeFile, place, LentFileDocument(user: user.uid, owner: owner)) {
+                try await OwnThread.run {
+                    try partial.make()
+                    try partial.lend(at: place, to: user.uid, user.gid)
+                }
+            }
+            try await copy(order, to: place, key, user)
+            try await OwnThread.run {
+                try VolumeFile.giveBack(place, from: user.uid, to: owner)
+                try partial.replace(file)
+                try written.note()
+            }
+        } catch {
+            await OwnThread.answer {
+                try? VolumeFile.giveBack(place, from: user.uid, to: owner)
+                try? partial.remove()
+            }
+            throw error
+        }
+    }
+
+    private func needsImage(_ content: DiskCopy.Content, _ order: VMOrder, _ written: WrittenRoot) throws -> Bool {
+        if content == .blank { return true }
+        if order.annotations.overwritesPersistentRoot, !written.isNoted { return true }
+        guard content == .bootable else {
+            throw SwiftletError(
+                .failedPrecondition,
+                "the volume holds something that is no disk to boot from, and is not written over; with the annotation "
+                    + "swiftlet/persistent-root-overwrite: \"true\" it is")
+        }
+        return false
+    }
+
+    private func copy(_ order: VMOrder, to disk: String, _ key: PersistentRoot.Key, _ user: MachineUser) async throws {
+        logger.notice(
+            "image is written to a root disk",
+            metadata: ["pod": "\(context.id)", "disk": "\(key)", "image": "\(order.image.digest)"])
+        let head = "\(order.names.rootDirectory)/head"
+        try await Failpoint.pass(
+            "copy the root disk",
+            around: {
+                try await DiskCopy().write(order.imageDisk, to: disk, head: head, user: user)
+            })
+    }
+
+    /// Whom images are copied as: the pod's own user beside its machines', who ends when it does.
+    private func copier() async throws -> MachineUser {
+        if let user = copyUser.withLock({ $0 }) { return user }
+        let user = MachineUser(uid: try await machines.users.acquire(context.ledger), gid: handler.configuration.group)
+        copyUser.withLock { $0 = user }
+        return user
+    }
+
+    // MARK: The machine's files
+
+    /// Gives the machine's user what a volume lends it, until the machine has ended.
+    func lendFiles(to id: String, _ user: MachineUser, _ ledger: Ledger) async throws {
+        guard let lent = entries.withLock({ $0[id]?.record.lentFiles }), !lent.isEmpty else { return }
+        var files: [(file: VolumeFile, lent: VMRecord.LentFile)] = []
+        for entry in lent {
+            let file = try await OwnThread.run { try VolumeFile(entry.name, in: try HostPath(entry.volume)) }
+            if entry.name == PersistentRoot.variablesName {
+                try await UEFIFirmware().makeVariables(file.path, keep: true, owner: MachineUser(uid: 0, gid: 0))
+            }
+            let owner = try await OwnThread.run {
+                if let bytes = entry.bytes { try file.grow(to: bytes) }
+                guard let owner = try file.ownership() else { throw SwiftletError(.notFound, "\(file.path) is not there") }
+                return owner
+            }
+            // A node that lost power gave nothing back.
+            var owned = entry
+            owned.owner = machines.users.isPods(owner.uid) ? file.expectedOwnership : owner
+            files.append((file, owned))
+        }
+        let noted = files.map(\.lent)
+        try await change(id) { $0.lentFiles = noted }
+        for (file, lent) in files {
+            try await ledger.acquire(.volumeFile, lent.place, LentFileDocument(user: user.uid, owner: lent.owner)) {
+                try await OwnThread.run { try file.lend(at: lent.place, to: user.uid, user.gid) }
+            }
+        }
+    }
+
+    /// Idempotent. Not left to the container's removal: a volume is taken from the node as soon as its pod has ended.
+    func giveFilesBack(_ record: VMRecord) async throws {
+        let lent = (record.lentFiles ?? []).filter { $0.owner != nil }
+        guard !lent.isEmpty else { return }
+        let user = record.machine.user?.uid
+        try await OwnThread.run {
+            for file in lent { try VolumeFile.giveBack(file.place, from: user, to: file.owner) }
+        }
+    }
+}
+
+/// That a pod's root disk has got its image: it is written over once at most for a pod and an image.
+private struct WrittenRoot: Sendable {
+    let path: String
+    let text: String
+
+    init(_ order: VMOrder, _ disk: PersistentRoot.Key) {
+        path = "\(order.names.rootDirectory)/written"
+        text = "\(disk.name) \(order.image.digest)\n"
+    }
+
+    var isNoted: Bool { KernelFile.text(path, limit: 4096) == text }
+
+    func note() throws {
+        do {
+            try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+        } catch {
+            throw SwiftletError(.internal, "write \(path)", cause: error)
+        }
+    }
+}
+
+extension PersistentRoot: CustomStringConvertible {
+    var description: String {
+        switch self {
+        case .device(let device): "\(device.hostPath) (config.devices, at /)"
+        case .file(let mount): "\(mount.hostPath)/\(Self.fileName) (\(Self.annotation))"
+        }
+    }
+}
