@@ -31,6 +31,12 @@ package final class ByteChannel: Sendable {
         var lastRead: ContinuousClock.Instant?
         /// Not read, for the moment, so that more comes together.
         var resting = false
+        /// The kernel reports bytes only when there are enough for a good read (SO_RCVLOWAT, socket(7)), which only TCP's sockets do.
+        var isTCP = false
+        /// Runs while it does so.
+        var collection: EventLoop.Timer?
+        /// Bytes were written since the last read, which may wait for their answer.
+        var hasWritten = false
         var readEnded = false
         var finishing = false
         var closed = false
@@ -47,6 +53,8 @@ package final class ByteChannel: Sendable {
     /// How long a read waits for more, and how soon after the last one a read has to be to wait at all.
     private static let rest = Duration.microseconds(500)
     private static let quickSuccession = Duration.milliseconds(4)
+    /// How long after the last read the kernel still waits for enough. An emulated guest's process needs 2 ms for 256 KiB.
+    private static let patience = Duration.milliseconds(3)
 
     private let descriptor: Int32
     private let isSocket: Bool
@@ -136,6 +144,8 @@ package final class ByteChannel: Sendable {
     private func write(_ body: (inout State) -> SwiftletError?) -> Int {
         let (waiting, failure) = state.withLock { state -> (Int, SwiftletError?) in
             guard !state.closed, !state.finishing else { return (0, nil) }
+            state.hasWritten = true
+            stopCollecting(&state)
             let failure = body(&state)
             return (state.output.count, failure)
         }
@@ -156,8 +166,16 @@ package final class ByteChannel: Sendable {
 
     /// After a read of so many bytes or more the next one waits half a millisecond for more to come, unless there was as much as one read
     /// takes, or the last read was a while ago. What is written bit by bit then costs a turn of the loop for many bits, and the first
-    /// bytes are not kept back. nil: no read waits.
-    package func gather(from minimum: Int?) { state.withLock { $0.gathering = minimum } }
+    /// bytes are not kept back. Of a TCP connection on which only the peer sends, the kernel gathers: a read follows as soon as three
+    /// quarters of what it takes are there, or 3 ms after the last one. nil: no read waits.
+    package func gather(from minimum: Int?) {
+        var (transport, length) = (Int32(0), socklen_t(MemoryLayout<Int32>.size))
+        let isTCP = isSocket && getsockopt(descriptor, SOL_SOCKET, SO_PROTOCOL, &transport, &length) == 0 && transport == IPPROTO_TCP
+        state.withLock { state in
+            (state.gathering, state.isTCP) = (minimum, isTCP)
+            if minimum == nil { stopCollecting(&state) }
+        }
+    }
 
     /// Reports to another owner from now on.
     package func hand(to owner: any ByteChannelOwner) { state.withLock { $0.owner = owner } }
@@ -249,10 +267,40 @@ package final class ByteChannel: Sendable {
         guard let gathering = state.gathering else { return }
         let now = ContinuousClock.now
         let isQuick = state.lastRead.map { now - $0 < Self.quickSuccession } ?? false
-        state.lastRead = now
-        guard isQuick, count >= gathering, count < limit else { return }
-        state.resting = true
-        loop.schedule(at: now + Self.rest) { [weak self] in self?.wake() }
+        let isAnswer = state.hasWritten
+        (state.lastRead, state.hasWritten) = (now, false)
+        guard isQuick, count >= gathering else { return }
+        if state.isTCP, !isAnswer {
+            // Once for many reads: a timer for each costs an emulated guest as much as 10 KiB.
+            guard state.collection == nil else { return }
+            setLowWaterMark(limit - limit / 4)
+            state.collection = loop.schedule(at: now + Self.patience) { [weak self] in self?.lookAfterCollection() }
+        } else if count < limit {
+            state.resting = true
+            loop.schedule(at: now + Self.rest) { [weak self] in self?.wake() }
+        }
+    }
+
+    /// Has the kernel report what did not become enough in time.
+    private func lookAfterCollection() {
+        state.withLock { state in
+            guard !state.closed, state.collection != nil, let lastRead = state.lastRead else { return }
+            let due = lastRead + Self.patience
+            guard due > .now else { return stopCollecting(&state) }
+            state.collection = loop.schedule(at: due) { [weak self] in self?.lookAfterCollection() }
+        }
+    }
+
+    private func stopCollecting(_ state: inout State) {
+        guard let timer = state.collection else { return }
+        state.collection = nil
+        loop.cancel(timer)
+        setLowWaterMark(1)
+    }
+
+    private func setLowWaterMark(_ count: Int) {
+        var count = Int32(count)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVLOWAT, &count, socklen_t(MemoryLayout<Int32>.size))
     }
 
     private func wake() {

@@ -228,6 +228,7 @@ public final class MicroVMHandler: RuntimeHandler {
             boot: .kernel(
                 path: configuration.kernel, initramfs: configuration.initramfs,
                 arguments: GuestKernelArguments.standard + GuestKernelArguments.growing
+                    + (configuration.accelerator == .tcg ? GuestKernelArguments.emulated : [])
                     + (configuration.timeStampCounterKHz.map { GuestKernelArguments.clock(timeStampCounterKHz: $0) } ?? [])
                     + configuration.extraKernelArguments),
             devices: [

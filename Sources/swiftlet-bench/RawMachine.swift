@@ -111,7 +111,9 @@ struct RawMachine: Sendable {
                 "-m", "\(machine.memory)", "-object", "memory-backend-memfd,id=ram,share=on,size=\(machine.memory)M", "-smp", "1",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-rtc", "base=utc",
                 "-kernel", guest.kernel, "-initrd", initramfs,
-                "-append", GuestKernelArguments.standard.joined(separator: " "),
+                "-append",
+                (GuestKernelArguments.standard + (machine.accelerator == .tcg ? GuestKernelArguments.emulated : []))
+                    .joined(separator: " "),
                 "-serial", "file:\(console)",
                 "-drive", "file=\(disk),format=raw,if=none,id=disk0,cache=unsafe,discard=unmap",
                 "-netdev", "tap,id=net0,ifname=\(tap),script=no,downscript=no",

@@ -12,6 +12,8 @@ final class GuestPorts: Sendable {
     /// Milliseconds that one address may take to answer, and how many of the pod's are tried: whose packets are dropped holds a worker.
     private static let patience: Int32 = 3000
     private static let mostOwn = 3
+    /// Bytes of a connection's receive buffer, of which the kernel makes twice as many: room for one read, while the sender writes on.
+    private static let receiveBuffer: Int32 = 512 << 10
 
     private let loop: EventLoop
     private let count = Mutex(0)
@@ -68,6 +70,8 @@ final class GuestPorts: Sendable {
         let family = address.isIPv6 ? AF_INET6 : AF_INET
         let descriptor = socket(family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
         guard descriptor >= 0 else { throw .system("open a socket") }
+        var size = receiveBuffer
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &size, socklen_t(MemoryLayout<Int32>.size))
         var number: Int32 = 0
         if connect(descriptor, address, port) != 0 { number = errno }
         if number == EINPROGRESS {
