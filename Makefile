@@ -74,7 +74,7 @@ system-test: guest samples $(SAMPLES)/debian-vm.qcow2 ## run the tests that boot
 	swift build --build-tests
 	scripts/system-tests
 
-bench: build guest ## measure against containerd with runc; the table goes to docs/performance.md
+bench: build guest samples ## measure against containerd with runc; the table goes to docs/performance.md
 	scripts/setup --test
 	swift build -c release --product swiftlet-bench
 	scripts/bench --output docs/performance.md

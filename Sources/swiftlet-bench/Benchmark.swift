@@ -24,6 +24,10 @@ struct BenchmarkPlan: Sendable {
     var transfers: Int
     /// Pods that run at once while memory is measured.
     var memoryPods: Int
+    /// The disk image of pods that are virtual machines.
+    var smallVM = ""
+    /// Bytes that one of them writes to its console at once; 0: none.
+    var consoleBytes = 10_000_000
 }
 
 /// The run: the subjects take turns, so that what else the machine does meets all of them alike.
@@ -35,6 +39,8 @@ struct Benchmark {
     /// Source of the guest that has only vsock.
     let vsockGuest: String
     var results = Measurements()
+    /// swiftletd refuses to be asked for a virtual machine without its agent.
+    var isAgentUnknown = false
 
     init(plan: BenchmarkPlan, workload: Workload, nodes: [any RuntimeNode], raw: RawMachine, vsockGuest: String) {
         self.plan = plan
@@ -50,6 +56,7 @@ struct Benchmark {
             try await startNodes()
             if plan.sections.contains(.pods) { try await measurePods() }
             if plan.sections.contains(.memory) { try await measureMemory() }
+            if plan.sections.contains(.vm) { try await measureVMs() }
             if plan.sections.contains(.logs) { try await measureLogs() }
             if plan.sections.contains(.sessions) { try await measureSessions() }
             // Last: what is listed stays.

@@ -19,6 +19,11 @@ enum Operation: String, CaseIterable {
     /// From the call of Exec to the first byte of the process's output at the client.
     case execBySPDY = "exec by SPDY"
     case execByWebSocket = "exec by WebSocket"
+    /// From the call of StartContainer, or the start of the QEMU process, to the guest's first byte on its serial console.
+    case vmFirstByte = "start to the first serial byte"
+    case vmStart = "StartContainer of a machine"
+    case vmExec = "ExecSync(true) by qemu-guest-agent"
+    case vmExecByAgent = "ExecSync(true) by swiftlet-agent"
     /// From the start of the QEMU process to the agent's first answer.
     case boot = "raw QEMU to the agent's answer"
     /// Of that, from the kernel's start of the agent until it listens, by the guest's clock.
@@ -28,6 +33,7 @@ enum Operation: String, CaseIterable {
 extension Operation {
     static let calls: [Operation] = [.runPodSandbox, .createContainer, .startContainer, .execSync, .listFew, .listMany, .stopPodSandbox]
     static let sessions: [Operation] = [.execBySPDY, .execByWebSocket]
+    static let virtualMachines: [Operation] = [.vmFirstByte, .vmStart, .vmExec, .vmExecByAgent]
 }
 
 /// Memory of a runtime with and without pods, in bytes.
@@ -64,6 +70,7 @@ struct Measurements {
     /// Of the process that carries sessions, while there are many.
     var sessionMemory: SessionMemory?
     var connections: [Subject: Connections] = [:]
+    var vm = VMFigures()
     /// Name and version as each runtime answers Version.
     var versions: [Subject: String] = [:]
     /// How many containers there were when lists were timed.

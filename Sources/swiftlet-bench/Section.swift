@@ -10,4 +10,6 @@ enum Section: String, CaseIterable, ExpressibleByArgument {
     case logs
     /// Exec, attach and port-forward.
     case sessions
+    /// Pods that are virtual machines.
+    case vm
 }

@@ -29,13 +29,19 @@ struct SwiftletBench: AsyncParsableCommand {
     @Option(help: "Source of the guest that shows what vsock itself carries.")
     var vsockGuest = "Tests/VsockGuest/vsock_guest.c"
 
+    @Option(help: "The small virtual machine's disk (make samples).")
+    var smallVM = ".build/samples/small-vm.qcow2"
+
+    @Option(help: "Bytes that a virtual machine writes to its console at once, a multiple of 100; 0: none.")
+    var consoleBytes = 10_000_000
+
     @Option(help: "The Markdown file to write, beside stdout.")
     var output: String?
 
     @Option(help: "What to measure: swiftlet, containerd, qemu; by default all.")
     var only: [Subject] = []
 
-    @Option(help: "The part to measure, several by repetition: pods, memory, lists, logs, sessions; by default all.")
+    @Option(help: "The part to measure, several by repetition: pods, memory, lists, logs, sessions, vm; by default all.")
     var section: [Section] = []
 
     @Option(help: "auto boots a probe guest once; kvm; tcg.")
@@ -66,8 +72,10 @@ struct SwiftletBench: AsyncParsableCommand {
     var transfers = 3
 
     func validate() throws {
-        guard rounds > 0, warmUp >= 0, execs > 0, lists >= 0, pods >= 0, sessions > 0, transfers > 0, containers >= 10 else {
-            throw ValidationError("Counts must be positive, and --containers at least 10.")
+        guard rounds > 0, warmUp >= 0, execs > 0, lists >= 0, pods >= 0, sessions > 0, transfers > 0, containers >= 10,
+            consoleBytes >= 0, consoleBytes % 100 == 0
+        else {
+            throw ValidationError("Counts must be positive, --containers at least 10, and --console-bytes a multiple of 100.")
         }
     }
 
@@ -102,7 +110,8 @@ struct SwiftletBench: AsyncParsableCommand {
         let plan = BenchmarkPlan(
             subjects: Subject.allCases.filter { only.isEmpty || only.contains($0) },
             sections: Set(section.isEmpty ? Section.allCases : section), rounds: rounds, warmUpRounds: warmUp, execs: execs,
-            lists: lists, manyContainers: containers, sessions: sessions, transfers: transfers, memoryPods: pods)
+            lists: lists, manyContainers: containers, sessions: sessions, transfers: transfers, memoryPods: pods,
+            smallVM: URL(fileURLWithPath: smallVM).standardizedFileURL.path, consoleBytes: consoleBytes)
         var benchmark = Benchmark(
             plan: plan, workload: workload,
             nodes: [

@@ -38,13 +38,27 @@ actor SwiftletNode: RuntimeNode {
         }
         try configuration.write(toFile: root + "/swiftletd.toml", atomically: true, encoding: .utf8)
         try await launch()
-        let archive = guest.samples
+        try await loadImage(guest.samples, as: Workload.image)
+    }
+
+    func loadImage(_ file: String, as reference: String) async throws {
         _ = try await cri.call(
             OperatorRPC.loadImage,
             .with {
-                $0.path = archive
-                $0.reference = Workload.image
+                $0.path = file
+                $0.reference = reference
             })
+    }
+
+    /// Where the machine of a container that is one has its disks.
+    nonisolated func machineDirectory(of container: String) -> String? {
+        let machines = root + "/vms"
+        for pod in (try? FileManager.default.contentsOfDirectory(atPath: machines)) ?? [] {
+            for one in (try? FileManager.default.contentsOfDirectory(atPath: "\(machines)/\(pod)")) ?? [] where container.hasPrefix(one) {
+                return "\(machines)/\(pod)/\(one)"
+            }
+        }
+        return nil
     }
 
     /// Starts the daemon over the state that is there.

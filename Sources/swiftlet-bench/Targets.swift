@@ -35,6 +35,14 @@ struct Target {
             transfer("port-forward, 100 MB >= 0.5x containerd", .portForward, results),
             connections(results.connections[.swiftlet]),
             sessionMemory(results.sessionMemory),
+            ratio(
+                "VM, StartContainer to the first serial byte <= 1.15x raw QEMU",
+                results.ratio(.swiftlet, .vmFirstByte, to: .qemu), 1.15),
+            Target(
+                promise: "VM, QEMU and its helpers beyond the guest's RAM <= 80 MB", measured: megabytes(results.vm.memory),
+                isMet: results.vm.memory.map { $0 <= 80_000_000 }),
+            console(results.vm),
+            exec(results[.swiftlet, .vmExecByAgent]),
         ]
     }
 
@@ -62,6 +70,20 @@ struct Target {
         Target(
             promise: "swiftlet-streamd with \(memory?.sessions ?? 0) sessions <= 40 MB resident", measured: megabytes(memory?.resident),
             isMet: memory.map { $0.resident <= 40_000_000 })
+    }
+
+    private static func console(_ figures: VMFigures) -> Target {
+        let ratio = figures.consoleRatio
+        return Target(
+            promise: "VM, console output whole and <= 1.2x raw QEMU's time",
+            measured: Figures.ratio(ratio) + (ratio == nil || figures.isConsoleWhole ? "" : ", not whole"),
+            isMet: ratio.map { $0 <= 1.2 && figures.isConsoleWhole })
+    }
+
+    private static func exec(_ samples: Samples?) -> Target {
+        Target(
+            promise: "VM, ExecSync(true) by swiftlet-agent <= 60 ms, p50", measured: Figures.milliseconds(samples?.p50) + " ms",
+            isMet: samples.map { $0.p50 <= .milliseconds(60) })
     }
 
     private static func megabytes(_ bytes: UInt64?) -> String {

@@ -5,6 +5,8 @@ import GRPC
 /// The pods and containers that both runtimes are asked for, alike in every field.
 struct Workload: Sendable {
     static let image = "localhost/swiftlet/sample:latest"
+    static let vmImage = "localhost/swiftlet/small-vm:latest"
+    static let vmContainer = "machine"
 
     var logs: String
     /// On the node; containers that ask for programs have it at ``PortServer/directory``.
@@ -66,9 +68,24 @@ struct Workload: Sendable {
 
     // MARK: Calls
 
-    func runPod(_ name: String, on cri: CRIConnection) async throws -> String {
-        let config = podConfig(name)
-        return try await cri.call(RuntimeRPC.runPodSandbox, .with { $0.config = config }).podSandboxID
+    func runPod(
+        _ name: String, handler: String = "", annotations: [String: String] = [:], on cri: CRIConnection
+    ) async throws -> String {
+        var config = podConfig(name)
+        config.annotations.merge(annotations) { $1 }
+        let request = CRIRunPodSandboxRequest.with { ($0.config, $0.runtimeHandler) = (config, handler) }
+        return try await cri.call(RuntimeRPC.runPodSandbox, request).podSandboxID
+    }
+
+    /// The one container of a pod that is a virtual machine.
+    func createVM(in pod: String, podName: String, on cri: CRIConnection) async throws -> String {
+        var config = containerConfig(Self.vmContainer, podName: podName, command: [], stdin: false, programs: false)
+        config.image.image = Self.vmImage
+        config.linux.resources.memoryLimitInBytes = 128 << 20
+        let request = CRICreateContainerRequest.with {
+            ($0.podSandboxID, $0.config, $0.sandboxConfig) = (pod, config, podConfig(podName))
+        }
+        return try await cri.call(RuntimeRPC.createContainer, request).containerID
     }
 
     /// - Parameter command: sleeps where nothing else is asked for.
