@@ -280,11 +280,12 @@ let package = Package(
         .testTarget(
             name: "ImagesTests",
             dependencies: [
-                "Images", "State", "Runtime", "Support", "Errors", "swiftlet-diskinfo", logging,
+                "Images", "State", "Runtime", "Linux", "Concurrency", "Support", "Errors", "swiftlet-diskinfo", logging,
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ], resources: [.copy("Golden")]),
         .testTarget(
             name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors", "Support", "crash-fixture"], exclude: ["CrashFixture"]),

@@ -4,7 +4,7 @@ import Logging
 import Runtime
 import Synchronization
 
-/// Answers the DHCP clients of machines, each on its tap; one thread for all of them.
+/// Answers the DHCP clients of machines and advertises their routers, each on its tap; one thread for all of them.
 public final class AddressResponders: Sendable {
     private let loop: EventLoop
     private let logger: Logger
@@ -17,91 +17,67 @@ public final class AddressResponders: Sendable {
     /// Answers until the responder is stopped or the tap is gone.
     ///
     /// - Parameters:
-    ///   - namespace: path of the network namespace that the tap is in.
+    ///   - offer: of IPv4; nil: the interface has none.
+    ///   - ipv6: nil: the interface has none.
+    ///   - namespace: path of the network namespace that the tap and the pod's interface are in.
     ///   - tap: the machine's end, joined with the pod's interface or not.
-    public func start(_ offer: AddressOffer, tap: String, in namespace: String) async throws -> AddressResponder {
-        let socket = try await NetworkNamespace.run(in: namespace) { try RequestSocket(tap: tap) }
-        do {
-            return try AddressResponder(offer, socket, loop, logger)
-        } catch {
-            socket.close()
-            throw error
+    public func start(
+        _ offer: AddressOffer?, _ ipv6: IPv6Offer? = nil, tap: String, in namespace: String
+    ) async throws -> AddressResponder {
+        let (socket, uplink) = try await NetworkNamespace.run(in: namespace) {
+            let socket = try RequestSocket(link: tap, .requests(router: nil))
+            guard let ipv6, let gateway = ipv6.gateway, !gateway.isLinkLocal, let words = IPv6Words(gateway) else {
+                return (socket, nil as RequestSocket?)
+            }
+            return (socket, try RequestSocket(link: ipv6.interface, .advertisements(of: words)))
         }
+        return try AddressResponder(offer, ipv6, socket, uplink, loop, logger)
     }
 }
 
-/// The server of one interface. ``stop()`` ends it; so does its last reference.
+/// The servers of one interface. ``stop()`` ends them; so does its last reference.
 public final class AddressResponder: Sendable {
-    private let loop: EventLoop
-    private let socket: RequestSocket
-    private let state = Mutex(State())
+    private let offer: AddressOffer?
+    private let ipv6: IPv6Offer?
+    private let reader: FrameReader
+    private let router: RouterResponder?
+    private let budget = Mutex(FrameBudget.answers)
 
-    private struct State {
-        /// Nil before it is watched and after its end.
-        var watch: EventLoop.Watch?
-        var budget = AnswerBudget()
-    }
-
-    fileprivate init(_ offer: AddressOffer, _ socket: RequestSocket, _ loop: EventLoop, _ logger: Logger) throws {
-        self.loop = loop
-        self.socket = socket
-        try state.withLock { state in
-            state.watch = try loop.watch(socket.descriptor, .readable) { [weak self] _ in self?.answer(offer) }
-        }
-        logger.debug("answering DHCP", metadata: ["mac": "\(offer.mac)", "address": "\(offer.address)"])
+    fileprivate init(
+        _ offer: AddressOffer?, _ ipv6: IPv6Offer?, _ socket: RequestSocket, _ uplink: RequestSocket?, _ loop: EventLoop, _ logger: Logger
+    ) throws {
+        (self.offer, self.ipv6) = (offer, ipv6)
+        reader = FrameReader(socket, loop)
+        router = try ipv6.map { try RouterResponder($0, tap: socket, uplink: uplink, loop) }
+        try reader.start { [weak self] in self?.answer($0) }
+        try router?.start()
+        let addresses = [offer.map { "\($0.address)" }, ipv6?.addresses.first.map { "\($0)" }].compactMap { $0 }.joined(separator: " ")
+        logger.debug("answering DHCP", metadata: ["addresses": "\(addresses)"])
     }
 
     deinit { stop() }
 
     public func stop() {
-        // Under the lock: the descriptor's number is nobody else's as long as a handler may use it.
-        state.withLock { state in
-            guard let watch = state.watch else { return }
-            state.watch = nil
-            loop.unwatch(watch, descriptor: socket.descriptor)
-            socket.close()
+        router?.stop()
+        reader.stop()
+    }
+
+    /// Frames of the guest that were looked at.
+    var frames: Int { reader.frames }
+
+    private func answer(_ frame: [UInt8]) {
+        guard let answer = Self.answer(to: frame, offer, ipv6, router), budget.withLock({ $0.take(at: .now) }) else { return }
+        reader.socket.send(answer)
+    }
+
+    private static func answer(to frame: [UInt8], _ offer: AddressOffer?, _ ipv6: IPv6Offer?, _ router: RouterResponder?) -> [UInt8]? {
+        guard frame.count > 14 else { return nil }
+        if frame[12] == 0x08 {
+            guard let offer, let request = DHCPRequest(frame: frame) else { return nil }
+            return DHCPAnswer(to: request, offer)?.frame
         }
-    }
-
-    private func answer(_ offer: AddressOffer) {
-        let isGone = state.withLock { state in
-            guard state.watch != nil else { return false }
-            // Then others have their turn.
-            for _ in 0..<32 {
-                do {
-                    guard let frame = try socket.read() else { return false }
-                    guard let request = DHCPRequest(frame: frame), let answer = DHCPAnswer(to: request, offer),
-                        state.budget.take(at: .now)
-                    else { continue }
-                    socket.send(answer.frame)
-                } catch {
-                    // ENETDOWN comes once, when the tap is set down or goes.
-                    guard state.budget.failed() else { return true }
-                }
-            }
-            return false
-        }
-        if isGone { stop() }
-    }
-}
-
-/// How often a client is answered: a burst of 16, and four a second. A client asks a handful of times in its life.
-struct AnswerBudget: Sendable {
-    private var answers = 16.0
-    private var failures = 0
-    private var last: ContinuousClock.Instant?
-
-    mutating func take(at now: ContinuousClock.Instant) -> Bool {
-        if let last { answers = min(16, answers + (now - last) / .milliseconds(250)) }
-        last = now
-        guard answers >= 1 else { return false }
-        answers -= 1
-        return true
-    }
-
-    /// False when reading has failed too often for another attempt.
-    mutating func failed() -> Bool {
-        failures += 1
-        return failures < 64
+        guard let ipv6 else { return nil }
+        guard let request = DHCPv6Request(frame: frame) else { return router?.answer(frame) }
+        return DHCPv6Answer(to: request, ipv6)?.frame
     }
 }

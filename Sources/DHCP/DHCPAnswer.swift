@@ -99,7 +99,7 @@ struct DHCPAnswer: Sendable, Equatable {
     }
 
     /// A domain's labels (RFC 1035); nil where it is no domain's name.
-    private static func name(_ text: String) -> [UInt8]? {
+    static func name(_ text: String) -> [UInt8]? {
         let labels = (text.hasSuffix(".") ? text.dropLast() : Substring(text)).split(separator: ".", omittingEmptySubsequences: false)
         guard text.utf8.count <= 253, labels.allSatisfy({ label(String($0)) }) else { return nil }
         return labels.flatMap { [UInt8($0.utf8.count)] + $0.utf8 } + [0]

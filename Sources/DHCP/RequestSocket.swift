@@ -3,65 +3,33 @@ import Errors
 import Glibc
 import Linux
 
-/// A packet socket on a tap that gets a guest's DHCP requests and nothing else.
-struct RequestSocket: Sendable {
+/// A packet socket on a link that gets the frames of its filter. Closed with its last reference.
+final class RequestSocket: Sendable {
     let descriptor: Int32
+
+    static let largestFrame = 2048
+    /// Bytes: some frames. What comes while nobody reads is dropped there.
+    private static let queue: Int32 = 32 << 10
 
     /// Opens it on the calling thread's network namespace.
     ///
     /// It is bound to all protocols: a socket of one protocol gets a frame only after tc's ingress, which redirects it.
-    init(tap: String) throws {
-        let step = "listen for DHCP on \(tap)"
-        guard let link = try RouteNetlink().link(named: tap) else { throw SwiftletError(.notFound, "\(step): no such link") }
+    init(link name: String, _ filter: FrameFilter) throws {
+        let step = "listen for DHCP on \(name)"
+        guard let link = try RouteNetlink().link(named: name) else { throw SwiftletError(.notFound, "\(step): no such link") }
         // With protocol 0 it gets nothing before it is bound.
         descriptor = socket(AF_PACKET, Int32(SOCK_RAW.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw SwiftletError.system(step) }
-        do {
-            try Self.filter(descriptor, step)
-            try Self.bind(descriptor, link.index, step)
-        } catch {
-            Glibc.close(descriptor)
-            throw error
+        var queue = Self.queue
+        guard setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &queue, socklen_t(MemoryLayout<Int32>.size)) == 0 else {
+            throw SwiftletError.system("\(step): bound its queue")
         }
+        try filter.attach(to: descriptor, step)
+        try Self.bind(descriptor, link.index, step)
     }
 
-    /// struct sock_filter of linux/filter.h.
-    private struct Instruction {
-        var code: UInt16
-        var ifTrue: UInt8 = 0
-        var ifFalse: UInt8 = 0
-        var operand: UInt32
-    }
-
-    /// struct sock_fprog.
-    private struct Program {
-        var length: UInt16
-        var instructions: UnsafeMutablePointer<Instruction>?
-    }
-
-    /// All of a tenant's traffic passes the tap: the kernel drops what is no UDP to port 67, and what goes to the guest.
-    private static func filter(_ descriptor: Int32, _ step: String) throws {
-        var instructions: [Instruction] = [
-            Instruction(code: 0x20, operand: 0xFFFF_F004),  // ld  packet's type (SKF_AD_OFF + SKF_AD_PKTTYPE)
-            Instruction(code: 0x15, ifTrue: 10, operand: 4),  // jeq PACKET_OUTGOING: drop
-            Instruction(code: 0x28, operand: 12),  // ldh EtherType
-            Instruction(code: 0x15, ifFalse: 8, operand: 0x0800),
-            Instruction(code: 0x30, operand: 23),  // ldb protocol
-            Instruction(code: 0x15, ifFalse: 6, operand: 17),
-            Instruction(code: 0x28, operand: 20),  // ldh fragment offset
-            Instruction(code: 0x45, ifTrue: 4, operand: 0x1FFF),
-            Instruction(code: 0xB1, operand: 14),  // ldx IPv4 header's length
-            Instruction(code: 0x48, operand: 16),  // ldh destination port
-            Instruction(code: 0x15, ifFalse: 1, operand: 67),
-            Instruction(code: 0x06, operand: UInt32(RequestSocket.largestFrame)),  // ret
-            Instruction(code: 0x06, operand: 0),
-        ]
-        let failure = instructions.withUnsafeMutableBufferPointer { buffer in
-            var program = Program(length: UInt16(buffer.count), instructions: buffer.baseAddress)
-            // SO_ATTACH_FILTER.
-            return setsockopt(descriptor, SOL_SOCKET, 26, &program, socklen_t(MemoryLayout<Program>.size))
-        }
-        guard failure == 0 else { throw SwiftletError.system("\(step): attach the filter") }
+    deinit {
+        if descriptor >= 0 { Glibc.close(descriptor) }
     }
 
     private static func bind(_ descriptor: Int32, _ link: Int32, _ step: String) throws {
@@ -75,8 +43,6 @@ struct RequestSocket: Sendable {
         }
         guard failure == 0 else { throw SwiftletError.system("\(step): bind") }
     }
-
-    static let largestFrame = 2048
 
     /// A frame; nil where there is none.
     func read() throws -> [UInt8]? {
@@ -99,6 +65,4 @@ struct RequestSocket: Sendable {
     func send(_ frame: [UInt8]) {
         _ = frame.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT)) }
     }
-
-    func close() { _ = Glibc.close(descriptor) }
 }

@@ -118,6 +118,7 @@ struct QcowHeader: Equatable {
 
     private enum Extension {
         static let end: UInt32 = 0
+        static let backingFormat: UInt32 = 0xe279_2aca
         static let dataFile: UInt32 = 0x4441_5441
         static let encryption: UInt32 = 0x0537_be77
         static let bitmaps: UInt32 = 0x2385_2875
@@ -130,15 +131,18 @@ struct QcowHeader: Equatable {
             let head = try bytes.read(UInt64(offset), 8, "header extension")
             let (type, length) = (head.integer(0, UInt32.self), head.integer(4, UInt32.self))
             offset += 8
+            // Of the one that ends the list as well, as for QEMU.
+            guard Int(length) <= end - offset else {
+                throw DiskRefusal("a header extension of \(length) bytes is outside of the first cluster")
+            }
             switch type {
             case Extension.end: return
             case Extension.dataFile: throw DiskRefusal("it names an external data file")
             case Extension.encryption: throw DiskRefusal("it is encrypted (LUKS), which no machine here has the key for")
             case Extension.bitmaps: throw DiskRefusal("it has bitmaps of its changes; qemu-img convert makes an image without them")
+            // QEMU's own bound of a format's name.
+            case Extension.backingFormat where length >= 16: throw DiskRefusal("the format of a backing file takes \(length) bytes")
             default: break
-            }
-            guard Int(length) <= end - offset else {
-                throw DiskRefusal("a header extension of \(length) bytes is outside of the first cluster")
             }
             offset += (Int(length) + 7) & ~7
         }

@@ -76,13 +76,13 @@ struct QcowTables {
     }
 
     private mutating func checkSnapshots() throws {
-        let count = header.snapshots.count
+        let (count, start) = (header.snapshots.count, header.snapshots.offset)
+        // QEMU looks at the place of no snapshots as well.
+        guard start % header.clusterSize == 0 else { throw DiskRefusal("its snapshot table at \(start) is not at a cluster's start") }
         guard count > 0 else { return }
         guard count <= Self.mostSnapshots else {
             throw DiskRefusal("its \(count) snapshots are more than the \(Self.mostSnapshots) that can be")
         }
-        let start = header.snapshots.offset
-        guard start % header.clusterSize == 0 else { throw DiskRefusal("its snapshot table at \(start) is not at a cluster's start") }
         var (offset, end) = (start, start)
         for _ in 0..<count {
             let head = try bytes.read(offset, 40, "snapshot table")

@@ -59,16 +59,18 @@ extension VMSandbox {
         }
     }
 
-    /// Answers the guest's DHCP clients from now on: an image without cloud-init asks for its addresses.
+    /// Answers the guest's DHCP clients and advertises its router from now on: an image without cloud-init asks for its addresses.
     func answerAddresses(_ record: VMRecord) async {
         guard let namespace = context.network.namespacePath else { return }
         let asked = context.spec.dns
         let dns = asked.map { NetworkDNS(nameservers: $0.servers, domain: nil, search: $0.searches, options: $0.options) } ?? network.dns
         var responders: [AddressResponder] = []
         for (device, interface) in zip(record.machine.interfaces, record.interfaces) {
-            guard let offer = AddressOffer(interface, of: network, dns: dns, hostname: context.spec.effectiveHostname) else { continue }
+            let offer = AddressOffer(interface, of: network, dns: dns, hostname: context.spec.effectiveHostname)
+            let ipv6 = IPv6Offer(interface, of: network, dns: dns)
+            guard offer != nil || ipv6 != nil else { continue }
             do {
-                responders.append(try await handler.responders.start(offer, tap: device.tap, in: namespace))
+                responders.append(try await handler.responders.start(offer, ipv6, tap: device.tap, in: namespace))
             } catch {
                 logger.warning("DHCP is not answered", metadata: ["container": "\(record.container)", "error": "\(error)"])
             }

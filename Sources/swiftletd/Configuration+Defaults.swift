@@ -142,6 +142,8 @@ extension Configuration.Disks {
         scheme = try container.value(.scheme, else: scheme)
         translations = try container.value(.translations, else: translations)
         transports = try container.value(.transports, else: transports)
+        allowsPrivate = try container.value(.allowsPrivate, else: allowsPrivate)
+        allowedNetworks = try container.value(.allowedNetworks, else: allowedNetworks)
     }
 }
 
@@ -167,6 +169,8 @@ extension Configuration.Disks.Transport {
         authorities = try container.value(.authorities, else: authorities)
         certificate = try container.value(.certificate, else: certificate)
         key = try container.value(.key, else: key)
+        serverName = try container.value(.serverName, else: serverName)
+        insecure = try container.value(.insecure, else: insecure)
     }
 }
 

@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Images
+import Linux
 import Machines
 import Runtime
 
@@ -49,12 +50,21 @@ extension Configuration.Disks {
             guard (0...50).contains(transport.maxRedirects) else {
                 throw refused("transports.max_redirects", "\(transport.maxRedirects)", "is not from 0 to 50")
             }
+            let proxy = URLComponents(string: transport.proxy)
+            guard transport.proxy.isEmpty || proxy?.scheme == "http" && proxy?.host?.isEmpty == false && proxy?.port != nil else {
+                // Without the text: it may hold a password.
+                throw SwiftletError(.invalidArgument, "images.disks.transports.proxy is not http://HOST:PORT")
+            }
+            guard transport.proxy.isEmpty || transport.serverName.isEmpty else {
+                throw refused("transports.tls_server_name", transport.serverName, "cannot be given together with a proxy")
+            }
             guard transport.certificate.isEmpty == transport.key.isEmpty else {
                 throw refused("transports.tls_key", transport.key, "and tls_certificate go together")
             }
             return DiskSources.Transport(
                 timeout: .seconds(seconds), maxRedirects: transport.maxRedirects, proxy: transport.proxy,
-                authorities: transport.authorities, certificate: transport.certificate, key: transport.key)
+                authorities: transport.authorities, certificate: transport.certificate, key: transport.key,
+                serverName: transport.serverName, isInsecure: transport.insecure)
         }
         let translations = try translations.map { entry in
             guard entry.name.isEmpty != entry.regexp.isEmpty else {
@@ -77,7 +87,13 @@ extension Configuration.Disks {
                 name: entry.name.isEmpty ? nil : entry.name, regexp: entry.regexp.isEmpty ? nil : entry.regexp, url: entry.url,
                 transport: entry.transport, sha256: entry.sha256, format: format)
         }
-        return DiskSources(prefix: prefix, scheme: scheme, translations: translations, transports: transports)
+        let networks = try allowedNetworks.map { text in
+            guard let network = IPPrefix(text) else { throw refused("allowed_networks", text, "is no network such as 10.0.0.0/8") }
+            return network
+        }
+        return DiskSources(
+            prefix: prefix, scheme: scheme, translations: translations, transports: transports,
+            reach: DiskSources.Reach(allowsPrivate: allowsPrivate, networks: networks))
     }
 }
 

@@ -219,6 +219,10 @@ struct Configuration: Codable, Sendable {
             var authorities = ""
             var certificate = ""
             var key = ""
+            /// What the certificate of the URL's host is for; empty: the host.
+            var serverName = ""
+            /// Certificates are not looked at.
+            var insecure = false
 
             enum CodingKeys: String, CodingKey {
                 case timeout, proxy
@@ -226,6 +230,8 @@ struct Configuration: Codable, Sendable {
                 case authorities = "tls_ca"
                 case certificate = "tls_certificate"
                 case key = "tls_key"
+                case serverName = "tls_server_name"
+                case insecure = "tls_insecure"
             }
         }
 
@@ -235,9 +241,15 @@ struct Configuration: Codable, Sendable {
         var scheme = "https"
         var translations: [Translation] = []
         var transports: [String: Transport] = [:]
+        /// Whether hosts that references name, or that a server sends this node to, may have private addresses.
+        var allowsPrivate = false
+        /// Networks in which they may have any.
+        var allowedNetworks: [String] = []
 
-        enum CodingKeys: CodingKey {
+        enum CodingKeys: String, CodingKey {
             case prefix, scheme, translations, transports
+            case allowsPrivate = "allow_private"
+            case allowedNetworks = "allowed_networks"
         }
     }
 

@@ -78,6 +78,35 @@ import Testing
         #expect(output == "booted\nbooted\n/dev/sda\next4\none\ntwo\nthree\nread-only\nchanged\n1\n1\n1\n1\n")
     }
 
+    /// By whatever blkid there is: of two signatures at once it says nothing, and of others' contents neither.
+    @Test(arguments: ["", "exec /bin/busybox blkid \"$@\"", "exit 0"])
+    func aDiskIsFormattedOnlyWhereItIsBlankForCertain(_ blkid: String) async throws {
+        let script = try Self.script()
+        let other = blkid.isEmpty ? "" : "printf '#!/bin/sh\\n\(blkid)\\n' >/guest/blkid; chmod 755 /guest/blkid"
+        let output = try await boot(
+            ["boot": script],
+            check: #"""
+                \#(other)
+                put() { printf "$1" | dd of=/dev/vdb bs=1 seek="$2" conv=notrunc 2>/dev/null; }
+                for content in ambivalent words end far; do
+                  rm -f /dev/vdb; truncate -s 32M /dev/vdb
+                  case $content in
+                  ambivalent) mkfs.ext4 -q /dev/vdb; put SWAPSPACE2 4086 ;;
+                  words) put words 0 ;;
+                  end) put words $((32 * 1024 * 1024 - 512)) ;;
+                  far) put words 3000000 ;;
+                  esac
+                  before=$(sha256sum /dev/vdb)
+                  sh /boot >/dev/null
+                  [ "$before" = "$(sha256sum /dev/vdb)" ] && echo $content is kept
+                done
+                rm -f /dev/vdb; truncate -s 32M /dev/vdb
+                sh /boot
+                /usr/sbin/blkid -p -o value -s TYPE /dev/vdb
+                """#)
+        #expect(output == "ambivalent is kept\nwords is kept\nend is kept\nfar is kept\nbooted\next4\n")
+    }
+
     @Test func anInstancesFilesAreWrittenOnce() async throws {
         let file = SeedData.File(path: "/etc/app/a file", contents: Array("first'\n".utf8), mode: 0o600)
         let scripts = [

@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Glibc
 import Runtime
 import Testing
 
@@ -51,6 +52,16 @@ import Testing
         #expect(mkfifo(directory + "/pipe", 0o600) == 0)
         let error = #expect(throws: SwiftletError.self) { try read() }
         #expect(error?.message == "mount /etc/conf: \"pipe\" is no regular file")
+    }
+
+    /// A device that no driver has: whoever opens it gets an error of its own. Others do something when they are opened.
+    @Test(.enabled(if: geteuid() == 0)) func aDeviceIsNotEvenOpened() throws {
+        let path = directory + "/device"
+        try #require(mknod(path, S_IFCHR | 0o600, 240 << 8 | 99) == 0)
+        for root in [nil, path] {
+            let error = #expect(throws: SwiftletError.self) { try read(root) }
+            #expect(error?.message == "mount /etc/conf: \"\(root == nil ? "device" : "conf")\" is no regular file")
+        }
     }
 
     @Test func whatIsTooMuchIsRefused() throws {

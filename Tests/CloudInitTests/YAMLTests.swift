@@ -43,6 +43,31 @@ import Testing
         #expect(result.output == "True True 9\n", "\(written) \(result.errors)")
     }
 
+    private static let large: [(String, @Sendable (Int) -> String)] = [
+        ("keys", { "\(String($0, radix: 36)):\n" }), ("equal keys", { _ in "a:\n" }), ("flow keys", { "{a\($0): {}}: 1\n" }),
+        ("items", { _ in "- \n" }), ("anchors", { "- &a\($0) 1\n" }), ("comments", { _ in "#\n" }), ("blank lines", { _ in "\n" }),
+        ("flow", { _ in "- [a, b]\n" }), ("one flow", { $0 == 0 ? "[" : "a,\n" }), ("quotes", { $0 == 0 ? "\"" : "a\n\n" }),
+        ("words", { $0 == 0 ? "a: " : " b\n" }), ("explicit keys", { _ in "? " }), ("indents", { _ in "- " }), ("colons", { _ in "a: " }),
+    ]
+
+    /// What an annotation may hold, made to take long: time grows with the text and not with its square.
+    @Test(arguments: large) func aLargeTextIsReadAndMergedInLittleTime(_ what: String, _ piece: @Sendable (Int) -> String) {
+        var (text, count) = ("", 0)
+        // Below the limit of values as well.
+        while text.utf8.count < 250 << 10, count < 24_000 || what == "blank lines" || what == "comments" {
+            text += piece(count)
+            count += 1
+        }
+        let start = ContinuousClock.now
+        if let value = try? YAMLReader.read(text) {
+            let others = (0..<24_000).map { YAMLValue.Member(key: YAMLScalar(text: "other \($0)"), value: .integer($0)) }
+            let merged = value.merged(with: .mapping(others)).merged(with: value)
+            _ = YAMLWriter.write(merged)
+            _ = merged.json
+        }
+        #expect(ContinuousClock.now - start < .seconds(20), "\(what): \(ContinuousClock.now - start)")
+    }
+
     @Test func randomDocumentsAreWrittenAsTheyAre() throws {
         var random = SplitMix(seed: 5)
         for _ in 0..<300 {

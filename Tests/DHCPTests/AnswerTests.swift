@@ -11,7 +11,7 @@ import Testing
     /// As a CNI plug-in's result has it: `bridge`'s by default.
     static func offer(_ address: String = "10.88.0.5/16", routes: [NetworkRoute]? = nil) throws -> AddressOffer {
         let network = AttachedNetwork(
-            interfaceName: "eth0", mac: "02:00:00:00:00:07", mtu: 1450, addresses: ["fd00::5/64", address],
+            interfaceName: "eth0", mac: "02:00:00:00:00:07", mtu: 1450, addresses: ["fd00::5/64", address].filter { !$0.isEmpty },
             routes: routes ?? [
                 NetworkRoute(destination: "10.88.0.0/16", interface: "eth0", scope: 253),
                 NetworkRoute(destination: "0.0.0.0/0", gateway: "10.88.0.1", interface: "eth0"),
@@ -120,9 +120,11 @@ import Testing
     }
 
     @Test func aFloodIsAnsweredFourTimesASecond() {
-        var budget = AnswerBudget()
+        var budget = FrameBudget.answers
         let start = ContinuousClock.now
         #expect((0..<100).count { _ in budget.take(at: start) } == 16)
         #expect((0..<100).count { _ in budget.take(at: start + .seconds(1)) } == 4)
+        let again = budget.refillTime(from: start + .seconds(1))
+        #expect((0..<100).count { _ in budget.take(at: again) } == 8)
     }
 }

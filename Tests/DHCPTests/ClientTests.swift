@@ -113,6 +113,29 @@ import Testing
         }
     }
 
+    /// What is above the budget is neither read nor waited for: it costs the node nothing but the guest's own sending.
+    @Test func aFloodIsNotReadAndTheClientIsServedAfterIt() async throws {
+        try await Self.with { link, responders in
+            let responder = try await responders.start(try offer(link), tap: "tap0", in: link.pod)
+            let mac = try #require(MACAddress(link.mac)).bytes
+            let discover = AnswerTests.frame([53, 1, 1, 255], mac: mac)
+            let start = ContinuousClock.now
+            let sent = try await NetworkNamespace.run(in: link.guest) {
+                let socket = try RequestSocket(link: "eth0", .requests(router: nil))
+                var sent = 0
+                while ContinuousClock.now - start < .seconds(2) {
+                    for _ in 0..<50 { socket.send(discover) }
+                    sent += 50
+                }
+                return sent
+            }
+            let (seconds, frames) = ((ContinuousClock.now - start) / .seconds(1), responder.frames)
+            #expect(sent > 2000 && frames > 0 && Double(frames) <= 32 + 16 * (seconds + 1), "\(frames) of \(sent) in \(seconds) s")
+            #expect(try await link.udhcpc(["-t", "8"]).contains("EVENT=bound"))
+            responder.stop()
+        }
+    }
+
     @Test func aTapThatIsGoneEndsTheResponderAndAnotherTapIsServedOn() async throws {
         try await Self.with { link, responders in
             let gone = try await responders.start(try offer(link), tap: "tap0", in: link.pod)

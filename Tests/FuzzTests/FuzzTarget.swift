@@ -36,7 +36,7 @@ struct FuzzTarget: Sendable {
         FuzzTarget(name: "streams", run: ChannelFuzz.streams), FuzzTarget(name: "frames", run: ChannelFuzz.frames),
         FuzzTarget(name: "collection", run: CollectionFuzz.collection), FuzzTarget(name: "annotations", run: SeedFuzz.annotations),
         FuzzTarget(name: "yaml", run: SeedFuzz.yaml), FuzzTarget(name: "disk", run: disk),
-        FuzzTarget(name: "dhcp", run: AddressFuzz.dhcp),
+        FuzzTarget(name: "dhcp", run: AddressFuzz.dhcp), FuzzTarget(name: "ipv6", run: AddressFuzz.ipv6),
     ]
 
     /// Files in memory, of this process.

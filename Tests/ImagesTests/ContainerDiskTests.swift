@@ -111,6 +111,28 @@ import Testing
         try await registry.stop()
     }
 
+    /// An image of data for volumes may have a /disk as well.
+    @Test(arguments: [["disk/readme.txt"], ["disk/a", "disk/b"], ["disk/notes/today"]]) func whatDoesNotLookLikeADiskIsData(
+        _ names: [String]
+    ) async throws {
+        let built = try Self.image([Self.tar { tar in for name in names { tar.file(name, "no disk, but words") } }])
+        try await withStore { store, directory async throws in
+            _ = try await store.load(path: try directory.file("data.tar", OCIImageBuilder.archive([("data:1", built)])))
+            #expect(try await store.rootfs(of: built.id).content.disk == nil)
+        }
+    }
+
+    @Test func aDiskIsOneByItsFirstBytesAlone() async throws {
+        let sector = Data(count: 510) + [0x55, 0xAA]
+        for bytes in [Self.qcow, sector + Data(count: 512)] {
+            let built = try Self.image([Self.tar { $0.file("disk/downloaded", bytes) }])
+            try await withStore { store, directory async throws in
+                _ = try await store.load(path: try directory.file("vm.tar", OCIImageBuilder.archive([("vm:1", built)])))
+                #expect(try await store.rootfs(of: built.id).content.disk?.digest == OCIImageBuilder.digest(bytes))
+            }
+        }
+    }
+
     /// Nobody can tell that the disk is meant.
     @Test func anImageWithARootOrACommandIsAContainers() async throws {
         let root = layer("bin/sh", "x")

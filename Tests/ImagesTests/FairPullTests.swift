@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import NIOCore
+import NIOSSL
 import Support
 import Synchronization
 import Testing
@@ -266,8 +267,8 @@ import Testing
 
 extension FakeRegistry {
     /// A registry while `body` runs.
-    static func with(_ body: (FakeRegistry) async throws -> Void) async throws {
-        let registry = try await start()
+    static func with(tls: NIOSSLContext? = nil, _ body: (FakeRegistry) async throws -> Void) async throws {
+        let registry = try await start(tls: tls)
         do {
             try await body(registry)
             try await registry.stop()

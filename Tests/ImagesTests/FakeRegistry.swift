@@ -2,6 +2,7 @@ import Foundation
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NIOSSL
 import Support
 import Synchronization
 
@@ -54,11 +55,13 @@ final class FakeRegistry: Sendable {
         host = "127.0.0.1:\(channel.localAddress?.port ?? 0)"
     }
 
-    static func start() async throws -> FakeRegistry {
+    /// - Parameter tls: of the server; nil: plain http.
+    static func start(tls: NIOSSLContext? = nil) async throws -> FakeRegistry {
         let box = Handlers()
         let channel = try await ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let tls { try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls)) }
                     try channel.pipeline.syncOperations.configureHTTPServerPipeline()
                     try channel.pipeline.syncOperations.addHandler(Connection(box))
                 }

@@ -205,10 +205,27 @@ import Testing
             registry.add(artifact, "vm")
             try await withStore { store, directory async throws in
                 let image = try await store.pull("\(registry.host)/vm")
-                #expect(image.id == OCIImageBuilder.digest(disk) && directory.stored.count == 1)
+                #expect(directory.stored.count == 1)
+                #expect(try await store.rootfs(of: image.id).content.disk?.digest == OCIImageBuilder.digest(disk))
                 #expect(try await store.rootfs(of: image.id).content.disk?.format == .qcow2)
                 #expect(try await store.pull("\(registry.host)/vm").id == image.id)
                 #expect(registry.count(artifact.layers[0].digest) == 1)
+            }
+        }
+    }
+
+    @Test(arguments: [
+        ("logo.img", "application/octet-stream", Data("no disk".utf8), "which is a disk by its title \"logo.img\": its size of 7 bytes"),
+        ("", "application/vnd.example.qcow2", Data(count: 512), "which is a disk by its media type: it is no qcow2 image"),
+        ("d.qcow2", "application/octet-stream", Data(count: 512), "which is a disk by its title \"d.qcow2\": it is no qcow2 image"),
+    ]) func anArtifactThatIsCalledADiskAndIsNoneSaysWhy(_ title: String, _ type: String, _ bytes: Data, _ reason: String) async throws {
+        let artifact = try artifact([.init(mediaType: type, bytes: bytes)], titled: title, config: MediaType.emptyConfig)
+        try await FakeRegistry.with { registry async throws in
+            registry.add(artifact, "vm")
+            try await withStore { store, directory async throws in
+                let error = await #expect(throws: SwiftletError.self) { try await store.pull("\(registry.host)/vm") }
+                #expect(error?.code == .invalidArgument && error?.message.contains(reason) == true, "\(String(describing: error))")
+                #expect(directory.stored.isEmpty)
             }
         }
     }

@@ -76,6 +76,9 @@ public struct HostileDisk: Sendable {
             $0.extensions = QcowBuilder.header(extension: 0x4441_5441, Array("/etc/passwd".utf8))
         },
         HostileDisk("raw data file", "external data file") { $0.autoclear = 2 },
+        HostileDisk("end of extensions with 4 GiB", "header extension of 4294967295 bytes") {
+            $0.extensions = QcowBuilder.header(extension: 0, [], announcing: .max)
+        },
         HostileDisk("extension of 4 GiB", "header extension of 4294967295 bytes") {
             $0.extensions = QcowBuilder.header(extension: 0x6803_f857, [], announcing: .max)
         },
@@ -114,6 +117,7 @@ public struct HostileDisk: Sendable {
         HostileDisk("no refcount table", "refcount table of 0 clusters") { $0.refcounts.clusters = 0 },
         HostileDisk("refcount table far away", "refcount table at 72057594037927936") { $0.refcounts.offset = 1 << 56 },
         HostileDisk("refcount block far away", "refcount block at") { $0.words = [(0x10000, 1 << 50)] },
+        HostileDisk("no snapshots at an odd place", "snapshot table at 131080 is not at a cluster's start") { $0.snapshots = (0, 0x20008) },
         HostileDisk("10^9 snapshots", "1000000000 snapshots") { $0.snapshots = (1_000_000_000, 0x30000) },
         HostileDisk("snapshots far away", "snapshot table is outside") { $0.snapshots = (5, 1 << 62) },
         HostileDisk("snapshots in the L1 table", "where another table") {

@@ -5,12 +5,13 @@ extension Node {
     /// The node's CNI configuration: Debian's bridge, host-local and portmap plug-ins, unless the options have another.
     nonisolated func writeNetwork(_ options: Options) throws {
         let second = options.hasSecondInterface ? ", " + secondInterface : ""
+        let (range, route) = options.hasIPv6 ? (#", [{"subnet": "fd88::/64"}]"#, #", {"dst": "::/0"}"#) : ("", "")
         let text =
             options.cni ?? """
                 {"cniVersion": "1.0.0", "name": "\(name)", "plugins": [
                   {"type": "bridge", "bridge": "sw-\(name)", "isGateway": true, "ipMasq": false, "hairpinMode": true,
-                   "ipam": {"type": "host-local", "dataDir": "\(root)/ipam", "ranges": [[{"subnet": "10.88.0.0/16"}]],
-                            "routes": [{"dst": "0.0.0.0/0"}]}},
+                   "ipam": {"type": "host-local", "dataDir": "\(root)/ipam", "ranges": [[{"subnet": "10.88.0.0/16"}]\(range)],
+                            "routes": [{"dst": "0.0.0.0/0"}\(route)]}},
                   {"type": "portmap", "capabilities": {"portMappings": true}}\(second)
                 ]}
                 """

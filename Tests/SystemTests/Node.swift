@@ -53,6 +53,8 @@ actor Node {
         var cni: String?
         /// Pods have an interface "net1" beside "eth0", on a bridge of its own.
         var hasSecondInterface = false
+        /// Whether pods have an IPv6 address as well.
+        var hasIPv6 = false
         /// A program of this build in the place of swiftlet-vsockd.
         var vsockBackend: String?
         /// Lines of logs are for collectors as well.

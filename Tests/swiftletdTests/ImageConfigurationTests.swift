@@ -45,6 +45,8 @@ import Testing
             [images.disks]
             prefix = "virtlet.cloud"
             scheme = "http"
+            allow_private = true
+            allowed_networks = ["127.0.0.0/8", "fd00::/8"]
             [[images.disks.translations]]
             name = "cirros"
             url = "https://example.com/cirros.img"
@@ -61,13 +63,27 @@ import Testing
             tls_ca = "/ca.pem"
             tls_certificate = "/node.pem"
             tls_key = "/node.key"
+            [images.disks.transports.lab]
+            tls_server_name = "disks.example"
+            tls_insecure = true
             """
         ).imageStore().disks
+        #expect(disks.reach.allowsPrivate && disks.reach.networks.map(\.description) == ["127.0.0.0/8", "fd00::/8"])
+        #expect(disks.transports["lab"]?.serverName == "disks.example" && disks.transports["lab"]?.isInsecure == true)
         #expect(disks.prefix == "virtlet.cloud" && disks.scheme == "http" && disks.translations.count == 2)
         #expect(disks.translations[0].format == .qcow2 && disks.translations[1].regexp == "debian-(\\d+)")
         let transport = try #require(disks.transports["internal"])
         #expect(transport.timeout == .seconds(60) && transport.maxRedirects == 2 && transport.proxy == "http://proxy:3128")
         #expect(transport.authorities == "/ca.pem" && transport.certificate == "/node.pem" && transport.key == "/node.key")
+    }
+
+    @Test(arguments: [
+        ("allowed_networks = [\"10.0.0.0/33\"]", "no network such as 10.0.0.0/8"),
+        ("[images.disks.transports.a]\nproxy = \"proxy:3128\"", "is not http://HOST:PORT"),
+        ("[images.disks.transports.a]\nproxy = \"http://proxy:3128\"\ntls_server_name = \"b\"", "together with a proxy"),
+    ]) func aBadKeyOfDisksIsNamed(_ lines: String, _ reason: String) throws {
+        let error = #expect(throws: SwiftletError.self) { try load("[images.disks]\n\(lines)").imageStore() }
+        #expect(error?.message.hasPrefix("images.disks.") == true && error?.message.contains(reason) == true)
     }
 
     @Test(arguments: [

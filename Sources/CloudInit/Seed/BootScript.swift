@@ -47,9 +47,26 @@ struct BootScript {
         "  mountpoint -q \"$p\" && return 0",
         "  mkdir -p \"$p\" && mount \"$@\" \"$p\" || swiftlet_say \"cannot mount $p\"",
         "}",
-        // mkfs only where blkid, which is there, finds nothing: the disk may be one from before.
+        // Whether there are zeros alone where filesystems, partition tables and volume managers write what they are known by: in the first
+        // 4 MiB and the last one. blkid alone does not do: it says nothing where it finds two things, nor where it finds what it does not
+        // know, and busybox' has no -p.
+        "swiftlet_zeros() {",
+        "  r=$(dd if=\"$1\" bs=65536 skip=\"$2\" count=\"$3\" 2>/dev/null | wc -c)",
+        "  w=$(dd if=\"$1\" bs=65536 skip=\"$2\" count=\"$3\" 2>/dev/null | tr -d '\\000' | wc -c)",
+        "  [ \"$r\" -gt 0 ] && [ \"$w\" -eq 0 ]",
+        "}",
+        "swiftlet_blank() {",
+        "  z=$(($(cat \"/sys/class/block/${1##*/}/size\" 2>/dev/null || echo 0) * 512))",
+        "  [ \"$z\" -gt 0 ] || z=$(wc -c <\"$1\")",
+        "  [ \"$z\" -gt 0 ] && swiftlet_zeros \"$1\" 0 64 || return 1",
+        "  [ \"$z\" -le 4194304 ] || swiftlet_zeros \"$1\" $(((z - 1) / 65536 - 16)) 17 || return 1",
+        "  command -v blkid >/dev/null && [ -n \"$(blkid \"$1\" 2>/dev/null)\" ] && return 1",
+        "  command -v wipefs >/dev/null && [ -n \"$(wipefs -n \"$1\" 2>/dev/null)\" ] && return 1",
+        "  return 0",
+        "}",
+        // The disk may be one from before, or one that something else has been written to: only what is blank for certain is made one.
         "swiftlet_format() {",
-        "  command -v blkid >/dev/null && [ -z \"$(blkid \"$1\")\" ] || return 0",
+        "  swiftlet_blank \"$1\" || return 0",
         "  \"mkfs.$2\" -q \"$1\" >/dev/null || swiftlet_say \"cannot make $2 on $1\"",
         "}",
         "swiftlet_file() {",

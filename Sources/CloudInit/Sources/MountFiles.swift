@@ -44,7 +44,8 @@ struct MountFiles {
     }
 
     private mutating func read(_ hostPath: String) throws {
-        let root = open(hostPath, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        // A path alone is opened: to open a device or a pipe may have an effect, or may have to wait.
+        let root = open(hostPath, Int32(CLINUX_O_PATH) | O_CLOEXEC)
         guard root >= 0 else { throw SwiftletError.system("mount \(printable(name)): open \(printable(hostPath))") }
         defer { close(root) }
         guard mode(of: root) & S_IFMT == S_IFDIR else {
@@ -91,7 +92,7 @@ struct MountFiles {
     }
 
     private mutating func take(_ root: Int32, _ path: String, depth: Int) throws {
-        let descriptor = clinux_open_within(root, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+        let descriptor = clinux_open_within(root, path, Int32(CLINUX_O_PATH) | O_CLOEXEC)
         guard descriptor >= 0 else { throw failure(path) }
         defer { close(descriptor) }
         if mode(of: descriptor) & S_IFMT == S_IFDIR { return try list(root, path, depth: depth + 1) }
@@ -99,9 +100,14 @@ struct MountFiles {
         files.append(try contents(of: descriptor, path: path))
     }
 
-    private mutating func contents(of descriptor: Int32, path: String) throws -> File {
-        let mode = mode(of: descriptor)
+    /// - Parameter place: opened as a path alone.
+    private mutating func contents(of place: Int32, path: String) throws -> File {
+        let mode = mode(of: place)
         guard mode & S_IFMT == S_IFREG else { throw refusal(path, "is no regular file") }
+        // The very file that was looked at, whatever has its name by now.
+        let descriptor = open("/proc/self/fd/\(place)", O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+        guard descriptor >= 0 else { throw failure(path) }
+        defer { close(descriptor) }
         var contents: [UInt8] = []
         var block = [UInt8](repeating: 0, count: 64 << 10)
         while true {

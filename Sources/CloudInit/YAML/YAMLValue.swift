@@ -50,10 +50,13 @@ extension YAMLValue {
         switch (self, other) {
         case (.mapping(let own), .mapping(let others)):
             var result = own
+            // Of two equal keys the last one counts, here as well.
+            var places = Dictionary(own.indices.map { (own[$0].key.text, $0) }, uniquingKeysWith: { $1 })
             for member in others {
-                if let index = result.firstIndex(where: { $0.key.text == member.key.text }) {
+                if let index = places[member.key.text] {
                     result[index].value = result[index].value.merged(with: member.value)
                 } else {
+                    places[member.key.text] = result.count
                     result.append(member)
                 }
             }

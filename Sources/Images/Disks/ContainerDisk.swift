@@ -1,9 +1,11 @@
 import Errors
 import Runtime
 
-/// A disk in a container image, as KubeVirt's containerDisk has it: `FROM scratch`, and one file below /disk.
+/// A disk in a container image, as KubeVirt's containerDisk has it: `FROM scratch`, and one file in /disk.
 ///
-/// An image that has other files as well, or a command, is a container's: nobody can tell that its /disk is meant.
+/// KubeVirt is told that an image is a disk, a CRI is not. So an image that has other files as well, or a command, is a container's, and one
+/// whose /disk holds nothing that looks like a disk by its name (.qcow2, .img, .raw) or its first bytes (qcow2's, a boot sector's) is data:
+/// for volumes. Where something does look like a disk it has to be a right one.
 struct ContainerDisk {
     private static let directory = Array("disk".utf8)
     /// Members of all layers together; more are no disk, and their trees are not read for it.
@@ -31,7 +33,9 @@ struct ContainerDisk {
             try stack.add(try reader.tree(&budget), number: number, marks: reader.marks)
         }
         let files = Self.files(below: stack.root, at: [])
-        guard !files.isEmpty, files.allSatisfy({ $0.path.first == Self.directory }) else { return nil }
+        guard !files.isEmpty, files.allSatisfy({ $0.path.first == Self.directory }),
+            try files.contains(where: { try Self.looksLikeDisk($0.path, $0.node, readers) })
+        else { return nil }
         let names = files.prefix(5).map { quoted(String(decoding: Array($0.path.dropFirst().joined(separator: [0x2F])), as: UTF8.self)) }
         guard files.count == 1, let file = files.first else {
             throw SwiftletError(
@@ -51,6 +55,33 @@ struct ContainerDisk {
         directory.sortedChildren.flatMap { name, node -> [(path: [[UInt8]], node: MergedNode)] in
             node.isDirectory ? files(below: node, at: path + [name]) : [(path + [name], node)]
         }
+    }
+
+    private static func looksLikeDisk(_ path: [[UInt8]], _ node: MergedNode, _ readers: [ErofsReader]) throws -> Bool {
+        if let name = path.last, DiskFileName(String(decoding: name, as: UTF8.self)).isDisk { return true }
+        guard case .file = node.source.content else { return false }
+        let head = try head(of: node.source, readers[node.layer])
+        return head.starts(with: Array("QFI".utf8) + [0xfb]) || head.count == sector && head.suffix(2).elementsEqual([0x55, 0xAA])
+    }
+
+    /// Bytes of a sector: a boot sector's last two are 55h and AAh.
+    private static let sector = 512
+
+    private struct Enough: Error {}
+
+    /// The first sector of a file, or what there is of it.
+    private static func head(of node: LayerNode, _ reader: ErofsReader) throws -> [UInt8] {
+        var head: [UInt8] = []
+        do {
+            try reader.data(of: node) { piece in
+                switch piece {
+                case .bytes(let bytes): head += bytes.prefix(sector - head.count)
+                case .zeros(let count): head += [UInt8](repeating: 0, count: min(sector - head.count, Int(clamping: count)))
+                }
+                if head.count >= sector { throw Enough() }
+            }
+        } catch is Enough {}
+        return head
     }
 
     /// Copies the disk to a new file.

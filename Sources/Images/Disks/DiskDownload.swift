@@ -3,7 +3,6 @@ import Concurrency
 import Errors
 import Foundation
 import NIOCore
-import NIOSSL
 
 /// Fetches a disk image from the web into a file. A broken connection is resumed where it broke, as long as the server has the same there.
 struct DiskDownload: Sendable {
@@ -15,34 +14,33 @@ struct DiskDownload: Sendable {
 
     private static let writeSize = 1 << 20
 
-    /// What a server says its file is: when it changes, what came before is of no use.
-    private actor Version {
-        private var known: (tag: String, size: UInt64)?
+    /// What came so far is of this version.
+    private actor Progress {
+        private(set) var version: DiskVersion?
+        private(set) var hasChanged = false
 
-        func agrees(_ tag: String, _ size: UInt64) -> Bool {
-            defer { known = known ?? (tag, size) }
-            return known.map { $0 == (tag, size) } ?? true
+        func begins(_ version: DiskVersion) {
+            if let known = self.version, known != version { hasChanged = true }
+            self.version = version
         }
-
-        func forget() { known = nil }
     }
 
     /// - Parameter path: must not exist. After a failure the caller deletes what is there.
     func run(to path: String) async throws -> BlobSource {
-        let client = try client()
+        let connections = DiskConnections(source, connectTimeout: configuration.connectTimeout)
         do {
             let file = try await work.run("create \(path)") { _ in try BlobFile(creating: path) }
-            let (step, version) = ("disk image \(shown)", Version())
+            let (step, progress) = ("disk image \(shown)", Progress())
             try await throughput.watch(step) {
-                try await Retry(configuration).run { try await receive(client, into: file, version, step) }
+                try await Retry(configuration).run { try await receive(connections, into: file, progress, step) }
             }
-            try? await client.shutdown()
+            await connections.close()
             if let wanted = source.digest, file.digest() != wanted {
                 throw SwiftletError(.dataLoss, "\(step): digest mismatch: the content has the digest \(file.digest()), not \(wanted)")
             }
             return BlobSource(path: path, offset: 0, length: file.count)
         } catch {
-            try? await client.shutdown()
+            await connections.close()
             throw error
         }
     }
@@ -50,49 +48,47 @@ struct DiskDownload: Sendable {
     /// Without the query, which may be a signature.
     private var shown: String { printable(String(source.url.prefix { $0 != "?" }), limit: 200) }
 
-    private func client() throws -> HTTPClient {
-        let transport = source.transport
-        var tls = TLSConfiguration.makeClientConfiguration()
-        do {
-            if !transport.authorities.isEmpty { tls.trustRoots = .file(transport.authorities) }
-            if !transport.certificate.isEmpty {
-                tls.certificateChain = try NIOSSLCertificate.fromPEMFile(transport.certificate).map { .certificate($0) }
-                tls.privateKey = .privateKey(try NIOSSLPrivateKey(file: transport.key, format: .pem))
-            }
-        } catch { throw SwiftletError(.invalidArgument, "images.disks: a transport's certificate or key cannot be read", cause: error) }
-        var http = HTTPClient.Configuration(
-            tlsConfiguration: tls, redirectConfiguration: .disallow,
-            timeout: .init(connect: TimeAmount(configuration.connectTimeout), read: TimeAmount(transport.timeout)))
-        if !transport.proxy.isEmpty {
-            guard let proxy = URLComponents(string: transport.proxy), let host = proxy.host, let port = proxy.port else {
-                throw SwiftletError(.invalidArgument, "images.disks: proxy \(quoted(transport.proxy)) is not http://HOST:PORT")
-            }
-            http.proxy = .server(host: host, port: port)
+    private func receive(_ connections: DiskConnections, into file: BlobFile, _ progress: Progress, _ step: String) async throws {
+        let known = await progress.version
+        if let known, known.size == file.count { return }
+        // Without a validator nobody can tell whether the rest would be that of the same file.
+        if file.count > 0, known?.validator == nil { try await restart(file, step) }
+        let response = try await get(connections, from: file.count, known, step)
+        if let encoding = response.headers.first(name: "content-encoding"), encoding.lowercased() != "identity" {
+            throw SwiftletError(
+                .dataLoss, "\(step): the server sends it encoded (\(printable(encoding, limit: 40))), which was not asked for")
         }
-        return HTTPClient(eventLoopGroupProvider: .singleton, configuration: http)
+        let version: DiskVersion
+        switch response.status {
+        case .ok:
+            guard let size = response.headers.first(name: "content-length").flatMap(UInt64.init), size <= configuration.limits.bytes else {
+                throw SwiftletError(
+                    .resourceExhausted, "\(step): the server announces no length, or more than \(configuration.limits.bytes) bytes")
+            }
+            try await restart(file, step)
+            version = DiskVersion(size: size, response)
+            await progress.begins(version)
+        case .partialContent where file.count > 0, .rangeNotSatisfiable where file.count > 0:
+            if response.status == .partialContent, let known, known.holds(response, from: file.count) {
+                version = known
+                break
+            }
+            try await restart(file, step)
+            throw RegistryFailure(error: SwiftletError(.dataLoss, "\(step): its content changes while it is fetched"), isTransient: true)
+        default: throw RegistryFailure.status(response, detail: "", speaker: "the server", step)
+        }
+        try await take(response, version, into: file, hasChanged: await progress.hasChanged, step)
     }
 
-    private func receive(_ client: HTTPClient, into file: BlobFile, _ version: Version, _ step: String) async throws {
-        let have = file.count
-        let response = try await get(client, from: have, step)
-        let isPart = response.status == .partialContent
-        guard response.status == .ok || isPart && have > 0 else {
-            throw RegistryFailure.status(response, detail: "", speaker: "the server", step)
-        }
-        let range = response.headers.first(name: "content-range") ?? ""
-        let length = response.headers.first(name: "content-length").flatMap(UInt64.init)
-        let total = isPart ? range.split(separator: "/").last.flatMap { UInt64($0) } : length
-        guard let total, total <= configuration.limits.bytes else {
-            throw SwiftletError(
-                .resourceExhausted, "\(step): the server announces no length, or more than \(configuration.limits.bytes) bytes")
-        }
-        let tag = response.headers.first(name: "etag") ?? response.headers.first(name: "last-modified") ?? ""
-        if !(await version.agrees(tag, total)) || isPart && !range.hasPrefix("bytes \(have)-") {
-            await version.forget()
-            try await work.run(step) { _ in try file.restart() }
-            throw RegistryFailure(error: SwiftletError(.dataLoss, "\(step): its content changes while it is fetched"), isTransient: true)
-        }
-        if have > 0, !isPart { try await work.run(step) { _ in try file.restart() } }
+    private func restart(_ file: BlobFile, _ step: String) async throws {
+        guard file.count > 0 else { return }
+        try await work.run(step) { _ in try file.restart() }
+    }
+
+    private func take(
+        _ response: HTTPClientResponse, _ version: DiskVersion, into file: BlobFile, hasChanged: Bool, _ step: String
+    ) async throws {
+        let total = version.size
         var pending = ByteBuffer()
         do {
             for try await piece in response.body {
@@ -109,10 +105,12 @@ struct DiskDownload: Sendable {
         } catch {
             let rest = pending
             try await work.run(step) { _ in try file.append(rest) }
-            if error is SwiftletError || error is CancellationError { throw error }
+            let isSilence = (error as? HTTPClientError) == .readTimeout || (error as? HTTPClientError) == .cancelled
+            if isSilence || error is SwiftletError || error is CancellationError { throw RegistryFailure.transport(error, step) }
+            let change = hasChanged ? "its content changes while it is fetched; " : ""
             throw RegistryFailure(
-                error: SwiftletError(.dataLoss, "\(step): truncated after \(file.count) of \(total) bytes", cause: error), isTransient: true
-            )
+                error: SwiftletError(.dataLoss, "\(step): \(change)truncated after \(file.count) of \(total) bytes", cause: error),
+                isTransient: true)
         }
         let rest = pending
         try await work.run(step) { _ in try file.append(rest) }
@@ -121,29 +119,33 @@ struct DiskDownload: Sendable {
         }
     }
 
-    private func get(_ client: HTTPClient, from offset: UInt64, _ step: String) async throws -> HTTPClientResponse {
+    private func get(
+        _ connections: DiskConnections, from offset: UInt64, _ version: DiskVersion?, _ step: String
+    ) async throws -> HTTPClientResponse {
         var request = HTTPClientRequest(url: source.url)
         request.headers.add(name: "user-agent", value: "swiftlet")
-        if offset > 0 { request.headers.add(name: "range", value: "bytes=\(offset)-") }
-        // Whoever serves the first URL is the administrator's choice, where it sends this node is not.
-        guard let first = URL(string: source.url), let origin = RegistryDestinations.origin(of: first), let host = first.host else {
-            throw SwiftletError(.invalidArgument, "\(step): it is no URL")
+        request.headers.add(name: "accept-encoding", value: "identity")
+        if offset > 0, let validator = version?.validator {
+            request.headers.add(name: "range", value: "bytes=\(offset)-")
+            request.headers.add(name: "if-range", value: validator)
         }
-        let authority = first.port.map { "\(host):\($0)" } ?? host
-        let destinations = RegistryDestinations(
-            endpoint: RegistryEndpoint(origin: origin, host: authority, isMirror: false), allowed: [], isConfigured: true, resolve: resolve)
+        let destinations = DiskDestinations(source: source, reach: configuration.disks.reach, resolve: resolve)
+        var redirector: URL?
         for _ in 0...max(0, source.transport.maxRedirects) {
+            guard let target = URL(string: request.url) else { throw SwiftletError(.invalidArgument, "\(step): it is no URL") }
+            let addresses = try await destinations.addresses(of: target, from: redirector, step)
             let response: HTTPClientResponse
-            do {
-                response = try await client.execute(request, deadline: .now() + TimeAmount(source.transport.timeout))
-            } catch { throw RegistryFailure.transport(error, step) }
+            do { response = try await connections.execute(request, at: addresses) } catch { throw RegistryFailure.transport(error, step) }
             guard [301, 302, 303, 307, 308].contains(response.status.code) else { return response }
-            guard let location = response.headers.first(name: "location"), let from = URL(string: request.url),
-                let target = URL(string: location, relativeTo: from)?.absoluteURL
+            guard let location = response.headers.first(name: "location"), location.utf8.count <= Self.longestLocation,
+                let next = URL(string: location, relativeTo: target)?.absoluteURL
             else { throw SwiftletError(.dataLoss, "\(step): the redirect's location is no URL") }
-            try await destinations.check(target, from: from, "redirect", step)
-            request.url = target.absoluteString
+            redirector = target
+            request.url = next.absoluteString
         }
         throw SwiftletError(.unavailable, "\(step): more than \(source.transport.maxRedirects) redirects")
     }
+
+    /// Bytes: signed URLs of storage are long.
+    private static let longestLocation = 16 << 10
 }

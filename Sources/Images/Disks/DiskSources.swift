@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Linux
 import Runtime
 
 /// Disk images that are named by where they are on the web, as Virtlet's are: `[images.disks]` of the configuration.
@@ -39,14 +40,30 @@ public struct DiskSources: Sendable {
         /// PEM, of this node; empty: none.
         public var certificate: String
         public var key: String
+        /// What the certificate of the URL's host is for, where that is not the host; empty: the host.
+        public var serverName: String
+        /// Whether certificates are not looked at.
+        public var isInsecure: Bool
 
         public init(
             timeout: Duration = .seconds(300), maxRedirects: Int = 5, proxy: String = "", authorities: String = "",
-            certificate: String = "",
-            key: String = ""
+            certificate: String = "", key: String = "", serverName: String = "", isInsecure: Bool = false
         ) {
             (self.timeout, self.maxRedirects, self.proxy) = (timeout, maxRedirects, proxy)
             (self.authorities, self.certificate, self.key) = (authorities, certificate, key)
+            (self.serverName, self.isInsecure) = (serverName, isInsecure)
+        }
+    }
+
+    /// Addresses that are not the world's and yet may be reached for a reference.
+    public struct Reach: Sendable {
+        /// Private, unique-local and providers' own ones; no loopback, no link-local ones and no cloud's metadata server.
+        public var allowsPrivate: Bool
+        /// Whatever is in them.
+        public var networks: [IPPrefix]
+
+        public init(allowsPrivate: Bool = false, networks: [IPPrefix] = []) {
+            (self.allowsPrivate, self.networks) = (allowsPrivate, networks)
         }
     }
 
@@ -57,11 +74,15 @@ public struct DiskSources: Sendable {
     /// Fixed names come before regular expressions, whatever their order.
     public var translations: [Translation]
     public var transports: [String: Transport]
+    /// Of hosts that references name, and of those that any host sends this node to.
+    public var reach: Reach
 
     public init(
-        prefix: String = "", scheme: String = "https", translations: [Translation] = [], transports: [String: Transport] = [:]
+        prefix: String = "", scheme: String = "https", translations: [Translation] = [], transports: [String: Transport] = [:],
+        reach: Reach = Reach()
     ) {
         (self.prefix, self.scheme, self.translations, self.transports) = (prefix, scheme, translations, transports)
+        self.reach = reach
     }
 
     /// Where one disk is.
@@ -70,6 +91,12 @@ public struct DiskSources: Sendable {
         var transport: Transport
         var digest: Digest?
         var format: DiskImage.Format?
+        /// Whether who wrote the reference has chosen the URL's host, or a part of it; otherwise the administrator has.
+        var isHostOfReference: Bool
+
+        /// As ``RegistryDestinations/origin(of:)`` has it.
+        var origin: String? { URL(string: url).flatMap(RegistryDestinations.origin) }
+        var hasProxy: Bool { !transport.proxy.isEmpty }
     }
 
     /// Where the disk of a reference is; nil for one of a registry.
@@ -95,7 +122,17 @@ public struct DiskSources: Sendable {
         guard let known = transports[transport.isEmpty ? "default" : transport] ?? (transport.isEmpty ? Transport() : nil) else {
             throw SwiftletError(.invalidArgument, "images.disks has no transport \(quoted(transport))")
         }
-        return Source(url: url, transport: known, digest: pinned ?? reference.digest, format: found?.format)
+        return Source(
+            url: url, transport: known, digest: pinned ?? reference.digest, format: found?.format,
+            isHostOfReference: found.map(Self.isHostOfReference) ?? true)
+    }
+
+    /// Whether a group of the expression is a part of the URL's scheme or host.
+    private static func isHostOfReference(_ translation: Translation) -> Bool {
+        guard translation.regexp != nil else { return false }
+        guard let start = translation.url.range(of: "://")?.upperBound else { return true }
+        let host = translation.url[start...].prefix { !"/?#".contains($0) }
+        return translation.url[..<start].contains("$") || host.contains { "$\\".contains($0) }
     }
 
     private func translated(_ name: String) throws -> (String, Translation?)? {

@@ -88,10 +88,15 @@ extension ImageStore {
         let name = DiskFileName(title)
         let limits = configuration.limits
         let isQcow = name.format == .qcow2 || layer.mediaType?.contains("qcow2") == true
+        let why = title.isEmpty ? "its media type" : "its title \(quoted(title))"
         let record = try await download(layer, session, share) { blob in
-            try await layers.addDisk(saidToBe: isQcow ? .qcow2 : nil, name: "disk \(layer.digest)") { path, call in
-                try DiskFile.copy(
-                    blob, decompressing: name.isCompressed, to: path, limits: limits, isCancelled: { call.isCancelled })
+            try await conversions.withPermit(for: share.id) { [self] in
+                try await layers.addDisk(
+                    saidToBe: isQcow ? .qcow2 : nil, name: "layer \(layer.digest), which is a disk by \(why)"
+                ) { path, call in
+                    try DiskFile.copy(
+                        blob, decompressing: name.isCompressed, to: path, limits: limits, isCancelled: { call.isCancelled })
+                }
             }
         }
         let image = try await holding(record) {

@@ -7,7 +7,7 @@ import State
 extension ImageStore {
     /// Where a disk comes from, as far as its image's id and names go.
     struct DiskOrigin: Sendable {
-        /// The image's id where it is not that of the disk: the digest of a configuration.
+        /// The image's id where it is not made of the disk: the digest of a configuration.
         var id: Digest?
         var config: Data?
         /// Tagged, or by the digest of what a registry calls so.
@@ -23,7 +23,7 @@ extension ImageStore {
         return try withExtendedLifetime(reader) { try reader.next().map { $0.elementsEqual(Array("QFI".utf8) + [0xfb]) } ?? false }
     }
 
-    /// Takes in a disk image that lies on the node. Its id is the digest of the file.
+    /// Takes in a disk image that lies on the node.
     ///
     /// - Parameter format: nil: what name and content say, when they agree.
     func loadDisk(path: String, reference: ImageReference?, format: DiskImage.Format?) async throws -> Image {
@@ -33,11 +33,13 @@ extension ImageStore {
         let limits = configuration.limits
         // A file that is called raw may still look like something else, which the guest that wrote it may have wanted.
         let said = format ?? (named.format == .qcow2 ? .qcow2 : nil)
-        let record = try await layers.addDisk(saidToBe: said, name: "disk image") { temporary, call in
-            let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? UInt64 ?? 0
-            return try DiskFile.copy(
-                BlobSource(path: path, offset: 0, length: size), decompressing: named.isCompressed, to: temporary, limits: limits,
-                isCancelled: { call.isCancelled })
+        let record = try await conversions.withPermit(for: PullShare(configuration).id) { [self] in
+            try await layers.addDisk(saidToBe: said, name: "disk image") { temporary, call in
+                let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? UInt64 ?? 0
+                return try DiskFile.copy(
+                    BlobSource(path: path, offset: 0, length: size), decompressing: named.isCompressed, to: temporary, limits: limits,
+                    isCancelled: { call.isCancelled })
+            }
         }
         return try await holding(record) { [self] in
             if format == nil, named.format == .raw, record.filesystem != DiskImage.Format.raw.rawValue {
@@ -74,7 +76,9 @@ extension ImageStore {
     /// Records an image that is a disk. The caller holds the disk.
     func register(_ disk: LayerRecord, _ origin: DiskOrigin) async throws -> Image {
         let digest = try Digest(disk.digest)
-        let id = origin.id ?? digest
+        // Not the file's digest: whoever makes disks could give one the bytes of another image's configuration, and by them its id. What
+        // this is the digest of is no JSON.
+        let id = try origin.id ?? Digest(disk.diffID)
         // Whoever holds it by this id would get something else the next time.
         if let known = try await database.imageEvenHidden(id: id.description), known.layers.map(\.diffID) != [disk.diffID],
             (try? whole(known)) != nil
@@ -92,7 +96,7 @@ extension ImageStore {
 
     /// The image of a containerDisk whose layers are all in place and held; nil when it is a container's.
     func takeContainerDisk(
-        _ config: ImageConfig, id: Digest, bytes: Data, names: [ImageNameRecord]
+        _ config: ImageConfig, id: Digest, bytes: Data, names: [ImageNameRecord], _ share: PullShare
     ) async throws -> Image? {
         var records: [LayerRecord] = []
         for diffID in config.diffIDs {
@@ -101,12 +105,15 @@ extension ImageStore {
         }
         guard ContainerDisk.isPossible(config, entries: records.reduce(0) { $0 + $1.entries }) else { return nil }
         let (paths, limits) = (records.map { layers.path(of: $0) }, configuration.limits)
-        let isDisk = try await work.run("look for a disk") { _ in try ContainerDisk(in: paths, limits: limits) != nil }
-        guard isDisk else { return nil }
-        let record = try await layers.addDisk(saidToBe: nil, name: "containerDisk") { temporary, call in
-            guard let disk = try ContainerDisk(in: paths, limits: limits) else { throw SwiftletError(.internal, "its layers are gone") }
-            return try disk.write(to: temporary, limits: limits, isCancelled: { call.isCancelled })
+        let found: LayerRecord? = try await conversions.withPermit(for: share.id) { [self] in
+            let isDisk = try await work.run("look for a disk") { _ in try ContainerDisk(in: paths, limits: limits) != nil }
+            guard isDisk else { return nil }
+            return try await layers.addDisk(saidToBe: nil, name: "containerDisk") { temporary, call in
+                guard let disk = try ContainerDisk(in: paths, limits: limits) else { throw SwiftletError(.internal, "its layers are gone") }
+                return try disk.write(to: temporary, limits: limits, isCancelled: { call.isCancelled })
+            }
         }
+        guard let record = found else { return nil }
         return try await holding(record) { try await register(record, DiskOrigin(id: id, config: bytes) { _, _ in names }) }
     }
 

@@ -14,8 +14,10 @@ extension ImageStore {
             return names
         }
         // What came from here before: whoever names another's digest has to show that it is served to him.
-        if let digest = source.digest, try await database.image(name: "\(reference.name)@\(digest)")?.id == digest.description,
-            let known = try await knownDisk(digest, names: names(digest, digest))
+        if let digest = source.digest, let stored = try await database.image(name: "\(reference.name)@\(digest)"),
+            let disk = try? stored.layers.first?.record.get(), disk.isDisk, disk.digest == digest.description,
+            source.format.map({ $0.rawValue == disk.filesystem }) ?? true, let id = try? Digest(stored.id),
+            let known = try await knownDisk(id, names: names(id, digest))
         {
             return known
         }
@@ -30,8 +32,10 @@ extension ImageStore {
             let host = URL(string: source.url)?.host ?? ""
             let blob = try await downloads.withPlace(host: host, pull: share.id) { try await download.run(to: path) }
             let limits = configuration.limits
-            let record = try await layers.addDisk(saidToBe: source.format, name: "disk image") { temporary, call in
-                try DiskFile.copy(blob, decompressing: false, to: temporary, limits: limits, isCancelled: { call.isCancelled })
+            let record = try await conversions.withPermit(for: share.id) { [self] in
+                try await layers.addDisk(saidToBe: source.format, name: "disk image") { temporary, call in
+                    try DiskFile.copy(blob, decompressing: false, to: temporary, limits: limits, isCancelled: { call.isCancelled })
+                }
             }
             await work.discard(path)
             let image = try await holding(record) { try await register(record, DiskOrigin(names: names)) }

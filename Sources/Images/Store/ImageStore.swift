@@ -4,6 +4,7 @@ import Errors
 import Foundation
 import Logging
 import NIOCore
+import Runtime
 import State
 
 /// Images on this node: pulled from registries or loaded from files, kept as one read-only disk image per layer, or as the disk that they are.
@@ -199,8 +200,13 @@ public final class ImageStore: Sendable {
             let record = try stored.record.get()
             let layers = try stored.layers.map { try $0.record.get() }
             let disk = layers.count == 1 && layers[0].isDisk ? layers[0] : nil
-            // A disk without a configuration has the file's digest for its id.
-            guard disk?.digest == stored.id || Digest(of: record.config).description == stored.id else {
+            if let disk {
+                guard let format = DiskImage.Format(rawValue: disk.filesystem), let digest = try? Digest(disk.digest),
+                    DiskFile(digest: digest, size: UInt64(disk.sizeBytes)).key(format).description == disk.diffID
+                else { throw SwiftletError(.dataLoss, "disk record cannot be read: it is known by another format or digest") }
+            }
+            // A disk without a configuration has the id that the store knows its file by.
+            guard disk?.diffID == stored.id || Digest(of: record.config).description == stored.id else {
                 throw SwiftletError(.dataLoss, "image record cannot be read: config has another digest than the image")
             }
             // The decoder's error would quote the configuration, which may hold secrets.
@@ -237,7 +243,7 @@ public final class ImageStore: Sendable {
     /// Records an image whose layers are all in place and held, the fix-up layer that their stack may need held too. They may hold a disk,
     /// which is then the image.
     func register(id: Digest, bytes: Data, _ config: ImageConfig, names: [ImageNameRecord], _ share: PullShare) async throws -> Image {
-        if let disk = try await takeContainerDisk(config, id: id, bytes: bytes, names: names) { return disk }
+        if let disk = try await takeContainerDisk(config, id: id, bytes: bytes, names: names, share) { return disk }
         var diffIDs = config.diffIDs
         if let fixup = try await fixup(id: id, diffIDs, share) { diffIDs.append(fixup.diffID) }
         return try whole(
