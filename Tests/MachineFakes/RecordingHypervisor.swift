@@ -9,8 +9,8 @@ import Synchronization
 /// destroying are idempotent.
 public final class RecordingHypervisor: Hypervisor {
     public enum Step: String, Sendable, CaseIterable {
-        case start, machine, machines, destroy, attach, detach, grow, balloon, pause, resume, shutdown, reset, reboot, resizeDisk, screenshot
-        case domainXML, statistics, lastEnd, removeLog, save, restore
+        case start, machine, machines, destroy, attach, detach, grow, balloon, pause, resume, shutdown, reset, reboot, resizeDisk
+        case screenshot, domainXML, statistics, lastEnd, removeLog, save, restore
     }
 
     public enum Call: Sendable, Equatable {

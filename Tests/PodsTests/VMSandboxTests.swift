@@ -33,7 +33,7 @@ import Testing
 
     private static func release(_ ground: VMGround, _ ledger: Ledger) async -> [PendingRelease] {
         ledger.close()
-        return await ledger.releaseAll(by: Releasers(ground.machines.releasers))
+        return await ledger.releaseAll(by: Releasers(ground.machines.releasers + [ground.configuration.vsock.releaser]))
     }
 
     @Test func theTPMIsTheContainersAndAMachineThatItHasLeftIsEndedWithTheReason() async throws {
@@ -94,7 +94,8 @@ import Testing
                 try Directory.remove(entry.name)
             }
             ledger.close()
-            #expect(await ledger.releaseAll(by: Releasers([watched] + ground.machines.releasers)).isEmpty)
+            let vsock = ground.configuration.vsock.releaser
+            #expect(await ledger.releaseAll(by: Releasers([watched, vsock] + ground.machines.releasers)).isEmpty)
             #expect(running.withLock { $0 } == [0, 0])
         }
     }
@@ -196,7 +197,9 @@ import Testing
             await #expect(throws: SwiftletError.self) { _ = try await second.handler.leftovers { _ in false } }
             ground.hypervisor.heal(.machines)
             let found = try await second.handler.leftovers { _ in false }
-            let kinds: Set<ResourceKind> = [.directory, .tap, .machine, .tpm, .share, .shareDaemon, .userProcesses]
+            let kinds: Set<ResourceKind> = [
+                .directory, .tap, .machine, .tpm, .share, .shareDaemon, .userProcesses, .vsockDevice, .volumeFile,
+            ]
             #expect(Set(found.map(\.kind)) == kinds)
             let entries = found.enumerated().map { index, leftover in
                 LedgerEntry(
