@@ -292,7 +292,7 @@ struct VMOrder: Sendable {
                 GuestDisk(
                     serial: bus.serial(of: Self.name(of: device)), bus: annotations.diskBus, devicePath: device.containerPath)
             }
-        if toolsDisk != nil { request.bootCommands = AgentStart.commands }
+        if toolsDisk != nil { request.bootCommands += AgentStart.commands }
         return request
     }
 

@@ -27,7 +27,8 @@ struct HostileVMTests {
         let before = try await Footprint.now(node)
         let honest = try await node.runVMPod("honest")
         let neighbour = try await node.startVM(in: honest, "honest")
-        let pod = try await node.runVMPod("hostile")
+        // By the agent that the guest can put another in place of.
+        let pod = try await node.runVMPod("hostile") { $0.annotations = ["swiftlet/agent": "none"] }
         let hostile = try await node.startVM(in: pod, "hostile")
         try await node.waitForBoot("honest")
         try await node.waitForBoot("hostile")

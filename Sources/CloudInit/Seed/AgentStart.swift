@@ -12,7 +12,7 @@ public enum AgentStart {
     public static let commands: [String] = [
         "swiftlet_agent() {",
         "  d=$(swiftlet_disk \(BootScript.quoted(GuestDisk(serial: serial, bus: .virtio).deviceLink)) \(serial)) || return 0",
-        "  if ! mountpoint -q \(directory); then",
+        "  if ! grep -qF \" \(directory) \" /proc/mounts; then",
         "    mkdir -p \(directory)",
         "    { [ -e /sys/fs/selinux/enforce ] && mount -t iso9660 -o ro,nodev,context=system_u:object_r:bin_t:s0 \"$d\" \(directory); } \\",
         "      || mount -t iso9660 -o ro,nodev,nosuid \"$d\" \(directory) || { swiftlet_say \"cannot mount the tools disk\"; return 0; }",

@@ -37,6 +37,11 @@ final class KubeletVolumes: Sendable {
         let name = volume["name"]?.text ?? ""
         if let object = volume["configMap"]?["name"]?.text { return try written(object, "\(volumes)/kubernetes.io~configmap/\(name)") }
         if let object = volume["secret"]?["secretName"]?.text { return try written(object, "\(volumes)/kubernetes.io~secret/\(name)") }
+        if volume["persistentVolumeClaim"] != nil {
+            let path = "\(volumes)/kubernetes.io~csi/\(name)/mount"
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+            return path
+        }
         guard let path = volume["hostPath"]?["path"]?.text ?? (volume["emptyDir"] == nil ? nil : "/empty-\(name)") else {
             throw SwiftletError(.unimplemented, "volume \(name) of a kind that the test does not know")
         }
@@ -78,7 +83,7 @@ final class KubeletVolumes: Sendable {
             throw SwiftletError(.unimplemented, "a device of something else than a claim")
         }
         let path = "\(directory)/\(claim).disk"
-        guard FileManager.default.createFile(atPath: path, contents: nil), truncate(path, 64 << 20) == 0 else {
+        guard FileManager.default.createFile(atPath: path, contents: nil), truncate(path, 1 << 30) == 0 else {
             throw SwiftletError.system("create \(path)")
         }
         let result = try await Spawn("/sbin/losetup", ["--find", "--show", path]).check()
