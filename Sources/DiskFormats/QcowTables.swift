@@ -78,7 +78,9 @@ struct QcowTables {
     private mutating func checkSnapshots() throws {
         let (count, start) = (header.snapshots.count, header.snapshots.offset)
         // QEMU looks at the place of no snapshots as well.
-        guard start % header.clusterSize == 0 else { throw DiskRefusal("its snapshot table at \(start) is not at a cluster's start") }
+        guard start % header.clusterSize == 0, start <= Int64.max else {
+            throw DiskRefusal("its snapshot table at \(start) is not at a cluster's start, or where no file reaches")
+        }
         guard count > 0 else { return }
         guard count <= Self.mostSnapshots else {
             throw DiskRefusal("its \(count) snapshots are more than the \(Self.mostSnapshots) that can be")

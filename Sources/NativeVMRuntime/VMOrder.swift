@@ -60,6 +60,13 @@ struct VMOrder: Sendable {
         if annotations.firmware == .uefi, let obstacle = await OwnThread.answer({ UEFIFirmware().obstacle() }) {
             throw SwiftletError(.failedPrecondition, "swiftlet/firmware: \(obstacle)")
         }
+        // The machine would stand still at the firmware's exception, and nobody would learn why.
+        if annotations.firmware == .uefi, extent.memoryBytes < UEFIFirmware.leastMemory {
+            throw SwiftletError(
+                .invalidArgument,
+                "swiftlet/firmware: UEFI needs \(UEFIFirmware.leastMemory >> 20) MiB of memory, and what it boots needs its own; the machine "
+                    + "would have \(extent.memoryBytes >> 20) MiB (linux.memory_limit_in_bytes, or swiftlet/memory)")
+        }
         if annotations.hasTPM, let obstacle = await OwnThread.answer({ emulator.obstacle() }) {
             throw SwiftletError(.failedPrecondition, "swiftlet/tpm: \(obstacle)")
         }

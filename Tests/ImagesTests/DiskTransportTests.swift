@@ -1,5 +1,7 @@
+import Concurrency
 import Errors
 import Foundation
+import Linux
 import NIOCore
 import NIOPosix
 import NIOSSL
@@ -76,14 +78,62 @@ import Testing
         try await FakeRegistry.with(tls: try context(own)) { server async throws in
             server.script { _ in .init(body: DiskImageTests.qcow) }
             let url = "https://localhost:\(server.port)/vm.qcow2"
-            #expect(try await failure(url, transport { $0.authorities = own.certificate }) != nil)
-            #expect(server.requests.isEmpty)
+            // The compiler takes a closure inside `#expect` and one beside it for the same: all of them are beside.
+            let plain = transport { $0.authorities = own.certificate }
+            let refused = try await failure(url, plain)
+            #expect(refused != nil && server.requests.isEmpty)
             let named = transport { ($0.authorities, $0.serverName) = (own.certificate, "disks.example") }
             let answer = try await failure(url, named)
             #expect(answer == nil)
             #expect(server.requests.map { $0.headers["host"] } == ["localhost:\(server.port)"])
-            #expect(try await failure(url, transport { ($0.authorities, $0.serverName) = (own.certificate, "other.example") }) != nil)
+            let misnamed = transport { ($0.authorities, $0.serverName) = (own.certificate, "other.example") }
+            let mismatch = try await failure(url, misnamed)
+            #expect(mismatch != nil)
         }
+    }
+
+    /// The name is one that no resolver knows, and a wrong certificate's would be right for an address.
+    @Test(arguments: [true, false])
+    func aHostOfAReferenceIsCheckedByItsNameAtTheAddressThatWasJudged(isRight: Bool) async throws {
+        let (own, other) = (try certificate("disks.invalid"), try certificate("other.invalid"))
+        let both = directory.appending(path: "both.pem").path
+        try (String(contentsOfFile: own.certificate, encoding: .utf8) + String(contentsOfFile: other.certificate, encoding: .utf8))
+            .write(toFile: both, atomically: true, encoding: .utf8)
+        let (first, second) = (try context(own), try context(isRight ? other : own))
+        try await FakeRegistry.with(tls: second) { storage async throws in
+            storage.script { _ in .init(body: Data("disk".utf8)) }
+            let location = "https://other.invalid:\(storage.port)/b"
+            try await FakeRegistry.with(tls: first) { server async throws in
+                server.script { _ in .init(status: .found, headers: [("location", location)]) }
+                let trusting = transport { $0.authorities = both }
+                let source = DiskSources.Source(
+                    url: "https://disks.invalid:\(server.port)/a", transport: trusting, digest: nil, format: nil, isHostOfReference: true)
+                var (length, failure): (UInt64?, SwiftletError?) = (nil, nil)
+                do { length = try await fetch(source) } catch let error as SwiftletError { failure = error }
+                #expect(length == (isRight ? 4 : nil), "\(String(describing: failure))")
+                #expect(server.requests.map { $0.headers["host"] } == ["disks.invalid:\(server.port)"])
+                #expect(storage.requests.map { $0.headers["host"] } == (isRight ? ["other.invalid:\(storage.port)"] : []))
+                // Of the first host too: its certificate is not this name's.
+                var wrong = source
+                wrong.url = "https://other.invalid:\(server.port)/a"
+                let misled = await #expect(throws: SwiftletError.self) { try await fetch(wrong) }
+                #expect(misled.map { "\($0)".contains("other.invalid") } == true, "\(String(describing: misled))")
+                #expect(server.requests.count == 1)
+            }
+        }
+    }
+
+    /// - Returns: how much came, from loopback, where every name leads.
+    private func fetch(_ source: DiskSources.Source) async throws -> UInt64 {
+        var configuration = ImageStoreConfiguration(root: directory.path, attempts: 1, retryDelay: .milliseconds(1))
+        configuration.disks.reach.networks = [IPPrefix("127.0.0.1/32")].compactMap { $0 }
+        let work = BlockingPool("download", threads: 2)
+        defer { work.close() }
+        let path = directory.appending(path: "blob-\(UUID())").path
+        return try await DiskDownload(
+            source: source, configuration: configuration, throughput: PullThroughput(.init()), work: work,
+            resolve: { _ in [IPAddress("127.0.0.1")].compactMap { $0 } }
+        ).run(to: path).length
     }
 
     /// And is shown to the table's host alone.

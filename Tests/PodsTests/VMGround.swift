@@ -7,6 +7,7 @@ import Machines
 import PodNetwork
 import State
 import Synchronization
+import Testing
 
 @testable import NativeVMRuntime
 @testable import PodMachine
@@ -67,7 +68,14 @@ final class VMGround: Sendable {
         return logger
     }()
 
-    func remove() {
+    static func with(_ body: (VMGround) async throws -> Void) async throws {
+        let ground = try VMGround()
+        defer { ground.remove() }
+        try await body(ground)
+        await ground.hypervisor.close()
+    }
+
+    private func remove() {
         try? NetworkNamespace.delete(at: directory + "/netns")
         try? FileManager.default.removeItem(atPath: directory)
     }
@@ -75,6 +83,10 @@ final class VMGround: Sendable {
     func names(_ container: String = VMGround.container) -> VMNames {
         VMNames(pod: Self.pod, container: container, configuration: configuration)
     }
+
+    var machine: MachineID { names().machine }
+
+    func saved() throws -> VMRecord { try #require(VMRecord.all(in: VMNames.podDirectory(Self.pod, configuration)).first) }
 
     /// The daemon of the moment.
     struct Daemon {
@@ -96,7 +108,17 @@ final class VMGround: Sendable {
         }
 
         func start() async throws -> any Sandbox { try await handler.start(context) }
-        func reattach() async throws -> any Sandbox { try await handler.reattach(context) }
+
+        /// What an earlier daemon has left.
+        func reattach() async throws -> VMSandbox { try #require(try await handler.reattach(context) as? VMSandbox) }
+
+        /// A container that was started, with what it holds.
+        func run(_ annotations: [String: String] = [:]) async throws -> (any Sandbox, Ledger) {
+            let (sandbox, ledger) = (try await start(), try await ledger())
+            _ = try await sandbox.createContainer(VMGround.container, ground.plan(annotations), ledger: ledger)
+            try await sandbox.startContainer(VMGround.container, ledger: ledger)
+            return (sandbox, ledger)
+        }
     }
 
     /// - Parameter state: of the database: another one is a state that was lost.
@@ -109,7 +131,8 @@ final class VMGround: Sendable {
 
     func plan(_ annotations: [String: String] = [:]) throws -> ContainerPlan {
         var spec = ContainerSpec(metadata: .init(name: "vm", attempt: 0), image: "i")
-        spec.annotations = annotations.merging(["swiftlet/seed": "none"]) { given, _ in given }
+        // Nobody looks for an agent: tests open no vsock connections.
+        spec.annotations = annotations.merging(["swiftlet/seed": "none", "swiftlet/agent": "none"]) { given, _ in given }
         let image = DiskImage(path: directory + "/disk", format: .raw, virtualSize: 1 << 20, digest: "sha256:0")
         return ContainerPlan(
             spec: spec, root: .disk(image), arguments: [], environment: [], workingDirectory: "/", user: try UserReference(parsing: "", ""),

@@ -14,32 +14,15 @@ import Testing
 
 /// Pods that are virtual machines, on a hypervisor without machines.
 @Suite(.enabled(if: geteuid() == 0, "machines run as users of their own"), .timeLimit(.minutes(2))) struct VMSandboxTests {
-    private static func withGround(_ body: (VMGround) async throws -> Void) async throws {
-        let ground = try VMGround()
-        defer { ground.remove() }
-        try await body(ground)
-        await ground.hypervisor.close()
-    }
-
-    /// A container that was started, with what it holds.
-    private static func start(
-        _ ground: VMGround, _ daemon: VMGround.Daemon, _ annotations: [String: String] = [:]
-    ) async throws -> (any Sandbox, Ledger) {
-        let (sandbox, ledger) = (try await daemon.start(), try await daemon.ledger())
-        _ = try await sandbox.createContainer(VMGround.container, ground.plan(annotations), ledger: ledger)
-        try await sandbox.startContainer(VMGround.container, ledger: ledger)
-        return (sandbox, ledger)
-    }
-
     private static func release(_ ground: VMGround, _ ledger: Ledger) async -> [PendingRelease] {
         ledger.close()
         return await ledger.releaseAll(by: Releasers(ground.machines.releasers + [ground.configuration.vsock.releaser]))
     }
 
     @Test func theTPMIsTheContainersAndAMachineThatItHasLeftIsEndedWithTheReason() async throws {
-        try await Self.withGround { ground in
+        try await VMGround.with { ground in
             let first = try await ground.daemon()
-            let (sandbox, ledger) = try await Self.start(ground, first, ["swiftlet/tpm": "true"])
+            let (sandbox, ledger) = try await first.run(["swiftlet/tpm": "true"])
             let tpm = try #require(ledger.entry(.tpm)?.process)
             #expect(tpm.isAlive)
             // It goes into the control group as all that the ledger names, and is released after the machine.
@@ -65,9 +48,9 @@ import Testing
     }
 
     @Test func aTPMThatEndsWithItsMachineIsNoReason() async throws {
-        try await Self.withGround { ground in
+        try await VMGround.with { ground in
             let daemon = try await ground.daemon()
-            let (sandbox, ledger) = try await Self.start(ground, daemon, ["swiftlet/tpm": "true"])
+            let (sandbox, ledger) = try await daemon.run(["swiftlet/tpm": "true"])
             ledger.entry(.tpm)?.process?.kill()
             ground.hypervisor.end(ground.names().machine)
             let exit = try await sandbox.waitForExit(VMGround.container)
@@ -78,9 +61,9 @@ import Testing
 
     /// What a machine's user can write to is walked through by root.
     @Test func noDirectoryIsRemovedBeforeEachProcessOfItsUserHasEnded() async throws {
-        try await Self.withGround { ground in
+        try await VMGround.with { ground in
             let daemon = try await ground.daemon()
-            let (_, ledger) = try await Self.start(ground, daemon)
+            let (_, ledger) = try await daemon.run()
             let user = try #require(ledger.entry(.user).flatMap { uid_t($0.name) })
             let stray = Process()
             stray.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
@@ -101,7 +84,7 @@ import Testing
     }
 
     @Test func aStartThatFailsLeavesAContainerThatIsForgottenAlsoByTheNextDaemon() async throws {
-        try await Self.withGround { ground in
+        try await VMGround.with { ground in
             let first = try await ground.daemon()
             let (sandbox, ledger) = (try await first.start(), try await first.ledger())
             _ = try await sandbox.createContainer(VMGround.container, ground.plan(), ledger: ledger)
@@ -131,7 +114,7 @@ import Testing
     }
 
     @Test func aStartThatFailsAndCannotBeUndoneIsUndoneByTheNextDaemon() async throws {
-        try await Self.withGround { ground in
+        try await VMGround.with { ground in
             let first = try await ground.daemon()
             let (sandbox, ledger) = (try await first.start(), try await first.ledger())
             _ = try await sandbox.createContainer(VMGround.container, ground.plan(), ledger: ledger)
@@ -157,7 +140,7 @@ import Testing
     }
 
     @Test func aStartThatComesThroughAfterItWasGivenUpLeavesNoMachine() async throws {
-        try await Self.withGround { ground in
+        try await VMGround.with { ground in
             let daemon = try await ground.daemon()
             let (sandbox, ledger) = (try await daemon.start(), try await daemon.ledger())
             _ = try await sandbox.createContainer(VMGround.container, ground.plan(), ledger: ledger)
@@ -172,10 +155,23 @@ import Testing
         }
     }
 
-    @Test func libvirtsLogGoesWithTheMachine() async throws {
-        try await Self.withGround { ground in
+    @Test func firmwareThatTheMemoryDoesNotHoldIsRefused() async throws {
+        try await VMGround.with { ground in
             let daemon = try await ground.daemon()
-            let (sandbox, ledger) = try await Self.start(ground, daemon)
+            let (sandbox, ledger) = (try await daemon.start(), try await daemon.ledger())
+            let plan = try ground.plan(["swiftlet/firmware": "uefi", "swiftlet/memory": "63Mi"])
+            let refused = await #expect(throws: SwiftletError.self) {
+                try await sandbox.createContainer(VMGround.container, plan, ledger: ledger)
+            }
+            #expect(refused?.code == .invalidArgument && refused?.message.contains("64 MiB") == true, "\(String(describing: refused))")
+            #expect(await Self.release(ground, ledger).isEmpty)
+        }
+    }
+
+    @Test func libvirtsLogGoesWithTheMachine() async throws {
+        try await VMGround.with { ground in
+            let daemon = try await ground.daemon()
+            let (sandbox, ledger) = try await daemon.run()
             ground.hypervisor.end(ground.names().machine, .failed(lastWords: "word"))
             #expect(try await sandbox.waitForExit(VMGround.container).message.contains("word"))
             #expect(ground.hypervisor.calls(.removeLog).isEmpty)
@@ -186,9 +182,9 @@ import Testing
 
     /// A node whose records and ledgers are gone.
     @Test func whatNoRecordListsIsFoundAndReleasedWhole() async throws {
-        try await Self.withGround { ground in
+        try await VMGround.with { ground in
             let first = try await ground.daemon()
-            let (sandbox, _) = try await Self.start(ground, first, ["swiftlet/tpm": "true"])
+            let (sandbox, _) = try await first.run(["swiftlet/tpm": "true"])
             sandbox.close()
             #expect(try ground.leaks().count > 4)
             let second = try await ground.daemon(state: "other")

@@ -118,6 +118,7 @@ public struct HostileDisk: Sendable {
         HostileDisk("refcount table far away", "refcount table at 72057594037927936") { $0.refcounts.offset = 1 << 56 },
         HostileDisk("refcount block far away", "refcount block at") { $0.words = [(0x10000, 1 << 50)] },
         HostileDisk("no snapshots at an odd place", "snapshot table at 131080 is not at a cluster's start") { $0.snapshots = (0, 0x20008) },
+        HostileDisk("no snapshots where no file reaches", "where no file reaches") { $0.snapshots = (0, 1 << 63) },
         HostileDisk("10^9 snapshots", "1000000000 snapshots") { $0.snapshots = (1_000_000_000, 0x30000) },
         HostileDisk("snapshots far away", "snapshot table is outside") { $0.snapshots = (5, 1 << 62) },
         HostileDisk("snapshots in the L1 table", "where another table") {

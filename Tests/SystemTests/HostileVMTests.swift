@@ -159,6 +159,60 @@ struct HostileVMTests {
         try await before.expectNothingAdded(node)
     }
 
+    /// A master boot record that says one line on the serial port and halts for good.
+    private static let loader: Data = {
+        let line = Array("loader\r\n".utf8)
+        // mov dx, 0x3f8; then mov al, LETTER; out dx, al each; cli; hlt; jmp back to it.
+        let code: [UInt8] = [0xBA, 0xF8, 0x03] + line.flatMap { [0xB0, $0, 0xEE] as [UInt8] } + [0xFA, 0xF4, 0xEB, 0xFD]
+        let record = code + [UInt8](repeating: 0, count: 510 - code.count) + [0x55, 0xAA]
+        return Data(record) + Data(count: (1 << 20) - record.count)
+    }()
+
+    /// Guests without a driver of the power button: the first halts in its boot loader, the second's firmware boots what its memory does
+    /// not hold.
+    @Test func aGuestThatHaltsBeforeItsKernelRunsEndsWithinTheGracePeriod() async throws {
+        let node = try await node()
+        let before = try await Footprint.now(node)
+        let (file, image) = ("\(node.root)/logs/loader.img", "swiftlet.test/loader:1")
+        try Self.loader.write(to: URL(fileURLWithPath: file))
+        _ = try await node.cri.call(OperatorRPC.loadImage, .with { ($0.path, $0.reference) = (file, image) })
+        let pod = try await node.runVMPod("loader")
+        let halted = try await node.createContainer(in: pod, "loader", [], image: image) {
+            $0.linux.resources.memoryLimitInBytes = 64 << 20
+        }
+        try await node.start(halted)
+        try await eventually("the loader runs", within: .seconds(60)) { (try? node.logText("loader.log"))?.contains("loader") == true }
+        let unanswered = await refusal { _ = try await node.exec(halted, ["/bin/true"], timeout: 3) }
+        #expect(unanswered != nil)
+        var began = ContinuousClock.now
+        try await node.stop(halted, timeout: 3)
+        #expect(.now - began < .seconds(15), "\(ContinuousClock.now - began)")
+        #expect(try await node.status(of: halted).exitCode == 137)
+
+        let refused = await refusal {
+            _ = try await node.createVM(in: pod, "little") {
+                $0.annotations = ["swiftlet/firmware": "uefi"]
+                $0.linux.resources.memoryLimitInBytes = 48 << 20
+            }
+        }
+        #expect(
+            refused?.code == .invalidArgument && refused?.message.contains("swiftlet/firmware") == true, "\(String(describing: refused))")
+        let starved = try await node.startVM(in: pod, "starved", memory: 64) { $0.annotations = ["swiftlet/firmware": "uefi"] }
+        try await eventually("the firmware has begun", within: .seconds(60)) { (try? node.logText("starved.log"))?.isEmpty == false }
+        // Not in the middle of the firmware's own start.
+        try await Task.sleep(for: .seconds(10))
+        #expect(try await node.status(of: starved).state == .containerRunning)
+        // The pod's end has the grace period of its own.
+        began = ContinuousClock.now
+        try await node.stopPod(pod)
+        #expect(.now - began < .seconds(60), "\(ContinuousClock.now - began)")
+        #expect(try await node.status(of: starved).exitCode == 137)
+        try await node.removePod(pod)
+        _ = try await node.cri.call(ImageRPC.removeImage, .with { $0.image.image = image })
+        try FileManager.default.removeItem(atPath: file)
+        try await before.expectNothingAdded(node)
+    }
+
     private static func processes(_ matches: (String) -> Bool) -> [pid_t] {
         ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { pid_t($0) }.filter { pid in
             KernelFile.bytes("/proc/\(pid)/cmdline", limit: 1 << 16).map { matches(String(decoding: $0, as: UTF8.self)) } == true

@@ -10,6 +10,9 @@ public struct UEFIFirmware: Sendable, Equatable {
     /// What a machine's variables are before its first boot.
     public var template: String
 
+    /// With less RAM, OVMF ends in an exception at 32 MiB, and what it boots finds no memory to allocate at 48.
+    public static let leastMemory: UInt64 = 64 << 20
+
     /// OVMF's variables are 528 KiB; nobody's are more than this.
     static let mostBytes = 4 << 20
 
