@@ -5,22 +5,34 @@ import Glibc
 import Synchronization
 
 /// Tells of files that have been written to (inotify(7)). A thread waits for all of them; an idle file costs nothing.
+///
+/// A guest's console is written byte by byte, and an event for each byte would cost QEMU, which makes them, a fifth of its time: a file is
+/// watched for one event at a time, and again a moment later.
 final class FileChanges: Sendable {
+    private struct Listener {
+        let path: String
+        let tell: @Sendable () -> Void
+        /// Nil while the file is not watched: from its event until it is watched again.
+        var descriptor: Int32?
+    }
+
     private struct State {
         var nextTag: UInt64 = 0
-        var listeners: [Int32: [UInt64: @Sendable () -> Void]] = [:]
+        var listeners: [UInt64: Listener] = [:]
+        /// Listeners of each file; those of one file have one descriptor.
+        var tags: [Int32: Set<UInt64>] = [:]
     }
 
     struct Watch: Sendable {
-        fileprivate let descriptor: Int32
         fileprivate let tag: UInt64
     }
 
     /// Of the process.
     static let shared = Result { try FileChanges() }
 
-    /// How long what follows a change is left to come together: a guest writes its console byte by byte.
+    /// How long what follows a change is left to come together.
     private static let pause: useconds_t = 5_000
+    private static let longPause: useconds_t = 100_000
     /// struct inotify_event: wd, mask, cookie, len, and a name of `len` bytes, which is for directories.
     private static let headSize = 16
 
@@ -32,41 +44,83 @@ final class FileChanges: Sendable {
         guard queue >= 0 else { throw SwiftletError.system("watch files") }
         try OwnThread.start { [self] in
             clinux_name_thread("console files")
-            while takeChanges() { usleep(Self.pause) }
+            while takeChanges() {}
         }
     }
 
-    /// Calls `listener` after each change from now on. It must not block.
+    /// Calls `listener` after changes from now on, and now and then without one. It must not block.
     func watch(_ path: String, _ listener: @escaping @Sendable () -> Void) throws -> Watch {
         // Not locked apart: an ending watch of the same file would take this one away.
         try state.withLock { state in
-            let descriptor = inotify_add_watch(queue, path, UInt32(IN_MODIFY))
-            guard descriptor >= 0 else { throw SwiftletError.system("watch \(path)") }
+            let descriptor = try addWatch(path)
             state.nextTag += 1
-            state.listeners[descriptor, default: [:]][state.nextTag] = listener
-            return Watch(descriptor: descriptor, tag: state.nextTag)
+            state.listeners[state.nextTag] = Listener(path: path, tell: listener, descriptor: descriptor)
+            state.tags[descriptor, default: []].insert(state.nextTag)
+            return Watch(tag: state.nextTag)
         }
     }
 
     func unwatch(_ watch: Watch) {
         state.withLock { state in
-            state.listeners[watch.descriptor]?[watch.tag] = nil
-            guard state.listeners[watch.descriptor]?.isEmpty == true else { return }
-            state.listeners[watch.descriptor] = nil
-            inotify_rm_watch(queue, watch.descriptor)
+            guard let descriptor = state.listeners.removeValue(forKey: watch.tag)?.descriptor else { return }
+            state.tags[descriptor]?.remove(watch.tag)
+            guard state.tags[descriptor]?.isEmpty == true else { return }
+            state.tags[descriptor] = nil
+            // Fails where the kernel has removed it, after an event that is still to be read.
+            inotify_rm_watch(queue, descriptor)
         }
     }
 
     /// Files that are watched.
-    var count: Int { state.withLock { $0.listeners.count } }
+    var count: Int { state.withLock { Set($0.listeners.values.map(\.path)).count } }
 
-    /// Waits for changes and tells of each file once.
+    private func addWatch(_ path: String) throws -> Int32 {
+        let descriptor = inotify_add_watch(queue, path, UInt32(IN_MODIFY) | UInt32(IN_ONESHOT))
+        guard descriptor >= 0 else { throw SwiftletError.system("watch \(path)") }
+        return descriptor
+    }
+
+    /// Waits for changes, tells of each file, and tells of it again when it is watched again: it may have changed meanwhile.
     private func takeChanges() -> Bool {
+        guard let changed = readChanges() else { return errno == EINTR }
+        var tags = state.withLock { state in
+            changed.flatMap { descriptor in
+                let tags = state.tags.removeValue(forKey: descriptor) ?? []
+                for tag in tags { state.listeners[tag]?.descriptor = nil }
+                return tags
+            }
+        }
+        tell(tags)
+        var pause = Self.pause
+        while !tags.isEmpty {
+            usleep(pause)
+            let left = state.withLock { state in tags.filter { !watchAgain($0, &state) } }
+            tell(tags)
+            // The node's user has no more watches at the moment: these files are looked at from time to time.
+            (tags, pause) = (left, Self.longPause)
+        }
+        return true
+    }
+
+    private func watchAgain(_ tag: UInt64, _ state: inout State) -> Bool {
+        guard let path = state.listeners[tag]?.path else { return true }
+        guard let descriptor = try? addWatch(path) else { return false }
+        state.listeners[tag]?.descriptor = descriptor
+        state.tags[descriptor, default: []].insert(tag)
+        return true
+    }
+
+    private func tell(_ tags: some Sequence<UInt64>) {
+        let listeners = state.withLock { state in tags.compactMap { state.listeners[$0]?.tell } }
+        for listener in listeners { listener() }
+    }
+
+    /// Descriptors of the files that have changed; nil when reading has failed. After an overflow these are all.
+    private func readChanges() -> Set<Int32>? {
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         let count = read(queue, &buffer, buffer.count)
-        guard count > 0 else { return errno == EINTR }
+        guard count > 0 else { return nil }
         var changed: Set<Int32> = []
-        var hasOverflown = false
         var offset = 0
         while offset + Self.headSize <= count {
             let (descriptor, mask, length) = buffer.withUnsafeBytes {
@@ -75,15 +129,11 @@ final class FileChanges: Sendable {
                     $0.loadUnaligned(fromByteOffset: offset + 12, as: UInt32.self)
                 )
             }
+            if mask & UInt32(IN_Q_OVERFLOW) != 0 { return state.withLock { Set($0.tags.keys) } }
             changed.insert(descriptor)
-            if mask & UInt32(IN_Q_OVERFLOW) != 0 { hasOverflown = true }
             offset += Self.headSize + Int(length)
         }
-        let listeners = state.withLock { [changed, hasOverflown] state in
-            hasOverflown ? state.listeners.values.flatMap(\.values) : changed.flatMap { state.listeners[$0].map { Array($0.values) } ?? [] }
-        }
-        for listener in listeners { listener() }
-        return true
+        return changed
     }
 }
 

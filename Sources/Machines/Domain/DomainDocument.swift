@@ -10,13 +10,15 @@ public struct DomainDocument: Sendable {
     public var labels: [XMLTag] = []
     /// Arguments that QEMU gets after libvirt's own, for devices that libvirt does not know.
     public var emulatorArguments: [String] = []
+    /// What libvirt is to take this QEMU not to have, by libvirt's names (virQEMUCaps).
+    public var missingCapabilities: [String] = []
 
     public init() {}
 
     /// The whole `<domain>` element.
     func tag(for spec: MachineSpec) -> XMLTag {
         var domain = XMLTag("domain", ["type": spec.shape.accelerator == .kvm ? "kvm" : "qemu"])
-        if !emulatorArguments.isEmpty {
+        if !emulatorArguments.isEmpty || !missingCapabilities.isEmpty {
             domain.attributes.append(.init(name: "xmlns:qemu", value: "http://libvirt.org/schemas/domain/qemu/1.0"))
         }
         domain.children = [XMLTag("name", text: spec.name), XMLTag("uuid", text: spec.id.description)]
@@ -26,6 +28,10 @@ public struct DomainDocument: Sendable {
         domain.children += labels
         if !emulatorArguments.isEmpty {
             domain.children.append(XMLTag("qemu:commandline", [:], emulatorArguments.map { XMLTag("qemu:arg", ["value": $0]) }))
+        }
+        if !missingCapabilities.isEmpty {
+            let tags = missingCapabilities.map { XMLTag("qemu:del", ["capability": $0]) }
+            domain.children.append(XMLTag("qemu:capabilities", [:], tags))
         }
         return domain
     }

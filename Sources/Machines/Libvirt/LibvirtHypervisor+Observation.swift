@@ -74,17 +74,27 @@ extension LibvirtHypervisor {
             let serials = MachineAttachments(liveDomain: try domain.description()).serials
             var domains: [virDomainPtr?] = [domain.pointer, nil]
             var records: UnsafeMutablePointer<virDomainStatsRecordPtr?>?
-            let kinds = VIR_DOMAIN_STATS_CPU_TOTAL.rawValue | VIR_DOMAIN_STATS_BALLOON.rawValue | VIR_DOMAIN_STATS_BLOCK.rawValue
+            let kinds = VIR_DOMAIN_STATS_BALLOON.rawValue | VIR_DOMAIN_STATS_BLOCK.rawValue
             let count = virDomainListGetStats(&domains, kinds, &records, VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT.rawValue)
             guard count >= 0 else { throw SwiftletError.libvirt(step) }
             defer { virDomainStatsRecordListFree(records) }
             guard count == 1, let record = records?[0]?.pointee else { throw SwiftletError(.notFound, "\(step): it does not run") }
-            return MachineStatistics(TypedParameters(pointer: record.params, count: record.nparams), serials: serials)
+            var statistics = MachineStatistics(TypedParameters(pointer: record.params, count: record.nparams), serials: serials)
+            statistics.cpuNanoseconds = try domain.processorTime()
+            return statistics
         }
     }
 }
 
 extension DomainPointer {
+    /// Nanoseconds of QEMU and its threads, from its /proc entry. libvirt's other count, cpu.time, is of a control group of its own, which
+    /// QEMU has been moved out of.
+    func processorTime() throws -> UInt64 {
+        var info = virDomainInfo()
+        guard virDomainGetInfo(pointer, &info) == 0 else { throw SwiftletError.libvirt("ask for the use of domain \(name)") }
+        return info.cpuTime
+    }
+
     /// Whether the machine has a display device.
     var hasScreen: Bool { get throws { try description()["devices"]?["video"] != nil } }
 }
@@ -113,7 +123,7 @@ struct TypedParameters {
 extension MachineStatistics {
     /// - Parameter serials: of disks by libvirt's names of them.
     init(_ values: TypedParameters, serials: [String: String]) {
-        self.init(cpuNanoseconds: values.number("cpu.time") ?? 0, residentBytes: (values.number("balloon.rss") ?? 0) << 10)
+        self.init(residentBytes: (values.number("balloon.rss") ?? 0) << 10)
         // In KiB, from the guest's driver.
         if let total = values.number("balloon.available"), let unused = values.number("balloon.unused") {
             guestMemory = GuestMemory(total: total << 10, unused: unused << 10, available: values.number("balloon.usable").map { $0 << 10 })
