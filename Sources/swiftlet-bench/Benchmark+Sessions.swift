@@ -78,8 +78,8 @@ extension Benchmark {
     private mutating func measureVsock() async throws {
         progress("sessions: raw vsock")
         let ceiling = VsockCeiling(machine: raw, program: vsockGuest)
-        for one in try await ceiling.measure(number: 0, bytes: Self.transferred, repetitions: plan.transfers) {
-            results.add(.qemu, .vsock, one)
+        for (transfer, one) in try await ceiling.measure(number: 0, bytes: Self.transferred, repetitions: plan.transfers) {
+            results.add(.qemu, transfer, one)
         }
     }
 

@@ -122,6 +122,7 @@ extension Benchmark {
         var memory = MemoryFigures()
         memory.measure(node.roles, node.directories, pods: 1)
         results.vm.memory = memory.perPod - memory.sharedMemoryPerPod
+        results.vm.translatedCode = ProcessMemory.translatedCode(pid: try emulator(of: vm, node))
         try await workload.removePod(vm.pod, on: cri)
     }
 
@@ -136,6 +137,8 @@ extension Benchmark {
         // QEMU's arguments are read while it runs for certain.
         let bare = try bareMachine(vm, 1000, node)
         let (log, limit) = (workload.log(of: Workload.vmContainer, podName: vm.name), Duration.seconds(60 + plan.consoleBytes / 20_000))
+        let pid = try emulator(of: vm, node)
+        let began = try await console.begun(in: log, of: pid, within: limit) { SerialConsole.output(ofLog: Array($0)) }
         let ours = try await SerialConsole.found("the console of pod \(vm.name) has no end", within: limit) {
             FileManager.default.contents(atPath: log).flatMap { data in
                 // The whole is looked at once the end is there, which may be in parts of a line.
@@ -143,22 +146,30 @@ extension Benchmark {
                     ? nil : console.outcome(in: SerialConsole.output(ofLog: Array(data)))
             }
         }
+        results.vm.consoleProcessorTime = ProcessorTime.seconds(of: pid).map { $0 - began }
         try await workload.removePod(vm.pod, on: cri)
         progress("vm: \(console.bytes) bytes to the console of raw QEMU")
         let file = bare.console
         let theirs = try await bare.run { _, process in
+            let pid = process.identity.pid
+            let began = try await console.begun(in: file, of: pid, within: limit) { Array($0) }
             let outcome = try await SerialConsole.found("the console of raw QEMU has no end", within: limit) {
                 FileManager.default.contents(atPath: file).flatMap { data in
                     data.suffix(4096).range(of: Data("flood: ".utf8)) == nil ? nil : console.outcome(in: Array(data))
                 }
             }
+            let used = ProcessorTime.seconds(of: pid).map { $0 - began }
             try await Task.sleep(for: .seconds(5))
-            let memory = ProcessMemory(pid: process.identity.pid)
-            return (outcome, memory.map { $0.proportional - $0.sharedMemory })
+            let memory = ProcessMemory(pid: pid)
+            return (
+                outcome: outcome, used: used, memory: memory.map { $0.proportional - $0.sharedMemory },
+                code: ProcessMemory.translatedCode(pid: pid)
+            )
         }
         results.vm.consoleBytes = console.bytes
         results.vm.isConsoleWhole = ours.isWhole
-        (results.vm.consoleTime, results.vm.rawConsoleTime) = (ours.time, theirs.0.time)
-        results.vm.rawMemory = theirs.1
+        (results.vm.consoleTime, results.vm.rawConsoleTime) = (ours.time, theirs.outcome.time)
+        results.vm.rawConsoleProcessorTime = theirs.used
+        (results.vm.rawMemory, results.vm.rawTranslatedCode) = (theirs.memory, theirs.code)
     }
 }

@@ -25,6 +25,28 @@ struct ProcessMemory {
     }
 }
 
+extension ProcessMemory {
+    /// Bytes of a process's memory that can be both written and run: code that QEMU's emulator has translated.
+    static func translatedCode(pid: Int32) -> UInt64 {
+        translatedCode(inMappings: (try? String(contentsOfFile: "/proc/\(pid)/smaps", encoding: .utf8)) ?? "")
+    }
+
+    static func translatedCode(inMappings text: String) -> UInt64 {
+        var (isCode, bytes) = (false, UInt64(0))
+        for line in text.split(separator: "\n") {
+            let fields = line.split(separator: " ")
+            guard fields.count >= 2 else { continue }
+            // "7f1b39000000-7f1b3bfff000 rwxp 00000000 00:00 0", and lines such as "Pss:  49148 kB" of it.
+            if !fields[0].hasSuffix(":") {
+                isCode = fields[1].hasPrefix("rwx")
+            } else if isCode, fields[0] == "Pss:", let kibibytes = UInt64(fields[1]) {
+                bytes += kibibytes << 10
+            }
+        }
+        return bytes
+    }
+}
+
 /// Which of a runtime's processes are its daemon; all others are there for pods.
 struct ProcessRoles: Sendable {
     var daemon: String

@@ -10,12 +10,18 @@ struct ProcessorTime {
     static func now(below directories: [String]) -> ProcessorTime {
         var times = ProcessorTime()
         for entry in ProcessTree.now().processes(of: directories) {
-            guard let line = try? String(contentsOfFile: "/proc/\(entry.identity.pid)/stat", encoding: .utf8),
-                let ticks = ticks(inStat: line)
-            else { continue }
-            times.seconds[entry.program, default: 0] += Double(ticks) / Double(sysconf(Int32(_SC_CLK_TCK)))
+            guard let seconds = seconds(of: entry.identity.pid) else { continue }
+            times.seconds[entry.program, default: 0] += seconds
         }
         return times
+    }
+
+    /// Of one process; nil when it is gone.
+    static func seconds(of pid: Int32) -> Double? {
+        guard let line = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8), let ticks = ticks(inStat: line) else {
+            return nil
+        }
+        return Double(ticks) / Double(sysconf(Int32(_SC_CLK_TCK)))
     }
 
     /// Fields 14 and 15 of /proc/PID/stat: time in user and in kernel mode of all threads; nil for text of another form (proc(5)).

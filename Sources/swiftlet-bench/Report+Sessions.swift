@@ -24,7 +24,8 @@ extension Report {
         var table = Table(["MB/s of 100 MB", "swiftlet", "containerd", "ratio", "of raw vsock"])
         for transfer in Transfer.allCases {
             let (swiftlet, containerd) = (
-                transfer == .vsock ? ceiling : results.rate(.swiftlet, transfer), results.rate(.containerd, transfer)
+                results.rate(transfer == .vsock || transfer == .forwarded ? .qemu : .swiftlet, transfer),
+                results.rate(.containerd, transfer)
             )
             guard swiftlet != nil || containerd != nil else { continue }
             table.add(
@@ -36,7 +37,8 @@ extension Report {
             + """
 
             Medians of \(plan.transfers), from the first byte to the last. Raw vsock is what a guest carries that has neither agent nor
-            containers: one process writes, swiftlet-vsockd hands it to the client. It is the emulated guest's ceiling; the agent's stream
+            containers: one process writes, swiftlet-vsockd hands it to the client. It is the emulated guest's ceiling;
+            with a TCP connection on the guest's loopback before it, it is a forwarded port's, whatever the agent is. The agent's stream
             is what is left of it for a process of a container, before swiftlet-streamd. \(loss)
 
             """

@@ -14,12 +14,18 @@ extension Report {
         others.add(
             "console, \(figures.consoleBytes) bytes at once, s in the guest", Figures.seconds(seconds(figures.consoleTime)),
             Figures.seconds(seconds(figures.rawConsoleTime)), Figures.ratio(figures.consoleRatio))
+        others.add(
+            "QEMU's processor time for it, s", Figures.seconds(figures.consoleProcessorTime),
+            Figures.seconds(figures.rawConsoleProcessorTime), Figures.ratio(figures.consoleProcessorRatio))
         others.add("PSS beyond guest RAM, MiB", Figures.mebibytes(figures.memory), Figures.mebibytes(figures.rawMemory), "")
+        others.add(
+            "of it code that is translated, MiB", Figures.mebibytes(figures.translatedCode), Figures.mebibytes(figures.rawTranslatedCode),
+            "")
         return table.markdown + "\n" + others.markdown
             + """
 
             The pod's log \(figures.isConsoleWhole ? "holds every byte of it." : "does not hold it whole.") PSS is of the pod's processes, from
-            smaps_rollup without its shared memory, which is the guest's RAM: a memfd.
+            smaps_rollup without its shared memory, which is the guest's RAM: a memfd. Translated code is the emulator's: under KVM there is none.
 
             """
     }

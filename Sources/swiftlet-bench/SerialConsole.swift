@@ -28,6 +28,21 @@ struct SerialConsole: Sendable {
         """
     }
 
+    /// Waits for the mark before the bytes.
+    ///
+    /// - Parameter output: what a machine wrote, of what a file holds.
+    /// - Returns: seconds of the processors that its QEMU has used by then.
+    func begun(
+        in file: String, of pid: Int32, within limit: Duration, _ output: @escaping @Sendable (Data) -> [UInt8]
+    ) async throws -> Double {
+        try await Self.found("\(file) has no mark", within: limit) {
+            guard let data = FileManager.default.contents(atPath: file), output(data).firstRange(of: Array(Self.begin.utf8)) != nil else {
+                return nil
+            }
+            return ProcessorTime.seconds(of: pid)
+        }
+    }
+
     /// How long it took, by the machine's clock, and whether every byte is there; nil while the end is missing.
     func outcome(in output: [UInt8]) -> (time: Duration, isWhole: Bool)? {
         let text = output[...]

@@ -53,7 +53,8 @@ struct Target {
     /// What the emulated guest carries at all is told apart.
     private static func transfer(_ promise: String, _ transfer: Transfer, _ results: Measurements) -> Target {
         let (ours, theirs, ceiling) = (
-            results.rate(.swiftlet, transfer), results.rate(.containerd, transfer), results.rate(.qemu, .vsock)
+            results.rate(.swiftlet, transfer), results.rate(.containerd, transfer),
+            results.rate(.qemu, transfer == .portForward ? .forwarded : .vsock)
         )
         guard let ours, let theirs else { return Target(promise: promise, measured: Figures.missing, isMet: nil) }
         let guest = ceiling.map { "; bare guest \(Figures.ratio($0 / theirs))" } ?? ""

@@ -2,15 +2,15 @@
 enum Transfer: String, CaseIterable {
     /// From a process of a guest without containers and agent: what virtio, QEMU and swiftlet-vsockd carry.
     case vsock = "raw vsock of a bare guest"
+    /// From a TCP server on the loopback of that guest, by a program in C that reads and writes: what a port of an emulated guest carries
+    /// whatever its agent is.
+    case forwarded = "TCP and raw vsock of a bare guest"
     /// From a process of a container by the guest's agent, without swiftlet-streamd.
     case agent = "the agent's stream of a process"
     case execSPDY = "exec, stdout by SPDY"
     case execWebSocket = "exec, stdout by WebSocket"
     case attach = "attach by WebSocket"
     case portForward = "port-forward by SPDY"
-
-    /// What the guest itself can do at most, whatever serves clients.
-    static let ceilings: [Transfer] = [.vsock, .agent]
 }
 
 /// Some bytes, and how long they took from the first to the last.

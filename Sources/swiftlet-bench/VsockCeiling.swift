@@ -12,13 +12,18 @@ struct VsockCeiling: Sendable {
     /// Its init in C, which has a source of bytes on port 19.
     let program: String
 
-    private static let source = 19
+    /// Its ports, by what is measured there.
+    private static let ports: [(transfer: Transfer, port: Int)] = [(.vsock, 19), (.forwarded, 22)]
 
     /// Boots it and takes bytes from it, by swiftlet-vsockd's socket.
-    func measure(number: Int, bytes: Int, repetitions: Int) async throws -> [Throughput] {
+    func measure(number: Int, bytes: Int, repetitions: Int) async throws -> [(transfer: Transfer, throughput: Throughput)] {
         try await machine.run(number: number, initramfs: initramfs()) { _, address in
             guard case .unixProxy(let path) = address else { throw SwiftletError(.internal, "raw QEMU has no vsock proxy") }
-            return try await OwnThread.run { try (0..<repetitions).map { _ in try Self.take(bytes, from: path) } }
+            return try await OwnThread.run {
+                try Self.ports.flatMap { transfer, port in
+                    try (0..<repetitions).map { _ in (transfer, try Self.take(bytes, from: path, port: port)) }
+                }
+            }
         }
     }
 
@@ -41,8 +46,8 @@ struct VsockCeiling: Sendable {
     }
 
     /// Blocks.
-    private static func take(_ bytes: Int, from path: String) throws -> Throughput {
-        let descriptor = try connect(path)
+    private static func take(_ bytes: Int, from path: String, port: Int) throws -> Throughput {
+        let descriptor = try connect(path, port)
         defer { close(descriptor) }
         try write("\(bytes)\n", to: descriptor)
         var (count, buffer) = (TransferCount(), [UInt8](repeating: 0, count: 256 << 10))
@@ -59,7 +64,7 @@ struct VsockCeiling: Sendable {
     }
 
     /// Connects to the guest's source, which may not be there yet.
-    private static func connect(_ path: String) throws -> Int32 {
+    private static func connect(_ path: String, _ port: Int) throws -> Int32 {
         let deadline = ContinuousClock.now + .seconds(60)
         while true {
             let descriptor = clinux_unix_socket()
@@ -67,7 +72,7 @@ struct VsockCeiling: Sendable {
             _ = fcntl(descriptor, F_SETFL, 0)
             var limit = timeval(tv_sec: 60, tv_usec: 0)
             setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-            if clinux_unix_connect(descriptor, path) == 0, (try? write("CONNECT \(source)\n", to: descriptor)) != nil,
+            if clinux_unix_connect(descriptor, path) == 0, (try? write("CONNECT \(port)\n", to: descriptor)) != nil,
                 line(from: descriptor).hasPrefix("OK ")
             {
                 return descriptor

@@ -6,6 +6,7 @@
 //   9  sink: reads to the end, then answers with an FNV-1a hash over words and the count as "<hex> <bytes>\n"
 //   19 source: reads "<bytes>\n", sends that many pattern bytes, ends its side
 //   20 call: reads "<port>\n", connects to that port of the host, sends "guest\n", relays one line back to the caller
+//   22 forward: as 19, but the bytes come by a TCP connection on the guest's loopback, as those of a forwarded port
 //   21 control: reads a line, "reboot", "poweroff" (answers "going\n", then is off at once) or "uptime" (answers seconds)
 //
 // Pattern byte number i is (i * 31 + (i >> 8)) & 0xff.
@@ -17,6 +18,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -46,14 +50,16 @@ static int read_line(int fd, char *line, size_t size) {
     return n > 0 ? 0 : -1;
 }
 
-static void echo(int fd) {
+static void echo_to(int from, int to) {
     char *buffer = malloc(BUFFER);
     ssize_t n;
-    while ((n = read(fd, buffer, BUFFER)) > 0)
-        if (write_all(fd, buffer, (size_t)n) != 0) break;
-    shutdown(fd, SHUT_WR);
+    while ((n = read(from, buffer, BUFFER)) > 0)
+        if (write_all(to, buffer, (size_t)n) != 0) break;
+    shutdown(to, SHUT_WR);
     free(buffer);
 }
+
+static void echo(int fd) { echo_to(fd, fd); }
 
 static void sink(int fd) {
     unsigned char *buffer = malloc(BUFFER);
@@ -82,10 +88,7 @@ static void sink(int fd) {
     free(buffer);
 }
 
-static void source(int fd) {
-    char line[32];
-    if (read_line(fd, line, sizeof line) != 0) return;
-    uint64_t left = strtoull(line, 0, 10);
+static void send_pattern(int fd, uint64_t left) {
     // The pattern repeats every 64 KiB.
     unsigned char *pattern = malloc(65536);
     for (unsigned i = 0; i < 65536; i++) pattern[i] = (unsigned char)(i * 31 + (i >> 8));
@@ -94,8 +97,50 @@ static void source(int fd) {
         if (write_all(fd, pattern, n) != 0) break;
         left -= n;
     }
-    shutdown(fd, SHUT_WR);
     free(pattern);
+}
+
+static void source(int fd) {
+    char line[32];
+    if (read_line(fd, line, sizeof line) != 0) return;
+    send_pattern(fd, strtoull(line, 0, 10));
+    shutdown(fd, SHUT_WR);
+}
+
+struct sender {
+    int listener;
+    uint64_t bytes;
+};
+
+static void *send_by_tcp(void *argument) {
+    struct sender *sender = argument;
+    int s = accept4(sender->listener, 0, 0, SOCK_CLOEXEC);
+    if (s < 0) return 0;
+    send_pattern(s, sender->bytes);
+    close(s);
+    return 0;
+}
+
+static void forward(int fd) {
+    char line[32];
+    if (read_line(fd, line, sizeof line) != 0) return;
+    int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct ifreq loopback = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    ioctl(s, SIOCSIFFLAGS, &loopback);
+    struct sender sender = {socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), strtoull(line, 0, 10)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    pthread_t thread;
+    if (bind(sender.listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(sender.listener, 1) != 0 ||
+        getsockname(sender.listener, (struct sockaddr *)&address, &length) != 0 ||
+        connect(s, (struct sockaddr *)&address, sizeof address) != 0 || pthread_create(&thread, 0, send_by_tcp, &sender) != 0) {
+        printf("forward: %s\n", strerror(errno));
+    } else {
+        echo_to(s, fd);
+        pthread_join(thread, 0);
+    }
+    close(sender.listener);
+    close(s);
 }
 
 static void call_host(int fd) {
@@ -134,7 +179,7 @@ struct service {
     void (*run)(int fd);
 };
 
-static const struct service services[] = {{7, echo}, {9, sink}, {19, source}, {20, call_host}, {21, control}};
+static const struct service services[] = {{7, echo}, {9, sink}, {19, source}, {20, call_host}, {21, control}, {22, forward}};
 
 struct job {
     void (*run)(int fd);

@@ -78,4 +78,15 @@ import Testing
         #expect(page.contains("A run of a part of the benchmark (sessions)."))
         #expect(page.contains("| exec, stdout by SPDY      |     20.0 |        100 | 0.20x |        0.40x |"), "\(page)")
     }
+
+    @Test func aForwardedPortIsComparedWithTheBareGuestsOwn() {
+        var results = Measurements()
+        for (subject, transfer, rate) in [
+            (Subject.swiftlet, Transfer.portForward, 150), (.containerd, .portForward, 500), (.qemu, .vsock, 500), (.qemu, .forwarded, 200),
+        ] {
+            results.add(subject, transfer, Throughput(bytes: rate * 1_000_000, time: .seconds(1)))
+        }
+        let target = Target.all(results).first { $0.promise.hasPrefix("port-forward, 100 MB") }
+        #expect(target?.measured == "0.30x; bare guest 0.40x" && target?.verdict == "missed")
+    }
 }

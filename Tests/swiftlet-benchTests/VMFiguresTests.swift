@@ -63,4 +63,27 @@ import Testing
         results.vm.memory = 80_000_001
         #expect(Target.all(results).first { $0.promise.hasPrefix("VM, QEMU") }?.verdict == "missed")
     }
+
+    @Test func translatedCodeIsWhatCanBeWrittenAndRun() {
+        let mappings = """
+            7f1b39000000-7f1b3bfff000 rwxp 00000000 00:00 0
+            Size:              49148 kB
+            Rss:               40000 kB
+            Pss:               40000 kB
+            VmFlags: rd wr ex mr mw me sd
+            55d0c0000000-55d0c0400000 r-xp 00100000 fe:00 123                        /usr/bin/qemu-system-x86_64
+            Pss:                2798 kB
+            7f1b3c000000-7f1b3c001000 rwxp 00000000 00:00 0
+            Pss:                   4 kB
+            """
+        #expect(ProcessMemory.translatedCode(inMappings: mappings) == 40_004 << 10)
+        #expect(ProcessMemory.translatedCode(inMappings: "") == 0)
+    }
+
+    @Test func processorTimeIsComparedToo() {
+        var figures = VMFigures()
+        #expect(figures.consoleProcessorRatio == nil)
+        (figures.consoleProcessorTime, figures.rawConsoleProcessorTime) = (12, 10)
+        #expect(figures.consoleProcessorRatio == 1.2)
+    }
 }

@@ -20,6 +20,15 @@ struct Processor: DomainConfigurator {
     /// three times, the last time while the first container is made, which takes it a third of a second.
     static let translationCache = 48
 
+    /// Guests that boot from a disk of their own run less of it the smaller they are: a sixth of their memory. A guest of 128 MiB starts as
+    /// quickly with 20 MiB as with 48. Debian 12 with systemd and cloud-init, in 512 MiB, uses a tenth more of the processor until its
+    /// login with 32, a third more with 24, and four fifths more with 16.
+    private static func translationCache(_ spec: MachineSpec) -> Int {
+        if case .kernel = spec.boot { return translationCache }
+        return min(max(Int(clamping: spec.shape.mebibytes / 6), leastTranslationCache), translationCache)
+    }
+    private static let leastTranslationCache = 16
+
     /// Features that the emulator has and is faster without. With erms and fsrm Linux copies and clears memory byte by byte
     /// ("rep movsb"), each a turn of a loop in the emulator; without, by eight bytes: a guest boots in a sixth less time.
     fileprivate static let unwanted = ["erms", "fsrm"]
@@ -39,7 +48,7 @@ struct Processor: DomainConfigurator {
         // depends on them for a processor that has what there is.
         if spec.hasNoNamedProcessor { domain.missingCapabilities.append(Self.featureQuestions) }
         if spec.shape.accelerator == .tcg {
-            domain.features.append(XMLTag("tcg", [:], [XMLTag("tb-cache", ["unit": "MiB"], text: "\(Self.translationCache)")]))
+            domain.features.append(XMLTag("tcg", [:], [XMLTag("tb-cache", ["unit": "MiB"], text: "\(Self.translationCache(spec))")]))
         }
     }
 
