@@ -146,8 +146,8 @@ let package = Package(
         .target(
             name: "Pods",
             dependencies: [
-                .product(name: "GRDB", package: "GRDB.swift"), "Images", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors",
-                logging,
+                .product(name: "GRDB", package: "GRDB.swift"), "Images", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Measures",
+                "Errors", logging,
             ]),
 
         // Hands
@@ -228,7 +228,7 @@ let package = Package(
         .target(name: "StreamFrames", dependencies: ["CZlib", "Errors", .product(name: "NIOCore", package: "swift-nio")]),
         .target(name: "State", dependencies: ["Linux", "Errors", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "Linux", dependencies: ["CLinux", "Concurrency", "Errors"]),
-        .target(name: "Measures", dependencies: [metrics]),
+        .target(name: "Measures", dependencies: [metrics, logging]),
         .target(name: "SystemCalls", dependencies: ["CSeccomp", "Errors"]),
         // What the two daemons have in common.
         .target(name: "Daemons", dependencies: ["CLinux", "Errors", logging]),

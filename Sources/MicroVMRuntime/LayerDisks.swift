@@ -24,6 +24,8 @@ final class LayerDisks: Sendable {
     private struct State {
         /// Containers by the serial that they use.
         var users: [String: Set<String>] = [:]
+        /// Known to be plugged in.
+        var present: Set<String> = []
         /// Were there before anybody of whom is known: used by containers that an earlier release of the daemon made. They stay until
         /// the machine ends.
         var kept: Set<String> = []
@@ -68,20 +70,22 @@ final class LayerDisks: Sendable {
         let (disks, names) = (layers.map { DiskSpec(path: $0.path, serial: $0.serial, readOnly: true) }, serials)
         try await ledger.note(.layerDisks, Self.name(machine, container), document)
         try await changes.run { [self] in
-            let unknown = state.withLock { state in
+            let (unknown, areThere) = state.withLock { state in
                 let unknown = names.filter { state.users[$0] == nil }
                 for serial in names { state.users[serial, default: []].insert(container) }
-                return unknown
+                return (unknown, state.present.isSuperset(of: names))
             }
             let added: [DeviceID]
             do {
-                added = try await hypervisor.attach(disks.map { .disk($0) }, to: machine)
+                // There is nothing to ask for where a container of the image runs already.
+                added = areThere ? [] : try await hypervisor.attach(disks.map { .disk($0) }, to: machine)
             } catch {
                 // Which of them were there before is not known: of an earlier daemon's machine they stay.
                 state.withLock { if $0.isRestored { $0.kept.formUnion(unknown) } }
                 throw error
             }
             let kept = state.withLock { state in
+                state.present.formUnion(names)
                 state.kept.formUnion(unknown.filter { !added.contains(.disk(serial: $0)) })
                 return names.intersection(state.kept).sorted()
             }
@@ -98,6 +102,7 @@ final class LayerDisks: Sendable {
             let unused = state.withLock { state in
                 state.users.filter { $0.value == [container] && !state.kept.contains($0.key) }.map(\.key)
             }
+            state.withLock { $0.present.subtract(unused) }
             if !unused.isEmpty, process?.isAlive != false {
                 do {
                     try await hypervisor.detach(unused.sorted().map { .disk(serial: $0) }, from: machine)

@@ -52,7 +52,7 @@ extension MicroVMHandler {
             found.append(
                 try Leftover(
                     pod: pod, kind: .machine, name: machine.id.uuid.uuidString,
-                    document: MachineDocument(process: machine.process, contextID: nil, domain: machine.name)))
+                    document: MachineDocument(process: machine.process, contextID: nil, domain: machine.name, keepsNothing: true)))
         }
         found.append(try Leftover(pod: pod, kind: .share, name: names.shareDirectory, document: nothing))
         found.append(try Leftover(pod: pod, kind: .shareDaemon, name: names.shareDirectory, document: ProcessDocument(process: nil)))

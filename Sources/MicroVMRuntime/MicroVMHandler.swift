@@ -171,7 +171,7 @@ public final class MicroVMHandler: RuntimeHandler {
         for attempt in 1... {
             do {
                 let (machine, entry) = (machineSpec(names, extent), names.machine.uuid.uuidString)
-                var document = MachineDocument(process: nil, contextID: names.contextID, domain: names.domain)
+                var document = MachineDocument(process: nil, contextID: names.contextID, domain: names.domain, keepsNothing: true)
                 machines.consoles.watch(names.console, of: names.machine)
                 fullDisks.watch(names.scratchDisk, of: names.machine)
                 document.process = try await ledger.acquire(.machine, entry, document) { try await hypervisor.start(machine).process }

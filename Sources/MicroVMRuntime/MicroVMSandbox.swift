@@ -6,6 +6,7 @@ import Foundation
 import Linux
 import Logging
 import Machines
+import Measures
 import PodMachine
 import PodNetwork
 import Runtime
@@ -107,13 +108,12 @@ final class MicroVMSandbox: MachineSandbox {
     // MARK: Containers
 
     func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
+        let steps = StepTimes(id, logger, of: "container create")
         let modules = handler.configuration.modulesDisk(for: plan.spec)
         let images = plan.root.layers + plan.volumeImages.values.flatMap { $0 } + (modules.map { [$0] } ?? [])
         async let layers: Void = disks.attach(images, for: id, ledger: ledger)
         let mounts = try await guestMounts(id, plan, ledger)
-        try await layers
-        // A creation that was given up: the guest has been asked to forget the container, and must not make it after that.
-        try Task.checkCancellation()
+        steps.passed("mounts provided")
         let request = try AgentCreateContainerRequest.with {
             $0.containerID = id
             $0.spec = try GuestSpec.container(plan)
@@ -121,7 +121,14 @@ final class MicroVMSandbox: MachineSandbox {
             $0.spec.shareTag = MachineShare.tag
             $0.spec.modulesSerial = modules?.serial ?? ""
         }
-        let user = try await link.client().call(.createContainer, request, timeout: .seconds(25))
+        // A creation that was given up: the guest has been asked to forget the container, and must not make it after that.
+        try Task.checkCancellation()
+        // The guest takes up the disks as they come; of a creation that fails, it forgets the container.
+        async let made = link.client().call(.createContainer, request, timeout: .seconds(25))
+        try await layers
+        steps.passed("layers attached")
+        let user = try await made
+        steps.passed("guest made it")
         let answer = ContainerUser(uid: user.uid, gid: user.gid, groups: [user.gid] + user.additionalGids.filter { $0 != user.gid })
         try Self.check(answer, against: plan)
         return answer
@@ -199,8 +206,10 @@ final class MicroVMSandbox: MachineSandbox {
     }
 
     func requestShutdown() async {
+        defer { link.close() }
+        // Only what it has not written to the node's files yet is anybody's: its own disk goes with it.
+        guard ledger.entry(.share) != nil else { return }
         _ = try? await link.client().call(.shutdown, AgentShutdownRequest(), timeout: .seconds(2))
-        link.close()
     }
 
     /// Repeats a long call over new connections while only the connection fails.

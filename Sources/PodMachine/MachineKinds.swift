@@ -45,11 +45,14 @@ package struct MachineDocument: StoredDocument {
     package var contextID: UInt32?
     /// The domain's name, by which libvirt names its log of the machine; nil in what earlier releases wrote.
     package var domain: String?
+    /// Whether all that it writes to its disks goes with it, so that QEMU may be killed; nil in what earlier releases wrote.
+    package var keepsNothing: Bool?
 
-    package init(process: ProcessIdentity?, contextID: UInt32?, domain: String? = nil) {
+    package init(process: ProcessIdentity?, contextID: UInt32?, domain: String? = nil, keepsNothing: Bool? = nil) {
         self.process = process
         self.contextID = contextID
         self.domain = domain
+        self.keepsNothing = keepsNothing
     }
 }
 

@@ -98,7 +98,7 @@ public final class MachineResources: Sendable {
             ResourceReleaser(.user) { entry in try await OwnThread.run { try PodUsers.release(entry.name) } },
             ResourceReleaser(.userProcesses) { entry in try await OwnThread.run { try PodUsers.release(entry.name) } },
             ResourceReleaser(.tpm) { entry in try await emulator.stop(socket: entry.name, process: entry.process, users: ids) },
-            ResourceReleaser(.tap) { entry in
+            ResourceReleaser(.tap, beginsAtOnce: true) { entry in
                 try await networks.deleteTap(name: entry.name, namespacePath: entry.decoded(TapDocument.self).namespace)
             },
             ResourceReleaser(.cgroup) { entry in
@@ -137,10 +137,11 @@ public final class MachineResources: Sendable {
         guard let machine = MachineID(entry.name) else {
             throw SwiftletError(.dataLoss, "the ledger names machine \(entry.name), which is no UUID")
         }
+        let document = try? entry.decoded(MachineDocument.self)
         // The process is the way out when libvirt cannot help.
-        try await hypervisor.destroy(machine, process: entry.process)
+        try await hypervisor.destroy(machine, process: entry.process, atOnce: document?.keepsNothing == true)
         ends.ended(machine, .destroyed)
-        if let name = (try? entry.decoded(MachineDocument.self))?.domain { await hypervisor.removeLog(ofMachineNamed: name) }
+        if let name = document?.domain { await hypervisor.removeLog(ofMachineNamed: name) }
         consoles.forget(machine)
         fullDisks.forget(machine)
         return machine

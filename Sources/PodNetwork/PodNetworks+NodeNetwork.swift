@@ -20,7 +20,8 @@ extension PodNetworks: NodeNetwork {
     public var releasers: [ResourceReleaser] {
         [
             ResourceReleaser(.networkNamespace) { entry in try await self.deleteNamespace(path: entry.name) },
-            ResourceReleaser(.networkAttachment) { entry in try await self.detach(entry.decoded(PodNetworkRequest.self)) },
+            ResourceReleaser(.networkAttachment, beginsAtOnce: true) { entry in try await self.detach(entry.decoded(PodNetworkRequest.self))
+            },
         ]
     }
 }

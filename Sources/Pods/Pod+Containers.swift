@@ -3,6 +3,7 @@ import Errors
 import Images
 import Linux
 import Logging
+import Measures
 import Runtime
 import State
 
@@ -12,6 +13,8 @@ extension Pod {
     /// Makes a container in the running machine.
     func createContainer(_ request: ContainerSpec) async throws -> String {
         let machine = try await readyMachine()
+        let id = Identifier.make()
+        let steps = StepTimes(id, logger, of: "container create")
         try handler.capabilities.check(request, handler: handler.name)
         var spec = request
         guard let image = try await context.images.status(spec.image) else {
@@ -29,7 +32,7 @@ extension Pod {
         plan.volumeImages = volumes.mapValues(\.layers)
         try checkNamespaces(spec)
         plan.seccomp = try await seccomp(of: spec)
-        let id = Identifier.make()
+        steps.passed("planned")
         let snapshot = ContainerSnapshot(
             id: id, sandboxID: self.id, spec: spec, imageID: image.id, state: .created,
             createdAt: WallClock.now(), logPath: logPath(of: spec), stopSignal: plan.stopSignal)
@@ -41,7 +44,9 @@ extension Pod {
         containers[id] = container
         do {
             try await save(container)
+            steps.passed("noted")
             try await openLog(of: container)
+            steps.passed("log open")
             let images = context.images
             let leased = [image.id] + volumes.values.map(\.image.id)
             try await acquisition(for: container) {
@@ -49,12 +54,16 @@ extension Pod {
                     for image in leased { try await images.lease(imageID: image, holder: id) }
                 }
             }.value
+            steps.passed("image leased")
             try await fit(machine)
+            steps.passed("machine fitted")
             let creation = acquisition(for: container) { try await machine.createContainer(id, created, ledger: ledger) }
             container.user = try await withDeadline(context.deadlines.guestAnswer, "create container \(spec.metadata.name)") {
                 try await creation.value
             }
+            steps.passed("made")
             try await save(container)
+            steps.passed("saved")
             _ = try await readyMachine()
         } catch {
             await discard(container)

@@ -1,6 +1,7 @@
 import Concurrency
 import Errors
 import Logging
+import Measures
 import Runtime
 import State
 
@@ -61,7 +62,7 @@ extension Pod {
     }
 
     /// Ends what runs, within the deadline, so that exit codes and last lines arrive before the machine goes.
-    func endContainers() async {
+    func endContainers(_ steps: StepTimes) async {
         let running = containers.values.filter(\.isRunning).map(\.id)
         // A guest that does not run hears nothing; its exits and last lines wait in vain.
         let machine = halt == nil ? machine : nil
@@ -77,7 +78,9 @@ extension Pod {
                 }
             }
         }
+        steps.passed("containers ended")
         if let machine { try? await withDeadline(.seconds(2), "shut down") { await machine.requestShutdown() } }
+        steps.passed("guest told")
         for container in containers.values { await markLost(container, "the pod sandbox was stopped") }
     }
 

@@ -3,6 +3,7 @@ import Errors
 import Images
 import Linux
 import Logging
+import Measures
 import Runtime
 import State
 
@@ -148,13 +149,17 @@ actor Pod {
 
     private func performStop() async throws {
         guard try lifecycle.handle(.stopRequested) == .release else { return }
+        let steps = StepTimes(id, logger, of: "sandbox stop")
         await saveIfPossible()
+        steps.passed("noted")
         machineWatch?.cancel()
         reattachAttempt?.cancel()
-        await endContainers()
-        try requireClean(await releaseResources())
+        await endContainers(steps)
+        try requireClean(await releaseResources(steps))
+        steps.passed("released")
         _ = try lifecycle.handle(.released)
         await saveIfPossible()
+        steps.passed("saved")
     }
 
     /// Stops what still runs and forgets the record. Idempotent; joins a removal in flight.
@@ -239,20 +244,20 @@ actor Pod {
     ///
     /// - Returns: what is left.
     @discardableResult
-    private func releaseResources() async -> [PendingRelease] {
+    private func releaseResources(_ steps: StepTimes? = nil) async -> [PendingRelease] {
         letGoOfMachine()
         ledger.close()
         for container in containers.values { container.ledger.close() }
-        return await releases.run { await self.releaseInTurn() }
+        return await releases.run { await self.releaseInTurn(steps) }
     }
 
-    private func releaseInTurn() async -> [PendingRelease] {
+    private func releaseInTurn(_ steps: StepTimes?) async -> [PendingRelease] {
         var left: [PendingRelease] = []
         if await startHasEnded() {
             let unfinished = await endCreations(of: Array(containers.values))
             let own = containers.values.map(\.ledger).filter { holdsOwnMachine($0) }
             for ledger in own { left += await release(ledger, unfinished: unfinished) }
-            left += await release(ledger, after: left, unfinished: unfinished)
+            left += await release(ledger, after: left, unfinished: unfinished, steps)
             for container in containers.values { left += await release(container.ledger, unfinished: unfinished) }
         } else {
             left = ledger.entries.map { PendingRelease(entry: $0, reason: "the start has not ended yet") }
@@ -317,10 +322,13 @@ actor Pod {
     /// Releases all that one ledger lists.
     ///
     /// - Parameter unfinished: the creation of a container that goes on: what it acquires stays listed, to be released again.
-    private func release(_ ledger: Ledger, after earlier: [PendingRelease] = [], unfinished: String?) async -> [PendingRelease] {
+    private func release(
+        _ ledger: Ledger, after earlier: [PendingRelease] = [], unfinished: String?, _ steps: StepTimes? = nil
+    ) async -> [PendingRelease] {
         let (releasers, id) = (context.releasers, id)
         return await ledger.releaseAll(within: context.deadlines.release, by: releasers, after: earlier) { entry in
-            entry.owner != id || releasers.scope(of: entry.kind) == .container ? unfinished : nil
+            steps?.passed("released \(entry.kind)")
+            return entry.owner != id || releasers.scope(of: entry.kind) == .container ? unfinished : nil
         }
     }
 

@@ -103,7 +103,7 @@ struct Benchmark {
         }
     }
 
-    /// One pod with one container, from its start to its removal.
+    /// One pod with one container, and another for a moment, from its start to its removal.
     private func podLife(_ name: String, on cri: CRIConnection) async throws -> [(Operation, Duration)] {
         var times: [(Operation, Duration)] = []
         func timed<Value>(_ operation: Operation?, _ work: () async throws -> Value) async throws -> Value {
@@ -125,6 +125,10 @@ struct Benchmark {
             let result = try await timed(number == 0 ? nil : .execSync) { try await workload.execTrue(container, on: cri) }
             guard result == 0 else { throw SwiftletError(.internal, "true exited with \(result) in pod \(name)") }
         }
+        let further = try await timed(.createFurther) {
+            try await workload.createContainer("further", in: pod, podName: name, on: cri)
+        }
+        try await timed(nil) { try await workload.removeContainer(further, on: cri) }
         try await timed(.stopPodSandbox) { try await workload.stopPod(pod, on: cri) }
         try await timed(nil) { try await workload.removePod(pod, on: cri) }
         return times

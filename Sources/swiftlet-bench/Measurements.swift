@@ -11,6 +11,8 @@ enum Subject: String, CaseIterable, ExpressibleByArgument {
 enum Operation: String, CaseIterable {
     case runPodSandbox = "RunPodSandbox, cold"
     case createContainer = "CreateContainer"
+    /// In a pod that has made a container before.
+    case createFurther = "CreateContainer, the pod's second"
     case startContainer = "StartContainer"
     case execSync = "ExecSync(true)"
     case listFew = "ListContainers, few"
@@ -31,7 +33,9 @@ enum Operation: String, CaseIterable {
 }
 
 extension Operation {
-    static let calls: [Operation] = [.runPodSandbox, .createContainer, .startContainer, .execSync, .listFew, .listMany, .stopPodSandbox]
+    static let calls: [Operation] = [
+        .runPodSandbox, .createContainer, .createFurther, .startContainer, .execSync, .listFew, .listMany, .stopPodSandbox,
+    ]
     static let sessions: [Operation] = [.execBySPDY, .execByWebSocket]
     static let virtualMachines: [Operation] = [.vmFirstByte, .vmStart, .vmExec, .vmExecByAgent]
 }

@@ -94,6 +94,7 @@ public final class RecordingHypervisor: Hypervisor {
         var ends: [String: MachineEnd] = [:]
         var listeners: [AsyncStream<MachineEvent>.Continuation] = []
         var isClosed = false
+        var killed: Set<MachineID> = []
     }
 
     private let state = Mutex(State())
@@ -122,6 +123,8 @@ public final class RecordingHypervisor: Hypervisor {
 
     public var calls: [Call] { state.withLock { $0.calls } }
     public func calls(_ step: Step) -> [Call] { calls.filter { $0.step == step } }
+    /// Those that were ended at once.
+    public var killed: Set<MachineID> { state.withLock { $0.killed } }
     public var running: Set<MachineID> { state.withLock { Set($0.running.keys) } }
     public func spec(of id: MachineID) -> MachineSpec? { state.withLock { $0.running[id]?.spec } }
     /// What the machine has, from its start or plugged in since, in this order.
@@ -187,7 +190,8 @@ public final class RecordingHypervisor: Hypervisor {
         try await perform(.machines) { self.running.compactMap { self.find($0) } }
     }
 
-    public func destroy(_ id: MachineID, process: ProcessIdentity?) async throws {
+    public func destroy(_ id: MachineID, process: ProcessIdentity?, atOnce: Bool) async throws {
+        if atOnce { state.withLock { _ = $0.killed.insert(id) } }
         try await perform(.destroy(id)) { self.end(id, .destroyed) }
     }
 

@@ -183,6 +183,25 @@ struct EmbeddedDriverSystemTests {
         }
     }
 
+    @Test func aMachineThatIsKilledAtOnceIsGoneForLibvirtToo() async throws {
+        try await withMachines { hypervisor, room, track in
+            for stopped in [false, true] {
+                let spec = try await room.spec("swl-killed")
+                track(spec)
+                let events = hypervisor.events()
+                let process = try #require(try await hypervisor.start(spec).process)
+                if stopped { try process.signal(SIGSTOP) } else { try await room.waitForGreeting(spec) }
+                try await hypervisor.destroy(spec.id, process: process, atOnce: true)
+                #expect(!process.isAlive)
+                #expect(try await hypervisor.machines().isEmpty)
+                let ended = await events.first { if case .stopped(spec.id, _) = $0 { true } else { false } }
+                #expect(ended != nil)
+                // Its name is free.
+                try await hypervisor.destroy(spec.id, process: process, atOnce: true)
+            }
+        }
+    }
+
     @Test func aStoppedQEMUIsKilled() async throws {
         try await withMachines { hypervisor, room, track in
             let spec = try await room.spec("swl-deaf")

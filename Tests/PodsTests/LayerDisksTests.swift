@@ -65,6 +65,24 @@ struct LayerDisksTests {
         #expect(first.entries.isEmpty && second.entries.isEmpty)
     }
 
+    @Test func disksThatAreThereAreNotAskedForAgain() async throws {
+        let ground = try await Ground()
+        let (first, second, third) = (ground.ledger("first"), ground.ledger("second"), ground.ledger("third"))
+        try await ground.disks.attach(Self.layers("a", "b"), for: "first", ledger: first)
+        try await ground.disks.attach(Self.layers("b", "a"), for: "second", ledger: second)
+        #expect(ground.hypervisor.calls(.attach).count == 1)
+        #expect(await ground.release(first).isEmpty)
+        #expect(ground.attached == ["a", "b"])
+        // Not known any more once they were to go, also when that fails.
+        ground.hypervisor.inject(.fail(.internal), at: .detach)
+        #expect(await !ground.release(second).isEmpty)
+        try await ground.disks.attach(Self.layers("a"), for: "third", ledger: third)
+        #expect(ground.hypervisor.calls(.attach).count == 2)
+        ground.hypervisor.heal(.detach)
+        for ledger in [second, third] { #expect(await ground.release(ledger).isEmpty) }
+        #expect(ground.attached.isEmpty)
+    }
+
     @Test func aRestartedDaemonKnowsWhoUsesWhat() async throws {
         let ground = try await Ground()
         let (first, second) = (ground.ledger("first"), ground.ledger("second"))

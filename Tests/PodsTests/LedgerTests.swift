@@ -83,6 +83,46 @@ import Testing
         #expect(left.first?.reason.contains("does not know the kind hologram") == true)
         #expect(try await ground.stored() == ["pod hologram h1"])
     }
+
+    @Test func aReleaseThatTakesLongBeginsBesideTheOthersAndEndsBeforeWhatItStandsOn() async throws {
+        let ground = try Ground()
+        defer { ground.close() }
+        let ledger = Ledger(owner: "pod", database: ground.database)
+        for kind in [ResourceKind.networkNamespace, .networkAttachment, .machine] { try await ledger.note(kind, "a", EmptyDocument()) }
+        let steps = Mutex<[String]>([])
+        @Sendable func step(_ text: String) { steps.withLock { $0.append(text) } }
+        @Sendable func wait(for text: String) async { while !steps.withLock({ $0.contains(text) }) { await Task.yield() } }
+        let left = await ledger.releaseAll(
+            by: Releasers([
+                ResourceReleaser(.networkAttachment, beginsAtOnce: true) { _ in
+                    step("attachment begins")
+                    await wait(for: "machine ended")
+                    step("attachment ended")
+                },
+                ResourceReleaser(.machine) { _ in
+                    await wait(for: "attachment begins")
+                    step("machine ended")
+                },
+                ResourceReleaser(.networkNamespace) { _ in step("namespace ended") },
+            ]))
+        #expect(left.isEmpty)
+        #expect(steps.withLock { $0 } == ["attachment begins", "machine ended", "attachment ended", "namespace ended"])
+        #expect(try await ground.stored().isEmpty)
+    }
+
+    @Test func aReleaseThatHasBegunAtOnceAndFailsStaysListed() async throws {
+        let ground = try Ground()
+        defer { ground.close() }
+        let ledger = Ledger(owner: "pod", database: ground.database)
+        for kind in [ResourceKind.tap, .machine] { try await ledger.note(kind, "a", EmptyDocument()) }
+        let failing = ResourceReleaser(.tap, beginsAtOnce: true) { _ in throw SwiftletError(.unavailable, "busy") }
+        #expect(await ledger.releaseAll(by: Releasers([failing, ResourceReleaser(.machine) { _ in }])).map(\.entry.kind) == [.tap])
+        #expect(try await ground.stored() == ["pod tap a"])
+        let hanging = ResourceReleaser(.tap, beginsAtOnce: true) { _ in try await Task.sleep(for: .seconds(1000)) }
+        #expect(await ledger.releaseAll(within: .milliseconds(50), by: Releasers([hanging])).map(\.entry.kind) == [.tap])
+        #expect(await ledger.releaseAll(by: Releasers([ResourceReleaser(.tap, beginsAtOnce: true) { _ in }])).isEmpty)
+        #expect(try await ground.stored().isEmpty)
+    }
 }
 
 @Suite(.timeLimit(.minutes(1))) struct ReleaseTests {

@@ -65,6 +65,23 @@ struct MicroVMHandlerTests {
         }
     }
 
+    /// One whose disks may be kept is asked to end, which takes longer.
+    @Test func aMachineThatKeepsNothingIsKilled() async throws {
+        try await Self.withHandler { handler, hypervisor, directory in
+            let database = try StateDatabase(path: "\(directory)/state.sqlite")
+            let ledger = Ledger(owner: "pod", database: database)
+            let (disposable, kept) = (MachineID(UUID()), MachineID(UUID()))
+            for (id, keepsNothing) in [(disposable, true), (kept, Bool?.none)] {
+                _ = try await hypervisor.start(Self.spec(id))
+                let document = MachineDocument(process: nil, contextID: nil, keepsNothing: keepsNothing)
+                try await ledger.note(.machine, id.uuid.uuidString, document)
+            }
+            #expect(await ledger.releaseAll(by: Releasers(handler.machines.releasers)).isEmpty)
+            #expect(hypervisor.running.isEmpty)
+            #expect(hypervisor.killed == [disposable])
+        }
+    }
+
     @Test func whetherPodsCanStartIsAskedWithoutAListOfMachines() async throws {
         try await Self.withHandler { handler, hypervisor, _ in
             #expect(await handler.obstacle() == nil)
@@ -137,15 +154,15 @@ struct MicroVMHandlerTests {
         #expect(dropped == nil)
     }
 
-    /// The guest was asked to forget it meanwhile.
-    @Test(.timeLimit(.minutes(1))) func aCreationThatWasGivenUpDoesNotReachTheGuest() async throws {
+    /// The guest is asked to forget it: what it was asked for before goes with that, and nothing may follow.
+    @Test(.timeLimit(.minutes(1))) func aCreationThatWasGivenUpReachesTheGuestNoMore() async throws {
         try await Self.withHandler { handler, hypervisor, directory in
             let names = Self.names(handler)
             try FileManager.default.createDirectory(
                 atPath: (names.hostSocket as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
-            let asked = Mutex<Set<String>>([])
+            let asked = Mutex<[String]>([])
             let guest = try InProcessGuest(at: names.hostSocket) { method in
-                _ = asked.withLock { $0.insert(method) }
+                asked.withLock { $0.append(method) }
                 return InProcessGuest.plain(method)
             }
             defer { guest.end() }
@@ -160,13 +177,32 @@ struct MicroVMHandlerTests {
                 spec: ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "i"),
                 root: .layers([LayerImage(path: "/layer", serial: "layer", filesystem: "erofs", sizeBytes: 4096)]), arguments: ["/x"],
                 environment: [], workingDirectory: "/", user: try UserReference(parsing: "1000", ""), stopSignal: 15)
+            let late = Task {
+                while !Task.isCancelled { await Task.yield() }
+                return try await sandbox.createContainer("a", plan, ledger: ledger)
+            }
+            late.cancel()
+            await #expect(throws: (any Error).self) { try await late.value }
+            #expect(asked.withLock { $0 } == ["GetInfo"])
+
+            // The guest is asked while the layers are being attached, and asked to forget the container behind that.
             hypervisor.inject(.hold, at: .attach)
             let creation = Task { try await sandbox.createContainer("c", plan, ledger: ledger) }
             try await eventually("its layers are being attached") { !hypervisor.calls(.attach).isEmpty }
+            try await eventually("the guest is asked") { asked.withLock { $0.contains("CreateContainer") } }
             creation.cancel()
+            try await sandbox.deleteContainer("c")
             hypervisor.heal(.attach)
             _ = await creation.result
-            #expect(asked.withLock { $0 } == ["GetInfo"])
+            #expect(asked.withLock { $0 } == ["GetInfo", "CreateContainer", "DeleteContainer"])
+
+            // Disks that do not come fail the creation, whatever the guest says.
+            var other = plan
+            other.root = .layers([LayerImage(path: "/other", serial: "other", filesystem: "erofs", sizeBytes: 4096)])
+            hypervisor.inject(.fail(.dataLoss), at: .attach)
+            let failed = other
+            let error = await #expect(throws: SwiftletError.self) { try await sandbox.createContainer("d", failed, ledger: ledger) }
+            #expect(error?.code == .dataLoss)
         }
     }
 

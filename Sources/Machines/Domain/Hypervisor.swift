@@ -18,9 +18,11 @@ public protocol Hypervisor: Sendable {
 
     /// Ends a machine without asking the guest, and succeeds when there is none.
     ///
-    /// - Parameter process: QEMU, as `start` returned it: the way out when libvirt does not answer.
+    /// - Parameters:
+    ///   - process: QEMU, as `start` returned it: the way out when libvirt does not answer.
+    ///   - atOnce: QEMU has nothing to write back to its disks, as it may have when it is asked to end.
     /// - Throws: `unavailable` or `deadlineExceeded` when it may still run.
-    func destroy(_ id: MachineID, process: ProcessIdentity?) async throws
+    func destroy(_ id: MachineID, process: ProcessIdentity?, atOnce: Bool) async throws
 
     /// Plugs devices into a running machine, all in one call. A device whose id is there already counts as plugged. The
     /// backends of filesystems and vsock devices listen already.
@@ -182,4 +184,11 @@ public enum MachineEvent: Sendable, Equatable {
     case connectionLost
     /// Events in the gap are lost: look the machines up.
     case reconnected
+}
+
+extension Hypervisor {
+    /// Ends a machine whose disks may be kept.
+    public func destroy(_ id: MachineID, process: ProcessIdentity?) async throws {
+        try await destroy(id, process: process, atOnce: false)
+    }
 }

@@ -140,7 +140,7 @@ public final class Ledger: Sendable {
 
     // MARK: Release
 
-    /// Releases everything in reverse order, each entry on a deadline of its own.
+    /// Releases everything in reverse order, each entry on a deadline of its own; those whose releasers say so begin at once.
     ///
     /// A failure does not stop the rest. What fails stays in the ledger and is returned.
     ///
@@ -154,6 +154,11 @@ public final class Ledger: Sendable {
         // Behind every change in flight: none of them can add to what is read here once the ledger is closed.
         await changes.drained()
         var pending: [PendingRelease] = []
+        let entries = entries
+        let begun = Dictionary(
+            entries.filter { releasers.beginsAtOnce($0.kind) }.map { entry in
+                (entry.sequence, Task { try await Self.release(entry, within: limit, by: releasers) })
+            }, uniquingKeysWith: { first, _ in first })
         for entry in entries.reversed() {
             do {
                 if entry.kind == .imageLease, pending.contains(where: { [.layerDisks, .machine].contains($0.entry.kind) }) {
@@ -165,8 +170,10 @@ public final class Ledger: Sendable {
                 if entry.kind == .user, let other = pending.first?.entry {
                     throw SwiftletError(.unavailable, "\(other.kind) \(other.name), which may be this user's, is not released")
                 }
-                try await withDeadline(limit, "release \(entry.kind) \(entry.name)") {
-                    try await Failpoint.pass("release \(entry.kind)") { try await releasers.release(entry) }
+                if let release = begun[entry.sequence] {
+                    try await release.value
+                } else {
+                    try await Self.release(entry, within: limit, by: releasers)
                 }
                 if let reason = blocked(entry) { throw SwiftletError(.unavailable, reason) }
                 try await strike(entry)
@@ -175,6 +182,12 @@ public final class Ledger: Sendable {
             }
         }
         return pending
+    }
+
+    private static func release(_ entry: LedgerEntry, within limit: Duration, by releasers: Releasers) async throws {
+        try await withDeadline(limit, "release \(entry.kind) \(entry.name)") {
+            try await Failpoint.pass("release \(entry.kind)") { try await releasers.release(entry) }
+        }
     }
 
     /// Strikes out a resource that was released.

@@ -12,14 +12,19 @@ public enum ResourceScope: Sendable, Equatable {
 public struct ResourceReleaser: Sendable {
     public let kind: ResourceKind
     public let scope: ResourceScope
+    /// The release takes long and needs not wait for that of what was acquired later: it begins with the first of its owner's. What was
+    /// acquired earlier waits for its end, as for any.
+    public let beginsAtOnce: Bool
     /// Idempotent; needs no guest and no handler.
     public let release: @Sendable (LedgerEntry) async throws -> Void
 
     public init(
-        _ kind: ResourceKind, scope: ResourceScope = .sandbox, release: @escaping @Sendable (LedgerEntry) async throws -> Void
+        _ kind: ResourceKind, scope: ResourceScope = .sandbox, beginsAtOnce: Bool = false,
+        release: @escaping @Sendable (LedgerEntry) async throws -> Void
     ) {
         self.kind = kind
         self.scope = scope
+        self.beginsAtOnce = beginsAtOnce
         self.release = release
     }
 }
@@ -38,6 +43,8 @@ public struct Releasers: Sendable {
     }
 
     public func scope(of kind: ResourceKind) -> ResourceScope? { byKind[kind]?.scope }
+
+    func beginsAtOnce(_ kind: ResourceKind) -> Bool { byKind[kind]?.beginsAtOnce ?? false }
 
     /// - Throws: `.failedPrecondition` for a kind that this version does not know; what the release throws.
     public func release(_ entry: LedgerEntry) async throws {

@@ -27,6 +27,9 @@ final class OwnedDescriptor: Sendable {
 
 /// Small files of the container, read and written whole.
 enum SmallFile {
+    /// Most small files are smaller.
+    private static let firstRead = 4096
+
     /// - Throws: `.system` errors naming the file, EEXIST for one that is there.
     static func create(_ path: String, holding text: String) throws(SwiftletError) {
         let file = try OwnedDescriptor(result: open(path, O_WRONLY | O_CLOEXEC | O_CREAT | O_EXCL, 0o644), "make \(path)")
@@ -36,11 +39,14 @@ enum SmallFile {
 
     /// Reads what is at the start of an open file, at most `limit` bytes.
     static func read(_ descriptor: Int32, limit: Int) -> [UInt8]? {
-        var bytes = [UInt8](repeating: 0, count: limit)
+        // Grows with the file: clearing what the limits allow would cost an emulated guest tens of milliseconds.
+        var bytes: [UInt8] = []
         var used = 0
         while used < limit {
+            if used == bytes.count { bytes += repeatElement(0, count: min(max(used, firstRead), limit - used)) }
+            let room = bytes.count - used
             let count = bytes.withUnsafeMutableBytes { buffer in
-                pread(descriptor, buffer.baseAddress.map { $0 + used }, limit - used, off_t(used))
+                pread(descriptor, buffer.baseAddress.map { $0 + used }, room, off_t(used))
             }
             if count < 0 && errno == EINTR { continue }
             if count < 0 { return nil }
