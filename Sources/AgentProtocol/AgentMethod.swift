@@ -3,6 +3,7 @@ import SwiftProtobuf
 /// The methods of the agent's service, by their names in agent.proto.
 public enum AgentMethodName: String, Sendable, CaseIterable {
     case getInfo = "GetInfo"
+    case prepare = "Prepare"
     case startSandbox = "StartSandbox"
     case createContainer = "CreateContainer"
     case startContainer = "StartContainer"
@@ -34,6 +35,9 @@ public struct AgentMethod<Request: Message & Sendable, Response: Message & Senda
 
 extension AgentMethod where Request == AgentGetInfoRequest, Response == AgentGetInfoResponse {
     public static var getInfo: Self { .init(.getInfo) }
+}
+extension AgentMethod where Request == AgentPrepareRequest, Response == AgentPrepareResponse {
+    public static var prepare: Self { .init(.prepare) }
 }
 extension AgentMethod where Request == AgentStartSandboxRequest, Response == AgentStartSandboxResponse {
     public static var startSandbox: Self { .init(.startSandbox) }

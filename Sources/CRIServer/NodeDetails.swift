@@ -1,3 +1,5 @@
+import Runtime
+
 /// Where the daemon keeps its files and takes the guest from: absolute paths, as configured.
 public struct NodePaths: Sendable {
     public var kernel: String
@@ -28,4 +30,6 @@ struct NodeDetails: Encodable {
     var initramfs: String
     var root: String
     var run: String
+    /// Machines that wait for pods, by handler; none where a handler keeps none.
+    var pools: [String: PoolFigures]
 }

@@ -55,7 +55,8 @@ extension CRIService {
         NodeDetails(
             version: version, handlers: handlers, cgroupDriver: cgroupDriver.rawValue, eventWatchers: pods.eventWatchers,
             podCIDRs: pods.podCIDRs,
-            kernel: paths.kernel, initramfs: paths.initramfs, root: paths.root, run: paths.run)
+            kernel: paths.kernel, initramfs: paths.initramfs, root: paths.root, run: paths.run,
+            pools: pods.pools)
     }
 
     private static func condition(_ type: String, _ obstacle: String?, reason: String) -> CRIRuntimeCondition {

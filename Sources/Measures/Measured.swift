@@ -22,6 +22,13 @@ public func measured<Value>(
     }
 }
 
+/// Counts one more in `NAME_total` by result.
+///
+/// - Parameter name: "swiftlet_pool_start".
+public func counted(_ name: String, result: String, factory: any MetricsFactory = MetricsSystem.factory) {
+    Counter(label: "\(name)_total", dimensions: [("result", result)], factory: factory).increment()
+}
+
 extension Timer {
     /// As swift-metrics' own, which brings Foundation along.
     public func record(_ duration: Duration) {

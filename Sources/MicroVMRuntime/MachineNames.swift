@@ -5,13 +5,16 @@ import PodMachine
 import Runtime
 import State
 
-/// Names of everything that a pod's machine owns, derived from the pod's id before any of it exists.
+/// Names of everything that a pod's machine owns, derived before any of it exists: from the pod's id, or from an id of its own for a machine
+/// that waits for its pod.
 struct MachineNames: Sendable {
     /// Identifies swiftlet's UUIDv5 names (RFC 9562, section 5.5).
     static let namespace = UUID(uuid: (0x6D, 0x3B, 0x8E, 0x5C, 0x0F, 0x4A, 0x4C, 0x7D, 0x9A, 0x12, 0x53, 0x77, 0x69, 0x66, 0x74, 0x4C))
 
-    /// The pod's.
+    /// The pod's, or what stands for it as long as there is none.
     let id: String
+    /// What the names are derived from.
+    let origin: String
     let machine: MachineID
     let configuration: MicroVMConfiguration
     /// Context id of the guest. With the vhost-user backend each machine has a bus of its own; with the kernel's device ids are shared
@@ -20,17 +23,20 @@ struct MachineNames: Sendable {
     /// Whom the machine and what serves it run as. The ledger keeps which user is the pod's.
     var user: MachineUser
 
-    /// - Parameter machine: the machine that the pod has; nil: one of its own, made for it.
-    init(id: String, machine: MachineID? = nil, configuration: MicroVMConfiguration) {
+    /// - Parameters:
+    ///   - origin: of a machine that was not made for the pod; nil: the pod's id.
+    ///   - machine: the machine that the pod has; nil: the origin's.
+    init(id: String, origin: String? = nil, machine: MachineID? = nil, configuration: MicroVMConfiguration) {
         self.id = id
-        self.machine = machine ?? MachineID(UUID(version5: id, namespace: Self.namespace))
+        self.origin = origin ?? id
+        self.machine = machine ?? MachineID(UUID(version5: self.origin, namespace: Self.namespace))
         self.configuration = configuration
         user = configuration.sharedUser
         contextID = Self.contextID(of: self.machine)
     }
 
-    /// Enough of the id to be unique on a node and short enough for socket paths and device names.
-    private var short: String { String(id.prefix(13)) }
+    /// Enough of the origin to be unique on a node and short enough for socket paths and device names.
+    private var short: String { String(origin.prefix(13)) }
 
     var domain: String { "swiftlet-\(short)" }
     /// At most 15 bytes (IFNAMSIZ).

@@ -39,8 +39,17 @@ public struct MicroVMConfiguration: Sendable {
     public var mostScratchSize: UInt64 = 0
     /// From the start of QEMU to the agent's first answer.
     public var bootTimeout: Duration = .seconds(60)
+    /// Machines of the default size that wait for pods, booted and paused.
+    public var pool = PoolConfiguration()
+    /// Bytes that a machine of the pool takes in time, with what serves it.
+    public var memoryOfWaitingMachine: UInt64 { extent(for: PodDemand(pod: nil, overhead: nil)).memoryBytes + Self.emulatorMemory }
     /// Machines that boot at the same time. An emulated one keeps a CPU of the node busy all the while.
     var bootsAtOnce: Int { accelerator == .tcg ? max(nodeCPUs, 2) : max(nodeCPUs, 2) * 4 }
+    /// But for what is measured of the node.
+    var kernelArguments: [String] {
+        GuestKernelArguments.standard + GuestKernelArguments.growing + (accelerator == .tcg ? GuestKernelArguments.emulated : [])
+            + extraKernelArguments
+    }
     /// Whom the pods' machines run as: an id each. The group is that of `sharedUser`, which /dev/kvm belongs to.
     public var users: UserRange
     /// Whom the machines run as that earlier releases started (Debian: libvirt-qemu and kvm).
@@ -61,5 +70,23 @@ public struct MicroVMConfiguration: Sendable {
         self.vsock = vsock
         self.users = users
         self.sharedUser = sharedUser
+    }
+}
+
+/// The machines that wait for pods.
+public struct PoolConfiguration: Sendable, Equatable {
+    /// How many; 0: none.
+    public var size = 0
+    /// Whether they are ended with the daemon; else they wait for the next one.
+    public var drains = false
+    /// From the end of the last start of a pod to the next boot for the pool: what follows a start has the node's CPUs first.
+    var rest = Duration.seconds(2)
+    /// From a boot that failed to the next; twice as long after each, up to ``longestPause``.
+    var firstPause = Duration.seconds(1)
+    var longestPause = Duration.seconds(300)
+
+    public init(size: Int = 0, drains: Bool = false) {
+        self.size = size
+        self.drains = drains
     }
 }

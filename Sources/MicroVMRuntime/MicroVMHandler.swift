@@ -10,6 +10,7 @@ import Measures
 import PodMachine
 import PodNetwork
 import Runtime
+import Synchronization
 
 /// Runs each pod in a virtual machine with Swiftlet's own guest.
 public final class MicroVMHandler: RuntimeHandler {
@@ -22,6 +23,8 @@ public final class MicroVMHandler: RuntimeHandler {
     private let boots: AsyncSemaphore
     let scratch: ScratchDisk
     let layers: LayerDiskTable
+    /// Nil before it is opened, and where none is configured.
+    let openedPool = Mutex<MachinePool?>(nil)
 
     var hypervisor: any Hypervisor { machines.hypervisor }
     var ends: MachineEnds { machines.ends }
@@ -64,20 +67,21 @@ public final class MicroVMHandler: RuntimeHandler {
     // MARK: Start
 
     public func start(_ context: SandboxContext) async throws -> any Sandbox {
+        let pool = openedPool.withLock { $0 }
+        pool?.startBegins()
+        defer { pool?.startEnded() }
         var names = MachineNames(id: context.id, configuration: configuration)
         try checkSocketPaths(names)
-        _ = try ScratchQuota.bytes(context.spec.annotations, configuration: configuration)
+        let scratch = try ScratchQuota.bytes(context.spec.annotations, configuration: configuration)
         let extent = try await firstExtent(names, context.spec)
+        if let pool, let sandbox = try await start(context, extent, scratch: scratch, from: pool) { return sandbox }
         // Before all that will be this user's: it is released after that.
         names.user.uid = try await machines.users.acquire(context.ledger)
         return try await start(context, names, extent)
     }
 
     private func start(_ context: SandboxContext, _ names: MachineNames, _ extent: MachineExtent) async throws -> any Sandbox {
-        let (spec, ledger) = (context.spec, context.ledger)
-        for directory in [names.runDirectory, names.stateDirectory] {
-            try await ledger.acquire(.directory, directory) { try await OwnThread.run { try Directory.create(directory, mode: 0o711) } }
-        }
+        try await makeDirectories(names, context.ledger)
         // From before the start: a guest that panics at once must not be missed.
         let (ends, machine) = (ends, names.machine)
         let end = Task { await ends.wait(for: machine) }
@@ -86,24 +90,61 @@ public final class MicroVMHandler: RuntimeHandler {
         let (running, booted) = AsyncStream<Void>.makeStream()
         async let guest = measured("swiftlet_machine_boot") { try await bootGuest(names, context, extent, end, booted) }
         let steps = StepTimes(context.id, logger)
-        guard let network = try await context.network.attached().attached else {
-            throw SwiftletError(.invalidArgument, "a machine cannot have the node's network")
-        }
-        try Self.requirePluggable(network.additional)
+        let network = try await network(of: context)
         steps.passed("network attached")
         // Once, as soon as the machine has its tap; never when it does not start: then the guest's error says why.
         for await _ in running {
             try await context.phase("booting")
-            do {
-                try await Failpoint.pass("join the network")
-                try await context.network.join(tap: names.tap, with: network.primary)
-            } catch {
-                throw SwiftletError.wrap(error, "join the machine with its network")
-            }
+            try await join(names, with: network, context)
             steps.passed("network joined")
         }
         let (started, process, client) = try await guest
-        try Task.checkCancellation()
+        let size = MachineSize(asked: extent, actual: extent)
+        return try await makePods(StartedMachine(names: started, process: process, client: client, size: size), network, context, steps)
+    }
+
+    /// A machine whose guest has answered.
+    struct StartedMachine: Sendable {
+        var names: MachineNames
+        /// QEMU; nil under a hypervisor that has no process per machine.
+        var process: ProcessIdentity?
+        var client: AgentClient
+        var size: MachineSize
+    }
+
+    func makeDirectories(_ names: MachineNames, _ ledger: Ledger) async throws {
+        for directory in [names.runDirectory, names.stateDirectory] {
+            try await ledger.acquire(.directory, directory) { try await OwnThread.run { try Directory.create(directory, mode: 0o711) } }
+        }
+    }
+
+    /// The pod's network, as soon as it is attached.
+    func network(of context: SandboxContext) async throws -> AttachedNetwork {
+        guard let network = try await context.network.attached().attached else {
+            throw SwiftletError(.invalidArgument, "a machine cannot have the node's network")
+        }
+        try Self.requirePluggable(network.additional)
+        return network
+    }
+
+    func join(_ names: MachineNames, with network: AttachedNetwork, _ context: SandboxContext) async throws {
+        do {
+            try await Failpoint.pass("join the network")
+            try await context.network.join(tap: names.tap, with: network.primary)
+        } catch {
+            throw SwiftletError.wrap(error, "join the machine with its network")
+        }
+    }
+
+    /// Makes a machine that runs, and is joined with its network, the pod's.
+    func makePods(
+        _ machine: StartedMachine, _ network: AttachedNetwork, _ context: SandboxContext, _ steps: StepTimes
+    ) async throws -> MicroVMSandbox {
+        let (names, client) = (machine.names, machine.client)
+        if Task.isCancelled {
+            client.close()
+            throw CancellationError()
+        }
         do {
             try await plugIn(network.additional, names, context)
         } catch {
@@ -111,12 +152,12 @@ public final class MicroVMHandler: RuntimeHandler {
             throw SwiftletError.wrap(error, "plug in the pod's further interfaces")
         }
         let sandbox = MicroVMSandbox(
-            names: started, networkNamespace: context.network.namespacePath, process: process, client: client,
-            mark: context.mark, handler: self, ledger: ledger, isNew: true)
-        sandbox.size.withLock { $0 = MachineSizeCache(MachineSize(asked: extent, actual: extent)) }
+            names: names, networkNamespace: context.network.namespacePath, process: machine.process, client: client,
+            mark: context.mark, handler: self, ledger: context.ledger, isNew: true)
+        sandbox.size.withLock { $0 = MachineSizeCache(machine.size) }
         do {
             try await Failpoint.pass("configure the guest")
-            _ = try await client.call(.startSandbox, await sandboxRequest(names, spec, network), timeout: .seconds(20))
+            _ = try await client.call(.startSandbox, await sandboxRequest(names, context.spec, network), timeout: .seconds(20))
             try await Failpoint.pass("guest configured")
         } catch {
             sandbox.close()
@@ -133,15 +174,16 @@ public final class MicroVMHandler: RuntimeHandler {
         }
     }
 
-    private func acquireDevices(_ names: MachineNames, _ context: SandboxContext) async throws {
-        let ledger = context.ledger
+    /// - Parameters:
+    ///   - size: of the scratch disk, in bytes.
+    ///   - namespace: where the tap is moved later; nil: not known yet.
+    func acquireDevices(_ names: MachineNames, scratch size: UInt64, namespace: String?, _ ledger: Ledger) async throws {
         // Whatever order these are acquired in, each is released after the machine, which comes last.
         async let vsock: Void = configuration.vsockDevices.start(names.vsock, ledger)
         try await ledger.acquire(.scratchDisk, names.scratchDisk) {
-            try await scratch.create(
-                names.scratchDisk, size: ScratchQuota.bytes(context.spec.annotations, configuration: configuration), owner: names.user)
+            try await scratch.create(names.scratchDisk, size: size, owner: names.user)
         }
-        try await machines.acquireTap(names.tap, for: names.user, namespace: context.network.namespacePath, ledger)
+        try await machines.acquireTap(names.tap, for: names.user, namespace: namespace, ledger)
         try await vsock
     }
 
@@ -171,7 +213,8 @@ public final class MicroVMHandler: RuntimeHandler {
         for attempt in 1... {
             do {
                 let (machine, entry) = (machineSpec(names, extent), names.machine.uuid.uuidString)
-                var document = MachineDocument(process: nil, contextID: names.contextID, domain: names.domain, keepsNothing: true)
+                var document = MachineDocument(
+                    process: nil, contextID: names.contextID, domain: names.domain, keepsNothing: true, origin: names.origin)
                 machines.consoles.watch(names.console, of: names.machine)
                 fullDisks.watch(names.scratchDisk, of: names.machine)
                 document.process = try await ledger.acquire(.machine, entry, document) { try await hypervisor.start(machine).process }
@@ -199,7 +242,8 @@ public final class MicroVMHandler: RuntimeHandler {
         try await PodCgroup.acquire(
             names.id, below: context.spec.cgroupParent, PodCgroup.limits(context.spec.demand), context.ledger)
         try await PodUsers.noteProcesses(of: names.user, context.ledger)
-        try await acquireDevices(names, context)
+        let scratch = try ScratchQuota.bytes(context.spec.annotations, configuration: configuration)
+        try await acquireDevices(names, scratch: scratch, namespace: context.network.namespacePath, context.ledger)
         steps.passed("devices acquired")
         return try await boots.withPermit {
             steps.passed("permit to boot")
@@ -227,10 +271,8 @@ public final class MicroVMHandler: RuntimeHandler {
                 accelerator: configuration.accelerator),
             boot: .kernel(
                 path: configuration.kernel, initramfs: configuration.initramfs,
-                arguments: GuestKernelArguments.standard + GuestKernelArguments.growing
-                    + (configuration.accelerator == .tcg ? GuestKernelArguments.emulated : [])
-                    + (configuration.timeStampCounterKHz.map { GuestKernelArguments.clock(timeStampCounterKHz: $0) } ?? [])
-                    + configuration.extraKernelArguments),
+                arguments: configuration.kernelArguments
+                    + (configuration.timeStampCounterKHz.map { GuestKernelArguments.clock(timeStampCounterKHz: $0) } ?? [])),
             devices: [
                 .disk(DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, ephemeral: true)),
                 .interface(InterfaceSpec(tap: names.tap, mac: names.bootMAC)), .console(ConsoleSpec(log: names.console)), .random, .balloon,
@@ -239,7 +281,7 @@ public final class MicroVMHandler: RuntimeHandler {
     }
 
     /// The agent's first answer, or why the machine will never give one.
-    private func firstAnswer(_ names: MachineNames, _ end: Task<String?, Never>, _ mark: CrashMark) async throws -> AgentClient {
+    func firstAnswer(_ names: MachineNames, _ end: Task<String?, Never>, _ mark: CrashMark) async throws -> AgentClient {
         let (limit, address) = (configuration.bootTimeout, address(names))
         do {
             try await Failpoint.pass("wait for the guest")
@@ -290,8 +332,10 @@ public final class MicroVMHandler: RuntimeHandler {
 
     public func reattach(_ context: SandboxContext) async throws -> any Sandbox {
         let entry = context.ledger.entry(.machine)
-        var names = MachineNames(id: context.id, machine: entry.flatMap { MachineID($0.name) }, configuration: configuration)
-        if let contextID = try entry?.decoded(MachineDocument.self).contextID { names.contextID = contextID }
+        let document = try entry?.decoded(MachineDocument.self)
+        var names = MachineNames(
+            id: context.id, origin: document?.origin, machine: entry.flatMap { MachineID($0.name) }, configuration: configuration)
+        if let contextID = document?.contextID { names.contextID = contextID }
         if let user = context.ledger.entry(.user).flatMap({ UInt32($0.name) }) { names.user.uid = user }
         guard let machine = try await hypervisor.machine(names.machine) else {
             throw SwiftletError(.notFound, "machine \(names.domain) is gone")

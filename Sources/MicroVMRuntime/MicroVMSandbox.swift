@@ -54,7 +54,7 @@ final class MicroVMSandbox: MachineSandbox {
         var details: [String: JSONValue] = [
             "handler": .string(handler.name), "domain": .string(names.domain), "uuid": .string(names.machine.description),
             "console": .string(names.console), "vsock": .string(names.hostSocket),
-            "accelerator": .string(handler.configuration.accelerator.rawValue),
+            "accelerator": .string(handler.configuration.accelerator.rawValue), "fromPool": .bool(names.origin != names.id),
         ]
         if let process { details["pid"] = .integer(Int64(process.pid)) }
         if let networkNamespace { details["networkNamespace"] = .string(networkNamespace) }

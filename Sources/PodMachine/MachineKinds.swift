@@ -47,12 +47,19 @@ package struct MachineDocument: StoredDocument {
     package var domain: String?
     /// Whether all that it writes to its disks goes with it, so that QEMU may be killed; nil in what earlier releases wrote.
     package var keepsNothing: Bool?
+    /// What the names of all that the machine has on the node are derived from; nil: from its pod's id.
+    package var origin: String?
+    /// What the machine was made from and as. Nil for one that does not wait for a pod.
+    package var blueprint: String?
 
-    package init(process: ProcessIdentity?, contextID: UInt32?, domain: String? = nil, keepsNothing: Bool? = nil) {
+    package init(
+        process: ProcessIdentity?, contextID: UInt32?, domain: String? = nil, keepsNothing: Bool? = nil, origin: String? = nil
+    ) {
         self.process = process
         self.contextID = contextID
         self.domain = domain
         self.keepsNothing = keepsNothing
+        self.origin = origin
     }
 }
 

@@ -8,7 +8,8 @@ import Runtime
 package enum PodCgroup {
     /// - Parameter name: of the group: the id of whom the machine is.
     package static func acquire(_ name: String, below parent: String, _ limits: CgroupLimits?, _ ledger: Ledger) async throws {
-        guard !parent.isEmpty else { return }
+        // It may be there already: a start that was begun with another machine goes on.
+        guard !parent.isEmpty, ledger.entry(.cgroup) == nil else { return }
         do {
             let cgroup = try await OwnThread.run { try ProcessCgroup(parent: parent, name: name, on: Cgroups.detect()) }
             try await ledger.acquire(.cgroup, name, cgroup) {

@@ -14,6 +14,7 @@ extension PodRegistry {
         network.collectGarbage()
         let stored = try await context.store.load()
         var resources = try await Ledger.stored(in: context.store.database)
+        let listed = Set(resources.values.joined().map { ListedResource(kind: $0.kind, name: $0.name) })
         for sandbox in stored.sandboxes {
             let pod = restoredPod(sandbox, holding: resources.removeValue(forKey: sandbox.id) ?? [])
             let containers = (stored.containers[sandbox.id] ?? []).map { restoredContainer($0, in: sandbox.id) }
@@ -21,8 +22,9 @@ extension PodRegistry {
             pods.withLock { $0[pod.id] = pod }
         }
         await context.output.keep(only: Set(stored.containers.values.flatMap { $0.map(\.id) }))
+        await openPools(&resources)
         orphans.adopt(resources, in: context.store.database)
-        await adoptLeftovers(besides: Set(stored.sandboxes.map(\.id)).union(resources.keys))
+        await adoptLeftovers(besides: Set(stored.sandboxes.map(\.id)).union(resources.keys), and: listed)
         let found = pods.withLock { $0 }
         let findings = CrashFindings(context.crashes?.last, pods: Set(found.keys))
         // Before a client is served and anything else happens: what crashes now is the pod's own.
@@ -36,6 +38,7 @@ extension PodRegistry {
             }
         }
         recoveryWork.withLock { $0 = recovery }
+        for handler in handlers.values { await (handler as? any PoolingHandler)?.fillPool() }
         reviews.withLock { reviews in
             reviews = Task {
                 await recovery.value
@@ -48,11 +51,37 @@ extension PodRegistry {
         }
     }
 
+    /// What is in the ledger, whoever owns it.
+    private struct ListedResource: Hashable {
+        var kind: ResourceKind
+        var name: String
+    }
+
+    /// Lets the handlers that keep machines for pods to come begin with it, and take out what they look after.
+    private func openPools(_ resources: inout [String: [LedgerEntry]]) async {
+        let found = resources.filter { $0.key.hasPrefix(Ledger.poolOwnerPrefix) }
+        for handler in handlers.values {
+            guard let handler = handler as? any PoolingHandler else { continue }
+            let isTaken = await handler.openPool(in: context.store.database, holding: found, releasers: context.releasers)
+            if isTaken { resources = resources.filter { found[$0.key] == nil } }
+        }
+    }
+
+    /// Of the handlers that keep machines for pods to come, by their names.
+    public var pools: [String: PoolFigures] { handlers.compactMapValues { ($0 as? any PoolingHandler)?.pool } }
+
+    /// Ends the work on the pools.
+    public func closePools() async {
+        for handler in handlers.values { await (handler as? any PoolingHandler)?.closePool() }
+    }
+
     /// How long a handler may look for what earlier daemons have left.
     private static let leftoverSearch = Duration.seconds(20)
 
     /// What no record lists, because the state was lost or replaced, is released as what the ledger lists for owners nobody knows.
-    private func adoptLeftovers(besides owners: Set<String>) async {
+    ///
+    /// - Parameter listed: what the ledger lists. A machine that waited for its pod carries another name on the node than the pod's.
+    private func adoptLeftovers(besides owners: Set<String>, and listed: Set<ListedResource>) async {
         let known = Set(owners.map { $0.prefix(Leftover.prefixLength) })
         let isKnown: @Sendable (String) -> Bool = { known.contains($0.prefix(Leftover.prefixLength)) }
         let network = context.network
@@ -70,8 +99,9 @@ extension PodRegistry {
                 return
             }
         }
-        guard !found.isEmpty else { return }
         let byPod = Dictionary(grouping: found) { String($0.pod.prefix(Leftover.prefixLength)) }
+            .filter { !$0.value.contains { listed.contains(ListedResource(kind: $0.kind, name: $0.name)) } }
+        guard !byPod.isEmpty else { return }
         context.logger.error(
             "pods that no record lists are ended: the state was lost or replaced", metadata: ["pods": "\(byPod.keys.sorted())"])
         let entries = byPod.map { pod, leftovers in

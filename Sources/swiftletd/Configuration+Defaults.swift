@@ -18,6 +18,7 @@ extension Configuration {
         cgroupDriver = try container.value(.cgroupDriver, else: cgroupDriver)
         machine = try container.value(.machine, else: machine)
         vm = try container.value(.vm, else: vm)
+        pool = try container.value(.pool, else: pool)
         network = try container.value(.network, else: network)
         metrics = try container.value(.metrics, else: metrics)
         stream = try container.value(.stream, else: stream)
@@ -55,6 +56,15 @@ extension Configuration.VM {
         self.init()
         let container = try decoder.container(keyedBy: CodingKeys.self)
         rawDevices = try container.value(.rawDevices, else: rawDevices)
+    }
+}
+
+extension Configuration.Pool {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        size = try container.value(.size, else: size)
+        drain = try container.value(.drain, else: drain)
     }
 }
 

@@ -59,6 +59,18 @@ struct Configuration: Codable, Sendable {
         }
     }
 
+    /// Of machines that wait for pods, booted and paused.
+    struct Pool: Codable, Sendable {
+        /// How many; 0: none.
+        var size = 0
+        /// Whether they are ended with the daemon; else they wait for the next one.
+        var drain = false
+
+        enum CodingKeys: CodingKey {
+            case size, drain
+        }
+    }
+
     struct Network: Codable, Sendable {
         var configDirectory = "/etc/cni/net.d"
         /// A network list that is put there with the ranges of UpdateRuntimeConfig; empty for none.
@@ -281,6 +293,7 @@ struct Configuration: Codable, Sendable {
     var cgroupDriver = "auto"
     var machine = Machine()
     var vm = VM()
+    var pool = Pool()
     var network = Network()
     var metrics = Metrics()
     var stream = Stream()
@@ -289,7 +302,7 @@ struct Configuration: Codable, Sendable {
     var registries: [Registry] = []
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case endpoint, root, run, machine, vm, network, metrics, stream, logs, images, registries
+        case endpoint, root, run, machine, vm, pool, network, metrics, stream, logs, images, registries
         case allowsTCPEndpoint = "allow_tcp_endpoint"
         case logLevel = "log_level"
         case cgroupDriver = "cgroup_driver"

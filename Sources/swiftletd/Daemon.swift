@@ -86,6 +86,7 @@ struct Daemon: Sendable {
             logBudget: try configuration.logBudget(), logRotation: try configuration.logRotation(),
             sessions: configuration.stream.address.isEmpty ? nil : streams, crashes: crashes, logger: logger)
         opened.add { pods.close() }
+        opened.add { await pods.closePools() }
         try await pods.recover()
         try Task.checkCancellation()
         pods.startCollector()

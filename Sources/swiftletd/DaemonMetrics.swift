@@ -14,6 +14,9 @@ enum DaemonMetrics {
         MetricDescription("swiftlet_machine_boot_total", "Boots of virtual machines that have ended, by result: ok or failed."),
         MetricDescription(
             "swiftlet_machine_boot_duration_seconds", "From the request for a machine to its agent's answer, the wait for a turn included."),
+        MetricDescription(
+            "swiftlet_pool_start_total", "Starts of pods on a node with a pool, by result: hit, miss, or failed (another machine was booted)."),
+        MetricDescription("swiftlet_pool_machines", "Machines that wait for pods, by state: waiting, or missing to the configured size."),
         MetricDescription("swiftlet_image_pull_total", "Pulls of images that have ended, by result: ok or failed; joined ones count once."),
         MetricDescription("swiftlet_image_pull_duration_seconds", "How long pulls of images took."),
         MetricDescription("swiftlet_ledger_releases_pending", "Resources of pods whose release failed and is tried again."),
@@ -36,6 +39,11 @@ enum DaemonMetrics {
             containerStates.record(pods.containers().map(\.snapshot.state.name))
             Gauge(label: "swiftlet_ledger_releases_pending", factory: registry).record(
                 sandboxes.reduce(0) { $0 + $1.pendingReleases.count })
+            for pool in pods.pools.values {
+                for (state, count) in [("waiting", pool.waiting), ("missing", max(0, pool.size - pool.waiting))] {
+                    Gauge(label: "swiftlet_pool_machines", dimensions: [("state", state)], factory: registry).record(count)
+                }
+            }
             Gauge(label: "swiftlet_pods_stopped", factory: registry).record(sandboxes.count { $0.halt != nil })
         }
     }

@@ -35,12 +35,17 @@ import Testing
 
     /// `swiftlet doctor` reads these names.
     @Test func theNodesDetailsHaveTheirTypes() throws {
+        var pool = PoolFigures(size: 3)
+        (pool.waiting, pool.hits, pool.misses, pool.failures, pool.obstacle) = (2, 7, 5, 1, "full")
         let details = NodeDetails(
             version: "1", handlers: ["microvm"], cgroupDriver: "systemd", eventWatchers: 2, podCIDRs: ["10.0.0.0/24"], kernel: "/k",
-            initramfs: "/i", root: "/var", run: "/run")
+            initramfs: "/i", root: "/var", run: "/run", pools: ["microvm": pool])
         let expected: [String: JSONValue] = [
             "version": "1", "handlers": .array(["microvm"]), "cgroupDriver": "systemd", "eventWatchers": 2,
             "podCIDRs": .array(["10.0.0.0/24"]), "kernel": "/k", "initramfs": "/i", "root": "/var", "run": "/run",
+            "pools": .object([
+                "microvm": .object(["size": 3, "waiting": 2, "hits": 7, "misses": 5, "failures": 1, "obstacle": "full"])
+            ]),
         ]
         #expect(try JSONDecoder().decode([String: JSONValue].self, from: Data(VerboseInfo.json(details).utf8)) == expected)
     }

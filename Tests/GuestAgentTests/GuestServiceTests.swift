@@ -53,6 +53,7 @@ import Testing
         #expect(client.info.features.contains(AgentFeature.guest) && !client.info.features.contains(AgentFeature.containers))
         let refused: [@Sendable () async throws -> Void] = [
             { _ = try await client.call(.startSandbox, .with { $0.sandboxID = "one" }, timeout: Self.timeout) },
+            { _ = try await client.call(.prepare, .init(), timeout: Self.timeout) },
             { _ = try await client.call(.createContainer, .with { $0.containerID = "c" }, timeout: Self.timeout) },
             { _ = try await client.call(.startContainer, .with { $0.containerID = Self.container }, timeout: Self.timeout) },
             { _ = try await client.call(.deleteContainer, .with { $0.containerID = Self.container }, timeout: Self.timeout) },

@@ -40,16 +40,17 @@ final class TestGuest: Sendable {
         let powered = Flag()
         let held = try HeldLaunch()
         self.held = held
+        let environment = { @Sendable in
+            SandboxEnvironment(
+                scratchDirectory: directory, devices: devices, diskPath: { serial throws(SwiftletError) in serial },
+                hostname: "test", resolvConfPath: "", hostsPath: "", cgroupRoot: "",
+                shared: PodSharedState(scratchDirectory: directory, cgroupRoot: ""))
+        }
         agent = try Agent(
             scope: .launched,
             dependencies: AgentService.Dependencies(
                 makeContainer: { id, spec, _ throws(SwiftletError) in PlainContainer(id, spec, held) },
-                startSandbox: { _ throws(SwiftletError) in
-                    SandboxEnvironment(
-                        scratchDirectory: directory, devices: devices, diskPath: { serial throws(SwiftletError) in serial },
-                        hostname: "test", resolvConfPath: "", hostsPath: "", cgroupRoot: "",
-                        shared: PodSharedState(scratchDirectory: directory, cgroupRoot: ""))
-                },
+                startSandbox: { _ throws(SwiftletError) in environment() }, prepare: { _ throws(SwiftletError) in environment() },
                 setTime: setTime, powerOff: { powered.raise() },
                 info: { AgentGetInfoResponse.with { $0.version = "test" } }, execPatience: execPatience, guest: guest))
         poweredOff = powered

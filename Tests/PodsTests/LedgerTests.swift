@@ -60,8 +60,8 @@ import Testing
         try await pool.note(.machine, "vm", EmptyDocument())
         try await pool.transfer(to: pod)
         #expect(pool.entries.isEmpty)
-        #expect(pod.entries.map(\.name) == ["tap", "netns", "vm"] && pod.entries.allSatisfy { $0.owner == "pod" })
-        #expect(try await ground.stored() == ["pod tap tap", "pod networkNamespace netns", "pod machine vm"])
+        #expect(pod.entries.map(\.name) == ["netns", "tap", "vm"] && pod.entries.allSatisfy { $0.owner == "pod" })
+        #expect(try await ground.stored() == ["pod networkNamespace netns", "pod tap tap", "pod machine vm"])
         await #expect(throws: SwiftletError.self) { try await pool.note(.tap, "second", EmptyDocument()) }
 
         // An owner that is being released takes nothing, and nothing is taken from it.

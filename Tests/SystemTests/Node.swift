@@ -61,6 +61,8 @@ actor Node {
         var collects = false
         /// Bytes of a log's file with which swiftlet-streamd rotates it.
         var logSize = 0
+        /// Machines that wait for pods; they end with the daemon.
+        var pool = 0
         /// The table images.disks, in TOML.
         var disks = ""
     }
@@ -205,6 +207,10 @@ actor Node {
         boot_timeout_seconds = \(options.bootTimeout)
         pod_uid_first = \(users.first)
         pod_uid_count = \(users.count)
+
+        [pool]
+        size = \(options.pool)
+        drain = true
 
         [network]
         cni_config_dir = "\(root)/net.d"

@@ -168,6 +168,41 @@ public nonisolated struct AgentGetInfoResponse: Sendable {
   public init() {}
 }
 
+public nonisolated struct AgentPrepareRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// As StartSandbox's.
+  public var scratchSerial: String = String()
+
+  /// The container's; it is made up to the start of its command. Without layers: none is made.
+  public var container: AgentContainerSpec {
+    get {_container ?? AgentContainerSpec()}
+    set {_container = newValue}
+  }
+  /// Returns true if `container` has been explicitly set.
+  public var hasContainer: Bool {self._container != nil}
+  /// Clears the value of `container`. Subsequent reads from it will return its default value.
+  public mutating func clearContainer() {self._container = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _container: AgentContainerSpec? = nil
+}
+
+public nonisolated struct AgentPrepareResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
 public nonisolated struct AgentStartSandboxRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -192,7 +227,7 @@ public nonisolated struct AgentStartSandboxRequest: Sendable {
   /// Unix time in nanoseconds.
   public var timeNs: Int64 = 0
 
-  /// Credited to the guest's random pool.
+  /// Credited to the guest's random pool, from which its generator takes a new seed at once.
   public var entropy: Data = Data()
 
   /// One PID namespace for all containers of the pod that ask for PID_POD.
@@ -2084,6 +2119,64 @@ nonisolated extension AgentGetInfoResponse: SwiftProtobuf.Message, SwiftProtobuf
     if lhs.memoryBytes != rhs.memoryBytes {return false}
     if lhs.cpus != rhs.cpus {return false}
     if lhs.sandboxID != rhs.sandboxID {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentPrepareRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".PrepareRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}scratch_serial\0\u{1}container\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.scratchSerial) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._container) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.scratchSerial.isEmpty {
+      try visitor.visitSingularStringField(value: self.scratchSerial, fieldNumber: 1)
+    }
+    try { if let v = self._container {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentPrepareRequest, rhs: AgentPrepareRequest) -> Bool {
+    if lhs.scratchSerial != rhs.scratchSerial {return false}
+    if lhs._container != rhs._container {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentPrepareResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".PrepareResponse"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap()
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    // Load everything into unknown fields
+    while try decoder.nextFieldNumber() != nil {}
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentPrepareResponse, rhs: AgentPrepareResponse) -> Bool {
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -2,6 +2,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
 #include <string.h>
@@ -30,7 +31,8 @@ static inline int clinux_power_off(void) { return reboot(RB_POWER_OFF); }
 static inline int clinux_syncfs(int descriptor) { return syncfs(descriptor); }
 static inline int clinux_finit_module(int fd, const char *options) { return (int)syscall(SYS_finit_module, fd, options, 0); }
 
-// Credits `length` (at most 512) bytes in full, random(4).
+// Credits `length` (at most 512) bytes in full, and has the generator take a new seed from the pool at once, random(4): by itself it does
+// so once a minute.
 static inline int clinux_add_entropy(const void *bytes, int length) {
     // struct rand_pool_info with its array.
     struct { int entropy_count, buf_size; unsigned char buf[512]; } pool = { length * 8, length, { 0 } };
@@ -39,6 +41,8 @@ static inline int clinux_add_entropy(const void *bytes, int length) {
     int fd = open("/dev/random", O_WRONLY | O_CLOEXEC);
     if (fd < 0) return -1;
     int result = ioctl(fd, RNDADDENTROPY, &pool);
+    // ENODATA: it has had no seed yet, and takes one when there is enough.
+    if (result == 0 && ioctl(fd, RNDRESEEDCRNG) != 0 && errno != ENODATA) result = -1;
     close(fd);
     return result;
 }

@@ -112,27 +112,43 @@ public final class Ledger: Sendable {
 
     /// Hands all entries to another owner, in one transaction. This ledger is empty and closed then.
     ///
+    /// Among the heir's entries they are the latest, in the order that they had: what the heir acquired before may be what they stand in,
+    /// as its control group, and is released after them.
+    ///
     /// - Throws: `.aborted` when either owner is being released; nothing has changed then.
     public func transfer(to heir: Ledger) async throws {
+        try await transfer(to: heir, closes: true) { _ in true }
+    }
+
+    /// Hands some entries to another owner, as ``transfer(to:)``. This ledger stays open.
+    public func transfer(to heir: Ledger, where isHanded: @escaping @Sendable (LedgerEntry) -> Bool) async throws {
+        try await transfer(to: heir, closes: false, where: isHanded)
+    }
+
+    private func transfer(
+        to heir: Ledger, closes: Bool, where isHanded: @escaping @Sendable (LedgerEntry) -> Bool
+    ) async throws {
         try await changes.run { [self] in
             try await heir.changes.run { [self] in
                 guard !isClosed, !heir.isClosed else {
                     throw SwiftletError(.aborted, "hand what \(owner) holds to \(heir.owner): one of them is being released")
                 }
-                let (old, new) = (owner, heir.owner)
-                try await database.write(.addition) { database in
-                    try database.execute(sql: "UPDATE resource SET owner = ? WHERE owner = ?", arguments: [new, old])
+                let (handed, new) = (entries.filter(isHanded), heir.owner)
+                let moved = try await database.write(.addition) { database in
+                    try handed.map { entry in
+                        try Self.records(of: entry.owner, entry.kind, entry.name).deleteAll(database)
+                        var record = ResourceRecord(
+                            owner: new, kind: entry.kind.rawValue, name: entry.name, document: entry.document)
+                        try record.insert(database)
+                        return LedgerEntry(record)
+                    }
                 }
-                let moved = state.withLock { state in
-                    state.isClosed = true
-                    defer { state.entries = [] }
-                    return state.entries
+                state.withLock { state in
+                    if closes { state.isClosed = true }
+                    state.entries.removeAll(where: isHanded)
                 }
                 heir.state.withLock { state in
-                    for var entry in moved {
-                        entry.owner = new
-                        state.insert(entry)
-                    }
+                    for entry in moved { state.insert(entry) }
                 }
             }
         }

@@ -1,6 +1,8 @@
 import Errors
+import Support
 import Testing
 
+@testable import MicroVMRuntime
 @testable import Pods
 @testable import Runtime
 
@@ -17,6 +19,15 @@ struct FailureCase: Sendable {
     let point: String
     let fault: Fault
     let aftermath: Aftermath
+    /// Whether the pod's machine comes out of the pool.
+    var isPooled = false
+
+    /// One machine, and none made after it.
+    private static let pool: PoolConfiguration = {
+        var pool = PoolConfiguration(size: 1, drains: true)
+        pool.rest = .seconds(3600)
+        return pool
+    }()
 
     private static let limit = Duration.seconds(60)
 
@@ -25,11 +36,11 @@ struct FailureCase: Sendable {
     }
 
     /// The points of a start and a stop without a fault.
-    static func points(on ground: MatrixGround) async throws -> [String] {
+    static func points(on ground: MatrixGround, isPooled: Bool = false) async throws -> [String] {
         let node = try MatrixNode(ground, number: 0)
         defer { node.remove() }
         let injector = Injector()
-        let daemon = try await node.daemon(.error)
+        let daemon = try await Self.daemon(on: node, .error, isPooled)
         var failure: (any Error)?
         do {
             try await injector.live {
@@ -46,11 +57,20 @@ struct FailureCase: Sendable {
         return injector.points
     }
 
+    /// A daemon whose pool is full, where it has one.
+    private static func daemon(on node: MatrixNode, _ fault: Fault, _ isPooled: Bool) async throws -> MatrixNode.Daemon {
+        guard isPooled else { return try await node.daemon(fault) }
+        let daemon = try await node.daemon(fault, pool: pool)
+        try await daemon.registry.recover()
+        try await Support.eventually("a machine waits") { daemon.handler.pool?.waiting == 1 }
+        return daemon
+    }
+
     /// - Returns: what the call at which the fault happened answered.
     func run(on ground: MatrixGround, number: Int) async throws -> String {
         let node = try MatrixNode(ground, number: number)
         let injector = Injector(point, fault)
-        let first = try await injector.live { try await node.daemon(fault) }
+        let first = try await Self.daemon(on: node, fault, isPooled)
         var second: MatrixNode.Daemon?
         let result: Result<String, any Error>
         do {
@@ -129,6 +149,8 @@ struct FailureCase: Sendable {
     /// What follows the fault. Nothing is left of the pod then.
     private func follow(_ daemon: MatrixNode.Daemon, _ id: String, _ node: MatrixNode, _ injector: Injector) async throws {
         let registry = daemon.registry
+        // A machine that was thrown away is released behind the start.
+        if isPooled { await registry.closePools() }
         switch aftermath {
         case .stop:
             try await registry.stopSandbox(id)
@@ -140,7 +162,8 @@ struct FailureCase: Sendable {
             #expect(try registry.sandbox(next).isReady, "\(self)")
             try await registry.removeSandbox(next)
         case .restart:
-            // Without a call: a restarted daemon releases by itself.
+            // Without a call, unless the start went on with another machine: a restarted daemon releases by itself.
+            if try isPooled && registry.sandboxes().contains(where: \.snapshot.isReady) { try await registry.removeSandbox(id) }
             #expect(try await node.leaks().isEmpty, "\(self): after the restart")
         }
         try await registry.removeSandbox(id)

@@ -19,12 +19,18 @@ import Testing
         let ground = try await MatrixGround()
         defer { ground.remove() }
         let points = try await FailureCase.points(on: ground)
-        let cases = points.flatMap { point in
-            Fault.allCases.flatMap { fault in Aftermath.allCases.map { FailureCase(point: point, fault: fault, aftermath: $0) } }
+        // What is released is the pod's then, whatever its machine was.
+        let claim = try await FailureCase.points(on: ground, isPooled: true).filter { !$0.contains(" release ") }
+        let cases = [(points, false), (claim, true)].flatMap { points, isPooled in
+            points.flatMap { point in
+                Fault.allCases.flatMap { fault in
+                    Aftermath.allCases.map { FailureCase(point: point, fault: fault, aftermath: $0, isPooled: isPooled) }
+                }
+            }
         }
         let outcomes = await run(cases, on: ground)
         #expect(try MatrixNode.taps(on: ground).isEmpty)
-        let table = Self.document(points, outcomes)
+        let table = Self.document(points, claim, outcomes)
         let file = URL(filePath: #filePath).appending(path: "../../../../docs/failure-modes.md").standardized
         if ProcessInfo.processInfo.environment["WRITE_FAILURE_MODES"] != nil {
             try Data(table.utf8).write(to: file)
@@ -51,7 +57,7 @@ import Testing
         }
     }
 
-    private static func document(_ points: [String], _ outcomes: [Outcome]) -> String {
+    private static func document(_ points: [String], _ claim: [String], _ outcomes: [Outcome]) -> String {
         var text = """
             # Failure modes
 
@@ -66,6 +72,23 @@ import Testing
             |---|---|---|---|---|
 
             """
+        text += rows(points, outcomes.filter { !$0.item.isPooled })
+        text += """
+
+            ## With a machine of the pool
+
+            The same for a start that finds a machine waiting. An error that is the machine's costs the start a boot: it succeeds. The daemon after
+            a kill has no pool.
+
+            | point | error | hang | kill | nothing is left after |
+            |---|---|---|---|---|
+
+            """
+        return text + rows(claim, outcomes.filter(\.item.isPooled))
+    }
+
+    private static func rows(_ points: [String], _ outcomes: [Outcome]) -> String {
+        var text = ""
         for point in points.sorted(by: { order($0) < order($1) }) {
             let here = outcomes.filter { $0.item.point == point }
             let answers = Fault.allCases.map { fault in

@@ -55,8 +55,10 @@ final class MatrixNode: Sendable {
         let registry: PodRegistry
         let images: ImageStore
         let database: StateDatabase
+        let handler: MicroVMHandler
 
         func close() async {
+            await registry.closePools()
             registry.close()
             await images.shutdown()
         }
@@ -65,7 +67,7 @@ final class MatrixNode: Sendable {
     let directory: String
     let network: FakeNetwork
     let hypervisor: RecordingHypervisor
-    private let guests = InProcessGuests()
+    let guests = InProcessGuests()
     private let ground: MatrixGround
 
     init(_ ground: MatrixGround, number: Int) throws {
@@ -82,13 +84,16 @@ final class MatrixNode: Sendable {
 
     /// Starts a daemon on what is there.
     ///
-    /// - Parameter fault: one that hangs is to be found out soon; all others must not be taken for one on a busy machine.
-    func daemon(_ fault: Fault) async throws -> Daemon {
+    /// - Parameters:
+    ///   - fault: one that hangs is to be found out soon; all others must not be taken for one on a busy machine.
+    ///   - pool: opened when the daemon recovers.
+    func daemon(_ fault: Fault = .error, pool: PoolConfiguration = PoolConfiguration()) async throws -> Daemon {
         var configuration = MicroVMConfiguration(
             kernel: ground.directory + "/vmlinuz", initramfs: ground.directory + "/initramfs", runDirectory: directory + "/r",
             stateDirectory: directory + "/s", vsockBackend: ground.backend, accelerator: .tcg, vsock: .vhostUser, users: try .test(),
             sharedUser: .test)
         configuration.scratchSize = MatrixGround.scratchSize
+        configuration.pool = pool
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         let taps = PodNetworks(
@@ -107,7 +112,7 @@ final class MatrixNode: Sendable {
         let registry = PodRegistry(
             handlers: [handler], network: network, releasers: resources.releasers, images: images, database: database,
             output: InProcessOutput(logs: logs), deadlines: deadlines, logger: logger)
-        return Daemon(registry: registry, images: images, database: database)
+        return Daemon(registry: registry, images: images, database: database, handler: handler)
     }
 
     /// What is left of pods, on the node and in the ledger.

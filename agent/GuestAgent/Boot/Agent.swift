@@ -48,32 +48,42 @@ final class Guest: Sendable {
     private let storage: Latch
     /// What only containers with volumes or devices need.
     private let volumes: ModulesOnDemand
+    /// What nobody asks for but a host that has the guest wait for its pod.
+    private let rest: ModulesOnDemand
     /// What the kernel asks for on behalf of containers.
     private let demanded: DemandedModules
 
-    init(started: UInt64, booted: Latch, storage: Latch, volumes: ModulesOnDemand, demanded: DemandedModules) {
+    init(started: UInt64, booted: Latch, storage: Latch, volumes: ModulesOnDemand, rest: ModulesOnDemand, demanded: DemandedModules) {
         self.started = started
         self.booted = booted
         self.storage = storage
         self.volumes = volumes
+        self.rest = rest
         self.demanded = demanded
     }
 
     /// Called when the host can connect.
     func isListening() { listening.store(WallClock.sinceBoot(), ordering: .relaxed) }
 
+    private var setup: SandboxSetup { SandboxSetup(storage: storage, volumes: volumes, demanded: demanded) }
+
     var dependencies: AgentService.Dependencies {
-        AgentService.Dependencies(
+        let setup = setup
+        return AgentService.Dependencies(
             makeContainer: { id, spec, environment throws(SwiftletError) in
                 try GuestContainer(id: id, spec: spec, environment: environment)
             },
-            startSandbox: { [booted, storage, volumes, demanded] request throws(SwiftletError) in
+            startSandbox: { [booted, setup] request throws(SwiftletError) in
                 // Before the rest of the boot, so that the clock is not behind by what is still to come.
                 if request.timeNs != 0 { try GuestClock.set(request.timeNs) }
                 booted.wait()
-                return try SandboxSetup(storage: storage, volumes: volumes, demanded: demanded).start(request)
+                return try setup.start(request)
             },
-            setTime: { time throws(SwiftletError) in try GuestClock.correct(to: time) },
+            prepare: { [volumes, rest, setup] request throws(SwiftletError) in
+                _ = (volumes.demand(), rest.demand())
+                rest.wait()
+                return try setup.start(AgentStartSandboxRequest.with { $0.scratchSerial = request.scratchSerial })
+            }, setTime: { time throws(SwiftletError) in try GuestClock.correct(to: time) },
             powerOff: { _ = clinux_power_off() },
             info: { Self.info(started: self.started, listening: self.listening.load(ordering: .relaxed)) },
             grow: { request in GuestGrowth.grow(request, containers: "/sys/fs/cgroup/\(ContainerCgroup.parentName)") })

@@ -33,10 +33,11 @@ public enum Boot {
         Priority.beforeContainers.apply()
         do {
             let modules = KernelModules(directory: "/lib/modules")
-            let (booted, storage, volumes) = (try Latch(), try Latch(), try ModulesOnDemand())
+            let (booted, storage, volumes, rest) = (try Latch(), try Latch(), try ModulesOnDemand(), try ModulesOnDemand())
             modules.load(.first, console)
             let guest = Guest(
-                started: started, booted: booted, storage: storage, volumes: volumes, demanded: DemandedModules(console: console))
+                started: started, booted: booted, storage: storage, volumes: volumes, rest: rest,
+                demanded: DemandedModules(console: console))
             let agent = try Agent(scope: .everything, dependencies: guest.dependencies)
             try agent.listen()
             guest.isListening()
@@ -56,10 +57,11 @@ public enum Boot {
             let areWanted = volumes.waitUntilWanted(milliseconds: restDelay)
             modules.load(.volumes, console)
             volumes.areLoaded()
-            if areWanted { Pause.milliseconds(UInt32(restDelay)) }
+            if areWanted { _ = rest.waitUntilWanted(milliseconds: restDelay) }
             Priority.behindContainers.apply()
             modules.load(.rest, console)
             modules.remove()
+            rest.areLoaded()
             console.debug("ready at \(WallClock.sinceBoot() / 1000) us after boot")
         } catch {
             console.write("cannot serve the host: \(error)")

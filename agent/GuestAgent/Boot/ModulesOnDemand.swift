@@ -1,6 +1,6 @@
 import Errors
 
-/// Kernel modules that are loaded when the first container asks for them.
+/// Kernel modules that are loaded when somebody asks for them, or after a while.
 final class ModulesOnDemand: Sendable {
     private let wanted: Latch
     private let loaded: Latch
@@ -21,6 +21,9 @@ final class ModulesOnDemand: Sendable {
 
     /// - Returns: whether somebody has asked for them within so many milliseconds.
     func waitUntilWanted(milliseconds: Int32) -> Bool { wanted.wait(milliseconds: milliseconds) }
+
+    /// Returns when they are.
+    func wait() { loaded.wait() }
 
     /// Called when they are.
     func areLoaded() { loaded.open() }

@@ -34,6 +34,7 @@ extension AgentService {
     func route(_ method: AgentMethodName) -> MethodRoute {
         switch method {
         case .getInfo: answer(.getInfo) { _ in self.info() }
+        case .prepare: workLater(.prepare, enter: requireUnused, prepare)
         case .startSandbox: work(.startSandbox, startSandbox)
         case .createContainer: workLater(.createContainer, enter: reserveContainer, createContainer)
         case .startContainer: work(.startContainer, startContainer)

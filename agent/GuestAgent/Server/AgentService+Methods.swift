@@ -232,7 +232,7 @@ extension AgentService {
 
 extension AgentProcessSpec {
     /// Without a score of its own a process would inherit the agent's, which the kernel never kills.
-    fileprivate var withOwnOOMScore: AgentProcessSpec {
+    var withOwnOOMScore: AgentProcessSpec {
         guard !hasOomScoreAdj else { return self }
         var spec = self
         spec.oomScoreAdj = 0

@@ -14,6 +14,10 @@ final class AgentService: TTRPCService {
     struct Dependencies: Sendable {
         var makeContainer: MakeContainer
         var startSandbox: @Sendable (AgentStartSandboxRequest) throws(SwiftletError) -> SandboxEnvironment
+        /// Ends the boot, and makes what containers are made in before there is a pod.
+        var prepare: @Sendable (AgentPrepareRequest) throws(SwiftletError) -> SandboxEnvironment = { (_) throws(SwiftletError) in
+            throw SwiftletError(.unimplemented, "this agent is not in a guest that waits for its pod")
+        }
         var setTime: @Sendable (Int64) throws(SwiftletError) -> Void
         /// Runs after the answer to Shutdown was handed to the kernel.
         var powerOff: @Sendable () -> Void

@@ -1,0 +1,273 @@
+import Concurrency
+import Errors
+import Foundation
+import Linux
+import Logging
+import Machines
+import PodMachine
+import Runtime
+import State
+import Synchronization
+
+/// The machines that wait for pods: makes them one at a time while no pod starts, and gives each to one pod. One that was given never
+/// comes back.
+actor MachinePool {
+    private struct Starts {
+        var underWay = 0
+        var lastEnd: ContinuousClock.Instant?
+    }
+
+    private struct Waiting {
+        var machine: PooledMachine
+        /// Looks whether it ends.
+        var watch: Task<Void, Never>
+    }
+
+    /// What a machine needs beside its own memory is never the node's last: so much stays available, and nobody waits for memory.
+    private static let reserve: UInt64 = 256 << 20
+    private static let mostPressure = 10.0
+    /// How often a node that is short of memory is looked at.
+    private static let memoryPause = Duration.seconds(10)
+    /// From one attempt to release what a machine held to the next.
+    private static let releasePause = Duration.seconds(10)
+
+    private let handler: MicroVMHandler
+    private let database: StateDatabase
+    private let releasers: Releasers
+    private let memory: @Sendable () -> NodeMemory?
+    private let logger: Logger
+    private nonisolated let starts = Mutex(Starts())
+    private nonisolated let state: Mutex<PoolFigures>
+    private nonisolated let (changes, change) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+
+    private var waiting: [Waiting] = [] {
+        didSet {
+            let count = waiting.count
+            state.withLock { $0.waiting = count }
+        }
+    }
+    private var work: Task<Void, Never>?
+    /// What is released of machines that no pod will have, by owner.
+    private var releases: [String: (number: Int, work: Task<Void, Never>)] = [:]
+    private var nextRelease = 0
+    private var isClosed = false
+
+    private nonisolated var configuration: PoolConfiguration { handler.configuration.pool }
+    nonisolated var figures: PoolFigures { state.withLock { $0 } }
+
+    init(
+        _ handler: MicroVMHandler, in database: StateDatabase, releasers: Releasers,
+        memory: @escaping @Sendable () -> NodeMemory? = NodeMemory.now
+    ) {
+        self.handler = handler
+        self.database = database
+        self.releasers = releasers
+        self.memory = memory
+        logger = handler.logger
+        state = Mutex(PoolFigures(size: handler.configuration.pool.size))
+    }
+
+    // MARK: Life
+
+    /// Takes the machines of an earlier daemon over that are as new ones would be.
+    func open(holding found: [String: [LedgerEntry]]) async {
+        let blueprint = await handler.blueprint()
+        for (owner, entries) in found.sorted(by: { $0.key < $1.key }) {
+            let ledger = Ledger(owner: owner, database: database, entries: entries)
+            do {
+                guard waiting.count < configuration.size else { throw SwiftletError(.resourceExhausted, "the pool is full") }
+                let machine = try await handler.pooledMachine(ledger, blueprint)
+                keep(machine)
+                logger.info("machine of the pool found again", metadata: ["domain": "\(machine.names.domain)"])
+            } catch {
+                logger.notice("machine of the pool thrown away", metadata: ["owner": "\(owner)", "reason": "\(error)"])
+                discard(ledger)
+            }
+        }
+    }
+
+    /// Begins to make what is missing.
+    func fill() {
+        guard work == nil, !isClosed else { return }
+        work = Task { await self.refill() }
+    }
+
+    /// Ends the work; a boot under way is undone. The machines wait for the next daemon, unless they are to end with this one.
+    func close() async {
+        isClosed = true
+        work?.cancel()
+        await work?.value
+        let left = waiting
+        waiting = []
+        for one in left {
+            one.watch.cancel()
+            if configuration.drains { discard(one.machine.ledger) }
+        }
+        let releases = releases.values.map(\.work)
+        // What is left then stays in the ledger for the next daemon.
+        try? await withDeadline(.seconds(20), "release the pool's machines") { for release in releases { await release.value } }
+        for release in releases { release.cancel() }
+    }
+
+    // MARK: Starts of pods
+
+    nonisolated func startBegins() { starts.withLock { $0.underWay += 1 } }
+
+    nonisolated func startEnded() {
+        starts.withLock { starts in
+            starts.underWay -= 1
+            starts.lastEnd = .now
+        }
+        change.yield()
+    }
+
+    /// Gives a machine away, the oldest first; nil when none waits that is as new ones would be.
+    func take(_ blueprint: String) -> PooledMachine? {
+        while !waiting.isEmpty {
+            let one = waiting.removeFirst()
+            one.watch.cancel()
+            change.yield()
+            let machine = one.machine
+            if machine.blueprint == blueprint, machine.process?.isAlive != false, handler.fullDisks.halt(of: machine.names.machine) == nil {
+                return machine
+            }
+            logger.notice("machine of the pool thrown away", metadata: ["domain": "\(machine.names.domain)"])
+            discard(machine.ledger)
+        }
+        return nil
+    }
+
+    nonisolated func count(_ change: (inout PoolFigures) -> Void) { state.withLock { change(&$0) } }
+
+    /// Ends a machine that was given to a pod and is of no use to it, whose start goes on with another.
+    ///
+    /// - Throws: `.aborted` when the pod is being released, and its machine with it.
+    func takeBack(_ machine: PooledMachine, from pod: Ledger) async throws {
+        discard(machine.ledger)
+        let ledger = Ledger(owner: machine.ledger.owner, database: database)
+        // Acquired for the pod, whatever its machine is.
+        let pods: Set<ResourceKind> = [.networkNamespace, .networkAttachment, .cgroup]
+        try await pod.transfer(to: ledger) { !pods.contains($0.kind) }
+        discard(ledger)
+    }
+
+    /// Releases what a machine holds that no pod will have, again and again until nothing is left.
+    func discard(_ ledger: Ledger) {
+        ledger.close()
+        guard !ledger.entries.isEmpty else { return }
+        nextRelease += 1
+        let (owner, number, former) = (ledger.owner, nextRelease, releases[ledger.owner]?.work)
+        let (releasers, logger) = (releasers, logger)
+        let work = Task {
+            await former?.value
+            while true {
+                let left = await ledger.releaseAll(by: releasers)
+                if left.isEmpty || Task.isCancelled { break }
+                logger.warning(
+                    "machine of the pool not released, will be retried",
+                    metadata: ["owner": "\(owner)", "left": "\(left.map { "\($0.entry.kind) \($0.entry.name) (\($0.reason))" })"])
+                try? await Task.sleep(for: Self.releasePause)
+            }
+            if self.releases[owner]?.number == number { self.releases[owner] = nil }
+        }
+        releases[owner] = (number, work)
+    }
+
+    // MARK: Refill
+
+    private func refill() async {
+        var wakes = changes.makeAsyncIterator()
+        var pause = configuration.firstPause
+        while !Task.isCancelled {
+            guard waiting.count < configuration.size, isQuiet else {
+                if let rest = restLeft { try? await Task.sleep(for: rest) } else { _ = await wakes.next(isolation: #isolation) }
+                continue
+            }
+            if let shortage = await shortage() {
+                note(shortage)
+                try? await Task.sleep(for: Self.memoryPause)
+                continue
+            }
+            do {
+                try await add()
+                state.withLock { $0.obstacle = nil }
+                pause = configuration.firstPause
+            } catch {
+                if Task.isCancelled { return }
+                note("\(error)")
+                try? await Task.sleep(for: pause)
+                pause = min(pause * 2, configuration.longestPause)
+            }
+        }
+    }
+
+    private func note(_ obstacle: String) {
+        let isNew = state.withLock { state in
+            defer { state.obstacle = obstacle }
+            return state.obstacle != obstacle
+        }
+        if isNew { logger.warning("no machine for the pool", metadata: ["reason": "\(obstacle)"]) }
+    }
+
+    /// Whether no pod starts, nor has just started.
+    private var isQuiet: Bool {
+        starts.withLock { starts in
+            starts.underWay == 0 && starts.lastEnd.map { .now - $0 >= configuration.rest } ?? true
+        }
+    }
+
+    /// How long to wait until what followed a start is over; nil: until something changes.
+    private var restLeft: Duration? {
+        guard waiting.count < configuration.size else { return nil }
+        return starts.withLock { starts in
+            guard starts.underWay == 0, let end = starts.lastEnd else { return nil }
+            return max(.milliseconds(1), end + configuration.rest - .now)
+        }
+    }
+
+    /// Why the node has no memory for another machine; nil: it has.
+    private func shortage() async -> String? {
+        let memory = memory
+        guard let now = await OwnThread.answer({ memory() }) else { return nil }
+        if let pressure = now.pressure, pressure > Self.mostPressure {
+            return "the node is short of memory: in \(pressure) % of the last ten seconds somebody waited for it"
+        }
+        let needed = handler.poolExtent.memoryBytes + MicroVMConfiguration.emulatorMemory + Self.reserve
+        guard now.available < needed else { return nil }
+        return "the node has \(now.available >> 20) MiB of memory available; another machine is made with \(needed >> 20)"
+    }
+
+    private func add() async throws {
+        let id = UUID().uuidString.filter { $0 != "-" }.lowercased()
+        let ledger = Ledger(owner: Ledger.poolOwnerPrefix + id, database: database)
+        do {
+            keep(try await handler.bootForPool(id, ledger))
+        } catch {
+            discard(ledger)
+            throw error
+        }
+    }
+
+    private func keep(_ machine: PooledMachine) {
+        let (ends, id, process, owner) = (handler.ends, machine.names.machine, machine.process, machine.ledger.owner)
+        let watch = Task { [weak self] in
+            let reason = await withTaskGroup(of: String?.self, returning: String?.self) { group in
+                group.addTask { await ends.wait(for: id) }
+                if let process { group.addTask { await process.hasEnded() ? "QEMU (process \(process.pid)) has ended" : nil } }
+                defer { group.cancelAll() }
+                for await case let reason? in group { return reason }
+                return nil
+            }
+            if let reason, !Task.isCancelled { await self?.lost(owner, reason) }
+        }
+        waiting.append(Waiting(machine: machine, watch: watch))
+    }
+
+    private func lost(_ owner: String, _ reason: String) {
+        guard let index = waiting.firstIndex(where: { $0.machine.ledger.owner == owner }) else { return }
+        let machine = waiting.remove(at: index).machine
+        logger.warning("machine of the pool lost", metadata: ["domain": "\(machine.names.domain)", "reason": "\(reason)"])
+        discard(machine.ledger)
+        change.yield()
+    }
+}

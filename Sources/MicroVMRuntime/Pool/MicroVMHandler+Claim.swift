@@ -1,0 +1,128 @@
+import AgentClient
+import AgentProtocol
+import Concurrency
+import Errors
+import Linux
+import Logging
+import Machines
+import Measures
+import PodMachine
+import PodNetwork
+import Runtime
+
+extension MicroVMHandler {
+    /// How long a machine of the pool may take to go on, to answer and to grow: about as long as a boot.
+    private static let patience = Duration.seconds(5)
+    /// A guest describes memory that it gets later in the memory that it has: 1/64 of it.
+    private static let mostGrowth: UInt64 = 16
+
+    /// The pod's network could not be attached: no other machine would help.
+    private struct NetworkFailure: Error {
+        var cause: any Error
+    }
+
+    /// Gives the pod a machine of the pool.
+    ///
+    /// - Parameter scratch: bytes of the scratch disk that the pod asks for.
+    /// - Returns: nil when there is none that fits, or it is of no use: it is ended then, and the start goes on with a boot.
+    /// - Throws: what would fail with any machine.
+    func start(
+        _ context: SandboxContext, _ wanted: MachineExtent, scratch: UInt64, from pool: MachinePool
+    ) async throws -> (any Sandbox)? {
+        let steps = StepTimes(context.id, logger)
+        guard scratch == configuration.scratchSize, poolFits(wanted), let machine = await pool.take(await blueprint()) else {
+            counted("swiftlet_pool_start", result: "miss")
+            pool.count { $0.misses += 1 }
+            return nil
+        }
+        steps.passed("machine found")
+        do {
+            let sandbox = try await claim(machine, context, wanted, steps)
+            counted("swiftlet_pool_start", result: "hit")
+            pool.count { $0.hits += 1 }
+            return sandbox
+        } catch let failure as NetworkFailure {
+            // As long as it is not the pod's.
+            await pool.discard(machine.ledger)
+            throw failure.cause
+        } catch {
+            counted("swiftlet_pool_start", result: "failed")
+            pool.count { $0.failures += 1 }
+            logger.warning(
+                "machine of the pool is of no use, another is booted",
+                metadata: ["pod": "\(context.id)", "domain": "\(machine.names.domain)", "error": "\(error)"])
+            try await Failpoint.pass("throw the pool's machine away", around: { try await pool.takeBack(machine, from: context.ledger) })
+            try Task.checkCancellation()
+            return nil
+        }
+    }
+
+    /// A machine larger than the pod's limits would be ended for its size; a smaller one grows, but for emulated vCPUs.
+    private func poolFits(_ wanted: MachineExtent) -> Bool {
+        let extent = poolExtent
+        let fits = wanted.vcpus == extent.vcpus || wanted.vcpus > extent.vcpus && configuration.accelerator != .tcg
+        return fits && wanted.memoryBytes >= extent.memoryBytes && wanted.memoryBytes / Self.mostGrowth <= extent.memoryBytes
+    }
+
+    private func claim(
+        _ machine: PooledMachine, _ context: SandboxContext, _ wanted: MachineExtent, _ steps: StepTimes
+    ) async throws -> MicroVMSandbox {
+        let names = machine.names.of(pod: context.id)
+        // Before the processes that will be in it: it is released after them.
+        try await PodCgroup.acquire(
+            context.id, below: context.spec.cgroupParent, PodCgroup.limits(context.spec.demand), context.ledger)
+        try await Failpoint.pass("claim the machine", around: { try await machine.ledger.transfer(to: context.ledger) })
+        // Before it is moved there.
+        try await context.ledger.note(.tap, names.tap, TapDocument(namespace: context.network.namespacePath ?? ""))
+        steps.passed("machine claimed")
+        async let awake = withDeadline(Self.patience, "wake the machine") { [self] in
+            try await wake(names, machine.process, context, wanted, steps)
+        }
+        let network: AttachedNetwork
+        do {
+            network = try await self.network(of: context)
+        } catch {
+            throw NetworkFailure(cause: error)
+        }
+        steps.passed("network attached")
+        try await join(names, with: network, context)
+        steps.passed("network joined")
+        return try await makePods(try await awake, network, context, steps)
+    }
+
+    /// Lets the machine go on, where the pod's limits hold it, and waits for its guest.
+    private func wake(
+        _ names: MachineNames, _ process: ProcessIdentity?, _ context: SandboxContext, _ wanted: MachineExtent, _ steps: StepTimes
+    ) async throws -> StartedMachine {
+        try await PodCgroup.place(context.ledger)
+        try await Failpoint.pass("resume the machine", around: { try await hypervisor.resume(names.machine) })
+        steps.passed("machine resumed")
+        try await Failpoint.pass("wait for the guest")
+        let client = try await AgentClient.connect(to: address(names), deadline: .now + Self.patience, mark: context.mark)
+        do {
+            guard client.info.sandboxID.isEmpty else { throw SwiftletError(.failedPrecondition, "the guest is a pod's already") }
+            steps.passed("agent answered")
+            var size = MachineSize(asked: wanted, actual: poolExtent)
+            if wanted != size.actual {
+                size.actual = try await hypervisor.grow(names.machine, to: wanted)
+                let request = AgentGrowRequest.with { $0.cpus = UInt32(clamping: wanted.vcpus) }
+                _ = try await client.call(.grow, request, timeout: Self.patience)
+                try await PodCgroup.place(context.ledger)
+                steps.passed("machine grown")
+            }
+            return StartedMachine(names: names, process: process, client: client, size: size)
+        } catch {
+            client.close()
+            throw error
+        }
+    }
+}
+
+extension MachineNames {
+    /// The names of the same machine, when it is a pod's.
+    fileprivate func of(pod: String) -> MachineNames {
+        var names = MachineNames(id: pod, origin: origin, machine: machine, configuration: configuration)
+        (names.user, names.contextID) = (user, contextID)
+        return names
+    }
+}

@@ -1,0 +1,135 @@
+import AgentClient
+import AgentProtocol
+import Concurrency
+import Crypto
+import Errors
+import Foundation
+import Glibc
+import Linux
+import Machines
+import Measures
+import PodMachine
+import Runtime
+import State
+
+extension MicroVMHandler: PoolingHandler {
+    public func openPool(in database: StateDatabase, holding found: [String: [LedgerEntry]], releasers: Releasers) async -> Bool {
+        guard configuration.pool.size > 0 else { return false }
+        let pool = MachinePool(self, in: database, releasers: releasers)
+        openedPool.withLock { $0 = pool }
+        await pool.open(holding: found)
+        return true
+    }
+
+    public func fillPool() async { await openedPool.withLock { $0 }?.fill() }
+
+    public var pool: PoolFigures? { openedPool.withLock { $0 }?.figures }
+
+    public func closePool() async {
+        let pool = openedPool.withLock { pool in
+            defer { pool = nil }
+            return pool
+        }
+        await pool?.close()
+    }
+
+    /// The size of a machine of the pool: that of a pod which says nothing.
+    var poolExtent: MachineExtent { configuration.extent(for: PodDemand(pod: nil, overhead: nil)) }
+
+    /// What a machine made now would be made from and as: its files, by their places, times and sizes, its hardware, its arguments.
+    func blueprint() async -> String {
+        let files = [configuration.kernel, configuration.initramfs] + (configuration.modules.map { [$0] } ?? [])
+        let stamps = await OwnThread.answer { files.map(Self.stamp) }
+        let spec = machineSpec(MachineNames(id: "blueprint", configuration: configuration), poolExtent)
+        let text =
+            "\(stamps) \(spec.shape) \(configuration.kernelArguments) \(configuration.scratchSize) \(configuration.vsock)"
+        return SHA256.hash(data: Data(text.utf8)).map { String(format: "%02x", $0) }.joined()
+    }
+
+    private static func stamp(_ path: String) -> String {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return "\(path) missing" }
+        return "\(path) \(status.st_dev) \(status.st_ino) \(status.st_size) \(status.st_mtim.tv_sec) \(status.st_mtim.tv_nsec)"
+    }
+
+    // MARK: Make
+
+    /// Boots a machine, prepares its guest for a pod that is to come, and pauses it. Takes no permit to boot: no pod waits for it.
+    ///
+    /// - Parameters:
+    ///   - id: stands for the pod's.
+    ///   - ledger: the machine's own. What is acquired stays listed when this throws.
+    func bootForPool(_ id: String, _ ledger: Ledger) async throws -> PooledMachine {
+        let blueprint = await blueprint()
+        var names = MachineNames(id: id, configuration: configuration)
+        names.user.uid = try await machines.users.acquire(ledger)
+        try await makeDirectories(names, ledger)
+        let (ends, machine, wanted) = (ends, names.machine, names)
+        let end = Task { await ends.wait(for: machine) }
+        defer { end.cancel() }
+        try await PodUsers.noteProcesses(of: names.user, ledger)
+        try await acquireDevices(names, scratch: configuration.scratchSize, namespace: nil, ledger)
+        let (started, process) = try await measured("swiftlet_machine_boot") {
+            let (started, process) = try await startMachine(wanted, poolExtent, ledger)
+            let client = try await firstAnswer(started, end, CrashMark())
+            // The pod's start makes a connection of its own, under its pod's mark.
+            defer { client.close() }
+            try await prepareGuest(started, client)
+            return (started, process)
+        }
+        try await hypervisor.pause(started.machine)
+        var document = MachineDocument(
+            process: process, contextID: started.contextID, domain: started.domain, keepsNothing: true, origin: started.origin)
+        document.blueprint = blueprint
+        try await ledger.note(.machine, started.machine.uuid.uuidString, document)
+        return PooledMachine(names: started, process: process, ledger: ledger, blueprint: blueprint)
+    }
+
+    /// Has the guest do what no pod is needed for. The disk of the modules on demand stands for a layer.
+    private func prepareGuest(_ names: MachineNames, _ client: AgentClient) async throws {
+        do {
+            var request = AgentPrepareRequest.with { $0.scratchSerial = names.scratchSerial }
+            let disk = configuration.modules.map { DiskSpec(path: $0, serial: "modules", readOnly: true) }
+            if let disk {
+                try await hypervisor.attach([.disk(disk)], to: names.machine)
+                request.container = .with {
+                    $0.root.layers = [
+                        .with {
+                            $0.serial = disk.serial
+                            $0.filesystem = "erofs"
+                        }
+                    ]
+                    $0.process.args = ["/trial"]
+                    $0.process.cwd = "/"
+                }
+            }
+            _ = try await client.call(.prepare, request, timeout: configuration.bootTimeout)
+            if let disk { try await hypervisor.detach([.disk(serial: disk.serial)], from: names.machine) }
+        } catch {
+            throw SwiftletError.wrap(error, "prepare the guest")
+        }
+    }
+
+    /// The machine that an earlier daemon has left in the pool.
+    ///
+    /// - Throws: why it is of no use.
+    func pooledMachine(_ ledger: Ledger, _ blueprint: String) async throws -> PooledMachine {
+        guard let entry = ledger.entry(.machine), let id = MachineID(entry.name), let user = ledger.entry(.user).flatMap({ UInt32($0.name) })
+        else { throw SwiftletError(.failedPrecondition, "it was being made") }
+        let document = try entry.decoded(MachineDocument.self)
+        guard let made = document.blueprint else { throw SwiftletError(.failedPrecondition, "it was being made") }
+        guard made == blueprint else { throw SwiftletError(.failedPrecondition, "it was made from other files, or as another machine") }
+        let machine = try await withDeadline(.seconds(10), "look for machine \(id)") { [hypervisor] in try await hypervisor.machine(id) }
+        guard let machine, machine.state == .paused else {
+            throw SwiftletError(.failedPrecondition, machine.map { "it is \($0.state), not paused" } ?? "it is gone")
+        }
+        var names = MachineNames(
+            id: String(ledger.owner.dropFirst(Ledger.poolOwnerPrefix.count)), origin: document.origin, machine: id,
+            configuration: configuration)
+        if let contextID = document.contextID { names.contextID = contextID }
+        names.user.uid = user
+        machines.consoles.watch(names.console, of: id)
+        fullDisks.watch(names.scratchDisk, of: id)
+        return PooledMachine(names: names, process: machine.process, ledger: ledger, blueprint: made)
+    }
+}

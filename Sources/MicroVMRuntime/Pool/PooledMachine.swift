@@ -1,0 +1,14 @@
+import Linux
+import Runtime
+
+/// A booted, paused machine that waits for a pod.
+struct PooledMachine: Sendable {
+    /// Of the machine; its id stands for a pod's.
+    var names: MachineNames
+    /// QEMU; nil under a hypervisor that has no process per machine.
+    var process: ProcessIdentity?
+    /// Lists all that the machine has on the node.
+    var ledger: Ledger
+    /// What it was made from and as: with another one it is of no use any more.
+    var blueprint: String
+}

@@ -1,0 +1,248 @@
+import Errors
+import Foundation
+import Linux
+import MachineFakes
+import Machines
+import PodMachine
+import Runtime
+import State
+import Support
+import Testing
+
+@testable import MicroVMRuntime
+@testable import Pods
+
+/// The real handler's pool, on a hypervisor without machines.
+@Suite(.timeLimit(.minutes(5))) struct MachinePoolTests {
+    private static func spec(_ name: String) -> SandboxSpec {
+        SandboxSpec(metadata: .init(name: name, uid: "uid", namespace: "default", attempt: 0))
+    }
+
+    private static func pool(_ size: Int, drains: Bool = true, rest: Duration = .milliseconds(1)) -> PoolConfiguration {
+        var pool = PoolConfiguration(size: size, drains: drains)
+        (pool.rest, pool.firstPause) = (rest, .milliseconds(1))
+        return pool
+    }
+
+    /// Runs `body` on a node whose pool is full, and looks that nothing is left of it.
+    private func withPool(
+        _ configuration: PoolConfiguration, _ body: (MatrixNode, MatrixNode.Daemon) async throws -> Void
+    ) async throws {
+        let ground = try await MatrixGround()
+        defer { ground.remove() }
+        let node = try MatrixNode(ground, number: 1)
+        let daemon = try await node.daemon(pool: configuration)
+        do {
+            try await daemon.registry.recover()
+            try await full(daemon)
+            try await body(node, daemon)
+        } catch {
+            await daemon.close()
+            throw error
+        }
+        await daemon.close()
+        if configuration.drains { #expect(try await node.leaks().isEmpty && MatrixNode.taps(on: ground).isEmpty) }
+    }
+
+    private func full(_ daemon: MatrixNode.Daemon) async throws {
+        try await eventually("the pool is full") { daemon.handler.pool.map { $0.waiting == $0.size } == true }
+    }
+
+    private func isFromPool(_ pod: String, _ registry: PodRegistry) throws -> Bool {
+        try registry.sandbox(pod).details["fromPool"] == .bool(true)
+    }
+
+    private static func owners(_ daemon: MatrixNode.Daemon) async throws -> Set<String> {
+        Set(try await daemon.database.read { try ResourceRecord.fetchAll($0) }.map(\.owner))
+    }
+
+    @Test func aPodGetsAMachineThatWaitedWithAllThatItHolds() async throws {
+        try await withPool(Self.pool(1, rest: .seconds(3600))) { node, daemon in
+            let waiting = try #require(node.hypervisor.running.first)
+            #expect(try await node.hypervisor.machine(waiting)?.state == .paused)
+            let pod = try await daemon.registry.runSandbox(Self.spec("a"))
+            #expect(try isFromPool(pod, daemon.registry))
+            #expect(node.hypervisor.running == [waiting] && node.hypervisor.calls(.resume) == [.resume(waiting)])
+            #expect(try await Self.owners(daemon) == [pod])
+            // What the machine stands in is released after it.
+            let kinds = try await daemon.database.read { try ResourceRecord.order(ResourceRecord.Columns.sequence).fetchAll($0) }.map(\.kind)
+            #expect(kinds.last == "machine" && kinds.firstIndex(of: "user") ?? 0 < kinds.firstIndex(of: "userProcesses") ?? 0)
+            #expect(daemon.registry.pools["microvm"]?.hits == 1)
+            try await daemon.registry.removeSandbox(pod)
+            #expect(try await node.leaks().isEmpty, "no machine comes back")
+        }
+    }
+
+    @Test func aPodThatAsksForAnotherMachineBootsOne() async throws {
+        try await withPool(Self.pool(1)) { node, daemon in
+            let waiting = node.hypervisor.running
+            var small = Self.spec("small")
+            small.resources = LinuxResources()
+            small.resources?.memoryLimit = 64 << 20
+            let pod = try await daemon.registry.runSandbox(small)
+            #expect(try !isFromPool(pod, daemon.registry))
+            try await daemon.registry.removeSandbox(pod)
+            #expect(node.hypervisor.running.isSuperset(of: waiting))
+            #expect(daemon.handler.pool?.misses ?? 0 > 0 && daemon.handler.pool?.hits == 0)
+        }
+    }
+
+    @Test func ofTwoClaimsOfAPoolOfOneTheOtherBoots() async throws {
+        try await withPool(Self.pool(1, rest: .seconds(3600))) { node, daemon in
+            let registry = daemon.registry
+            async let first = registry.runSandbox(Self.spec("a"))
+            async let second = registry.runSandbox(Self.spec("b"))
+            let pods = try await [first, second]
+            #expect(try pods.count { try isFromPool($0, registry) } == 1)
+            #expect(node.hypervisor.running.count == 2)
+            let users = try await daemon.database.read { try ResourceRecord.fetchAll($0) }.filter { $0.kind == "user" }.map(\.name)
+            #expect(Set(users).count == 2)
+            for pod in pods { try await registry.removeSandbox(pod) }
+        }
+    }
+
+    @Test(arguments: [RecordingHypervisor.Fault.fail(.internal), .failAfterwards(.deadlineExceeded), .hang])
+    func aMachineThatDoesNotGoOnCostsTheStartABootAlone(_ fault: RecordingHypervisor.Fault) async throws {
+        try await withPool(Self.pool(1, rest: .seconds(3600))) { node, daemon in
+            let waiting = try #require(node.hypervisor.running.first)
+            node.hypervisor.inject(fault, at: .resume)
+            let pod = try await daemon.registry.runSandbox(Self.spec("a"))
+            #expect(try !isFromPool(pod, daemon.registry) && daemon.registry.sandbox(pod).isReady)
+            #expect(daemon.handler.pool?.failures == 1)
+            try await eventually("it is ended") { !node.hypervisor.running.contains(waiting) }
+            try await eventually("nothing is left of it") { try await Self.owners(daemon) == [pod] }
+            try await daemon.registry.removeSandbox(pod)
+        }
+    }
+
+    @Test func aMachineWhoseGuestIsSilentIsThrownAway() async throws {
+        try await withPool(Self.pool(1, rest: .seconds(3600))) { node, daemon in
+            let waiting = try #require(node.hypervisor.running.first)
+            node.guests.end(waiting)
+            let pod = try await daemon.registry.runSandbox(Self.spec("a"))
+            #expect(try !isFromPool(pod, daemon.registry) && daemon.registry.sandbox(pod).isReady)
+            try await eventually("it is ended") { !node.hypervisor.running.contains(waiting) }
+            try await daemon.registry.removeSandbox(pod)
+        }
+    }
+
+    @Test func aMachineThatEndsWhileItWaitsIsReplaced() async throws {
+        try await withPool(Self.pool(1)) { node, daemon in
+            let waiting = try #require(node.hypervisor.running.first)
+            node.hypervisor.end(waiting)
+            try await eventually("another waits") { node.hypervisor.running.count == 1 && !node.hypervisor.running.contains(waiting) }
+            try await full(daemon)
+        }
+    }
+
+    @Test func noMachineIsBootedForThePoolWhileAPodStarts() async throws {
+        try await withPool(Self.pool(2)) { node, daemon in
+            node.hypervisor.inject(.hold, at: .resume)
+            let start = Task { try await daemon.registry.runSandbox(Self.spec("a")) }
+            try await eventually("a machine is claimed") { !node.hypervisor.calls(.resume).isEmpty }
+            try await Task.sleep(for: .milliseconds(300))
+            #expect(node.hypervisor.calls(.start).count == 2)
+            node.hypervisor.heal(.resume)
+            let pod = try await start.value
+            try await full(daemon)
+            #expect(node.hypervisor.calls(.start).count == 3)
+            try await daemon.registry.removeSandbox(pod)
+        }
+    }
+
+    @Test func bootsThatFailAreTriedAgainAndLeaveNothing() async throws {
+        let ground = try await MatrixGround()
+        defer { ground.remove() }
+        let node = try MatrixNode(ground, number: 1)
+        let daemon = try await node.daemon(pool: Self.pool(1))
+        node.hypervisor.inject(.fail(.internal), at: .start, times: 2)
+        try await daemon.registry.recover()
+        try await full(daemon)
+        #expect(node.hypervisor.calls(.start).count == 3 && daemon.handler.pool?.obstacle == nil)
+        try await eventually("nothing is left of them") { try await Self.owners(daemon).count == 1 }
+        await daemon.close()
+        #expect(try await node.leaks().isEmpty)
+    }
+
+    @Test func theNextDaemonTakesWaitingMachinesOver() async throws {
+        try await withPool(Self.pool(2, drains: false)) { node, daemon in
+            let waiting = node.hypervisor.running
+            await daemon.close()
+            #expect(node.hypervisor.running == waiting)
+            let next = try await node.daemon(pool: Self.pool(1, rest: .seconds(3600)))
+            try await next.registry.recover()
+            #expect(next.handler.pool?.waiting == 1)
+            try await eventually("what is too much is ended") { node.hypervisor.running.count == 1 }
+            #expect(node.hypervisor.calls(.start).count == 2 && node.hypervisor.running.isSubset(of: waiting))
+            let pod = try await next.registry.runSandbox(Self.spec("a"))
+            #expect(try isFromPool(pod, next.registry))
+
+            // The pod's machine carries another name than the pod: the daemon after that must not take it for a lost one.
+            await next.close()
+            let last = try await node.daemon()
+            try await last.registry.recover()
+            await last.registry.recovered()
+            #expect(try last.registry.sandbox(pod).isReady && isFromPool(pod, last.registry))
+            try await last.registry.removeSandbox(pod)
+            #expect(try await node.leaks().isEmpty)
+            await last.close()
+        }
+    }
+
+    enum Change: CaseIterable, Sendable { case kernel, running, gone, noPool }
+
+    @Test(arguments: Change.allCases) func machinesThatAreNotAsNewOnesAreThrownAway(_ change: Change) async throws {
+        let ground = try await MatrixGround()
+        defer { ground.remove() }
+        let node = try MatrixNode(ground, number: 1)
+        let daemon = try await node.daemon(pool: Self.pool(1, drains: false))
+        try await daemon.registry.recover()
+        try await full(daemon)
+        let waiting = try #require(node.hypervisor.running.first)
+        await daemon.close()
+        switch change {
+        case .kernel: try Data("new".utf8).write(to: URL(filePath: ground.directory + "/vmlinuz"))
+        case .running: try await node.hypervisor.resume(waiting)
+        case .gone: node.hypervisor.end(waiting, reported: false)
+        case .noPool: break
+        }
+        let next = try await node.daemon(pool: change == .noPool ? PoolConfiguration() : Self.pool(1))
+        try await next.registry.recover()
+        await next.registry.recovered()
+        try await eventually("it is ended") { !node.hypervisor.running.contains(waiting) }
+        if change != .noPool { try await full(next) }
+        await next.close()
+        #expect(try await node.leaks().isEmpty)
+    }
+
+    @Test func aKernelThatWasReplacedIsNoticedAtTheClaim() async throws {
+        let ground = try await MatrixGround()
+        defer { ground.remove() }
+        let node = try MatrixNode(ground, number: 1)
+        let daemon = try await node.daemon(pool: Self.pool(1, rest: .seconds(3600)))
+        try await daemon.registry.recover()
+        try await full(daemon)
+        let waiting = try #require(node.hypervisor.running.first)
+        try Data("new".utf8).write(to: URL(filePath: ground.directory + "/vmlinuz"))
+        let pod = try await daemon.registry.runSandbox(Self.spec("a"))
+        #expect(try !isFromPool(pod, daemon.registry))
+        try await eventually("it is ended") { !node.hypervisor.running.contains(waiting) }
+        try await daemon.registry.removeSandbox(pod)
+        await daemon.close()
+        #expect(try await node.leaks().isEmpty)
+    }
+
+    @Test(arguments: [NodeMemory(available: 1 << 40, pressure: 40), NodeMemory(available: 300 << 20)])
+    func aNodeShortOfMemoryMakesNoMachine(_ memory: NodeMemory) async throws {
+        let ground = try await MatrixGround()
+        defer { ground.remove() }
+        let node = try MatrixNode(ground, number: 1)
+        let daemon = try await node.daemon(pool: Self.pool(1))
+        let pool = MachinePool(daemon.handler, in: daemon.database, releasers: Releasers([]), memory: { memory })
+        await pool.fill()
+        try await eventually("it says why") { pool.figures.obstacle?.contains("memory") == true }
+        #expect(node.hypervisor.calls(.start).isEmpty)
+        await pool.close()
+        await daemon.close()
+    }
+}

@@ -1,0 +1,114 @@
+import CRI
+import Foundation
+import Glibc
+import Runtime
+import Support
+import Testing
+
+/// Pods whose machines have waited for them.
+@Suite(.enabled(if: systemTestsEnabled), .timeLimit(.minutes(10)), .serialized)
+struct PoolTests {
+    /// Boots: two, and two behind the claims.
+    @Test func podsFromThePoolArePodsOfTheirOwn() async throws {
+        let node = try Node("pool", options: Node.Options(pool: 2))
+        do {
+            try await node.start()
+            try await node.loadSampleImage()
+            try await waitForPool(node, 2)
+            try await claimTwo(node)
+            try await outliveKill(node)
+            await node.stop()
+            #expect(try await machines(node).isEmpty, "drained at the end")
+        } catch {
+            await node.destroy()
+            throw error
+        }
+        await node.destroy()
+    }
+
+    private func claimTwo(_ node: Node) async throws {
+        var found: [String: Set<String>] = [:]
+        for name in ["first", "second"] {
+            let pod = try await node.runPod(name) { $0.linux.sysctls = ["net.ipv4.ip_local_port_range": "40000 40100"] }
+            #expect(try await node.details(of: pod)["fromPool"] == .bool(true))
+            let script = """
+                hostname; cat /proc/sys/net/ipv4/ip_local_port_range; date +%s; head -c 32 /dev/urandom | base64
+                cat /proc/sys/kernel/random/boot_id; cat /sys/class/dmi/id/product_uuid; cat /etc/machine-id 2>/dev/null; ip -o addr
+                """
+            let before = try Self.now()
+            let id = try await node.runContainer(in: pod, name, ["/bin/sh", "-c", script])
+            #expect(try await node.exit(of: id).exitCode == 0)
+            let after = try Self.now()
+            let lines = try node.log(name).map { $0.replacingOccurrences(of: "stdout F ", with: "") }
+            try #require(lines.count >= 6, "\(lines)")
+            #expect(lines[0] == name)
+            #expect(lines[1].split(separator: "\t") == ["40000", "40100"])
+            // The node's clock jumps; the guest's is a second off at most.
+            let time = try #require(Int(lines[2]))
+            #expect((before - 1...max(before, after) + 1).contains(time) || after < before, "\(time) is not \(before) to \(after)")
+            let address = try #require(try await node.podStatus(pod).status.network.ip.split(separator: "/").first)
+            #expect(lines.contains { $0.contains("eth0") && $0.contains(address) }, "\(lines)")
+            #expect(try await ping(address), "\(address)")
+            found[name] = Set(lines[3...].filter { !$0.contains(" lo ") && !$0.contains("eth0") })
+        }
+        let (first, second) = (try #require(found["first"]), try #require(found["second"]))
+        #expect(first.count >= 3 && first.isDisjoint(with: second), "\(first) and \(second)")
+    }
+
+    /// Of the monotonic clock's moment: the node's wall clock as the guest should have it.
+    private static func now() throws -> Int {
+        var time = timespec()
+        try #require(clock_gettime(CLOCK_REALTIME, &time) == 0)
+        return time.tv_sec
+    }
+
+    private func ping(_ address: Substring) async throws -> Bool {
+        let ping = Process()
+        ping.executableURL = URL(fileURLWithPath: "/bin/ping")
+        ping.arguments = ["-c", "1", "-W", "5", String(address)]
+        ping.standardOutput = FileHandle.nullDevice
+        try ping.run()
+        ping.waitUntilExit()
+        return ping.terminationStatus == 0
+    }
+
+    private func outliveKill(_ node: Node) async throws {
+        try await waitForPool(node, 2)
+        let waiting = try await machines(node)
+        await node.kill()
+        try await node.launch()
+        try await waitForPool(node, 2)
+        #expect(try await machines(node) == waiting, "taken over, none made anew")
+        for pod in ["first", "second"] {
+            let id = try await node.cri.call(RuntimeRPC.listPodSandbox, CRIListPodSandboxRequest()).items.first { $0.metadata.name == pod }
+            #expect(id?.state == .sandboxReady)
+        }
+        let pod = try await node.runPod("third")
+        #expect(try await node.details(of: pod)["fromPool"] == .bool(true))
+        let process = try await node.machine(of: pod)
+        #expect(waiting.contains(process))
+        let id = try await node.runContainer(in: pod, "third", ["/bin/echo", "here"])
+        #expect(try await node.exit(of: id).exitCode == 0)
+        for pod in try await node.cri.call(RuntimeRPC.listPodSandbox, CRIListPodSandboxRequest()).items {
+            try await node.stopPod(pod.id)
+            try await node.removePod(pod.id)
+        }
+    }
+
+    private func waitForPool(_ node: Node, _ size: Int) async throws {
+        try await eventually("\(size) machines wait; daemon: \(node.tail(node.daemonLog))", within: .seconds(120)) {
+            let info = try await node.cri.call(RuntimeRPC.status, .with { $0.verbose = true }).info["swiftlet"] ?? ""
+            return info.contains("\"waiting\":\(size)")
+        }
+    }
+
+    /// The node's QEMUs.
+    private func machines(_ node: Node) async throws -> Set<pid_t> {
+        let processes = try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }
+        return Set(
+            processes.filter { process in
+                let line = FileManager.default.contents(atPath: "/proc/\(process)/cmdline").map { String(decoding: $0, as: UTF8.self) } ?? ""
+                return line.contains("qemu-system") && line.contains(node.root + "/")
+            })
+    }
+}
