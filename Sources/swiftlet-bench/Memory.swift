@@ -1,4 +1,5 @@
 import Foundation
+import Linux
 
 /// What a process holds of the host's memory, in bytes, from /proc/PID/smaps_rollup (proc(5)).
 struct ProcessMemory {
@@ -28,7 +29,7 @@ struct ProcessMemory {
 extension ProcessMemory {
     /// Bytes of a process's memory that can be both written and run: code that QEMU's emulator has translated.
     static func translatedCode(pid: Int32) -> UInt64 {
-        translatedCode(inMappings: (try? String(contentsOfFile: "/proc/\(pid)/smaps", encoding: .utf8)) ?? "")
+        translatedCode(inMappings: KernelFile.text("/proc/\(pid)/smaps", limit: 4 << 20) ?? "")
     }
 
     static func translatedCode(inMappings text: String) -> UInt64 {
