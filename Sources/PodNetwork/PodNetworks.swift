@@ -242,6 +242,27 @@ public final class PodNetworks: Sendable {
         try await inMachineNamespace { try Tap.create(name, uid: uid, gid: gid) }
     }
 
+    /// Takes over the tap of a machine that an earlier daemon has started and that waits for its pod: where that daemon had its machines start
+    /// in a namespace of its own, the machine's process is still in it, and the tap.
+    ///
+    /// - Throws: `notFound` when it is not there.
+    public func takeOverTap(name: String, of machine: ProcessIdentity) async throws {
+        let (theirs, ours) = (
+            "/proc/\(machine.pid)/ns/net", configuration.machineNamespace ?? configuration.hostNamespace ?? "/proc/self/ns/net"
+        )
+        let isThere = try await inMachineNamespace { try RouteNetlink().link(named: name)?.kind == "tun" }
+        guard !isThere else { return }
+        try await NetworkNamespace.run(in: theirs) {
+            let netlink = try RouteNetlink()
+            guard machine.isAlive, let link = try netlink.link(named: name), link.kind == "tun" else {
+                throw SwiftletError(.notFound, "tap \(name) is not where process \(machine.pid) is")
+            }
+            let namespace = try NetworkNamespace.open(ours)
+            defer { close(namespace) }
+            try netlink.change(link: link.index, LinkChange(namespace: namespace))
+        }
+    }
+
     /// Deletes the tap, wherever it is: in the machines' namespace or already in the pod's. None there is success.
     public func deleteTap(name: String, namespacePath: String) async throws {
         if try await inMachineNamespace({ try Tap.delete(name) }) { return }

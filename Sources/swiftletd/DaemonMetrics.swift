@@ -15,7 +15,8 @@ enum DaemonMetrics {
         MetricDescription(
             "swiftlet_machine_boot_duration_seconds", "From the request for a machine to its agent's answer, the wait for a turn included."),
         MetricDescription(
-            "swiftlet_pool_start_total", "Starts of pods on a node with a pool, by result: hit, miss, or failed (another machine was booted)."),
+            "swiftlet_pool_start_total",
+            "Starts of pods on a node with a pool, by result: hit, miss, or failed (another machine was booted)."),
         MetricDescription("swiftlet_pool_machines", "Machines that wait for pods, by state: waiting, or missing to the configured size."),
         MetricDescription("swiftlet_image_pull_total", "Pulls of images that have ended, by result: ok or failed; joined ones count once."),
         MetricDescription("swiftlet_image_pull_duration_seconds", "How long pulls of images took."),

@@ -64,9 +64,10 @@ import Testing
             #expect(try isFromPool(pod, daemon.registry))
             #expect(node.hypervisor.running == [waiting] && node.hypervisor.calls(.resume) == [.resume(waiting)])
             #expect(try await Self.owners(daemon) == [pod])
-            // What the machine stands in is released after it.
-            let kinds = try await daemon.database.read { try ResourceRecord.order(ResourceRecord.Columns.sequence).fetchAll($0) }.map(\.kind)
-            #expect(kinds.last == "machine" && kinds.firstIndex(of: "user") ?? 0 < kinds.firstIndex(of: "userProcesses") ?? 0)
+            let kinds = try await daemon.database.read { try ResourceRecord.order(ResourceRecord.Columns.sequence).fetchAll($0) }.map(
+                \.kind)
+            let order = ["user", "directory", "userProcesses", "machine"].map { kinds.firstIndex(of: $0) ?? -1 }
+            #expect(order == order.sorted() && !order.contains(-1), "\(kinds)")
             #expect(daemon.registry.pools["microvm"]?.hits == 1)
             try await daemon.registry.removeSandbox(pod)
             #expect(try await node.leaks().isEmpty, "no machine comes back")

@@ -114,22 +114,24 @@ extension MicroVMHandler: PoolingHandler {
     ///
     /// - Throws: why it is of no use.
     func pooledMachine(_ ledger: Ledger, _ blueprint: String) async throws -> PooledMachine {
-        guard let entry = ledger.entry(.machine), let id = MachineID(entry.name), let user = ledger.entry(.user).flatMap({ UInt32($0.name) })
+        guard let entry = ledger.entry(.machine), let id = MachineID(entry.name),
+            let user = ledger.entry(.user).flatMap({ UInt32($0.name) })
         else { throw SwiftletError(.failedPrecondition, "it was being made") }
         let document = try entry.decoded(MachineDocument.self)
         guard let made = document.blueprint else { throw SwiftletError(.failedPrecondition, "it was being made") }
         guard made == blueprint else { throw SwiftletError(.failedPrecondition, "it was made from other files, or as another machine") }
-        let machine = try await withDeadline(.seconds(10), "look for machine \(id)") { [hypervisor] in try await hypervisor.machine(id) }
-        guard let machine, machine.state == .paused else {
-            throw SwiftletError(.failedPrecondition, machine.map { "it is \($0.state), not paused" } ?? "it is gone")
+        let found = try await withDeadline(.seconds(10), "look for machine \(id)") { [hypervisor] in try await hypervisor.machine(id) }
+        guard let found, found.state == .paused else {
+            throw SwiftletError(.failedPrecondition, found.map { "it is \($0.state), not paused" } ?? "it is gone")
         }
         var names = MachineNames(
             id: String(ledger.owner.dropFirst(Ledger.poolOwnerPrefix.count)), origin: document.origin, machine: id,
             configuration: configuration)
         if let contextID = document.contextID { names.contextID = contextID }
         names.user.uid = user
+        if let process = found.process { try await machines.networks.takeOverTap(name: names.tap, of: process) }
         machines.consoles.watch(names.console, of: id)
         fullDisks.watch(names.scratchDisk, of: id)
-        return PooledMachine(names: names, process: machine.process, ledger: ledger, blueprint: made)
+        return PooledMachine(names: names, process: found.process, ledger: ledger, blueprint: made)
     }
 }
