@@ -102,6 +102,19 @@ import Testing
         }
     }
 
+    @Test func ofManyClaimsAtOnceAsManyAreServedAsMachinesWait() async throws {
+        try await withPool(Self.pool(2, rest: .seconds(3600))) { node, daemon in
+            let registry = daemon.registry
+            let pods = try await withThrowingTaskGroup(of: String.self) { group in
+                for number in 0..<20 { group.addTask { try await registry.runSandbox(Self.spec("p\(number)")) } }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+            #expect(try pods.count { try isFromPool($0, registry) } == 2)
+            #expect(daemon.handler.pool?.hits == 2 && daemon.handler.pool?.misses == 18)
+            for pod in pods { try await registry.removeSandbox(pod) }
+        }
+    }
+
     @Test(arguments: [RecordingHypervisor.Fault.fail(.internal), .failAfterwards(.deadlineExceeded), .hang])
     func aMachineThatDoesNotGoOnCostsTheStartABootAlone(_ fault: RecordingHypervisor.Fault) async throws {
         try await withPool(Self.pool(1, rest: .seconds(3600))) { node, daemon in

@@ -125,12 +125,15 @@ struct PoolTests {
             let id = try await node.cri.call(RuntimeRPC.listPodSandbox, CRIListPodSandboxRequest()).items.first { $0.metadata.name == pod }
             #expect(id?.state == .sandboxReady)
         }
-        let pod = try await node.runPod("third")
+        // More than the machine has: it grows at the claim.
+        let pod = try await node.runPod("third") { $0.linux.resources.memoryLimitInBytes = 320 << 20 }
         #expect(try await node.details(of: pod)["fromPool"] == .bool(true))
         let process = try await node.machine(of: pod)
         #expect(waiting.contains(process))
-        let id = try await node.runContainer(in: pod, "third", ["/bin/echo", "here"])
+        let id = try await node.runContainer(in: pod, "third", ["/bin/grep", "MemTotal", "/proc/meminfo"])
         #expect(try await node.exit(of: id).exitCode == 0)
+        let memory = try #require(try node.log("third").first?.split(separator: " ").dropLast().last.flatMap { Int($0) })
+        #expect(memory > 320 << 10, "\(memory) KiB")
         for pod in try await node.cri.call(RuntimeRPC.listPodSandbox, CRIListPodSandboxRequest()).items {
             try await node.stopPod(pod.id)
             try await node.removePod(pod.id)
