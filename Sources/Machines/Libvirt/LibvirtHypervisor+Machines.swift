@@ -1,4 +1,5 @@
 import CLibvirt
+import CLinux
 import Concurrency
 import Errors
 import Glibc
@@ -140,10 +141,14 @@ extension LibvirtHypervisor {
     private static func kill(_ emulator: ProcessIdentity) {
         let monitor = HeldSockets(of: emulator)
         defer { monitor.close() }
+        let pidfd = clinux_pidfd_open(emulator.pid, 0)
+        defer { if pidfd >= 0 { Glibc.close(pidfd) } }
         emulator.kill()
-        guard emulator.waitForExit(.seconds(5)) else { return }
+        // The descriptor tells of the last thread's end; QEMU's first one is a zombie before the others have given back its memory.
+        var ended = pollfd(fd: pidfd, events: Int16(POLLIN), revents: 0)
+        guard pidfd >= 0, poll(&ended, 1, 5000) > 0 else { return }
         // libvirt takes a zombie for alive; whoever collects it does so in a moment.
-        for _ in 0..<20 where Glibc.kill(emulator.pid, 0) == 0 { usleep(1000) }
+        for _ in 0..<50 where Glibc.kill(emulator.pid, 0) == 0 { usleep(1000) }
     }
 
     /// Succeeds when libvirt knows the domain no more.
