@@ -33,7 +33,7 @@ struct PoolTests {
         do {
             try await node.start()
             try await node.loadSampleImage()
-            var times: [Bool: [Duration]] = [:]
+            var (times, creations): ([Bool: [Duration]], [Bool: [Duration]]) = ([:], [:])
             for round in 0..<rounds {
                 for isCold in [false, true] {
                     try await waitForPool(node, 1)
@@ -44,11 +44,16 @@ struct PoolTests {
                     }
                     times[isCold, default: []].append(began.duration(to: .now))
                     #expect(try await node.details(of: pod)["fromPool"] == .bool(!isCold))
+                    let created = ContinuousClock.now
+                    _ = try await node.runContainer(in: pod, "pace\(round)\(isCold)", ["/bin/true"])
+                    creations[isCold, default: []].append(created.duration(to: .now))
                     try await node.removePod(pod)
                 }
             }
             let (pool, cold) = (try Self.median(times[false]), try Self.median(times[true]))
             print("RunPodSandbox, p50 of \(rounds): from the pool \(pool), cold \(cold); all: \(times)")
+            let (first, other) = (try Self.median(creations[false]), try Self.median(creations[true]))
+            print("CreateContainer and StartContainer, p50: from the pool \(first), cold \(other)")
             print(Self.steps(of: node).suffix(40).joined(separator: "\n"))
             #expect(pool * 3 < cold)
         } catch {
@@ -126,10 +131,16 @@ struct PoolTests {
             #expect(id?.state == .sandboxReady)
         }
         // More than the machine has: it grows at the claim.
-        let pod = try await node.runPod("third") { $0.linux.resources.memoryLimitInBytes = 320 << 20 }
+        let parent = "/swiftlet-test-\(getpid())-pool"
+        let pod = try await node.runPod("third") {
+            $0.linux.resources.memoryLimitInBytes = 320 << 20
+            $0.linux.cgroupParent = parent
+        }
         #expect(try await node.details(of: pod)["fromPool"] == .bool(true))
         let process = try await node.machine(of: pod)
         #expect(waiting.contains(process))
+        let groups = try String(contentsOfFile: "/proc/\(process)/cgroup", encoding: .utf8)
+        #expect(groups.contains("\(parent)/\(pod)"), "\(groups)")
         let id = try await node.runContainer(in: pod, "third", ["/bin/grep", "MemTotal", "/proc/meminfo"])
         #expect(try await node.exit(of: id).exitCode == 0)
         let memory = try #require(try node.log("third").first?.split(separator: " ").dropLast().last.flatMap { Int($0) })
