@@ -112,6 +112,51 @@ import Testing
         }
     }
 
+    /// Of the same name by other bytes, as parsers of URLs make them: by the resolver it would lead nowhere.
+    @Test(arguments: ["xn--bcher-kva.invalid", "OTHER.invalid", "a_b.invalid."])
+    func aNameInAnyFormIsConnectedToWhereItWasJudged(_ name: String) async throws {
+        try await FakeRegistry.with { server async throws in
+            let location = "http://\(name):\(server.port)/b"
+            server.script { $0.path == "/a" ? .init(status: .found, headers: [("location", location)]) : .init(body: Data("disk".utf8)) }
+            try await withTestDirectory { directory in
+                for first in ["http://\(name):\(server.port)/a", "http://disks.invalid:\(server.port)/a"] {
+                    let folder = directory.appending(path: UUID().uuidString)
+                    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+                    let asked = Mutex<[String]>([])
+                    let blob = try await download(first, networks: ["127.0.0.1/32"], in: folder) { host in
+                        asked.withLock { $0.append(host) }
+                        return [IPAddress("127.0.0.1")].compactMap { $0 }
+                    }
+                    #expect(blob.length == 4)
+                    #expect(asked.withLock { $0.last } == name)
+                }
+                #expect(server.requests.count == 4)
+            }
+        }
+    }
+
+    /// What decodes to another name, and what ends for the resolver before it does for others.
+    @Test(arguments: ["oth%65r.invalid", "other.invalid%00.example", "[fe80::1%25lo]", "a b.invalid"])
+    func aNameWithEscapesIsRefused(_ name: String) async throws {
+        try await FakeRegistry.with { server async throws in
+            let location = "http://\(name):\(server.port)/b"
+            server.script { $0.path == "/a" ? .init(status: .found, headers: [("location", location)]) : .init(body: Data("disk".utf8)) }
+            try await withTestDirectory { directory in
+                for (first, requests) in [(location, 0), ("http://disks.invalid:\(server.port)/a", 1)] {
+                    let refused = await #expect(throws: SwiftletError.self) {
+                        try await download(first, networks: ["0.0.0.0/0", "::/0"], in: directory) { _ in
+                            [IPAddress("127.0.0.1")].compactMap { $0 }
+                        }
+                    }
+                    let codes: [SwiftletError.Code?] = [.permissionDenied, .invalidArgument, .dataLoss]
+                    #expect(codes.contains(refused?.code), "\(String(describing: refused))")
+                    #expect(server.requests.count == requests)
+                    try? FileManager.default.removeItem(atPath: directory.path + "/blob")
+                }
+            }
+        }
+    }
+
     @Test(arguments: ["http://127.0.0.2:PORT/b", "http://[::ffff:127.0.0.2]:PORT/b", "http://other.invalid:PORT/b", "file:///etc/passwd"])
     func eachRedirectIsJudged(_ target: String) async throws {
         try await FakeRegistry.with { server async throws in

@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Linux
+import Synchronization
 import Testing
 
 @testable import Images
@@ -33,7 +34,8 @@ import Testing
         "http://storage.example/x", "ftp://storage.example/x", "file:///etc/passwd", "https://user:pass@storage.example/x",
         "https://169.254.169.254/latest/meta-data", "https://[fe80::1]/x", "https://[::ffff:169.254.169.254]/x",
         "https://[64:ff9b::a9fe:a9fe]/x", "https://[fd00:ec2::254]/x", "https://100.100.100.200/x", "https://127.0.0.1:10250/x",
-        "https://[::1]:10250/x", "https://0.0.0.0/x", "https://[::]/x", "https://224.0.0.1/x",
+        "https://[::1]:10250/x", "https://0.0.0.0/x", "https://[::]/x", "https://224.0.0.1/x", "https://stor%61ge.example/x",
+        "https://storage.example%00.registry.example/x",
     ])
     func aTargetIsRefusedByItsOrigin(_ target: String) async throws {
         let error = try #require(try await refusal(destinations(), target + "?signature=secret"))
@@ -73,6 +75,22 @@ import Testing
         #expect(error?.code == .permissionDenied)
         try await destinations("https://169.254.169.254").checkRegistry("manifest x")
         try await destinations("http://localhost:5000", isConfigured: false, addresses: ["127.0.0.1"]).checkRegistry("manifest x")
+    }
+
+    /// By the name that is connected to, not by one that it stands for.
+    @Test func anInternationalNameIsJudgedAsItIsWritten() async throws {
+        let asked = Mutex<[String]>([])
+        let name = "xn--bcher-kva.example"
+        let rules = RegistryDestinations(
+            endpoint: RegistryEndpoint(origin: "https://\(name)", host: name, isMirror: false), allowed: [], isConfigured: false
+        ) { host in
+            asked.withLock { $0.append(host) }
+            return []
+        }
+        try await rules.checkRegistry("manifest x")
+        let target = try #require(URL(string: "https://xn--mnchen-3ya.example/x"))
+        try await rules.check(target, "redirect", "layer x")
+        #expect(asked.withLock { $0 } == [name, "xn--mnchen-3ya.example"])
     }
 
     @Test func aMirrorIsTheAdministratorsChoice() async throws {

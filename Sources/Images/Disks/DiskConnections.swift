@@ -15,7 +15,7 @@ actor DiskConnections {
     private struct Target: Hashable {
         /// Of the first URL: with this node's certificate, and by the name that the transport gives it.
         var isFirst: Bool
-        /// Who is connected to instead of asking for `host`.
+        /// Whose address is not asked for: as AsyncHTTPClient has it, which looks for it by each byte.
         var host: String
         var address: String
     }
@@ -29,18 +29,20 @@ actor DiskConnections {
 
     /// - Parameter addresses: one of them is connected to; none: what the name says.
     func execute(_ request: HTTPClientRequest, at addresses: [IPAddress]) async throws -> HTTPClientResponse {
-        guard var url = URLComponents(string: request.url), let host = url.host, !host.isEmpty else {
-            throw SwiftletError(.invalidArgument, "it is no URL")
-        }
-        let isFirst = url.url.flatMap(RegistryDestinations.origin) == source.origin
-        let plain = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
+        guard let target = URL(string: request.url), let plain = RegistryDestinations.host(of: target),
+            var url = URLComponents(string: request.url)
+        else { throw SwiftletError(.invalidArgument, "it is no URL") }
+        let isFirst = RegistryDestinations.origin(of: target) == source.origin
         var (request, name) = (request, plain)
         if isFirst, !source.transport.serverName.isEmpty, !source.hasProxy {
             // TLS asks for the name that the request has: it is another one, whose address is this host.
-            name = source.transport.serverName
+            let host = plain.contains(":") ? "[\(plain)]" : plain
             request.headers.replaceOrAdd(name: "host", value: url.port.map { "\(host):\($0)" } ?? host)
-            url.host = name
-            request.url = url.string ?? request.url
+            url.host = source.transport.serverName
+            guard let renamed = url.url, let other = RegistryDestinations.host(of: renamed) else {
+                throw SwiftletError(.invalidArgument, "images.disks: server_name is no host's name")
+            }
+            (name, request.url) = (other, renamed.absoluteString)
         }
         var targets = addresses.prefix(Self.mostAddresses).map(\.description)
         if targets.isEmpty { targets = [plain] }

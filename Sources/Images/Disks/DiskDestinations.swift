@@ -18,15 +18,16 @@ struct DiskDestinations: Sendable {
     ///   None where any is right, and where a proxy makes the connection.
     /// - Throws: `SwiftletError(.permissionDenied)` naming the target without its path and query.
     func addresses(of target: URL, from redirector: URL?, _ step: String) async throws -> [IPAddress] {
-        guard let origin = RegistryDestinations.origin(of: target), let host = target.host, target.user == nil, target.password == nil
+        guard let origin = RegistryDestinations.origin(of: target), let name = RegistryDestinations.host(of: target), target.user == nil,
+            target.password == nil
         else {
-            throw SwiftletError(.permissionDenied, "\(step): the redirect is no http or https address")
+            let what = redirector == nil ? "its URL" : "the redirect"
+            throw SwiftletError(.permissionDenied, "\(step): \(what) is no http or https address of a host by its plain name")
         }
         if !source.isHostOfReference, origin == source.origin { return [] }
         if let redirector, !origin.hasPrefix("https:"), redirector.scheme?.lowercased() != "http" {
             throw SwiftletError(.permissionDenied, "\(step): the redirect to \(printable(origin, limit: 200)) is not encrypted")
         }
-        let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
         let found: [IPAddress]
         do { found = try await resolve(name) } catch is RegistryFailure where source.hasProxy {
             // Where a proxy is needed, names of the world may be known to it alone.

@@ -38,7 +38,8 @@ struct RegistryDestinations: Sendable {
 
     /// - Throws: `SwiftletError(.permissionDenied)` when the registry's own name leads to such an address.
     func checkRegistry(_ step: String) async throws {
-        guard !isConfigured, let host = URLComponents(string: endpoint.origin)?.host else { return }
+        guard !isConfigured else { return }
+        guard let host = URL(string: endpoint.origin).flatMap(Self.host) else { throw refusal(step, "registry", "has no name of a host") }
         try await checkAddresses(of: host, loopback: true, "\(step): the registry")
     }
 
@@ -47,7 +48,7 @@ struct RegistryDestinations: Sendable {
     ///   - what: "redirect", "token server".
     /// - Throws: `SwiftletError(.permissionDenied)` naming the target without its path and query.
     func check(_ target: URL, from source: URL? = nil, _ what: String, _ step: String) async throws {
-        guard let origin = Self.origin(of: target), let host = target.host, target.user == nil, target.password == nil else {
+        guard let origin = Self.origin(of: target), let host = Self.host(of: target), target.user == nil, target.password == nil else {
             throw refusal(step, what, "is no http or https address")
         }
         if origin == endpoint.origin || allowed.contains(origin) { return }
@@ -61,16 +62,26 @@ struct RegistryDestinations: Sendable {
 
     /// `scheme://host:port`, without the port that goes without saying; nil for what is no web address.
     static func origin(of url: URL) -> String? {
-        guard let scheme = url.scheme?.lowercased(), scheme == "http" || scheme == "https", let host = url.host, !host.isEmpty else {
-            return nil
-        }
-        let name = host.contains(":") && !host.hasPrefix("[") ? "[\(host.lowercased())]" : host.lowercased()
+        guard let scheme = url.scheme?.lowercased(), scheme == "http" || scheme == "https", let host = host(of: url) else { return nil }
+        let name = host.contains(":") ? "[\(host.lowercased())]" : host.lowercased()
         guard let port = url.port, port != (scheme == "https" ? 443 : 80) else { return "\(scheme)://\(name)" }
         return "\(scheme)://\(name):\(port)"
     }
 
+    /// The host as AsyncHTTPClient has it, which connects to it: `URLComponents` decodes names that begin with xn--. An IPv6 address without
+    /// brackets.
+    ///
+    /// - Returns: nil for one with escapes and for what is no name: a zero byte ends it for the resolver alone.
+    static func host(of url: URL) -> String? {
+        guard let host = url.host, !host.isEmpty, URLComponents(string: url.absoluteString)?.encodedHost?.contains("%") == false else {
+            return nil
+        }
+        let plain = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
+        let isName = plain.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-._:".contains($0)) }
+        return isName && !plain.isEmpty ? plain : nil
+    }
+
     private func checkAddresses(of host: String, loopback: Bool, _ what: String) async throws {
-        let host = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
         for address in try await resolve(host) {
             if let reason = Self.reason(against: address, loopback: loopback) {
                 throw SwiftletError(
