@@ -8,6 +8,7 @@ import Linux
 import Logging
 import Machines
 import PodMachine
+import QemuGuestAgent
 import Runtime
 
 /// Runs each pod's container as a virtual machine that boots from a disk image.
@@ -24,6 +25,7 @@ public final class NativeVMHandler: RuntimeHandler {
     let roots = PersistentRoots()
     /// For guests' agents to be waited for: a guest keeps one thread at most, and none for longer than an answer may take.
     let agents = BlockingPool("guest agents", threads: 64)
+    let largeReplies = LargeReplies()
 
     /// - Parameter machines: of the whole node.
     public init(configuration: NativeVMConfiguration, machines: MachineResources, logger: Logger) throws {

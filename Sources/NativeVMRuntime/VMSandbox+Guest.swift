@@ -53,7 +53,7 @@ extension VMSandbox {
         return try entries.withLock { entries in
             guard let entry = entries[id] else { throw SwiftletError(.notFound, "container \(id)") }
             if let agent = entry.agent { return agent }
-            let agent = QemuAgent(socket: socket, peer: entry.record.machine.user?.uid, pool: pool)
+            let agent = QemuAgent(socket: socket, peer: entry.record.machine.user?.uid, pool: pool, replies: handler.largeReplies)
             entries[id]?.agent = agent
             return agent
         }
@@ -89,13 +89,15 @@ extension VMSandbox {
         let guest = try? await knownAgent(of: record.container)?.figures(containers: 1, within: Self.figuresPatience)
         let machine = try await hypervisor.statistics(record.machine.id)
         let cgroup = CgroupUsage(machine, memory: record.extent.memoryBytes)
+        let ephemeral = record.ephemeralDisks(in: names(record.container).stateDirectory)
+        let written = ephemeral.reduce(0) { $0 &+ (machine.disks[$1]?.allocated ?? 0) }
         return SandboxFigures.with { figures in
             figures.pod = cgroup
             figures.containers = [
                 ContainerFigures.with {
                     $0.containerID = record.container
                     $0.cgroup = cgroup
-                    $0.writableLayer = LayerUsage.with { $0.usedBytes = machine.disks["root"]?.allocated ?? 0 }
+                    $0.writableLayer = LayerUsage.with { $0.usedBytes = written }
                 }
             ]
             if let memory = machine.guestMemory {
@@ -107,6 +109,19 @@ extension VMSandbox {
             }
             figures.interfaces = guest?.interfaces ?? []
         }
+    }
+}
+
+extension VMRecord {
+    /// Serials of the disks whose files go with the container. A volume's is a volume's, whose claim says how large it may become, also where
+    /// it is lent to a place in the container's directory.
+    ///
+    /// - Parameter directory: the container's.
+    func ephemeralDisks(in directory: String) -> [String] {
+        machine.disks.filter { disk in
+            !disk.readOnly && disk.medium == .file && disk.path.hasPrefix(directory + "/") && !(disk.serial == "root" && root != nil)
+                && !(lentFiles ?? []).contains { $0.place == disk.path }
+        }.map(\.serial)
     }
 }
 

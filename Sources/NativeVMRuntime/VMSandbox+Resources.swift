@@ -26,18 +26,36 @@ extension VMSandbox {
             return
         }
         try requireRoom(for: wanted, record)
-        let machine = record.machine
-        let start = machine.shape.memoryBytes
-        if min(wanted.memoryBytes, start) != min(record.extent.memoryBytes, start) {
-            try await hypervisor.balloon(machine.id, to: min(wanted.memoryBytes, start))
-        }
-        let size = try await hypervisor.grow(machine.id, to: wanted)
-        if let cgroup = record.cgroup, let process = entries.withLock({ $0[id]?.process }), size.vcpus > record.extent.vcpus {
-            // libvirt has put the new vCPUs where it would have them.
-            try await OwnThread.run { try cgroup.place(process) }
-        }
-        try await change(id) { $0.resized = wanted }
+        try await resize(record, to: wanted)
         await growVolumes(record)
+    }
+
+    /// A guest whose record stays as it was has the memory that the record says: more is plugged in before the balloon lets go, and what the
+    /// balloon has done is undone.
+    private func resize(_ record: VMRecord, to wanted: MachineExtent) async throws {
+        let (machine, hypervisor) = (record.machine.id, hypervisor)
+        let start = record.machine.shape.memoryBytes
+        let (before, after) = (min(record.extent.memoryBytes, start), min(wanted.memoryBytes, start))
+        var isBallooned = after < before
+        do {
+            if isBallooned { try await hypervisor.balloon(machine, to: after) }
+            let size = try await hypervisor.grow(machine, to: wanted)
+            if let cgroup = record.cgroup, let process = entries.withLock({ $0[record.container]?.process }),
+                size.vcpus > record.extent.vcpus
+            {
+                // libvirt has put the new vCPUs where it would have them.
+                try await OwnThread.run { try cgroup.place(process) }
+            }
+            if after > before {
+                isBallooned = true
+                try await hypervisor.balloon(machine, to: after)
+            }
+            try await change(record.container) { $0.resized = wanted }
+        } catch {
+            // Also for a caller whose time is over.
+            if isBallooned { try? await uncancelled { try await hypervisor.balloon(machine, to: before) } }
+            throw error
+        }
     }
 
     /// - Throws: `.failedPrecondition` for a machine of an earlier release.

@@ -8,12 +8,15 @@ import Glibc
 /// The port serves one client, and the guest's answers to a former one may still lie in it: each connection begins with
 /// `guest-sync-delimited` (QEMU's docs/interop/qemu-ga-ref).
 final class AgentConnection: @unchecked Sendable {  // used by one piece of QemuAgent's queue at a time
-    /// Bytes of one reply. More than some 10 MiB of one reply makes small guests hang.
-    static let largestReply = 10 << 20
+    /// Bytes of a reply that holds what a process has written. More than some 10 MiB of one reply makes small guests hang.
+    static let largestOutput = 10 << 20
+    /// Bytes of any other reply.
+    static let largestReply = 64 << 10
     /// Bytes of former answers that are passed over.
     static let mostStale = 64 << 20
 
     private let descriptor: Int32
+    private let replies: LargeReplies
     /// Of the present call.
     var deadline: ContinuousClock.Instant
     private var received: [UInt8] = []
@@ -21,8 +24,8 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
     private var taken = 0
 
     /// - Parameter peer: whom the other end has to be; nil: anybody.
-    init(path: String, peer: UInt32? = nil, deadline: ContinuousClock.Instant) throws {
-        self.deadline = deadline
+    init(path: String, peer: UInt32? = nil, replies: LargeReplies, deadline: ContinuousClock.Instant) throws {
+        (self.replies, self.deadline) = (replies, deadline)
         descriptor = clinux_unix_socket()
         guard descriptor >= 0 else { throw SwiftletError.system("qemu-guest-agent: socket") }
         guard clinux_unix_connect(descriptor, path) == 0 else {
@@ -56,7 +59,7 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
                 guard stale <= Self.mostStale else { throw SwiftletError(.dataLoss, "qemu-guest-agent says nonsense without end") }
                 if byte == 0xFF { break }
             }
-            let line = try line(atMost: 4096)
+            let line = try line(atMost: 4096).bytes
             if let reply = try? JSONDecoder().decode(AgentReply<Int>.self, from: Data(line)), reply.value == number { return }
             stale += line.count + 1
             guard stale <= Self.mostStale else { throw SwiftletError(.dataLoss, "qemu-guest-agent says nonsense without end") }
@@ -65,10 +68,17 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
 
     func call<Value: Decodable>(_ request: AgentRequest, _ type: Value.Type) throws -> Value {
         try write(request.bytes)
-        let line = try line(atMost: Self.largestReply)
-        guard let reply = try? JSONDecoder().decode(AgentReply<Value>.self, from: Data(line)) else {
-            throw SwiftletError(.dataLoss, "qemu-guest-agent's reply to \(request.command) is none")
+        let line = try line(atMost: request.hasOutput ? Self.largestOutput : Self.largestReply)
+        let reply = try withExtendedLifetime(line) {
+            // A decoder makes some hundred bytes of each element.
+            guard AgentReply<Value>.isFlat(line.bytes) else {
+                throw SwiftletError(.dataLoss, "qemu-guest-agent's reply to \(request.command) has too many elements")
+            }
+            let turn = try line.place == nil ? nil : replies.decoding.take(by: deadline)
+            defer { turn?.giveBack() }
+            return try? JSONDecoder().decode(AgentReply<Value>.self, from: Data(line.bytes))
         }
+        guard let reply else { throw SwiftletError(.dataLoss, "qemu-guest-agent's reply to \(request.command) is none") }
         if let failure = reply.failure {
             throw SwiftletError(.failedPrecondition, "qemu-guest-agent, \(request.command): \(printable(failure, limit: 1024))")
         }
@@ -90,8 +100,14 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
         }
     }
 
-    private func line(atMost limit: Int) throws -> [UInt8] {
-        var line: [UInt8] = []
+    private struct Line {
+        var bytes: [UInt8] = []
+        /// Of a large one, until it is gone.
+        var place: ReplyPlaces.Place?
+    }
+
+    private func line(atMost limit: Int) throws -> Line {
+        var (line, place): ([UInt8], ReplyPlaces.Place?) = ([], nil)
         while true {
             if taken == received.count { try fill() }
             let rest = received[taken...]
@@ -101,14 +117,15 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
             // What a former client was sent ends where a new answer begins.
             if let mark = piece.lastIndex(of: 0xFF) { line = Array(piece[(mark + 1)...]) } else { line += piece }
             guard line.count <= limit else {
+                let advice =
+                    ": it sends a command's whole output in one, as base64; let the command write less than some 7 MiB, or write to a file"
                 throw SwiftletError(
                     .resourceExhausted,
-                    "qemu-guest-agent's reply is larger than \(limit) bytes: it sends a command's whole output in one, as base64; let the "
-                        + "command write less than some 7 MiB, or write to a file")
+                    "qemu-guest-agent's reply is larger than \(limit) bytes" + (limit == Self.largestOutput ? advice : ""))
             }
-            if end != nil { break }
+            if place == nil, line.count > Self.largestReply { place = try replies.reading.take(by: deadline) }
+            if end != nil { return Line(bytes: line, place: place) }
         }
-        return line
     }
 
     private func next() throws -> UInt8? {
@@ -135,6 +152,9 @@ final class AgentConnection: @unchecked Sendable {  // used by one piece of Qemu
 
     static let late = SwiftletError(
         .deadlineExceeded, "qemu-guest-agent does not answer: it does not run in the guest, or it hangs")
+
+    static let crowded = SwiftletError(
+        .deadlineExceeded, "qemu-guest-agent's reply is larger than \(largestReply) bytes, and other guests' large ones take too long")
 
     private func wait(_ events: Int32) throws {
         let left = (deadline - .now) / .milliseconds(1)

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 
 /// A command for the agent.
 struct AgentRequest: Sendable {
@@ -26,6 +27,8 @@ struct AgentRequest: Sendable {
 
     let command: String
     let bytes: [UInt8]
+    /// Whether the reply holds what a process has written.
+    var hasOutput: Bool { command == "guest-exec-status" }
 
     init(_ command: String, _ arguments: [String: Argument] = [:]) {
         self.command = command
@@ -53,6 +56,40 @@ struct AgentReply<Value: Decodable>: Decodable {
         failure = try container.decodeIfPresent(Failure.self, forKey: .error)?.desc
         value = failure == nil ? try container.decode(Value.self, forKey: .value) : nil
     }
+
+    /// No command that is sent has so many.
+    private static var mostElements: Int { 1000 }
+
+    /// Whether it has few brackets and commas outside of strings.
+    static func isFlat(_ bytes: [UInt8]) -> Bool {
+        bytes.withUnsafeBufferPointer { bytes in
+            var (index, elements) = (0, 0)
+            while index < bytes.count {
+                switch bytes[index] {
+                case UInt8(ascii: "["), UInt8(ascii: "{"), UInt8(ascii: ","):
+                    elements += 1
+                    guard elements <= mostElements else { return false }
+                case UInt8(ascii: "\""): index = end(ofStringAt: index, bytes)
+                default: break
+                }
+                index += 1
+            }
+            return true
+        }
+    }
+
+    /// The index of its closing quotation mark; the count of bytes where it has none.
+    private static func end(ofStringAt start: Int, _ bytes: UnsafeBufferPointer<UInt8>) -> Int {
+        var from = start + 1
+        while from < bytes.count, let base = bytes.baseAddress, let found = memchr(base + from, 0x22, bytes.count - from) {
+            let mark = UnsafeRawPointer(base).distance(to: UnsafeRawPointer(found))
+            var escapes = 0
+            while mark - escapes > from, bytes[mark - escapes - 1] == UInt8(ascii: "\\") { escapes += 1 }
+            if escapes.isMultiple(of: 2) { return mark }
+            from = mark + 1
+        }
+        return bytes.count
+    }
 }
 
 /// A reply without anything in it.
@@ -65,8 +102,9 @@ struct AgentProcessStatus: Decodable {
     var exited: Bool
     var exitcode: Int?
     var signal: Int?
-    var output: String?
-    var errorOutput: String?
+    /// Base64 in the reply.
+    var output: Data?
+    var errorOutput: Data?
     var outputCut: Bool?
     var errorOutputCut: Bool?
 

@@ -38,6 +38,7 @@ public final class QemuAgent: Sendable {
     private let socket: String
     private let peer: UInt32?
     private let pool: BlockingPool
+    private let replies: LargeReplies
     private let queue = SerialQueue()
     private let kept = Mutex<AgentConnection?>(nil)
 
@@ -45,10 +46,12 @@ public final class QemuAgent: Sendable {
     ///   - socket: path of the port's unix socket, which QEMU listens on.
     ///   - peer: the user that QEMU runs as: others are not spoken to. Nil: any.
     ///   - pool: of the threads that wait for guests.
-    public init(socket: String, peer: UInt32? = nil, pool: BlockingPool) {
+    ///   - replies: of the whole node.
+    public init(socket: String, peer: UInt32? = nil, pool: BlockingPool, replies: LargeReplies) {
         self.socket = socket
         self.peer = peer
         self.pool = pool
+        self.replies = replies
     }
 
     /// - Throws: `deadlineExceeded` where no agent answers; `unavailable` where there is no port.
@@ -101,20 +104,16 @@ public final class QemuAgent: Sendable {
             let status = try await call(
                 AgentRequest("guest-exec-status", ["pid": .number(process.pid)]), AgentProcessStatus.self,
                 min(deadline - .now, Self.longestAnswer))
-            if status.exited { return try Self.outcome(status) }
+            if status.exited { return Self.outcome(status) }
             pause = min(pause * 2, .milliseconds(250))
         }
     }
 
-    private static func outcome(_ status: AgentProcessStatus) throws -> Outcome {
-        func bytes(_ text: String?) throws -> [UInt8] {
-            guard let text else { return [] }
-            guard let data = Data(base64Encoded: text) else { throw SwiftletError(.dataLoss, "qemu-guest-agent's output is no base64") }
-            return Array(data)
-        }
+    private static func outcome(_ status: AgentProcessStatus) -> Outcome {
         let code = status.exitcode ?? status.signal.map { 128 &+ $0 } ?? 255
         return Outcome(
-            exitCode: Int32(truncatingIfNeeded: code), output: try bytes(status.output), errorOutput: try bytes(status.errorOutput),
+            exitCode: Int32(truncatingIfNeeded: code), output: Array(status.output ?? Data()),
+            errorOutput: Array(status.errorOutput ?? Data()),
             isCut: status.outputCut == true || status.errorOutputCut == true)
     }
 
@@ -182,7 +181,7 @@ public final class QemuAgent: Sendable {
             former.deadline = deadline
             return former
         }
-        let connection = try AgentConnection(path: socket, peer: peer, deadline: deadline)
+        let connection = try AgentConnection(path: socket, peer: peer, replies: replies, deadline: deadline)
         try connection.synchronize()
         return connection
     }

@@ -7,7 +7,7 @@ import Testing
 
 @Suite(.timeLimit(.minutes(1))) struct QemuAgentTests {
     private func agent(_ fake: FakeAgent) -> QemuAgent {
-        QemuAgent(socket: fake.path, pool: BlockingPool("guest agents", threads: 4))
+        QemuAgent(socket: fake.path, pool: BlockingPool("guest agents", threads: 4), replies: LargeReplies())
     }
 
     private func code(_ body: () async throws -> Void) async -> SwiftletError.Code? {
@@ -49,7 +49,7 @@ import Testing
         #expect(error?.message.contains("\u{1b}") == false)
     }
 
-    @Test(arguments: ["", "{}", "[", "null", "{\"return\": 5}", String(repeating: "[", count: 100_000), "{\"return\": {\"pid\": 1e99}}"])
+    @Test(arguments: ["", "{}", "[", "null", "{\"return\": 5}", String(repeating: "[", count: 50_000), "{\"return\": {\"pid\": 1e99}}"])
     func nonsenseIsAnError(_ reply: String) async throws {
         let fake = try FakeAgent { FakeAgent.synchronized($0) ?? Array(reply.utf8) + [10] }
         #expect(await code { _ = try await agent(fake).run(["/x"], within: .seconds(5)) } == .dataLoss)
@@ -60,6 +60,61 @@ import Testing
         #expect(await code { try await agent(fake).ping(within: .seconds(20)) } == .resourceExhausted)
     }
 
+    /// A reply to the end of a process, with one thing more in it.
+    private static func end(_ rest: String) -> [UInt8] {
+        Array(#"{"return": {"exited": true, "exitcode": 0, "out-data": "aGk="\#(rest)}}"#.utf8) + [10]
+    }
+
+    /// - Returns: the code that a process is run with, whose end is told by `reply`.
+    private func outcome(_ reply: [UInt8], _ replies: LargeReplies = LargeReplies()) async throws -> SwiftletError.Code? {
+        let fake = try FakeAgent { line in
+            if line.contains("guest-exec-status") { return reply }
+            return FakeAgent.synchronized(line) ?? Array("{\"return\": {\"pid\": 42}}\n".utf8)
+        }
+        let agent = QemuAgent(socket: fake.path, pool: BlockingPool("guest agents", threads: 4), replies: replies)
+        return await code { _ = try await agent.run(["/x"], within: .seconds(2)) }
+    }
+
+    @Test func aReplyOfManyElementsIsNotDecoded() async throws {
+        func many(_ element: String, _ count: Int) -> [UInt8] {
+            Self.end(#", "x": ["# + Array(repeating: element, count: count).joined() + "1]")
+        }
+        #expect(try await outcome(many("1,", 900)) == nil)
+        for element in ["1,", "[1],", "{\"a\": 1},", "\"\\\\\","] {
+            let refused = try await outcome(many(element, 1100))
+            #expect(refused == .dataLoss, "\(element)")
+        }
+        // Text may be anything.
+        let text = String(repeating: #"[{,\"\\"#, count: 2000)
+        #expect(try await outcome(Self.end(#", "x": "\#(text)""#)) == nil)
+    }
+
+    @Test func onlyWhatAProcessHasWrittenMayBeLarge() async throws {
+        let large = #", "x": "\#(String(repeating: "x", count: 100 << 10))""#
+        let fake = try FakeAgent { FakeAgent.synchronized($0) ?? Array(#"{"return": {}\#(large)}"#.utf8) + [10] }
+        #expect(await code { try await agent(fake).ping(within: .seconds(5)) } == .resourceExhausted)
+        // Their places are given back, also after failures.
+        let replies = LargeReplies()
+        for _ in 0..<5 {
+            #expect(try await outcome(Self.end(large), replies) == nil)
+            #expect(try await outcome(Self.end(large + #", "y": nonsense"#), replies) == .dataLoss)
+        }
+    }
+
+    @Test func largeRepliesWaitForPlacesAndSmallOnesDoNot() async throws {
+        let large = Self.end(#", "x": "\#(String(repeating: "x", count: 100 << 10))""#)
+        for places in [\LargeReplies.reading, \.decoding] {
+            let replies = LargeReplies()
+            var taken: [ReplyPlaces.Place] = []
+            while let place = try? replies[keyPath: places].take(by: .now) { taken.append(place) }
+            #expect(taken.count == (places == \.reading ? 8 : 2))
+            #expect(try await outcome(large, replies) == .deadlineExceeded)
+            #expect(try await outcome(Self.end(""), replies) == nil)
+            taken = []
+            #expect(try await outcome(large, replies) == nil)
+        }
+    }
+
     @Test func anAgentThatIsNotThereOrHangsOrLeavesIsSaidInTime() async throws {
         let silent = try FakeAgent { _ in [] }
         let start = ContinuousClock.now
@@ -67,7 +122,7 @@ import Testing
         #expect(ContinuousClock.now - start < .seconds(5))
         let leaving = try FakeAgent { _ in nil }
         #expect(await code { try await agent(leaving).ping(within: .seconds(5)) } == .unavailable)
-        let absent = QemuAgent(socket: "/nonexistent/port", pool: BlockingPool("guest agents", threads: 1))
+        let absent = QemuAgent(socket: "/nonexistent/port", pool: BlockingPool("guest agents", threads: 1), replies: LargeReplies())
         #expect(await code { try await absent.ping(within: .seconds(5)) } == .unavailable)
     }
 

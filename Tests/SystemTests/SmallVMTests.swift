@@ -25,7 +25,7 @@ import Testing
                 "-monitor", "unix:\(monitor),server=on,wait=off",
             ], log: directory + "/log")
         defer { machine.kill() }
-        let agent = QemuAgent(socket: agentSocket, pool: BlockingPool("guest agents", threads: 2))
+        let agent = QemuAgent(socket: agentSocket, pool: BlockingPool("guest agents", threads: 2), replies: LargeReplies())
         try await OwnThread.run {
             try VsockProcess.wait("the shell's prompt") {
                 let text = (try? String(contentsOfFile: console, encoding: .utf8)) ?? ""
