@@ -95,7 +95,8 @@ struct EmbeddedDriverSystemTests {
             _ = try await hypervisor.start(spec)
             let disks = try (0..<20).map { try room.disk("d\($0)", readOnly: $0 % 2 == 0) }
             let added = try await hypervisor.attach(disks[..<12].map { .disk($0) }, to: spec.id)
-            #expect(added == disks[..<12].map { .disk(serial: $0.serial) })
+            let serials: [DeviceID] = disks.map { .disk(serial: $0.serial) }
+            #expect(added == Array(serials[..<12]))
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for disk in disks[12...] { group.addTask { _ = try await hypervisor.attach([.disk(disk)], to: spec.id) } }
                 try await group.waitForAll()
@@ -110,7 +111,7 @@ struct EmbeddedDriverSystemTests {
                 "\($0)".contains("/nonexistent")
             }
             await #expect(throws: SwiftletError.self) { try await hypervisor.attach([.balloon], to: spec.id) }
-            try await hypervisor.detach(disks.map { .disk(serial: $0.serial) }, from: spec.id)
+            try await hypervisor.detach(serials, from: spec.id)
         }
     }
 
