@@ -66,13 +66,15 @@ import Testing
     }
 
     /// - Returns: the code that a process is run with, whose end is told by `reply`.
-    private func outcome(_ reply: [UInt8], _ replies: LargeReplies = LargeReplies()) async throws -> SwiftletError.Code? {
+    private func outcome(
+        _ reply: [UInt8], _ replies: LargeReplies = LargeReplies(), within timeout: Duration = .seconds(20)
+    ) async throws -> SwiftletError.Code? {
         let fake = try FakeAgent { line in
             if line.contains("guest-exec-status") { return reply }
             return FakeAgent.synchronized(line) ?? Array("{\"return\": {\"pid\": 42}}\n".utf8)
         }
         let agent = QemuAgent(socket: fake.path, pool: BlockingPool("guest agents", threads: 4), replies: replies)
-        return await code { _ = try await agent.run(["/x"], within: .seconds(2)) }
+        return await code { _ = try await agent.run(["/x"], within: timeout) }
     }
 
     @Test func aReplyOfManyElementsIsNotDecoded() async throws {
@@ -92,7 +94,7 @@ import Testing
     @Test func onlyWhatAProcessHasWrittenMayBeLarge() async throws {
         let large = #", "x": "\#(String(repeating: "x", count: 100 << 10))""#
         let fake = try FakeAgent { FakeAgent.synchronized($0) ?? Array(#"{"return": {}\#(large)}"#.utf8) + [10] }
-        #expect(await code { try await agent(fake).ping(within: .seconds(5)) } == .resourceExhausted)
+        #expect(await code { try await agent(fake).ping(within: .seconds(20)) } == .resourceExhausted)
         // Their places are given back, also after failures.
         let replies = LargeReplies()
         for _ in 0..<5 {
@@ -108,7 +110,7 @@ import Testing
             var taken: [ReplyPlaces.Place] = []
             while let place = try? replies[keyPath: places].take(by: .now) { taken.append(place) }
             #expect(taken.count == (places == \.reading ? 8 : 2))
-            #expect(try await outcome(large, replies) == .deadlineExceeded)
+            #expect(try await outcome(large, replies, within: .seconds(2)) == .deadlineExceeded)
             #expect(try await outcome(Self.end(""), replies) == nil)
             taken = []
             #expect(try await outcome(large, replies) == nil)
