@@ -22,7 +22,7 @@ public final class NativeVMHandler: RuntimeHandler {
     let logger: Logger
     /// Answer the guests' DHCP clients.
     let responders: AddressResponders
-    let roots = PersistentRoots()
+    var roots: PersistentRoots { machines.roots }
     /// For guests' agents to be waited for: a guest keeps one thread at most, and none for longer than an answer may take.
     let agents = BlockingPool("guest agents", threads: 64)
     let largeReplies = LargeReplies()
@@ -98,7 +98,10 @@ public final class NativeVMHandler: RuntimeHandler {
         var found: [Leftover] = []
         for pod in pods.sorted() {
             found.append(try Leftover(pod: pod, kind: .directory, name: "\(directory)/\(pod)", document: EmptyDocument()))
-            found.append(try Self.lentFile("\(directory)/\(pod)/root/disk", of: pod))
+            let roots = "\(directory)/\(pod)/\(VMNames.rootFolder)"
+            for name in try await OwnThread.run({ try Self.names(in: roots) }) where name.hasPrefix(VMNames.copyPrefix) {
+                found.append(try Self.lentFile("\(roots)/\(name)", of: pod))
+            }
             for container in try await OwnThread.run({ try Self.ids(in: "\(directory)/\(pod)") }) {
                 found += try leftovers(of: container, in: pod, running)
             }
@@ -109,6 +112,10 @@ public final class NativeVMHandler: RuntimeHandler {
     /// Whose it was is not known: the next machine that it is lent to gives it back to its volume's owner.
     private static func lentFile(_ place: String, of pod: String) throws -> Leftover {
         try Leftover(pod: pod, kind: .volumeFile, name: place, document: LentFileDocument(user: nil, owner: nil))
+    }
+
+    private static func names(in directory: String) throws -> [String] {
+        do { return try FileManager.default.contentsOfDirectory(atPath: directory) } catch CocoaError.fileReadNoSuchFile { return [] }
     }
 
     private static func ids(in directory: String) throws -> [String] {

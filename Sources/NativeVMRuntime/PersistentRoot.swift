@@ -3,6 +3,7 @@ import CloudInit
 import Errors
 import Glibc
 import Linux
+import PodMachine
 import Runtime
 import State
 
@@ -17,12 +18,7 @@ enum PersistentRoot: Sendable {
     /// UEFI's variables beside it.
     static let variablesName = "nvram.fd"
 
-    /// Tells a disk from all others of the node.
-    struct Key: Codable, Sendable, Equatable, CustomStringConvertible {
-        var name: String
-        /// For people.
-        var description: String
-    }
+    typealias Key = RootDiskKey
 
     /// - Returns: nil for a container whose root disk goes with it.
     /// - Throws: `.invalidArgument`, `.failedPrecondition` naming the device or the annotation.
@@ -73,8 +69,7 @@ extension PersistentRoot.Key {
         var status = stat()
         guard stat(path, &status) == 0 else { throw SwiftletError.system("block device \(path)") }
         guard status.st_mode & S_IFMT == S_IFBLK else { throw SwiftletError(.invalidArgument, "\(path) is not a block device") }
-        name = "device \(status.st_rdev)"
-        description = "device \(path)"
+        self.init(name: "device \(status.st_rdev)", description: "device \(path)")
     }
 }
 

@@ -27,9 +27,16 @@ struct VMNames: Sendable {
     }
 
     /// Of the pod's, for what an image is written to its root disk by.
-    var rootDirectory: String { "\(Self.podDirectory(pod, configuration))/root" }
-    /// The disk that is written to.
-    var copyTarget: String { "\(rootDirectory)/disk" }
+    var rootDirectory: String { "\(Self.podDirectory(pod, configuration))/\(Self.rootFolder)" }
+    static let rootFolder = "root"
+    static let copyPrefix = "disk-"
+    /// Where a root disk is written to. A pod may have more than one, of one container after the other.
+    func copyTarget(_ disk: RootDiskKey) -> String { "\(rootDirectory)/\(Self.copyPrefix)\(Self.tag(disk))" }
+    /// The first MiB of the image meanwhile.
+    func copyHead(_ disk: RootDiskKey) -> String { "\(rootDirectory)/head-\(Self.tag(disk))" }
+    /// That the disk has got its image.
+    func copyNote(_ disk: RootDiskKey) -> String { "\(rootDirectory)/written-\(Self.tag(disk))" }
+    private static func tag(_ disk: RootDiskKey) -> String { UUID(version5: disk.name, namespace: namespace).uuidString.lowercased() }
 
     /// The domain's UUID, which is the SMBIOS system UUID, of a pod that asks for none.
     var machine: MachineID { MachineID(UUID(version5: container, namespace: Self.namespace)) }

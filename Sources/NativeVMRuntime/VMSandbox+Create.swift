@@ -15,10 +15,10 @@ extension VMSandbox {
         guard case .disk(let image) = plan.root else {
             throw SwiftletError(.internal, "container \(plan.spec.metadata.name): its image holds no disk")
         }
-        try requireNoOther(than: id)
+        try entries.withLock { try requireNoOther(than: id, in: $0) }
         var order = try VMOrder(names(id), plan, image, context.spec, network, handler.configuration)
         try await order.check(machines.tpmEmulator)
-        let root = try await prepareRoot(order)
+        let root = try await prepareRoot(order, ledger)
         // Before all that will be this user's: it is released after that.
         let user = MachineUser(uid: try await machines.users.acquire(ledger), gid: handler.configuration.group)
         order.user = user
@@ -51,11 +51,11 @@ extension VMSandbox {
 
     /// A pod is one machine: its container's network is the pod's. One that was never started stands in nobody's way: a kubelet that was
     /// interrupted makes another.
-    func requireNoOther(than id: String) throws {
-        let other = entries.withLock {
-            $0.values.first { $0.record.container != id && $0.record.isStarted && $0.record.end == nil }?.record.container
+    func requireNoOther(than id: String, in entries: [String: Entry]) throws {
+        let other = entries.values.first {
+            $0.record.container != id && ($0.isStarting || $0.record.isStarted) && $0.record.end == nil
         }
-        if let other {
+        if let other = other?.record.container {
             throw SwiftletError(
                 .failedPrecondition,
                 "a pod of runtime handler \(handler.name) is one machine and has one container; container \(other) has not ended")

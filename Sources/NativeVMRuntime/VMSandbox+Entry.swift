@@ -8,6 +8,8 @@ extension VMSandbox {
     /// What is known of one container's machine.
     struct Entry {
         var record: VMRecord
+        /// No other of the pod may start, though the record does not say yet that this one has.
+        var isStarting = false
         /// QEMU, once it runs.
         var process: ProcessIdentity?
         /// Answers with the machine's end; from its start on.

@@ -13,14 +13,14 @@ extension VMSandbox {
     ///
     /// - Returns: nil where the root disk goes with the container.
     /// - Throws: `.unavailable` while the image is being written: the next creation waits for that.
-    func prepareRoot(_ order: VMOrder) async throws -> PersistentRoot.Key? {
+    func prepareRoot(_ order: VMOrder, _ ledger: Ledger) async throws -> PersistentRoot.Key? {
         guard let root = order.root else { return nil }
         let names = order.names
         do {
             switch root {
             case .device(let device):
                 let key = try await OwnThread.run { try PersistentRoot.Key(device: device.hostPath) }
-                try handler.roots.hold(key, pod: context.id, container: names.container)
+                try await take(key, for: names, ledger)
                 try await handler.roots.write(order.image.digest, to: key, pod: context.id) { [self] in
                     try await write(order, to: device, key)
                 }
@@ -28,7 +28,7 @@ extension VMSandbox {
             case .file(let mount):
                 let file = try await OwnThread.run { try VolumeFile(PersistentRoot.fileName, in: try HostPath(mount.hostPath)) }
                 let key = PersistentRoot.Key(name: "file \(file.volumeID)", description: "file \(file.path)")
-                try handler.roots.hold(key, pod: context.id, container: names.container)
+                try await take(key, for: names, ledger)
                 try await handler.roots.write(order.image.digest, to: key, pod: context.id) { [self] in
                     try await write(order, to: file, key)
                 }
@@ -37,6 +37,14 @@ extension VMSandbox {
         } catch {
             handler.roots.letGo(container: names.container)
             throw SwiftletError.wrap(error, "root disk \(root)")
+        }
+    }
+
+    /// However the container ends, the disk is let go when its ledger is released: after its machine, which is noted later.
+    private func take(_ key: RootDiskKey, for names: VMNames, _ ledger: Ledger) async throws {
+        let (roots, pod) = (handler.roots, context.id)
+        try await ledger.acquire(.rootDisk, key.name, RootDiskDocument(machine: names.machine.uuid.uuidString)) {
+            try roots.hold(key, pod: pod, container: names.container)
         }
     }
 
@@ -49,7 +57,8 @@ extension VMSandbox {
     // MARK: The image
 
     private func write(_ order: VMOrder, to device: ContainerDevice, _ key: PersistentRoot.Key) async throws {
-        let (disk, written) = (order.names.copyTarget, WrittenRoot(order, key))
+        let (disk, written) = (order.names.copyTarget(key), WrittenRoot(order, key))
+        try await context.ledger.acquire(.rootCopy, key.name) {}
         try await OwnThread.run {
             try Directory.create(order.names.rootDirectory, mode: 0o711)
             try BlockDeviceNode.create(disk, of: device.hostPath, readOnly: false, owner: MachineUser(uid: 0, gid: 0))
@@ -69,7 +78,8 @@ extension VMSandbox {
 
     /// Beside the file that is to be the disk, which takes its place when it is whole.
     private func write(_ order: VMOrder, to file: VolumeFile, _ key: PersistentRoot.Key) async throws {
-        let (place, written) = (order.names.copyTarget, WrittenRoot(order, key))
+        let (place, written) = (order.names.copyTarget(key), WrittenRoot(order, key))
+        try await context.ledger.acquire(.rootCopy, key.name) {}
         let content = try await OwnThread.run {
             try Directory.create(order.names.rootDirectory, mode: 0o711)
             return try file.ownership() == nil ? .blank : try DiskCopy.look(at: file.path).content
@@ -79,7 +89,9 @@ extension VMSandbox {
         let partial = file.beside(PersistentRoot.fileName + ".swiftlet")
         let owner = partial.expectedOwnership
         do {
-            try await context.ledger.acquire(.volumeFile, place, LentFileDocument(user: user.uid, owner: owner)) {
+            // A daemon that is killed leaves a part of it.
+            let document = LentFileDocument(user: user.uid, owner: owner, partial: .init(partial))
+            try await context.ledger.acquire(.volumeFile, place, document) {
                 try await OwnThread.run {
                     try partial.make()
                     try partial.lend(at: place, to: user.uid, user.gid)
@@ -91,6 +103,7 @@ extension VMSandbox {
                 try partial.replace(file)
                 try written.note()
             }
+            try? await context.ledger.note(.volumeFile, place, LentFileDocument(user: user.uid, owner: owner))
         } catch {
             await OwnThread.answer {
                 try? VolumeFile.giveBack(place, from: user.uid, to: owner)
@@ -116,18 +129,22 @@ extension VMSandbox {
         logger.notice(
             "image is written to a root disk",
             metadata: ["pod": "\(context.id)", "disk": "\(key)", "image": "\(order.image.digest)"])
-        let head = "\(order.names.rootDirectory)/head"
-        try await Failpoint.pass(
-            "copy the root disk",
-            around: {
-                try await DiskCopy().write(order.imageDisk, to: disk, head: head, user: user)
-            })
+        let head = order.names.copyHead(key)
+        try await handler.roots.writers.withPermit {
+            try await Failpoint.pass(
+                "copy the root disk",
+                around: {
+                    try await DiskCopy().write(order.imageDisk, to: disk, head: head, user: user)
+                })
+        }
     }
 
     /// Whom images are copied as: the pod's own user beside its machines', who ends when it does.
     private func copier() async throws -> MachineUser {
         if let user = copyUser.withLock({ $0 }) { return user }
         let user = MachineUser(uid: try await machines.users.acquire(context.ledger), gid: handler.configuration.group)
+        // After the user, who is released when the copies have ended.
+        try await context.ledger.acquire(.rootCopy, "user \(user.uid)") {}
         copyUser.withLock { $0 = user }
         return user
     }
@@ -140,10 +157,8 @@ extension VMSandbox {
         var files: [(file: VolumeFile, lent: VMRecord.LentFile)] = []
         for entry in lent {
             let file = try await OwnThread.run { try VolumeFile(entry.name, in: try HostPath(entry.volume)) }
-            if entry.name == PersistentRoot.variablesName {
-                try await UEFIFirmware().makeVariables(file.path, keep: true, owner: MachineUser(uid: 0, gid: 0))
-            }
             let owner = try await OwnThread.run {
+                if entry.name == PersistentRoot.variablesName { try file.makeVariables(UEFIFirmware()) }
                 if let bytes = entry.bytes { try file.grow(to: bytes) }
                 guard let owner = try file.ownership() else { throw SwiftletError(.notFound, "\(file.path) is not there") }
                 return owner
@@ -173,13 +188,27 @@ extension VMSandbox {
     }
 }
 
+extension VolumeFile {
+    /// UEFI's variables, where there are none. Ones that are there stay as they are, and whose they are. Blocks.
+    ///
+    /// - Throws: `failedPrecondition` for a file of another size, and for what is no file of the volume's alone.
+    func makeVariables(_ firmware: UEFIFirmware) throws {
+        let fresh = try firmware.freshVariables()
+        guard let bytes = try size() else { return try create(fresh, beside(name + ".swiftlet"), expectedOwnership) }
+        guard bytes == fresh.count else {
+            throw SwiftletError(
+                .failedPrecondition, "\(path) is not a file of \(fresh.count) bytes: no UEFI variables of this firmware")
+        }
+    }
+}
+
 /// That a pod's root disk has got its image: it is written over once at most for a pod and an image.
 private struct WrittenRoot: Sendable {
     let path: String
     let text: String
 
     init(_ order: VMOrder, _ disk: PersistentRoot.Key) {
-        path = "\(order.names.rootDirectory)/written"
+        path = order.names.copyNote(disk)
         text = "\(disk.name) \(order.image.digest)\n"
     }
 

@@ -86,7 +86,11 @@ final class VMSandbox: Sandbox {
     }
 
     func startContainer(_ id: String, ledger: Ledger) async throws {
-        try requireNoOther(than: id)
+        try entries.withLock { entries in
+            try requireNoOther(than: id, in: entries)
+            entries[id]?.isStarting = true
+        }
+        defer { entries.withLock { $0[id]?.isStarting = false } }
         do {
             try await boot(id, ledger)
         } catch {

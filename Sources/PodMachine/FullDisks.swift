@@ -1,5 +1,6 @@
 import Concurrency
 import Errors
+import Glibc
 import Linux
 import Logging
 import Machines
@@ -16,6 +17,13 @@ package final class FullDisks: Sendable {
     private struct Watched {
         let disk: String
         var halt: SandboxHalt?
+        /// What had no room in the halt of the moment, each its own file system's.
+        var full: [String] = []
+        /// Since it was let go on for the last time, whether or not it did.
+        var resumedAt: ContinuousClock.Instant?
+        /// How often it has stopped again soon after that, and when it is let go on next.
+        var relapses = 0
+        var nextResume: ContinuousClock.Instant?
         /// Somebody has paused it, and room on the disk is no reason to let it go on.
         var isHeld = false
         /// Events that the halt of the moment was reported by, and when the last of them came.
@@ -32,24 +40,36 @@ package final class FullDisks: Sendable {
 
     private let hypervisor: any Hypervisor
     private let interval: Duration
+    private let settling: Duration
     private let space: @Sendable (_ path: String) -> FileSystemSpace?
     private let logger: Logger
     private let state = Mutex(State())
 
     /// - Parameters:
     ///   - interval: from one look at the file systems to the next.
+    ///   - settling: a machine that stops sooner than this after it went on is let go on after longer and longer pauses.
     ///   - space: of the file system that holds a path; nil when it cannot be asked. May block.
     package init(
-        hypervisor: any Hypervisor, interval: Duration = .seconds(1),
-        space: @escaping @Sendable (_ path: String) -> FileSystemSpace? = { try? FileSystemSpace(of: $0) }, logger: Logger
+        hypervisor: any Hypervisor, interval: Duration = .seconds(1), settling: Duration = .seconds(5),
+        space: @escaping @Sendable (_ path: String) -> FileSystemSpace? = { FullDisks.space(of: $0) }, logger: Logger
     ) {
         self.hypervisor = hypervisor
         self.interval = interval
+        self.settling = settling
         self.space = space
         self.logger = logger
     }
 
     deinit { state.withLock { $0.work }?.cancel() }
+
+    /// A device, as a thin pool's, says nothing of its room, and the file system that its node is in has nothing to do with it: the guest's
+    /// next write tells.
+    package static func space(of path: String) -> FileSystemSpace? {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        if status.st_mode & S_IFMT == S_IFBLK { return FileSystemSpace(id: .init(device: UInt64(status.st_rdev)), available: .max) }
+        return try? FileSystemSpace(of: path)
+    }
 
     /// From now on the machine is let go on when its disk has stopped it. Others' machines are left alone.
     package func watch(_ disk: String, of id: MachineID) {
@@ -91,15 +111,20 @@ package final class FullDisks: Sendable {
     }
 
     /// Takes in that a machine is stopped, or will be in a moment.
-    package func stopped(_ id: MachineID) {
+    ///
+    /// - Parameter path: what had no room; nil, or empty: not known, and its root disk is taken for it.
+    package func stopped(_ id: MachineID, at path: String? = nil) {
         let disk: String? = state.withLock { state in
             guard var machine = state.machines[id] else { return nil }
             machine.reports += 1
             machine.reportedAt = .now
             let isNew = machine.halt == nil
+            noteStop(&machine)
+            let disk = path.flatMap { $0.isEmpty ? nil : $0 } ?? (machine.full.isEmpty ? machine.disk : nil)
+            if let disk, !machine.full.contains(disk) { machine.full.append(disk) }
             if isNew {
                 let halt = SandboxHalt(
-                    reason: "the file system of \(machine.disk) is full: its machine is stopped until "
+                    reason: "the file system of \(disk ?? machine.disk) is full: its machine is stopped until "
                         + "\(Self.roomForEach >> 20) MiB are available there",
                     since: WallClock.now())
                 machine.halt = halt
@@ -109,11 +134,37 @@ package final class FullDisks: Sendable {
             if state.work == nil {
                 state.work = Task { [weak self] in await Self.work(self?.interval ?? .zero) { await self?.look() ?? false } }
             }
-            return isNew ? machine.disk : nil
+            return isNew ? disk ?? machine.disk : nil
         }
         guard let disk else { return }
         logger.error("machine stopped: no room for its disk", metadata: ["machine": "\(id)", "disk": "\(disk)"])
     }
+
+    private func noteStop(of id: MachineID) {
+        state.withLock { state in
+            guard var machine = state.machines[id] else { return }
+            noteStop(&machine)
+            state.machines[id] = machine
+        }
+    }
+
+    /// Whether it is the same want of room that has stopped the machine again.
+    private func noteStop(_ machine: inout Watched) {
+        guard let resumedAt = machine.resumedAt else {
+            // Further reports of one stop change nothing.
+            if machine.halt == nil { (machine.relapses, machine.nextResume) = (0, nil) }
+            return
+        }
+        machine.resumedAt = nil
+        guard resumedAt.duration(to: .now) < settling else {
+            (machine.relapses, machine.nextResume) = (0, nil)
+            return
+        }
+        machine.nextResume = .now + min(interval * (1 << min(machine.relapses, 6)), Self.longestPause)
+        machine.relapses += 1
+    }
+
+    private static let longestPause = Duration.seconds(60)
 
     private static func work(_ interval: Duration, _ look: () async -> Bool) async {
         repeat {
@@ -135,14 +186,26 @@ package final class FullDisks: Sendable {
             do {
                 switch try await hypervisor.machine(id)?.state {
                 case .diskFull where state.withLock({ $0.machines[id]?.isHeld == false }):
-                    let (space, disk) = (space, machine.disk)
-                    guard let space = await OwnThread.answer({ space(disk) }) else { continue }
-                    let needed = given[space.id, default: 0] + Self.roomForEach
-                    guard space.available >= needed else { continue }
-                    given[space.id] = needed
-                    try await hypervisor.resume(id)
-                    goesOn(id, unlessReportedSince: machine.reports)
-                case .running where machine.reportedAt + interval < .now:
+                    // It stopped again and no event came.
+                    if machine.resumedAt != nil { noteStop(of: id) }
+                    guard state.withLock({ ($0.machines[id]?.nextResume ?? .now) <= .now }) else { continue }
+                    let (space, full) = (space, machine.full)
+                    let spaces = await OwnThread.answer { full.map { space($0) } }
+                    let asked = Dictionary(spaces.compactMap { $0.map { ($0.id, $0.available) } }) { min($0, $1) }
+                    guard !spaces.contains(nil),
+                        asked.allSatisfy({ given[$0.key, default: 0] + Self.roomForEach <= $0.value })
+                    else { continue }
+                    for disk in asked.keys { given[disk, default: 0] += Self.roomForEach }
+                    state.withLock { $0.machines[id]?.resumedAt = .now }
+                    do {
+                        try await hypervisor.resume(id)
+                    } catch {
+                        state.withLock { if $0.machines[id]?.reports == machine.reports { $0.machines[id]?.resumedAt = nil } }
+                        throw error
+                    }
+                    // One that stopped again at once before has to show that it does not.
+                    if machine.relapses == 0 { goesOn(id, unlessReportedSince: machine.reports) }
+                case .running where max(machine.reportedAt + interval, (machine.resumedAt ?? machine.reportedAt) + settling) < .now:
                     goesOn(id, unlessReportedSince: machine.reports)
                 default: continue
                 }
@@ -157,6 +220,7 @@ package final class FullDisks: Sendable {
         let goesOn = state.withLock { state in
             guard let machine = state.machines[id], machine.halt != nil, machine.reports == reports else { return false }
             state.machines[id]?.halt = nil
+            state.machines[id]?.full = []
             for listener in machine.listeners.values { listener.yield(nil) }
             return true
         }

@@ -70,10 +70,30 @@ package struct LentFileDocument: StoredDocument {
     /// Nil where it is not known: the file's owner stays as it is.
     package var user: UInt32?
     package var owner: VolumeFile.Ownership?
+    /// Which file of which volume it is when it is nobody's before it is whole; nil for all others.
+    package var partial: Partial?
 
-    package init(user: UInt32?, owner: VolumeFile.Ownership?) {
+    package struct Partial: Codable, Sendable {
+        package var volume: String
+        package var name: String
+
+        package init(_ file: VolumeFile) {
+            volume = file.volumePath
+            name = file.name
+        }
+    }
+
+    package init(user: UInt32?, owner: VolumeFile.Ownership?, partial: Partial? = nil) {
         self.user = user
         self.owner = owner
+        self.partial = partial
+    }
+
+    /// Removes what a copy that did not end has left, while it is this user's: another pod may be making one of its own there by now. Blocks.
+    package func removePartial() throws {
+        // A volume that is not there any more holds nothing of this node's.
+        guard let partial, let user, let file = try? VolumeFile(partial.name, in: HostPath(partial.volume)) else { return }
+        if let owner = try? file.ownership(), owner.uid == user { try file.remove() }
     }
 }
 

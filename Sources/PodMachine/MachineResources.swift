@@ -18,6 +18,7 @@ public final class MachineResources: Sendable {
     package let consoles: ConsoleLogs
     package let fullDisks: FullDisks
     package let pauses = MachinePauses()
+    package let roots = PersistentRoots()
     package let shareDaemon: ShareDaemon
     package let tpmEmulator: TPMEmulator
     package let logger: Logger
@@ -58,7 +59,7 @@ public final class MachineResources: Sendable {
             case .stopped(let id, let end): ends.ended(id, end)
             case .rebooted: break
             case .pauseChanged(let id): pauses.changed(id)
-            case .diskFull(let id, _): fullDisks.stopped(id)
+            case .diskFull(let id, let path): fullDisks.stopped(id, at: path)
             case .connectionLost: resync?.cancel()
             case .reconnected:
                 resync?.cancel()
@@ -110,7 +111,7 @@ public final class MachineResources: Sendable {
     }
 
     private var share: [ResourceReleaser] {
-        let daemon = shareDaemon
+        let (daemon, roots) = (shareDaemon, roots)
         return [
             ResourceReleaser(.share, scope: .container) { entry in
                 try await OwnThread.run { try PodShare(directory: entry.name).remove() }
@@ -121,7 +122,20 @@ public final class MachineResources: Sendable {
             },
             ResourceReleaser(.volumeFile, scope: .container) { entry in
                 let document = try entry.decoded(LentFileDocument.self)
-                try await OwnThread.run { try VolumeFile.giveBack(entry.name, from: document.user, to: document.owner) }
+                // One that writes to it has ended before: it would make it anew.
+                if document.partial != nil { await roots.end(pod: entry.owner) }
+                try await OwnThread.run {
+                    try document.removePartial()
+                    try VolumeFile.giveBack(entry.name, from: document.user, to: document.owner)
+                }
+            },
+            ResourceReleaser(.rootCopy, scope: .container) { entry in await roots.end(pod: entry.owner) },
+            ResourceReleaser(.rootDisk, scope: .container) { [hypervisor] entry in
+                let document = try entry.decoded(RootDiskDocument.self)
+                if let machine = MachineID(document.machine), try await hypervisor.machine(machine) != nil {
+                    throw SwiftletError(.unavailable, "machine \(machine), whose root disk it is, has not ended")
+                }
+                roots.letGo(container: entry.owner)
             },
             ResourceReleaser(.shareMounts, scope: .container) { entry in
                 let document = try entry.decoded(ShareMountsDocument.self)
@@ -144,6 +158,7 @@ public final class MachineResources: Sendable {
         if let name = document?.domain { await hypervisor.removeLog(ofMachineNamed: name) }
         consoles.forget(machine)
         fullDisks.forget(machine)
+        pauses.forget(machine)
         return machine
     }
 

@@ -57,6 +57,18 @@ public struct VolumeFile: Sendable {
         return Ownership(uid: status.st_uid, gid: status.st_gid, mode: status.st_mode & 0o7777)
     }
 
+    /// Bytes of the file; nil without one. Blocks.
+    ///
+    /// - Throws: as ``ownership()``.
+    public func size() throws -> Int? {
+        guard let file = try open(O_RDONLY) else { return nil }
+        defer { close(file) }
+        return Int(try Self.status(file, path).st_size)
+    }
+
+    /// The volume's.
+    public var volumePath: String { volume.path }
+
     /// What a file that is made in the volume is to be: the directory's, as others that use the volume expect.
     public var expectedOwnership: Ownership {
         Ownership(uid: volume.status.st_uid, gid: volume.status.st_gid, mode: 0o660)
@@ -98,6 +110,29 @@ public struct VolumeFile: Sendable {
         let file = clinux_open_beneath(volume.descriptor, name, flags, 0o600)
         guard file >= 0 else { throw SwiftletError.system("create \(path)") }
         close(file)
+    }
+
+    /// Makes the file with its content, which is there whole or not at all. Blocks.
+    ///
+    /// - Parameter partial: another name in the volume, for what is not whole yet.
+    public func create(_ bytes: [UInt8], _ partial: VolumeFile, _ owner: Ownership) throws {
+        try partial.remove()
+        let flags = O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW
+        let file = clinux_open_beneath(volume.descriptor, partial.name, flags, 0o600)
+        guard file >= 0 else { throw SwiftletError.system("create \(partial.path)") }
+        defer { close(file) }
+        do {
+            guard Glibc.write(file, bytes, bytes.count) == bytes.count, fsync(file) == 0 else {
+                throw SwiftletError.system("write \(partial.path)")
+            }
+            guard fchown(file, owner.uid, owner.gid) == 0, fchmod(file, mode_t(owner.mode)) == 0 else {
+                throw SwiftletError.system("give \(partial.path) to the volume's owner")
+            }
+            try partial.replace(self)
+        } catch {
+            try? partial.remove()
+            throw error
+        }
     }
 
     /// Idempotent. Blocks.

@@ -154,9 +154,9 @@ public final class RecordingHypervisor: Hypervisor {
     /// Stops a machine as QEMU does when the file of its disk cannot grow.
     ///
     /// - Parameter reported: false: the event is lost.
-    public func fillDisk(of id: MachineID, reported: Bool = true) {
+    public func fillDisk(of id: MachineID, reported: Bool = true, path: String = "/") {
         state.withLock { $0.running[id]?.state = .diskFull }
-        if reported { send(.diskFull(id, path: "/full")) }
+        if reported { send(.diskFull(id, path: path)) }
     }
 
     /// Pauses a machine as somebody does while no event is reported.

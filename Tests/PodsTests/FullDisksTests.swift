@@ -22,7 +22,11 @@ import Testing
         init(interval: Duration = .milliseconds(5)) {
             disks = FullDisks(
                 hypervisor: hypervisor, interval: interval,
-                space: { [room] _ in FileSystemSpace(id: .init(device: 1), available: room.bytes.withLock { $0 }) },
+                space: { [room] path in
+                    let isOther = path.hasPrefix("/other/")
+                    return FileSystemSpace(
+                        id: .init(device: isOther ? 2 : 1), available: isOther ? room.other.withLock { $0 } : room.bytes.withLock { $0 })
+                },
                 logger: Logger(label: "test"))
         }
 
@@ -44,6 +48,7 @@ import Testing
 
     private final class Room: Sendable {
         let bytes = Mutex<UInt64>(0)
+        let other = Mutex<UInt64>(0)
     }
 
     private static let room = FullDisks.roomForEach
@@ -73,6 +78,54 @@ import Testing
         #expect(ground.hypervisor.calls(.resume).isEmpty)
         #expect(ground.disks.halt(of: foreign) == nil && ground.disks.halt(of: paused) != nil)
         ground.disks.forget(paused)
+    }
+
+    @Test func theFileSystemOfTheDiskThatIsFullIsLookedAt() async throws {
+        let ground = Ground()
+        ground.room.bytes.withLock { $0 = .max }
+        let id = try await ground.machine()
+        ground.hypervisor.fillDisk(of: id, reported: false)
+        ground.disks.stopped(id, at: "/other/data")
+        #expect(ground.disks.halt(of: id)?.reason.contains("/other/data is full") == true)
+        try await Task.sleep(for: .milliseconds(100))
+        #expect(ground.hypervisor.calls(.resume).isEmpty)
+        ground.room.other.withLock { $0 = .max }
+        while ground.disks.halt(of: id) != nil { try await Task.sleep(for: .milliseconds(1)) }
+        #expect(ground.hypervisor.calls(.resume) == [.resume(id)])
+    }
+
+    /// As one on a thin pool, of which no file system tells.
+    @Test func aMachineThatStopsAgainAtOnceIsLetGoOnLessAndLessOften() async throws {
+        let ground = Ground(interval: .milliseconds(20))
+        ground.room.bytes.withLock { $0 = .max }
+        let id = try await ground.machine()
+        ground.stop(id)
+        var (seen, goesOn) = (0, 0)
+        let begin = ContinuousClock.now
+        while seen < 7 {
+            let resumes = ground.hypervisor.calls(.resume).count
+            if resumes > seen {
+                seen = resumes
+                // What it says of itself until it stops again.
+                try await Task.sleep(for: .milliseconds(2))
+                if ground.disks.halt(of: id) == nil { goesOn += 1 }
+                ground.stop(id)
+            }
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        // The pauses before each: 20, 20, 40, 80, 160, 320 and 640 ms.
+        #expect(begin.duration(to: .now) > .milliseconds(1000))
+        #expect(goesOn <= 1, "\(goesOn)")
+        #expect(ground.disks.halt(of: id) != nil)
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "makes a device")) func aDeviceHasRoomUntilItSaysOtherwise() throws {
+        let node = NSTemporaryDirectory() + "swiftlet-node-\(UUID().uuidString)"
+        defer { unlink(node) }
+        try #require(mknod(node, S_IFBLK | 0o600, 7 << 8) == 0)
+        #expect(FullDisks.space(of: node) == FileSystemSpace(id: .init(device: 7 << 8), available: .max))
+        #expect(FullDisks.space(of: "/absent") == nil)
+        #expect(FullDisks.space(of: "/tmp").map { $0.available < .max } == true)
     }
 
     @Test func aLibvirtThatIsAwayIsAskedAgain() async throws {

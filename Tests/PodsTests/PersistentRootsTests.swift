@@ -1,12 +1,16 @@
 import CloudInit
 import Errors
 import Foundation
-import Runtime
+import Machines
+import State
 import Support
 import Synchronization
 import Testing
+import Volumes
 
 @testable import NativeVMRuntime
+@testable import PodMachine
+@testable import Runtime
 
 /// Whose a root disk is, and the copies that make one.
 @Suite(.timeLimit(.minutes(1))) struct PersistentRootsTests {
@@ -134,6 +138,158 @@ import Testing
         long.cancel(pod: "a")
         try await eventually("another pod's is taken") {
             await code { try await long.write("sha256:1", to: disk, pod: "b", failing.work) } == .resourceExhausted
+        }
+    }
+
+    @Test func aPodWritesToOneDiskAtATime() async throws {
+        let (roots, runs) = (PersistentRoots(patience: .milliseconds(50)), Runs())
+        let other = PersistentRoot.Key(name: "device 2", description: "device /dev/two")
+        #expect(await code { try await roots.write("sha256:1", to: disk, pod: "a", runs.work) } == .unavailable)
+        #expect(await code { try await roots.write("sha256:1", to: other, pod: "a", runs.work) } == .unavailable)
+        #expect(runs.count.withLock { $0 } == 1, "they are one user's")
+        runs.end()
+        try await eventually("the other is written next") {
+            await code { try await roots.write("sha256:1", to: other, pod: "a", runs.work) } == nil
+        }
+        #expect(runs.count.withLock { $0 } == 2)
+        #expect(roots.writers.free == 2)
+    }
+
+    /// A copy does not end at the moment in which it is cancelled.
+    @Test func theReleaseOfACopyWaitsForItsEnd() async throws {
+        try await VMGround.with { ground in
+            let began = Mutex(false)
+            let ended = Mutex(false)
+            let copy = Task {
+                try await ground.machines.roots.write("sha256:1", to: disk, pod: "a") {
+                    began.withLock { $0 = true }
+                    while !Task.isCancelled { try? await Task.sleep(for: .milliseconds(5)) }
+                    await Task { try? await Task.sleep(for: .milliseconds(300)) }.value
+                    ended.withLock { $0 = true }
+                }
+            }
+            try await eventually("it has begun") { began.withLock { $0 } }
+            let entry = LedgerEntry(owner: "a", kind: .rootCopy, name: disk.name, document: try EmptyDocument().stored())
+            try await Releasers(ground.machines.releasers).release(entry)
+            #expect(ended.withLock { $0 })
+            #expect(await copy.result.isFailure)
+        }
+    }
+
+    @Test func aPartOfADiskIsRemovedWithWhoWroteIt() async throws {
+        try await VMGround.with { ground in
+            let volume = ground.directory + "/volume"
+            try FileManager.default.createDirectory(atPath: volume, withIntermediateDirectories: true)
+            let file = try VolumeFile("disk.img.swiftlet", in: HostPath(volume))
+            let document = LentFileDocument(user: 2_001_300_001, owner: file.expectedOwnership, partial: .init(file))
+            let entry = LedgerEntry(owner: "a", kind: .volumeFile, name: ground.directory + "/place", document: try document.stored())
+            // Another pod's copy by now.
+            try file.make()
+            try await Releasers(ground.machines.releasers).release(entry)
+            #expect(try file.size() == 0)
+            try file.lend(at: ground.directory + "/place", to: 2_001_300_001, 0)
+            try await Releasers(ground.machines.releasers).release(entry)
+            #expect(try file.size() == nil)
+            #expect(access(ground.directory + "/place", F_OK) != 0)
+            try FileManager.default.removeItem(atPath: volume)
+            try await Releasers(ground.machines.releasers).release(entry)
+        }
+    }
+
+    @Test func variablesOnAVolumeStayWhoseTheyAre() async throws {
+        try await VMGround.with { ground in
+            let volume = ground.directory + "/volume"
+            try FileManager.default.createDirectory(atPath: volume, withIntermediateDirectories: true)
+            chown(volume, 21, 22)
+            try Data(repeating: 1, count: 100).write(to: URL(filePath: ground.directory + "/template"))
+            let firmware = UEFIFirmware(code: ground.directory + "/template", template: ground.directory + "/template")
+            let file = try VolumeFile(PersistentRoot.variablesName, in: HostPath(volume))
+            try file.makeVariables(firmware)
+            #expect(try file.ownership() == .init(uid: 21, gid: 22, mode: 0o660))
+            #expect(FileManager.default.contents(atPath: file.path) == Data(repeating: 1, count: 100))
+            try Data(repeating: 2, count: 100).write(to: URL(filePath: file.path))
+            chown(file.path, 7, 8)
+            chmod(file.path, 0o640)
+            try file.makeVariables(firmware)
+            #expect(try file.ownership() == .init(uid: 7, gid: 8, mode: 0o640))
+            #expect(FileManager.default.contents(atPath: file.path) == Data(repeating: 2, count: 100))
+            #expect(try FileManager.default.contentsOfDirectory(atPath: volume) == ["nvram.fd"])
+            // A second name is refused, and the file stays as it is.
+            #expect(link(file.path, ground.directory + "/second") == 0)
+            #expect(await code { try file.makeVariables(firmware) } == .failedPrecondition)
+            unlink(ground.directory + "/second")
+            #expect(try file.ownership() == .init(uid: 7, gid: 8, mode: 0o640))
+            truncate(file.path, 99)
+            #expect(await code { try file.makeVariables(firmware) } == .failedPrecondition)
+        }
+    }
+
+    // MARK: Pods
+
+    private static func plan(_ ground: VMGround) throws -> ContainerPlan {
+        let volume = ground.directory + "/volume"
+        try FileManager.default.createDirectory(atPath: volume, withIntermediateDirectories: true)
+        var disk = Data(count: 1 << 20)
+        disk[510] = 0x55
+        disk[511] = 0xAA
+        try disk.write(to: URL(filePath: volume + "/disk.img"))
+        var mount = ContainerMount(containerPath: "/disk")
+        mount.hostPath = volume
+        return try ground.plan(["swiftlet/root-volume": "/disk"], mounts: [mount])
+    }
+
+    /// Its machine's end, which nobody watches any more, is not what lets go of the disk.
+    @Test(arguments: [false, true]) func aDiskIsLetGoWithItsContainerWhateverBecameOfThat(started: Bool) async throws {
+        try await VMGround.with { ground in
+            let daemon = try await ground.daemon()
+            let (sandbox, ledger) = (try await daemon.start(), try await daemon.ledger())
+            _ = try await sandbox.createContainer(VMGround.container, try Self.plan(ground), ledger: ledger)
+            if started { try await sandbox.startContainer(VMGround.container, ledger: ledger) }
+            let entry = try #require(ledger.entry(.rootDisk))
+            let disk = PersistentRoot.Key(name: entry.name, description: "the disk")
+            let roots = ground.machines.roots
+            #expect(await code { try roots.hold(disk, pod: "b", container: "b1") } == .failedPrecondition)
+            sandbox.close()
+            let releasers = Releasers(ground.machines.releasers + [ground.configuration.vsock.releaser])
+            if started { #expect(await code { try await releasers.release(entry) } == .unavailable, "its machine runs") }
+            #expect(await code { try roots.hold(disk, pod: "b", container: "b1") } == .failedPrecondition)
+            ledger.close()
+            #expect(await ledger.releaseAll(by: releasers).isEmpty)
+            try roots.hold(disk, pod: "b", container: "b1")
+            daemon.pod.close()
+            #expect(await daemon.pod.releaseAll(by: releasers).isEmpty)
+            #expect(try ground.leaks().isEmpty)
+        }
+    }
+
+    @Test func ofTwoContainersThatStartAtOnceOneIsThePodsMachine() async throws {
+        try await VMGround.with { ground in
+            let daemon = try await ground.daemon()
+            let sandbox = try #require(try await daemon.start() as? VMSandbox)
+            let ids = [VMGround.container, String(VMGround.container.reversed())]
+            var ledgers: [Ledger] = []
+            for id in ids {
+                ledgers.append(try await daemon.ledger(id))
+                _ = try await sandbox.createContainer(id, try ground.plan(), ledger: ledgers[ledgers.count - 1])
+            }
+            // Neither start gets to say in its record that it has begun.
+            let mayWrite = AsyncStream<Void>.makeStream()
+            let blocked = Task { await sandbox.writes.run { for await _ in mayWrite.stream { break } } }
+            try await Task.sleep(for: .milliseconds(50))
+            let starts = zip(ids, ledgers).map { id, ledger in Task { try await sandbox.startContainer(id, ledger: ledger) } }
+            try await Task.sleep(for: .milliseconds(200))
+            mayWrite.continuation.finish()
+            await blocked.value
+            var failures: [any Error] = []
+            for start in starts { do { try await start.value } catch { failures.append(error) } }
+            #expect(failures.map { ($0 as? SwiftletError)?.code } == [.failedPrecondition])
+            #expect(ground.hypervisor.running.count == 1)
+            sandbox.close()
+            let releasers = Releasers(ground.machines.releasers + [ground.configuration.vsock.releaser])
+            for ledger in ledgers + [daemon.pod] {
+                ledger.close()
+                #expect(await ledger.releaseAll(by: releasers).isEmpty)
+            }
         }
     }
 }

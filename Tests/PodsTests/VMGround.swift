@@ -129,8 +129,9 @@ final class VMGround: Sendable {
         return Daemon(ground: self, handler: handler, database: database, pod: pod)
     }
 
-    func plan(_ annotations: [String: String] = [:]) throws -> ContainerPlan {
+    func plan(_ annotations: [String: String] = [:], mounts: [ContainerMount] = []) throws -> ContainerPlan {
         var spec = ContainerSpec(metadata: .init(name: "vm", attempt: 0), image: "i")
+        spec.mounts = mounts
         // Nobody looks for an agent: tests open no vsock connections.
         spec.annotations = annotations.merging(["swiftlet/seed": "none", "swiftlet/agent": "none"]) { given, _ in given }
         let image = DiskImage(path: directory + "/disk", format: .raw, virtualSize: 1 << 20, digest: "sha256:0")

@@ -109,27 +109,40 @@ public struct DiskCopy: Sendable {
         try MachineSpec.checkPath(path)
         try MachineSpec.checkPath(image.file.path)
         let run = Run()
-        defer { run.isOver.withLock { $0 = true } }
-        try await withTaskCancellationHandler {
-            do {
-                try await perform(image, path, head, user)
-            } catch {
-                await Self.endProcesses(of: user)
-                throw error
-            }
-        } onCancel: {
-            // What is being started is not the user's yet.
-            Task {
-                repeat {
+        do {
+            try await withTaskCancellationHandler {
+                do {
+                    try await perform(image, path, head, user)
+                } catch {
                     await Self.endProcesses(of: user)
-                    try? await Task.sleep(for: .milliseconds(50))
-                } while !run.isOver.withLock { $0 }
+                    throw error
+                }
+            } onCancel: {
+                // What is being started is not the user's yet.
+                let killer = Task {
+                    repeat {
+                        await Self.endProcesses(of: user)
+                        try? await Task.sleep(for: .milliseconds(50))
+                    } while !run.isOver.withLock { $0 }
+                }
+                run.killer.withLock { $0 = killer }
             }
+        } catch {
+            await run.end()
+            throw error
         }
+        await run.end()
     }
 
     private final class Run: Sendable {
         let isOver = Mutex(false)
+        let killer = Mutex<Task<Void, Never>?>(nil)
+
+        /// The user may be another pod's from then on: nobody kills its processes any more.
+        func end() async {
+            isOver.withLock { $0 = true }
+            await killer.withLock { $0 }?.value
+        }
     }
 
     private func perform(_ image: OverlayDisk.Base, _ path: String, _ head: String, _ user: MachineUser) async throws {

@@ -38,11 +38,7 @@ public struct UEFIFirmware: Sendable, Equatable {
     public func makeVariables(_ path: String, keep: Bool, owner: MachineUser) async throws {
         try MachineSpec.checkPath(path)
         try await OwnThread.run {
-            if let obstacle = obstacle() { throw SwiftletError(.failedPrecondition, obstacle) }
-            guard let fresh = KernelFile.bytes(template, limit: Self.mostBytes + 1), fresh.count <= Self.mostBytes else {
-                throw SwiftletError(
-                    .failedPrecondition, "UEFI variables \(template) cannot be read, or are more than \(Self.mostBytes) bytes")
-            }
+            let fresh = try freshVariables()
             if keep, try Self.isKept(path, size: fresh.count, owner) { return }
             let partial = path + ".new"
             do {
@@ -53,6 +49,18 @@ public struct UEFIFirmware: Sendable, Equatable {
                 throw error
             }
         }
+    }
+
+    /// What a machine's variables are before its first boot. Blocks.
+    ///
+    /// - Throws: `failedPrecondition` without the firmware.
+    public func freshVariables() throws -> [UInt8] {
+        if let obstacle = obstacle() { throw SwiftletError(.failedPrecondition, obstacle) }
+        guard let fresh = KernelFile.bytes(template, limit: Self.mostBytes + 1), fresh.count <= Self.mostBytes else {
+            throw SwiftletError(
+                .failedPrecondition, "UEFI variables \(template) cannot be read, or are more than \(Self.mostBytes) bytes")
+        }
+        return fresh
     }
 
     /// Whether the variables are there; they become the owner's.
