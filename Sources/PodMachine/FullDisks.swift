@@ -192,9 +192,12 @@ package final class FullDisks: Sendable {
                     let (space, full) = (space, machine.full)
                     let spaces = await OwnThread.answer { full.map { space($0) } }
                     let asked = Dictionary(spaces.compactMap { $0.map { ($0.id, $0.available) } }) { min($0, $1) }
-                    guard !spaces.contains(nil),
-                        asked.allSatisfy({ given[$0.key, default: 0] + Self.roomForEach <= $0.value })
-                    else { continue }
+                    let short = asked.filter { given[$0.key, default: 0] + Self.roomForEach > $0.value }.keys
+                    guard !spaces.contains(nil), short.isEmpty else {
+                        // Room that appears during this look is not for those that stopped later.
+                        for disk in short { given[disk] = .max / 2 }
+                        continue
+                    }
                     for disk in asked.keys { given[disk, default: 0] += Self.roomForEach }
                     state.withLock { $0.machines[id]?.resumedAt = .now }
                     do {

@@ -253,8 +253,11 @@ import Volumes
             let releasers = Releasers(ground.machines.releasers + [ground.configuration.vsock.releaser])
             if started { #expect(await code { try await releasers.release(entry) } == .unavailable, "its machine runs") }
             #expect(await code { try roots.hold(disk, pod: "b", container: "b1") } == .failedPrecondition)
+            let pauses = ground.machines.pauses.changes(of: ground.machine)
             ledger.close()
             #expect(await ledger.releaseAll(by: releasers).isEmpty)
+            // Nobody waits for a machine's pauses that is gone.
+            if started { for await _ in pauses {} }
             try roots.hold(disk, pod: "b", container: "b1")
             daemon.pod.close()
             #expect(await daemon.pod.releaseAll(by: releasers).isEmpty)
