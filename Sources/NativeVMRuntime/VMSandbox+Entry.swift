@@ -38,6 +38,7 @@ extension VMSandbox {
         func stopServing() {
             for responder in responders { responder.stop() }
             for device in devices { device.cancel() }
+            shutdown?.cancel()
             volumeWatch?.cancel()
             limiter?.close()
             ownAgent?.close()
@@ -46,7 +47,6 @@ extension VMSandbox {
         /// Ends all that is done for the machine.
         func cancel() {
             stopServing()
-            shutdown?.cancel()
             watch?.cancel()
         }
     }

@@ -36,8 +36,9 @@ extension VMSandbox {
         let (machine, hypervisor) = (record.machine.id, hypervisor)
         let start = record.machine.shape.memoryBytes
         let (before, after) = (min(record.extent.memoryBytes, start), min(wanted.memoryBytes, start))
-        var isBallooned = after < before
+        let isBallooned = after != before
         do {
+            // First: libvirt counts what is plugged in as the balloon's too.
             if isBallooned { try await hypervisor.balloon(machine, to: after) }
             let size = try await hypervisor.grow(machine, to: wanted)
             if let cgroup = record.cgroup, let process = entries.withLock({ $0[record.container]?.process }),
@@ -45,10 +46,6 @@ extension VMSandbox {
             {
                 // libvirt has put the new vCPUs where it would have them.
                 try await OwnThread.run { try cgroup.place(process) }
-            }
-            if after > before {
-                isBallooned = true
-                try await hypervisor.balloon(machine, to: after)
             }
             try await change(record.container) { $0.resized = wanted }
         } catch {

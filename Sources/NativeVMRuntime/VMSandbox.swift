@@ -152,17 +152,19 @@ final class VMSandbox: Sandbox {
         try await kill(entry)
     }
 
-    /// Twice: a guest in its boot loader, or one that has only just begun to listen, misses the first.
-    private static let powerButtonPause = Duration.seconds(5)
+    /// Again and again: a guest in its boot loader, or one on a busy node that has only just begun to listen, misses the first ones.
+    private static let powerButtonPauses = (first: Duration.seconds(5), next: Duration.seconds(10))
 
     private func pressPowerButton(_ entry: Entry) {
         let (hypervisor, machine, logger) = (hypervisor, entry.record.machine.id, logger)
         let presses = Task {
-            for pause in [Self.powerButtonPause, .zero] {
+            var pause = Self.powerButtonPauses.first
+            while !Task.isCancelled {
                 do { try await hypervisor.shutdown(machine) } catch {
                     logger.warning("power button not pressed", metadata: ["machine": "\(machine)", "error": "\(error)"])
                 }
                 do { try await Task.sleep(for: pause) } catch { return }
+                pause = Self.powerButtonPauses.next
             }
         }
         let before = entries.withLock { entries in
