@@ -2,8 +2,6 @@
 #include <libvirt/libvirt.h>
 #include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 // libvirt takes one untyped function for every kind of event; only C can cast to it.
 static inline int clibvirt_register_lifecycle(
@@ -35,9 +33,6 @@ static inline void clibvirt_ignore_error(void *context, virErrorPtr error) {
     (void)context;
     (void)error;
 }
-
-// pidfd_getfd(2), which glibc has no wrapper for before 2.36: another process's descriptor, here as well.
-static inline int clibvirt_take_descriptor(int process, int descriptor) { return (int)syscall(SYS_pidfd_getfd, process, descriptor, 0); }
 
 // Without a function of its own libvirt prints every error to stderr.
 static inline void clibvirt_silence_errors(void) { virSetErrorFunc((void *)0, clibvirt_ignore_error); }

@@ -32,7 +32,8 @@ final class FileChanges: Sendable {
 
     /// How long what follows a change is left to come together.
     private static let pause: useconds_t = 5_000
-    private static let longPause: useconds_t = 100_000
+    /// Milliseconds from one look at files that are not watched to the next.
+    private static let longPause: Int32 = 100
     /// struct inotify_event: wd, mask, cookie, len, and a name of `len` bytes, which is for directories.
     private static let headSize = 16
 
@@ -44,7 +45,9 @@ final class FileChanges: Sendable {
         guard queue >= 0 else { throw SwiftletError.system("watch files") }
         try OwnThread.start { [self] in
             clinux_name_thread("console files")
-            while takeChanges() {}
+            // Files that are not watched at the moment: they are gone, or the node's user has no more watches.
+            var unwatched: Set<UInt64> = []
+            while let left = takeChanges(unwatched) { unwatched = left }
         }
     }
 
@@ -81,9 +84,12 @@ final class FileChanges: Sendable {
     }
 
     /// Waits for changes, tells of each file, and tells of it again when it is watched again: it may have changed meanwhile.
-    private func takeChanges() -> Bool {
-        guard let changed = readChanges() else { return errno == EINTR }
-        var tags = state.withLock { state in
+    ///
+    /// - Parameter unwatched: listeners of files that could not be watched again, which are looked at from time to time.
+    /// - Returns: those that cannot be now; nil when no more changes can be read.
+    private func takeChanges(_ unwatched: Set<UInt64>) -> Set<UInt64>? {
+        guard let changed = readChanges(within: unwatched.isEmpty ? -1 : Self.longPause) else { return nil }
+        let tags = state.withLock { state in
             changed.flatMap { descriptor in
                 let tags = state.tags.removeValue(forKey: descriptor) ?? []
                 for tag in tags { state.listeners[tag]?.descriptor = nil }
@@ -91,15 +97,11 @@ final class FileChanges: Sendable {
             }
         }
         tell(tags)
-        var pause = Self.pause
-        while !tags.isEmpty {
-            usleep(pause)
-            let left = state.withLock { state in tags.filter { !watchAgain($0, &state) } }
-            tell(tags)
-            // The node's user has no more watches at the moment: these files are looked at from time to time.
-            (tags, pause) = (left, Self.longPause)
-        }
-        return true
+        if !tags.isEmpty { usleep(Self.pause) }
+        let due = unwatched.union(tags)
+        let left = state.withLock { state in due.filter { !watchAgain($0, &state) } }
+        tell(due)
+        return left
     }
 
     private func watchAgain(_ tag: UInt64, _ state: inout State) -> Bool {
@@ -115,11 +117,16 @@ final class FileChanges: Sendable {
         for listener in listeners { listener() }
     }
 
-    /// Descriptors of the files that have changed; nil when reading has failed. After an overflow these are all.
-    private func readChanges() -> Set<Int32>? {
+    /// Descriptors of the files that have changed; none when nothing has in time, nil when reading has failed. After an overflow these are
+    /// all.
+    ///
+    /// - Parameter milliseconds: negative: however long it takes.
+    private func readChanges(within milliseconds: Int32) -> Set<Int32>? {
+        var ready = pollfd(fd: queue, events: Int16(POLLIN), revents: 0)
+        guard poll(&ready, 1, milliseconds) > 0 else { return [] }
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         let count = read(queue, &buffer, buffer.count)
-        guard count > 0 else { return nil }
+        guard count > 0 else { return errno == EINTR ? [] : nil }
         var changed: Set<Int32> = []
         var offset = 0
         while offset + Self.headSize <= count {

@@ -18,8 +18,6 @@ enum PersistentRoot: Sendable {
     /// UEFI's variables beside it.
     static let variablesName = "nvram.fd"
 
-    typealias Key = RootDiskKey
-
     /// - Returns: nil for a container whose root disk goes with it.
     /// - Throws: `.invalidArgument`, `.failedPrecondition` naming the device or the annotation.
     init?(of spec: ContainerSpec, _ annotations: VMAnnotations) throws {
@@ -61,7 +59,7 @@ enum PersistentRoot: Sendable {
     static func instanceID(of pod: SandboxSpec.Metadata) -> String { "\(pod.name).\(pod.namespace)" }
 }
 
-extension PersistentRoot.Key {
+extension RootDiskKey {
     /// Blocks.
     ///
     /// - Throws: `.invalidArgument` for what is no block device.

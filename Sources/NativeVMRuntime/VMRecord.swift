@@ -4,6 +4,7 @@ import Foundation
 import Glibc
 import Linux
 import Machines
+import PodMachine
 import Runtime
 import State
 import Volumes
@@ -46,7 +47,7 @@ struct VMRecord: StoredDocument {
     /// That holds QEMU; nil without a cgroup parent.
     var cgroup: ProcessCgroup?
     /// The disk that outlives the machine; nil: its own overlay.
-    var root: PersistentRoot.Key?
+    var root: RootDiskKey?
     /// Nil in what earlier releases wrote.
     var sizing: Sizing?
     /// What the machine was made since its start; nil: as it was started.

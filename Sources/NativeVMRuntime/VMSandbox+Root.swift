@@ -13,13 +13,13 @@ extension VMSandbox {
     ///
     /// - Returns: nil where the root disk goes with the container.
     /// - Throws: `.unavailable` while the image is being written: the next creation waits for that.
-    func prepareRoot(_ order: VMOrder, _ ledger: Ledger) async throws -> PersistentRoot.Key? {
+    func prepareRoot(_ order: VMOrder, _ ledger: Ledger) async throws -> RootDiskKey? {
         guard let root = order.root else { return nil }
         let names = order.names
         do {
             switch root {
             case .device(let device):
-                let key = try await OwnThread.run { try PersistentRoot.Key(device: device.hostPath) }
+                let key = try await OwnThread.run { try RootDiskKey(device: device.hostPath) }
                 try await take(key, for: names, ledger)
                 try await handler.roots.write(order.image.digest, to: key, pod: context.id) { [self] in
                     try await write(order, to: device, key)
@@ -27,7 +27,7 @@ extension VMSandbox {
                 return key
             case .file(let mount):
                 let file = try await OwnThread.run { try VolumeFile(PersistentRoot.fileName, in: try HostPath(mount.hostPath)) }
-                let key = PersistentRoot.Key(name: "file \(file.volumeID)", description: "file \(file.path)")
+                let key = RootDiskKey(name: "file \(file.volumeID)", description: "file \(file.path)")
                 try await take(key, for: names, ledger)
                 try await handler.roots.write(order.image.digest, to: key, pod: context.id) { [self] in
                     try await write(order, to: file, key)
@@ -56,7 +56,7 @@ extension VMSandbox {
 
     // MARK: The image
 
-    private func write(_ order: VMOrder, to device: ContainerDevice, _ key: PersistentRoot.Key) async throws {
+    private func write(_ order: VMOrder, to device: ContainerDevice, _ key: RootDiskKey) async throws {
         let (disk, written) = (order.names.copyTarget(key), WrittenRoot(order, key))
         try await context.ledger.acquire(.rootCopy, key.name) {}
         try await OwnThread.run {
@@ -77,7 +77,7 @@ extension VMSandbox {
     }
 
     /// Beside the file that is to be the disk, which takes its place when it is whole.
-    private func write(_ order: VMOrder, to file: VolumeFile, _ key: PersistentRoot.Key) async throws {
+    private func write(_ order: VMOrder, to file: VolumeFile, _ key: RootDiskKey) async throws {
         let (place, written) = (order.names.copyTarget(key), WrittenRoot(order, key))
         try await context.ledger.acquire(.rootCopy, key.name) {}
         let content = try await OwnThread.run {
@@ -125,7 +125,7 @@ extension VMSandbox {
         return false
     }
 
-    private func copy(_ order: VMOrder, to disk: String, _ key: PersistentRoot.Key, _ user: MachineUser) async throws {
+    private func copy(_ order: VMOrder, to disk: String, _ key: RootDiskKey, _ user: MachineUser) async throws {
         logger.notice(
             "image is written to a root disk",
             metadata: ["pod": "\(context.id)", "disk": "\(key)", "image": "\(order.image.digest)"])
@@ -207,7 +207,7 @@ private struct WrittenRoot: Sendable {
     let path: String
     let text: String
 
-    init(_ order: VMOrder, _ disk: PersistentRoot.Key) {
+    init(_ order: VMOrder, _ disk: RootDiskKey) {
         path = order.names.copyNote(disk)
         text = "\(disk.name) \(order.image.digest)\n"
     }

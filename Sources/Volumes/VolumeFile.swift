@@ -66,7 +66,7 @@ public struct VolumeFile: Sendable {
         return Int(try Self.status(file, path).st_size)
     }
 
-    /// The volume's.
+    /// The volume's directory on the node.
     public var volumePath: String { volume.path }
 
     /// What a file that is made in the volume is to be: the directory's, as others that use the volume expect.
@@ -105,21 +105,22 @@ public struct VolumeFile: Sendable {
 
     /// Makes an empty file in place of one with this name. Blocks.
     public func make() throws {
+        close(try openAnew())
+    }
+
+    /// An empty file in place of one with this name.
+    private func openAnew() throws -> Int32 {
         try remove()
-        let flags = O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW
-        let file = clinux_open_beneath(volume.descriptor, name, flags, 0o600)
+        let file = clinux_open_beneath(volume.descriptor, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard file >= 0 else { throw SwiftletError.system("create \(path)") }
-        close(file)
+        return file
     }
 
     /// Makes the file with its content, which is there whole or not at all. Blocks.
     ///
     /// - Parameter partial: another name in the volume, for what is not whole yet.
     public func create(_ bytes: [UInt8], _ partial: VolumeFile, _ owner: Ownership) throws {
-        try partial.remove()
-        let flags = O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW
-        let file = clinux_open_beneath(volume.descriptor, partial.name, flags, 0o600)
-        guard file >= 0 else { throw SwiftletError.system("create \(partial.path)") }
+        let file = try partial.openAnew()
         defer { close(file) }
         do {
             guard Glibc.write(file, bytes, bytes.count) == bytes.count, fsync(file) == 0 else {

@@ -72,4 +72,20 @@ import Testing
         }
         for watch in watches.dropFirst() { changes.unwatch(watch) }
     }
+
+    @Test func aFileThatIsGoneHoldsUpNoOther() async throws {
+        let (gone, ground) = (try ConsoleGround(), try ConsoleGround())
+        let changes = try FileChanges.shared.get()
+        let (first, other) = (Lengths(gone.console), Lengths(ground.console))
+        let watches = [try changes.watch(gone.console) { first.look() }, try changes.watch(ground.console) { other.look() }]
+        gone.write("x")
+        try await eventually("it is told of") { first.last == 1 }
+        gone.write("y")
+        unlink(gone.console)
+        for count in 1...20 {
+            ground.write("z")
+            try await eventually("the other is told of", within: .seconds(5)) { other.last == count }
+        }
+        for watch in watches { changes.unwatch(watch) }
+    }
 }

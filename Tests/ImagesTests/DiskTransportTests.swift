@@ -22,16 +22,7 @@ import Testing
     /// - Returns: the paths of a self-signed certificate for `name` and of its key.
     private func certificate(_ name: String) throws -> (certificate: String, key: String) {
         let (certificate, key) = (directory.appending(path: "\(name).pem").path, directory.appending(path: "\(name).key").path)
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
-        process.arguments = [
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=\(name)",
-            "-addext", "subjectAltName=DNS:\(name)", "-keyout", key, "-out", certificate,
-        ]
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        try #require(process.terminationStatus == 0)
+        try TestCertificate.make(name, "DNS:\(name)", certificate: certificate, key: key)
         return (certificate, key)
     }
 

@@ -25,16 +25,7 @@ import Testing
     /// - Returns: the paths of the certificate and its key.
     private func certificate(_ name: String) throws -> (String, String) {
         let (certificate, key) = (directory.appending(path: "\(name).pem").path, directory.appending(path: "\(name).key").path)
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
-        process.arguments = [
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=\(name)",
-            "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate,
-        ]
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        try #require(process.terminationStatus == 0)
+        try TestCertificate.make(name, "DNS:localhost", certificate: certificate, key: key)
         return (certificate, key)
     }
 

@@ -14,7 +14,7 @@ import Volumes
 
 /// Whose a root disk is, and the copies that make one.
 @Suite(.timeLimit(.minutes(1))) struct PersistentRootsTests {
-    private let disk = PersistentRoot.Key(name: "device 1", description: "device /dev/one")
+    private let disk = RootDiskKey(name: "device 1", description: "device /dev/one")
 
     private final class Runs: Sendable {
         let count = Mutex(0)
@@ -143,7 +143,7 @@ import Volumes
 
     @Test func aPodWritesToOneDiskAtATime() async throws {
         let (roots, runs) = (PersistentRoots(patience: .milliseconds(50)), Runs())
-        let other = PersistentRoot.Key(name: "device 2", description: "device /dev/two")
+        let other = RootDiskKey(name: "device 2", description: "device /dev/two")
         #expect(await code { try await roots.write("sha256:1", to: disk, pod: "a", runs.work) } == .unavailable)
         #expect(await code { try await roots.write("sha256:1", to: other, pod: "a", runs.work) } == .unavailable)
         #expect(runs.count.withLock { $0 } == 1, "they are one user's")
@@ -246,7 +246,7 @@ import Volumes
             _ = try await sandbox.createContainer(VMGround.container, try Self.plan(ground), ledger: ledger)
             if started { try await sandbox.startContainer(VMGround.container, ledger: ledger) }
             let entry = try #require(ledger.entry(.rootDisk))
-            let disk = PersistentRoot.Key(name: entry.name, description: "the disk")
+            let disk = RootDiskKey(name: entry.name, description: "the disk")
             let roots = ground.machines.roots
             #expect(await code { try roots.hold(disk, pod: "b", container: "b1") } == .failedPrecondition)
             sandbox.close()

@@ -161,15 +161,7 @@ import Testing
         defer { try? FileManager.default.removeItem(atPath: directory) }
         func certificate(_ name: String) throws -> ServerConfiguration.TLSFiles {
             let files = ServerConfiguration.TLSFiles(certificate: "\(directory)/\(name).crt", key: "\(directory)/\(name).key")
-            let process = Process()
-            process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
-            process.arguments = [
-                "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=node",
-                "-addext", "subjectAltName=IP:\(name)", "-keyout", files.key, "-out", files.certificate,
-            ]
-            process.standardError = FileHandle.nullDevice
-            try process.run()
-            process.waitUntilExit()
+            try TestCertificate.make("node", "IP:\(name)", certificate: files.certificate, key: files.key)
             return files
         }
         let (right, wrong) = (try certificate("127.0.0.1"), try certificate("192.0.2.1"))

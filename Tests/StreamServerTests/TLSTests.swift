@@ -1,18 +1,11 @@
 import Errors
 import Foundation
+import Support
 import Testing
 
 @testable import StreamServer
 
 @Suite(.timeLimit(.minutes(3))) struct TLSTests {
-    private func makeCertificate(_ node: StreamNode, _ files: ServerConfiguration.TLSFiles, name: String) async throws {
-        let made = try await node.run([
-            "/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-            "/CN=\(name)", "-keyout", files.key, "-out", files.certificate,
-        ])
-        try #require(made.status == 0, "\(made.stderr)")
-    }
-
     /// The certificate's subject and the answer to a token that is none, by OpenSSL's client.
     private func answer(_ node: StreamNode, _ port: Int) async throws -> String {
         let request = Data("GET /exec/x HTTP/1.1\r\nHost: x\r\n\r\n".utf8)
@@ -28,12 +21,12 @@ import Testing
         await #expect(throws: SwiftletError.self) {
             try await StreamServer.start(ServerConfiguration(tls: files), node.backend, logger: node.log.logger)
         }
-        try await makeCertificate(node, files, name: "first")
+        try TestCertificate.make("first", certificate: files.certificate, key: files.key)
         let server = try await StreamServer.start(ServerConfiguration(tls: files), node.backend, logger: node.log.logger)
         #expect(try server.url(for: .portForward(PortForwardRequest(sandboxID: "s", ports: []))).hasPrefix("https://127.0.0.1:"))
         let first = try await answer(node, server.port)
         #expect(first.contains("CN = first") && first.contains("404 Not Found"), "\(first)")
-        try await makeCertificate(node, files, name: "second")
+        try TestCertificate.make("second", certificate: files.certificate, key: files.key)
         #expect(try await answer(node, server.port).contains("CN = second"))
         try Data("no key".utf8).write(to: URL(fileURLWithPath: files.key))
         #expect(try await answer(node, server.port).contains("CN = second"))

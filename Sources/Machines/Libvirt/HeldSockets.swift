@@ -1,4 +1,3 @@
-import CLibvirt
 import CLinux
 import Glibc
 import Linux
@@ -21,7 +20,7 @@ struct HeldSockets {
         for name in (try? KernelFile.names(in: directory)) ?? [] where Self.isSocket("\(directory)/\(name)") {
             guard descriptors.count < Self.most else { return }
             guard let number = Int32(name) else { continue }
-            let held = clibvirt_take_descriptor(pidfd, number)
+            let held = clinux_pidfd_getfd(pidfd, number)
             if held >= 0 { descriptors.append(held) }
         }
     }
