@@ -83,8 +83,8 @@ public final class MicroVMHandler: RuntimeHandler {
     private func start(_ context: SandboxContext, _ names: MachineNames, _ extent: MachineExtent) async throws -> any Sandbox {
         try await makeDirectories(names, context.ledger)
         // From before the start: a guest that panics at once must not be missed.
-        let (ends, machine) = (ends, names.machine)
-        let end = Task { await ends.wait(for: machine) }
+        let expected = ends.expected(of: names.machine)
+        let end = Task { await expected.first { _ in true }?.description }
         defer { end.cancel() }
         // The guest needs its addresses only when it is up: the machine boots while the plugins work.
         let (running, booted) = AsyncStream<Void>.makeStream()

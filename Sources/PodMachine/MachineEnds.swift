@@ -6,7 +6,7 @@ import Synchronization
 /// Reports the ends of machines to whoever waits for them.
 package final class MachineEnds: Sendable {
     private struct State {
-        var waiters: [MachineID: [UInt64: CheckedContinuation<MachineEnd?, Never>]] = [:]
+        var listeners: [MachineID: [UInt64: AsyncStream<MachineEnd>.Continuation]] = [:]
         var next: UInt64 = 0
     }
 
@@ -14,37 +14,37 @@ package final class MachineEnds: Sendable {
 
     package init() {}
 
+    /// The machine's end, when it comes: noted from this call on, also while nobody listens.
+    package func expected(of id: MachineID) -> AsyncStream<MachineEnd> {
+        let (stream, continuation) = AsyncStream.makeStream(of: MachineEnd.self, bufferingPolicy: .bufferingOldest(1))
+        let key = state.withLock { state in
+            state.next += 1
+            state.listeners[id, default: [:]][state.next] = continuation
+            return state.next
+        }
+        continuation.onTermination = { [weak self] _ in
+            self?.state.withLock { state in
+                state.listeners[id]?[key] = nil
+                if state.listeners[id]?.isEmpty == true { state.listeners[id] = nil }
+            }
+        }
+        return stream
+    }
+
     /// Returns the reason for people when the machine has ended; nil when the caller is cancelled.
     package func wait(for id: MachineID) async -> String? { await end(of: id)?.description }
 
     /// Returns how the machine has ended, when it has; nil when the caller is cancelled.
-    package func end(of id: MachineID) async -> MachineEnd? {
-        let key = state.withLock { state in
-            state.next += 1
-            return state.next
-        }
-        return await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
-                let cancelled = state.withLock { state in
-                    if Task.isCancelled { return true }
-                    state.waiters[id, default: [:]][key] = continuation
-                    return false
-                }
-                if cancelled { continuation.resume(returning: nil) }
-            }
-        } onCancel: {
-            let waiter = state.withLock { $0.waiters[id]?.removeValue(forKey: key) }
-            waiter?.resume(returning: nil)
-        }
-    }
+    package func end(of id: MachineID) async -> MachineEnd? { await expected(of: id).first { _ in true } }
 
     package func ended(_ id: MachineID, _ end: MachineEnd) {
-        let waiters = state.withLock { $0.waiters.removeValue(forKey: id) ?? [:] }
-        for waiter in waiters.values { waiter.resume(returning: end) }
+        let listeners = state.withLock { $0.listeners.removeValue(forKey: id) ?? [:] }
+        for listener in listeners.values {
+            listener.yield(end)
+            listener.finish()
+        }
     }
 
-    /// Machines that somebody waits for.
-    package var awaited: [MachineID] {
-        state.withLock { $0.waiters.filter { !$0.value.isEmpty }.map(\.key) }
-    }
+    /// Machines whose end is expected.
+    package var awaited: [MachineID] { state.withLock { Array($0.listeners.keys) } }
 }

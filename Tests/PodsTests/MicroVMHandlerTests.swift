@@ -65,6 +65,15 @@ struct MicroVMHandlerTests {
         }
     }
 
+    @Test func anEndBeforeAnybodyListensIsNotLost() async {
+        let (ends, machine) = (MachineEnds(), MachineID(UUID()))
+        let expected = ends.expected(of: machine)
+        ends.ended(machine, .poweredOff)
+        #expect(await expected.first { _ in true } == .poweredOff)
+        _ = ends.expected(of: machine)
+        #expect(ends.awaited.isEmpty)
+    }
+
     /// One whose disks may be kept is asked to end, which takes longer.
     @Test func aMachineThatKeepsNothingIsKilled() async throws {
         try await Self.withHandler { handler, hypervisor, directory in

@@ -249,10 +249,10 @@ actor MachinePool {
     }
 
     private func keep(_ machine: PooledMachine) {
-        let (ends, id, process, owner) = (handler.ends, machine.names.machine, machine.process, machine.ledger.owner)
+        let (end, process, owner) = (machine.end, machine.process, machine.ledger.owner)
         let watch = Task { [weak self] in
             let reason = await withTaskGroup(of: String?.self, returning: String?.self) { group in
-                group.addTask { await ends.wait(for: id) }
+                group.addTask { await end.first { _ in true }?.description }
                 if let process { group.addTask { await process.hasEnded() ? "QEMU (process \(process.pid)) has ended" : nil } }
                 defer { group.cancelAll() }
                 for await case let reason? in group { return reason }

@@ -64,8 +64,8 @@ extension MicroVMHandler: PoolingHandler {
         var names = MachineNames(id: id, configuration: configuration)
         names.user.uid = try await machines.users.acquire(ledger)
         try await makeDirectories(names, ledger)
-        let (ends, machine, wanted) = (ends, names.machine, names)
-        let end = Task { await ends.wait(for: machine) }
+        let (expected, first, wanted) = (ends.expected(of: names.machine), ends.expected(of: names.machine), names)
+        let end = Task { await first.first { _ in true }?.description }
         defer { end.cancel() }
         try await PodUsers.noteProcesses(of: names.user, ledger)
         try await acquireDevices(names, scratch: configuration.scratchSize, namespace: nil, ledger)
@@ -82,7 +82,7 @@ extension MicroVMHandler: PoolingHandler {
             process: process, contextID: started.contextID, domain: started.domain, keepsNothing: true, origin: started.origin)
         document.blueprint = blueprint
         try await ledger.note(.machine, started.machine.uuid.uuidString, document)
-        return PooledMachine(names: started, process: process, ledger: ledger, blueprint: blueprint)
+        return PooledMachine(names: started, process: process, ledger: ledger, blueprint: blueprint, end: expected)
     }
 
     /// Has the guest do what no pod is needed for. The disk of the modules on demand stands for a layer.
@@ -120,6 +120,8 @@ extension MicroVMHandler: PoolingHandler {
         let document = try entry.decoded(MachineDocument.self)
         guard let made = document.blueprint else { throw SwiftletError(.failedPrecondition, "it was being made") }
         guard made == blueprint else { throw SwiftletError(.failedPrecondition, "it was made from other files, or as another machine") }
+        // From before the look: an end after it must not be missed.
+        let expected = ends.expected(of: id)
         let found = try await withDeadline(.seconds(10), "look for machine \(id)") { [hypervisor] in try await hypervisor.machine(id) }
         guard let found, found.state == .paused else {
             throw SwiftletError(.failedPrecondition, found.map { "it is \($0.state), not paused" } ?? "it is gone")
@@ -132,6 +134,6 @@ extension MicroVMHandler: PoolingHandler {
         if let process = found.process { try await machines.networks.takeOverTap(name: names.tap, of: process) }
         machines.consoles.watch(names.console, of: id)
         fullDisks.watch(names.scratchDisk, of: id)
-        return PooledMachine(names: names, process: found.process, ledger: ledger, blueprint: made)
+        return PooledMachine(names: names, process: found.process, ledger: ledger, blueprint: made, end: expected)
     }
 }

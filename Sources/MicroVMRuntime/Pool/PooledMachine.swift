@@ -1,4 +1,5 @@
 import Linux
+import Machines
 import Runtime
 
 /// A booted, paused machine that waits for a pod.
@@ -11,4 +12,6 @@ struct PooledMachine: Sendable {
     var ledger: Ledger
     /// What it was made from and as: with another one it is of no use any more.
     var blueprint: String
+    /// Its end, also one from before the pool had it.
+    var end: AsyncStream<MachineEnd>
 }
