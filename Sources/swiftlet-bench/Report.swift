@@ -20,6 +20,7 @@ struct Report {
             + sections([
                 (.pods, "Calls", calls), (.pods, "Cold start", coldStart), (.sessions, "Sessions", sessions), (.logs, "Logs", logs),
                 (.vm, "Virtual machines", virtualMachines), (.memory, "Memory", memory), (nil, "The guest", guest),
+                (nil, "Published by others", peers),
                 (nil, "How it was measured", method),
             ])
     }
