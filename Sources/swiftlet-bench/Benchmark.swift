@@ -28,6 +28,12 @@ struct BenchmarkPlan: Sendable {
     var smallVM = ""
     /// Bytes that one of them writes to its console at once; 0: none.
     var consoleBytes = 10_000_000
+    /// Machines that wait, and pods that start at once.
+    var poolSize = 8
+    /// Starts from the pool, one after the other, that count.
+    var poolRounds = 30
+    /// How often as many pods as machines wait start at once.
+    var poolAtOnceRounds = 3
 }
 
 /// The run: the subjects take turns, so that what else the machine does meets all of them alike.
@@ -59,6 +65,7 @@ struct Benchmark {
             if plan.sections.contains(.vm) { try await measureVMs() }
             if plan.sections.contains(.logs) { try await measureLogs() }
             if plan.sections.contains(.sessions) { try await measureSessions() }
+            if plan.sections.contains(.pool) { try await measureStarts() }
             // Last: what is listed stays.
             if plan.sections.contains(.lists) { try await measureLists() }
         } catch {

@@ -75,6 +75,7 @@ struct Measurements {
     var sessionMemory: SessionMemory?
     var connections: [Subject: Connections] = [:]
     var vm = VMFigures()
+    var starts = StartFigures()
     /// Name and version as each runtime answers Version.
     var versions: [Subject: String] = [:]
     /// How many containers there were when lists were timed.

@@ -18,7 +18,8 @@ struct Report {
         ]
         .joined(separator: "\n")
             + sections([
-                (.pods, "Calls", calls), (.pods, "Cold start", coldStart), (.sessions, "Sessions", sessions), (.logs, "Logs", logs),
+                (.pods, "Calls", calls), (.pods, "Cold start", coldStart), (.pool, "Starts and the pool", starts),
+                (.sessions, "Sessions", sessions), (.logs, "Logs", logs),
                 (.vm, "Virtual machines", virtualMachines), (.memory, "Memory", memory), (nil, "The guest", guest),
                 (nil, "Published by others", peers),
                 (nil, "How it was measured", method),
@@ -140,6 +141,17 @@ struct Report {
                   are nearest-rank.
                 - Raw QEMU has the pods' processor, kernel, initramfs, RAM, vhost-user vsock and devices on q35; no libvirt, network
                   set-up or sandbox call.
+
+                """
+            ),
+            (
+                .pool,
+                """
+                - Starts to the first log line are of pods with one container that says one line and sleeps, from the call of RunPodSandbox
+                  until its log has a byte, looked for every millisecond; \(plan.rounds) cold and \(plan.poolRounds) from the pool one after the
+                  other, and \(plan.poolSize) at once \(plan.poolAtOnceRounds) times, each in turn with containerd's. Machines of the pool have
+                  \(machine.memory) MiB and one vCPU; all \(plan.poolSize) wait before each turn, and none is made
+                  within two seconds after a RunPodSandbox.
 
                 """
             ),

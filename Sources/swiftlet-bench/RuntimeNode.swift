@@ -97,9 +97,9 @@ struct CRIDaemon: Sendable {
         }
     }
 
-    func stop() async {
+    func stop(grace: Duration = .seconds(15)) async {
         await client.close()
         await connection.close()
-        await process.stop()
+        await process.stop(grace: grace)
     }
 }

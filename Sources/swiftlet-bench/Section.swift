@@ -6,6 +6,8 @@ enum Section: String, CaseIterable, ExpressibleByArgument {
     case pods
     case memory
     case lists
+    /// Pods to their first log lines, cold and from a pool of machines.
+    case pool
     /// Containers that write as fast as they can.
     case logs
     /// Exec, attach and port-forward.

@@ -41,7 +41,7 @@ struct SwiftletBench: AsyncParsableCommand {
     @Option(help: "What to measure: swiftlet, containerd, qemu; by default all.")
     var only: [Subject] = []
 
-    @Option(help: "The part to measure, several by repetition: pods, memory, lists, logs, sessions, vm; by default all.")
+    @Option(help: "The part to measure, several by repetition: pods, memory, lists, pool, logs, sessions, vm; by default all.")
     var section: [Section] = []
 
     @Option(help: "auto boots a probe guest once; kvm; tcg.")
@@ -65,6 +65,15 @@ struct SwiftletBench: AsyncParsableCommand {
     @Option(help: "Pods at once while memory is measured; 0: none.")
     var pods = 10
 
+    @Option(help: "Machines that wait for pods, and pods that start at once.")
+    var poolSize = 8
+
+    @Option(help: "Starts from the pool to measure, one after the other.")
+    var poolRounds = 30
+
+    @Option(help: "How often as many pods as machines wait start at once.")
+    var poolAtOnce = 3
+
     @Option(help: "Execs by SPDY and by WebSocket each whose opening is timed.")
     var sessions = 100
 
@@ -73,7 +82,7 @@ struct SwiftletBench: AsyncParsableCommand {
 
     func validate() throws {
         guard rounds > 0, warmUp >= 0, execs > 0, lists >= 0, pods >= 0, sessions > 0, transfers > 0, containers >= 10,
-            consoleBytes >= 0, consoleBytes % 100 == 0
+            consoleBytes >= 0, poolSize > 0, poolRounds > 0, poolAtOnce >= 0, consoleBytes % 100 == 0
         else {
             throw ValidationError("Counts must be positive, --containers at least 10, and --console-bytes a multiple of 100.")
         }
@@ -111,7 +120,8 @@ struct SwiftletBench: AsyncParsableCommand {
             subjects: Subject.allCases.filter { only.isEmpty || only.contains($0) },
             sections: Set(section.isEmpty ? Section.allCases : section), rounds: rounds, warmUpRounds: warmUp, execs: execs,
             lists: lists, manyContainers: containers, sessions: sessions, transfers: transfers, memoryPods: pods,
-            smallVM: URL(fileURLWithPath: smallVM).standardizedFileURL.path, consoleBytes: consoleBytes)
+            smallVM: URL(fileURLWithPath: smallVM).standardizedFileURL.path, consoleBytes: consoleBytes,
+            poolSize: poolSize, poolRounds: poolRounds, poolAtOnceRounds: poolAtOnce)
         var benchmark = Benchmark(
             plan: plan, workload: workload,
             nodes: [

@@ -16,6 +16,8 @@ actor SwiftletNode: RuntimeNode {
     private let machine: MachineShape
     private let workload: Workload
     private(set) var daemon: CRIDaemon?
+    /// Machines that wait for pods; 0: there is no pool.
+    private var poolSize = 0
     /// What is copied to make containers, and how many there are.
     private var listed: (template: ContainerRecord, count: Int)?
 
@@ -27,6 +29,8 @@ actor SwiftletNode: RuntimeNode {
         self.workload = workload
     }
 
+    private static let poolLimit = Duration.seconds(180)
+
     private nonisolated var root: String { workspace.root + "/swiftlet" }
     private nonisolated var run: String { workspace.run + "/swiftlet" }
     nonisolated var directories: [String] { [root, run] }
@@ -36,7 +40,6 @@ actor SwiftletNode: RuntimeNode {
             try FileManager.default.createDirectory(
                 atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o711])
         }
-        try configuration.write(toFile: root + "/swiftletd.toml", atomically: true, encoding: .utf8)
         try await launch()
         try await loadImage(guest.samples, as: Workload.image)
     }
@@ -63,6 +66,7 @@ actor SwiftletNode: RuntimeNode {
 
     /// Starts the daemon over the state that is there.
     private func launch() async throws {
+        try configuration.write(toFile: root + "/swiftletd.toml", atomically: true, encoding: .utf8)
         daemon = try await CRIDaemon(
             programs + "/swiftletd", ["--config", root + "/swiftletd.toml"], endpoint: "unix://\(run)/swiftletd.sock",
             log: root + "/swiftletd.log")
@@ -83,22 +87,59 @@ actor SwiftletNode: RuntimeNode {
         default_memory_mib = \(machine.memory)
         default_cpus = 1
 
+        [pool]
+        size = \(poolSize)
+        drain = true
+
         [network]
         cni_config_dir = "\(workspace.cniConfiguration)"
         cni_plugin_dirs = ["\(workspace.cniPlugins)"]
         """
     }
 
-    func guestAddress(of pod: String) async throws -> VsockAddress? {
+    // MARK: Pool
+
+    /// Starts the daemon anew, with as many machines to wait for pods. None of the daemon before are left.
+    func restart(pool size: Int) async throws {
+        // The machines that wait end with it.
+        await daemon?.stop(grace: .seconds(60))
+        daemon = nil
+        poolSize = size
+        try await launch()
+    }
+
+    func waitForPool(_ size: Int) async throws {
+        struct Node: Decodable { var pools: [String: PoolFigures] }
+        let deadline = ContinuousClock.now + Self.poolLimit
+        var found: PoolFigures?
+        while found?.waiting != size {
+            guard ContinuousClock.now < deadline else {
+                throw SwiftletError(.deadlineExceeded, "the pool is not full: \(found.map { "\($0)" } ?? "there is none")")
+            }
+            let status = try await cri.call(RuntimeRPC.status, .with { $0.verbose = true })
+            found = try JSONDecoder().decode(Node.self, from: Data((status.info["swiftlet"] ?? "").utf8)).pools["microvm"]
+            if found?.waiting != size { try await Task.sleep(for: .milliseconds(100)) }
+        }
+    }
+
+    func isFromPool(_ pod: String) async throws -> Bool {
+        struct Details: Decodable { var fromPool: Bool? }
+        return try await details(of: pod, as: Details.self).fromPool == true
+    }
+
+    private func details<Details: Decodable>(of pod: String, as type: Details.Type) async throws -> Details {
         let status = try await cri.call(
             RuntimeRPC.podSandboxStatus,
             .with {
                 $0.podSandboxID = pod
                 $0.verbose = true
             })
+        return try JSONDecoder().decode(type, from: Data((status.info["info"] ?? "").utf8))
+    }
+
+    func guestAddress(of pod: String) async throws -> VsockAddress? {
         struct Details: Decodable { var vsock: String }
-        let details = try JSONDecoder().decode(Details.self, from: Data((status.info["info"] ?? "").utf8))
-        return .unixProxy(path: details.vsock)
+        return .unixProxy(path: try await details(of: pod, as: Details.self).vsock)
     }
 
     // MARK: State for lists
