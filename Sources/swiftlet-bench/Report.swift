@@ -21,7 +21,7 @@ struct Report {
                 (.pods, "Calls", calls), (.pods, "Cold start", coldStart), (.pool, "Starts and the pool", starts),
                 (.sessions, "Sessions", sessions), (.logs, "Logs", logs),
                 (.vm, "Virtual machines", virtualMachines), (.memory, "Memory", memory), (nil, "The guest", guest),
-                (nil, "Published by others", peers),
+                (.pods, "Published by others", peers),
                 (nil, "How it was measured", method),
             ])
     }
