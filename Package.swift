@@ -364,9 +364,8 @@ let package = Package(
         .testTarget(
             name: "swiftlet-streamdTests",
             dependencies: [
-                "swiftlet-streamd", "StreamServer", "StreamControl", "LogCollection", "ConsoleOutput", "Logs", "AgentClient", "Runtime",
-                "Linux",
-                "Support", "CLinux", "Errors", logging,
+                "swiftlet-streamd", "StreamServer", "StreamClient", "StreamControl", "LogCollection", "ConsoleOutput", "Logs",
+                "AgentClient", "Runtime", "Linux", "Support", "CLinux", "Errors", logging,
                 .product(name: "NIOCore", package: "swift-nio"),
             ]),
         .testTarget(

@@ -88,7 +88,9 @@ private final class ExecRun: Sendable {
     /// Once the process has ended: with the output so far.
     var result: ExecResult? {
         state.withLock { state in
-            state.exitCode.map { ExecResult(stdout: state.output.stdout, stderr: state.output.stderr, exitCode: $0) }
+            state.exitCode.map {
+                ExecResult(stdout: state.output.stdout, stderr: state.output.stderr, exitCode: $0, isCut: state.output.isCut)
+            }
         }
     }
 
@@ -133,6 +135,7 @@ private final class ExecRun: Sendable {
 private struct CollectedOutput {
     var stdout: [UInt8] = []
     var stderr: [UInt8] = []
+    private(set) var isCut = false
     private var received = OutputOffsets()
     private var ended: (stdout: Bool, stderr: Bool) = (false, false)
 
@@ -140,6 +143,7 @@ private struct CollectedOutput {
 
     mutating func take(_ chunk: OutputChunk, _ allowance: OutputAllowance) throws -> OutputOffsets {
         let kept = chunk.bytes.prefix(try allowance.take(chunk.bytes.count))
+        isCut = isCut || kept.count < chunk.bytes.count
         switch chunk.source {
         case .stdout:
             stdout.append(contentsOf: kept)

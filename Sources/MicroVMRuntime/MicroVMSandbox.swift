@@ -174,7 +174,7 @@ final class MicroVMSandbox: MachineSandbox {
 
     func output(of id: String) -> OutputEndpoint { .agent(link.address, container: id) }
 
-    func execEndpoint(of id: String) async throws -> OutputEndpoint { output(of: id) }
+    func execEndpoint(of id: String, for streams: SessionStreams) async throws -> ExecEndpoint { .streams(output(of: id)) }
 
     func signal(_ id: String, _ signal: Int32, all: Bool) async throws {
         let request = AgentSignalRequest.with {

@@ -37,24 +37,52 @@ extension VMSandbox {
     /// Nil where none has been found yet: guests without one are not waited for.
     func knownAgent(of id: String) -> AgentLink? { entries.withLock { $0[id]?.ownAgent }?.known }
 
-    func execEndpoint(of id: String) async throws -> OutputEndpoint {
-        let console = "attach reaches its console, and ssh the guest where it runs sshd"
-        guard let agent = entries.withLock({ $0[id]?.ownAgent }) else {
+    /// By the agent, which joins a client with streams and a terminal; else by qemu-guest-agent, which has neither.
+    func execEndpoint(of id: String, for streams: SessionStreams) async throws -> ExecEndpoint {
+        let own = entries.withLock { $0[id]?.ownAgent }
+        if let own, own.known != nil { return Self.endpoint(own) }
+        guard !streams.stdin, !streams.terminal else { return try await endpointWithStreams(own, id) }
+        do {
+            try await agent(of: id).ping(within: Self.agentPatience)
+            return .execute
+        } catch {
+            // It may have begun to answer since it was looked for last.
+            if let own, (try? await own.link(within: Self.patience)) != nil { return Self.endpoint(own) }
+            throw Self.noAgent(in: id, cause: error)
+        }
+    }
+
+    private static func endpoint(_ own: VMAgent) -> ExecEndpoint {
+        .streams(.agent(own.address, container: AgentClient.guestContainer))
+    }
+
+    private func endpointWithStreams(_ own: VMAgent?, _ id: String) async throws -> ExecEndpoint {
+        let others =
+            "without stdin and terminal (-i, -t) qemu-guest-agent will do; attach reaches its console, and ssh the guest where it runs sshd"
+        guard let own else {
             throw SwiftletError(
                 .failedPrecondition,
-                "exec: sessions in container \(id), a virtual machine, need Swiftlet's agent in the guest, which its pod does without "
-                    + "(swiftlet/agent: none); \(console)")
+                "exec: sessions with stdin or a terminal in container \(id), a virtual machine, need Swiftlet's agent in the guest, which its "
+                    + "pod does without (swiftlet/agent: none); \(others)")
         }
         do {
-            _ = try await agent.link(within: Self.patience)
+            _ = try await own.link(within: Self.patience)
         } catch {
             throw SwiftletError(
                 .unavailable,
                 "exec: Swiftlet's agent does not answer in the guest of container \(id), a virtual machine, which may still be booting; "
-                    + "guests with cloud-init and a vsock driver start it; \(console)",
+                    + "guests with cloud-init and a vsock driver start it; \(others)",
                 cause: error)
         }
-        return .agent(agent.address, container: AgentClient.guestContainer)
+        return Self.endpoint(own)
+    }
+
+    static func noAgent(in id: String, cause: any Error) -> SwiftletError {
+        SwiftletError(
+            .unavailable,
+            "exec: no agent answers in the guest of container \(id), which may still be booting: with cloud-init and a vsock driver a guest "
+                + "starts Swiftlet's, unless its pod does without, else it needs qemu-guest-agent; attach reaches its console",
+            cause: cause)
     }
 
     /// By the agent, which reaches what listens on the guest's loopback as well; else by the pod's network.

@@ -30,16 +30,14 @@ extension VMSandbox {
         } catch {
             // It may have begun to answer since it was looked for last.
             if let (_, link) = await answeringAgent(of: id) { return try await execute(command, timeout, output, over: link) }
-            throw SwiftletError(
-                .unavailable,
-                "exec: no agent answers in the guest of container \(id), which may still be booting: with cloud-init and a vsock driver a "
-                    + "guest starts Swiftlet's, else it needs qemu-guest-agent; attach reaches its console",
-                cause: error)
+            throw Self.noAgent(in: id, cause: error)
         }
         let outcome = try await agent.run(command, within: deadline - .now)
+        let stdout = outcome.output.prefix(try output.take(outcome.output.count))
+        let stderr = outcome.errorOutput.prefix(try output.take(outcome.errorOutput.count))
+        let isWhole = stdout.count == outcome.output.count && stderr.count == outcome.errorOutput.count
         return ExecResult(
-            stdout: Array(outcome.output.prefix(try output.take(outcome.output.count))),
-            stderr: Array(outcome.errorOutput.prefix(try output.take(outcome.errorOutput.count))), exitCode: outcome.exitCode)
+            stdout: Array(stdout), stderr: Array(stderr), exitCode: outcome.exitCode, isCut: outcome.isCut || !isWhole)
     }
 
     private func execute(

@@ -7,7 +7,16 @@ extension PodRegistry {
         guard !command.isEmpty else { throw SwiftletError(.invalidArgument, "exec: the command is missing") }
         let sessions = try requireSessions()
         let (pod, id) = try podOfContainer(id)
-        return try await sessions.exec(command, in: try await pod.execEndpoint(of: id), of: pod.id, streams)
+        switch try await pod.execEndpoint(of: id, for: streams) {
+        case .streams(let endpoint): return try await sessions.exec(command, in: endpoint, of: pod.id, streams)
+        case .execute:
+            return try await sessions.exec(of: id, in: pod.id, streams) { [self] deliver in
+                let allowance = outputs.allowance(for: pod.id)
+                // The output takes the daemon's memory until the client has taken it.
+                defer { withExtendedLifetime(allowance) {} }
+                try await deliver(try await pod.execute(id, command, timeout: nil, output: allowance))
+            }
+        }
     }
 
     /// The URL at which a client joins a container's first process.
@@ -45,9 +54,9 @@ extension Pod {
     }
 
     /// Where further processes of a running container are run.
-    func execEndpoint(of id: String) async throws -> OutputEndpoint {
+    func execEndpoint(of id: String, for streams: SessionStreams) async throws -> ExecEndpoint {
         try requireRunning(try container(id), for: "exec")
-        return try await readyMachine().execEndpoint(of: id)
+        return try await readyMachine().execEndpoint(of: id, for: streams)
     }
 
     func requireRunning(_ container: Container, for act: String) throws {

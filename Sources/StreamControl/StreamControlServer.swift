@@ -19,6 +19,8 @@ public protocol StreamControlHandler: Sendable {
     func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse
     func closeLog(_ request: StreamCloseLogRequest) async throws -> StreamCloseLogResponse
     func keepLogs(_ request: StreamKeepLogsRequest) async throws -> StreamKeepLogsResponse
+    func awaitSession(_ request: StreamAwaitSessionRequest) async throws -> StreamAwaitSessionResponse
+    func deliverOutput(_ request: StreamDeliverOutputRequest) async throws -> StreamDeliverOutputResponse
 }
 
 /// The control socket of swiftlet-streamd.
@@ -180,6 +182,8 @@ final class StreamControlService: TTRPCService {
         case .waitForLog: try await run(payload, handler.waitForLog)
         case .closeLog: try await run(payload, handler.closeLog)
         case .keepLogs: try await run(payload, handler.keepLogs)
+        case .awaitSession: try await run(payload, handler.awaitSession)
+        case .deliverOutput: try await run(payload, handler.deliverOutput)
         }
     }
 

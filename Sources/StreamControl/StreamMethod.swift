@@ -16,6 +16,8 @@ public enum StreamContract {
     public static let console = "console"
     /// The feature of GetInfo that stands for port-forwards by a pod's network.
     public static let network = "network"
+    /// The feature of GetInfo that stands for sessions whose commands swiftletd runs.
+    public static let commands = "commands"
 }
 
 /// The methods of the service, by their names in stream.proto.
@@ -31,6 +33,8 @@ public enum StreamMethodName: String, Sendable, CaseIterable {
     case closeLog = "CloseLog"
     case keepLogs = "KeepLogs"
     case configure = "Configure"
+    case awaitSession = "AwaitSession"
+    case deliverOutput = "DeliverOutput"
 }
 
 /// A method of the service with its message types.
@@ -72,4 +76,10 @@ extension StreamMethod where Request == StreamCloseLogRequest, Response == Strea
 }
 extension StreamMethod where Request == StreamKeepLogsRequest, Response == StreamKeepLogsResponse {
     public static var keepLogs: Self { .init(.keepLogs) }
+}
+extension StreamMethod where Request == StreamAwaitSessionRequest, Response == StreamAwaitSessionResponse {
+    public static var awaitSession: Self { .init(.awaitSession) }
+}
+extension StreamMethod where Request == StreamDeliverOutputRequest, Response == StreamDeliverOutputResponse {
+    public static var deliverOutput: Self { .init(.deliverOutput) }
 }

@@ -27,7 +27,7 @@ public enum StreamRequest: Sendable, Equatable {
     /// The same for all sessions of a pod: the backend's address of it, or the id where there is none.
     var pod: String {
         switch self {
-        case .exec(let request): request.address.isEmpty ? request.containerID : request.address
+        case .exec(let request): request.pod ?? (request.address.isEmpty ? request.containerID : request.address)
         case .attach(let request): request.pod ?? (request.address.isEmpty ? request.containerID : request.address)
         case .portForward(let request): request.pod ?? (request.address.isEmpty ? request.sandboxID : request.address)
         }
@@ -66,9 +66,11 @@ public struct ExecRequest: Sendable, Equatable {
     public var address: String
     public var command: [String]
     public var streams: StreamSet
+    /// The same for all sessions of a pod; nil: the address is.
+    public var pod: String?
 
-    public init(containerID: String, address: String = "", command: [String], streams: StreamSet) {
-        (self.containerID, self.address, self.command, self.streams) = (containerID, address, command, streams)
+    public init(containerID: String, address: String = "", command: [String], streams: StreamSet, pod: String? = nil) {
+        (self.containerID, self.address, self.command, self.streams, self.pod) = (containerID, address, command, streams, pod)
     }
 }
 

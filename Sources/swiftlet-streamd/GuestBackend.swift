@@ -11,10 +11,12 @@ struct GuestBackend: StreamBackend {
     let logs: LocalOutput
     let consoles = ConsoleInputs()
     let ports = NetworkPorts()
+    var commands = DaemonCommands()
     let logger: Logger
 
     func exec(_ request: ExecRequest, size: TerminalSize?) async throws -> any ProcessSession {
-        try await ExecSession.start(request, size: size, at: try VsockAddress(text: request.address), guests, logger: logger)
+        if let name = DaemonCommands.name(in: request.address) { return try commands.begin(name, request.streams) }
+        return try await ExecSession.start(request, size: size, at: try VsockAddress(text: request.address), guests, logger: logger)
     }
 
     func attach(_ request: AttachRequest, size: TerminalSize?) async throws -> any ProcessSession {

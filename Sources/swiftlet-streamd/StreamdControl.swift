@@ -15,13 +15,14 @@ struct StreamdControl: StreamControlHandler {
     let guests: Guests
     let logs: LocalOutput
     let collectors: LogCollectors
+    let commands: DaemonCommands
 
     func info(_ request: StreamGetInfoRequest) async throws -> StreamGetInfoResponse {
         .with {
             $0.version = swiftletVersion
             $0.features = [
                 StreamContract.logs, StreamContract.configure, StreamContract.collection, StreamContract.rotation,
-                StreamContract.console, StreamContract.network,
+                StreamContract.console, StreamContract.network, StreamContract.commands,
             ]
             ($0.address, $0.url, $0.unserved) = (sessions.address, sessions.url, sessions.unserved)
             $0.pid = getpid()
@@ -41,9 +42,36 @@ struct StreamdControl: StreamControlHandler {
 
     func prepareExec(_ request: StreamPrepareExecRequest) async throws -> StreamPreparedSession {
         let streams = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.terminal)
+        guard request.hasDaemonCommand else {
+            let exec = ExecRequest(
+                containerID: request.containerID, address: try guests.admit(request.guest).text, command: request.command, streams: streams)
+            return try prepared(.exec(exec))
+        }
+        guard !streams.stdin, !streams.tty else {
+            throw SwiftletError(.invalidArgument, "a command that swiftletd runs has neither stdin nor a terminal")
+        }
+        // Before the session is one.
+        let server = try sessions.server()
+        let command = request.daemonCommand
         let exec = ExecRequest(
-            containerID: request.containerID, address: try guests.admit(request.guest).text, command: request.command, streams: streams)
-        return try prepared(.exec(exec))
+            containerID: request.containerID, address: try commands.expect(command.sessionID), command: [], streams: streams,
+            pod: command.sandboxID)
+        let url = try server.url(for: .exec(exec))
+        return .with { $0.url = url }
+    }
+
+    func awaitSession(_ request: StreamAwaitSessionRequest) async throws -> StreamAwaitSessionResponse {
+        if request.hasBegun_p {
+            try await commands.waitForEnd(of: request.sessionID)
+        } else {
+            try await commands.waitForClient(of: request.sessionID)
+        }
+        return StreamAwaitSessionResponse()
+    }
+
+    func deliverOutput(_ request: StreamDeliverOutputRequest) async throws -> StreamDeliverOutputResponse {
+        try await commands.deliver(request)
+        return StreamDeliverOutputResponse()
     }
 
     func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession {

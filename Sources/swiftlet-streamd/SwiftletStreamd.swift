@@ -85,8 +85,10 @@ private struct StreamdService: Service {
         let collectors = LogCollectors(logger: logger)
         let logs = LocalOutput(
             directory: positions, reader: EndpointOutput(links: guests.links, logger: logger), collector: collectors, logger: logger)
-        let sessions = SessionPort(backend: GuestBackend(guests: guests, logs: logs, logger: logger), logger: logger)
-        let handler = StreamdControl(sessions: sessions, positions: positions, guests: guests, logs: logs, collectors: collectors)
+        let backend = GuestBackend(guests: guests, logs: logs, logger: logger)
+        let sessions = SessionPort(backend: backend, logger: logger)
+        let handler = StreamdControl(
+            sessions: sessions, positions: positions, guests: guests, logs: logs, collectors: collectors, commands: backend.commands)
         let control =
             if let listening {
                 try StreamControlServer(listening: listening, handler: handler)

@@ -74,6 +74,12 @@ enum ControlFuzz {
             return try prepared(.exec(ExecRequest(containerID: request.containerID, command: request.command, streams: streams)))
         }
 
+        func awaitSession(_ request: StreamAwaitSessionRequest) async throws -> StreamAwaitSessionResponse { StreamAwaitSessionResponse() }
+
+        func deliverOutput(_ request: StreamDeliverOutputRequest) async throws -> StreamDeliverOutputResponse {
+            StreamDeliverOutputResponse()
+        }
+
         func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession {
             let streams = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.terminal)
             _ = try request.endpoint()

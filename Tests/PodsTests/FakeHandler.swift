@@ -221,9 +221,13 @@ final class FakeMachine: Sandbox {
     }
     var ports: PortEndpoint { .agent(.unixProxy(path: "/none")) }
     func output(of id: String) -> OutputEndpoint { .agent(.unixProxy(path: "/none"), container: id) }
-    func execEndpoint(of id: String) async throws -> OutputEndpoint { output(of: id) }
+    func execEndpoint(of id: String, for streams: SessionStreams) async throws -> ExecEndpoint {
+        life.runsWhole ? .execute : .streams(output(of: id))
+    }
+    /// Writes its own command.
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
-        ExecResult(stdout: [], stderr: [], exitCode: 0)
+        let bytes = Array(command.joined(separator: " ").utf8)
+        return ExecResult(stdout: Array(bytes.prefix(try output.take(bytes.count))), stderr: [], exitCode: 0)
     }
     func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures { try await answer.value() }
     func updateContainer(_ id: String, from old: LinuxResources, to new: LinuxResources) async throws {
@@ -262,7 +266,7 @@ struct FakeNode {
 
     init(
         handler: FakeHandler = FakeHandler(), directory: String? = nil, release: Duration = .seconds(30),
-        abandoned: Duration = .seconds(600)
+        abandoned: Duration = .seconds(600), sessions: (any ContainerSessions)? = nil
     ) async throws {
         let directory = directory ?? NSTemporaryDirectory() + "swiftlet-pods-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -281,8 +285,8 @@ struct FakeNode {
         deadlines.statistics = .seconds(1)
         registry = PodRegistry(
             handlers: [handler], network: handler, releasers: [], images: images, database: database,
-            output: InProcessOutput(logs: LocalOutput(directory: directory, reader: SilentOutput(), logger: logger)), deadlines: deadlines,
-            logger: logger)
+            output: InProcessOutput(logs: LocalOutput(directory: directory, reader: SilentOutput(), logger: logger)), sessions: sessions,
+            deadlines: deadlines, logger: logger)
     }
 
     static let image = "localhost/test/image:1"

@@ -13,6 +13,7 @@ final class FakeLife: Sendable {
         var exit: ProcessExit?
         var deafness: SwiftletError?
         var exitFailures = 0
+        var runsWhole = false
         var deleted: [String] = []
         var acquires: (@Sendable (String, Ledger) async throws -> Void)?
     }
@@ -24,6 +25,10 @@ final class FakeLife: Sendable {
     func failStarts(_ failure: SwiftletError?) { state.withLock { $0.startFailure = failure } }
     /// Signals and deletions fail from now on, as those of a machine whose end nobody has seen yet.
     func deafen(_ failure: SwiftletError) { state.withLock { $0.deafness = failure } }
+
+    /// Sessions have no streams from now on.
+    func runWhole() { state.withLock { $0.runsWhole = true } }
+    var runsWhole: Bool { state.withLock { $0.runsWhole } }
 
     func hear() throws {
         if let failure = state.withLock({ $0.deafness }) { throw failure }

@@ -68,6 +68,14 @@ import Testing
             note(.keepLogs)
             return StreamKeepLogsResponse()
         }
+        func awaitSession(_ request: StreamAwaitSessionRequest) async throws -> StreamAwaitSessionResponse {
+            note(.awaitSession)
+            return StreamAwaitSessionResponse()
+        }
+        func deliverOutput(_ request: StreamDeliverOutputRequest) async throws -> StreamDeliverOutputResponse {
+            note(.deliverOutput)
+            return StreamDeliverOutputResponse()
+        }
     }
 
     private static func withServer(_ body: (Handler, StreamControlServer, String) async throws -> Void) async throws {
@@ -97,6 +105,8 @@ import Testing
             _ = try await client.call(.closeLog, StreamCloseLogRequest(), timeout: .seconds(5))
             _ = try await client.call(.keepLogs, StreamKeepLogsRequest(), timeout: .seconds(5))
             _ = try await client.call(.configure, StreamConfigureRequest(), timeout: .seconds(5))
+            _ = try await client.call(.awaitSession, StreamAwaitSessionRequest(), timeout: .seconds(5))
+            _ = try await client.call(.deliverOutput, StreamDeliverOutputRequest(), timeout: .seconds(5))
             #expect(handler.calls.withLock { $0 } == StreamMethodName.allCases)
             client.close()
         }

@@ -93,6 +93,10 @@ private final class PlayedStreamd: StreamControlHandler {
         state.withLock { $0.kept.append(request.containerIds) }
         return StreamKeepLogsResponse()
     }
+    func awaitSession(_ request: StreamAwaitSessionRequest) async throws -> StreamAwaitSessionResponse { StreamAwaitSessionResponse() }
+    func deliverOutput(_ request: StreamDeliverOutputRequest) async throws -> StreamDeliverOutputResponse {
+        StreamDeliverOutputResponse()
+    }
 }
 
 /// swiftletd's side of the logs, across streamds that come and go.
@@ -223,6 +227,12 @@ private final class PlayedStreamd: StreamControlHandler {
             }
             await #expect {
                 _ = try await daemon.portForward(to: .namespace(path: "/ns", address: "10.0.0.1"), of: "s", ports: [])
+            } throws: {
+                ($0 as? SwiftletError)?.code == .unavailable
+            }
+            let output = SessionStreams(stdin: false, stdout: true, stderr: true, terminal: false)
+            await #expect {
+                _ = try await daemon.exec(of: "vm", in: "s", output) { _ in Issue.record("it is run") }
             } throws: {
                 ($0 as? SwiftletError)?.code == .unavailable
             }

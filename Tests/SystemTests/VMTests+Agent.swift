@@ -123,17 +123,71 @@ extension VMTests {
             (try? await node.shell(container, Self.parent)) == "qemu-ga\n"
         }
         #expect(try await node.shell(container, "ls /dev/disk/by-id; ls /dev/vsock 2>/dev/null").contains("tools") == false)
-        let refused = await refusal {
+        for (stdin, terminal) in [(true, false), (false, true)] {
+            let refused = await refusal {
+                _ = try await node.cri.call(
+                    RuntimeRPC.exec,
+                    .with {
+                        ($0.containerID, $0.cmd) = (container, ["/bin/true"])
+                        ($0.stdin, $0.stdout, $0.tty) = (stdin, true, terminal)
+                    })
+            }
+            #expect(
+                refused?.code == .failedPrecondition && refused?.message.contains("swiftlet/agent") == true
+                    && refused?.message.contains("attach") == true
+                    && refused?.message.contains("without stdin and terminal (-i, -t)") == true,
+                "\(String(describing: refused))")
+        }
+
+        // Over SPDY.
+        let api = try node.kubernetes(containers: ["p": container])
+        defer { api.stop() }
+        let home = node.environment.scratch + "/home"
+        func kubectl(_ script: String) throws -> Kubectl {
+            try Kubectl(["exec", "p", "--", "/bin/sh", "-c", script], server: api, home: home)
+        }
+        let apart = try kubectl("echo out; echo err >&2; exit 37")
+        #expect(try await apart.exit() == 37, "\(apart.stderr)")
+        #expect(apart.stdout == Data("out\n".utf8) && apart.stderr.hasPrefix("err\n"), "\(apart.stderr)")
+        let large = try kubectl("head -c 3000000 /dev/zero; exit 3")
+        #expect(try await large.exit() == 3, "\(large.stderr)")
+        let isWhole = large.stdout == Data(count: 3_000_000)
+        #expect(isWhole, "\(large.stdout.count) bytes")
+        // Over a WebSocket.
+        func swiftlet(_ command: [String]) async throws -> Spawn.Result {
+            let arguments = ["--endpoint", node.endpoint, "exec", container] + command
+            return try await Spawn(node.environment.build + "/swiftlet", arguments, deadline: .seconds(60)).run()
+        }
+        let both = try await swiftlet(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"])
+        #expect(both.status == 3 && both.outputText == "out\n" && both.errorText.contains("err\n"), "\(both)")
+        let missing = try await swiftlet(["/no/such/program"])
+        #expect(missing.status != 0 && missing.errorText.contains("/no/such/program"), "\(missing)")
+        let flood = try await swiftlet(["/bin/sh", "-c", "head -c 9000000 /dev/zero"])
+        #expect(flood.status == 1 && flood.output.isEmpty && flood.errorText.contains("bytes"), "\(flood.errorText)")
+
+        func runs(_ name: String) async throws -> Bool { try await node.shell(container, "ps").contains(name) }
+        let left = try kubectl("exec sleep 4321")
+        try await eventually("it runs", within: .seconds(20)) { try await runs("sleep 4321") }
+        left.process.terminate()
+        try await eventually("it ends with its client", within: .seconds(20)) { try await !runs("sleep 4321") }
+        let told = try kubectl("exec sleep 5432")
+        try await eventually("it runs", within: .seconds(20)) { try await runs("sleep 5432") }
+        await node.kill()
+        #expect(try await told.exit() == 1 && told.stderr.contains("swiftletd, which runs the command, has ended"), "\(told.stderr)")
+        try await node.launch()
+        let again = try kubectl("echo again")
+        #expect(try await again.exit() == 0 && again.stdout == Data("again\n".utf8), "\(again.stderr)")
+
+        _ = try await node.shell(container, "trap '' TERM HUP; (sleep 1; killall -STOP qemu-ga) >/dev/null 2>&1 &")
+        try await Task.sleep(for: .seconds(2))
+        let silent = await refusal {
             _ = try await node.cri.call(
                 RuntimeRPC.exec,
-                .with {
-                    ($0.containerID, $0.cmd) = (container, ["/bin/true"])
-                    $0.stdout = true
-                })
+                .with { ($0.containerID, $0.cmd, $0.stdout) = (container, ["/bin/true"], true) })
         }
         #expect(
-            refused?.code == .failedPrecondition && refused?.message.contains("swiftlet/agent") == true
-                && refused?.message.contains("attach") == true, "\(String(describing: refused))")
+            silent?.code == .unavailable && silent?.message.contains("no agent answers") == true,
+            "\(String(describing: silent))")
         try await node.removePod(pod)
     }
 }

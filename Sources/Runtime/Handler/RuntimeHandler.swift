@@ -97,10 +97,10 @@ public protocol Sandbox: Sendable {
     /// Where the first process's output is read.
     func output(of id: String) -> OutputEndpoint
 
-    /// Where processes are run whose streams a client is joined with.
+    /// Where processes are run that a client opens sessions for.
     ///
-    /// - Throws: `.unavailable` or `.failedPrecondition`, with what to do, where none can be.
-    func execEndpoint(of id: String) async throws -> OutputEndpoint
+    /// - Throws: `.unavailable` or `.failedPrecondition`, with what to do, where none can be with such streams.
+    func execEndpoint(of id: String, for streams: SessionStreams) async throws -> ExecEndpoint
 
     /// Runs a process and collects its output. Ends with the process, whoever else holds its output open.
     ///
@@ -169,10 +169,13 @@ public struct ExecResult: Sendable, Equatable {
     public var stdout: [UInt8]
     public var stderr: [UInt8]
     public var exitCode: Int32
+    /// The process has written more than was kept.
+    public var isCut: Bool
 
-    public init(stdout: [UInt8], stderr: [UInt8], exitCode: Int32) {
+    public init(stdout: [UInt8], stderr: [UInt8], exitCode: Int32, isCut: Bool = false) {
         self.stdout = stdout
         self.stderr = stderr
         self.exitCode = exitCode
+        self.isCut = isCut
     }
 }

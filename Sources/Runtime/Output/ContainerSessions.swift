@@ -11,12 +11,29 @@ public struct SessionStreams: Sendable, Equatable {
     }
 }
 
+/// Where processes are run that a client opens sessions for.
+public enum ExecEndpoint: Sendable, Hashable {
+    /// Joined with the client by streams.
+    case streams(OutputEndpoint)
+    /// By ``Sandbox/execute(_:_:timeout:output:)`` alone: without input and terminal, and with output when the process has ended.
+    case execute
+}
+
+/// Runs a command for a session and hands on what came of it; `deliver` returns when the client has taken it. Cancelled when the session
+/// ends.
+public typealias SessionCommand = @Sendable (_ deliver: @Sendable (ExecResult) async throws -> Void) async throws -> Void
+
 /// Makes URLs at which clients open sessions: one connection each, within a minute. No byte of a session passes through a pod.
 public protocol ContainerSessions: Sendable {
     /// A process of its own in the container.
     ///
     /// - Throws: `.resourceExhausted` when too many URLs are unused; `.unavailable` when sessions are not served at this moment.
     func exec(_ command: [String], in endpoint: OutputEndpoint, of sandbox: String, _ streams: SessionStreams) async throws -> String
+
+    /// A process of its own that `run` runs, once the client has come. It ends with this process.
+    ///
+    /// - Parameter streams: without stdin and terminal.
+    func exec(of container: String, in sandbox: String, _ streams: SessionStreams, run: @escaping SessionCommand) async throws -> String
 
     /// What a running container's first process writes from now on, and its standard input. Of a console, also the last of what it has
     /// written before.

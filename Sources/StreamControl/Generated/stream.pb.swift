@@ -14,6 +14,11 @@
 /// either side, and every call can be repeated. A message gets new fields, never another meaning: swiftlet-streamd of one release serves
 /// swiftletd of the one before and after.
 
+#if canImport(FoundationEssentials)
+import FoundationEssentials
+#else
+import Foundation
+#endif
 import SwiftProtobuf
 
 // If the compiler emits an error on this type, it is because this file
@@ -45,7 +50,7 @@ public nonisolated struct StreamGetInfoResponse: Sendable {
 
   /// By name: the other side asks for a feature, never for a version. "logs": all methods with "Log" in their names, and PrepareAttach.
   /// "configure": Configure. "collection": ConfigureRequest.collection. "rotation": OpenLogRequest.max_size.
-  /// "console": Console wherever it is. "network": PodNetwork.
+  /// "console": Console wherever it is. "network": PodNetwork. "commands": DaemonCommand, AwaitSession and DeliverOutput.
   public var features: [String] = []
 
   /// What the URLs of sessions begin with: "http://127.0.0.1:10351". Empty when no client is served.
@@ -255,6 +260,23 @@ public nonisolated struct StreamPodNetwork: Sendable {
   public init() {}
 }
 
+/// A command that swiftletd runs, by means that have no streams: it asks for the client by AwaitSession, and delivers what came of it.
+public nonisolated struct StreamDaemonCommand: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// That swiftletd calls the session by.
+  public var sessionID: String = String()
+
+  /// Id of the pod sandbox, whose sessions are limited.
+  public var sandboxID: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
 public nonisolated struct StreamPrepareExecRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -273,19 +295,111 @@ public nonisolated struct StreamPrepareExecRequest: Sendable {
 
   public var command: [String] = []
 
+  /// Not of a DaemonCommand.
   public var stdin: Bool = false
 
   public var stdout: Bool = false
 
   public var stderr: Bool = false
 
+  /// Not of a DaemonCommand.
   public var terminal: Bool = false
+
+  /// Instead of a guest and a command.
+  public var daemonCommand: StreamDaemonCommand {
+    get {_daemonCommand ?? StreamDaemonCommand()}
+    set {_daemonCommand = newValue}
+  }
+  /// Returns true if `daemonCommand` has been explicitly set.
+  public var hasDaemonCommand: Bool {self._daemonCommand != nil}
+  /// Clears the value of `daemonCommand`. Subsequent reads from it will return its default value.
+  public mutating func clearDaemonCommand() {self._daemonCommand = nil}
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
   fileprivate var _guest: StreamGuest? = nil
+  fileprivate var _daemonCommand: StreamDaemonCommand? = nil
+}
+
+public nonisolated struct StreamAwaitSessionRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var sessionID: String = String()
+
+  /// Its client has come: what is waited for is its end.
+  public var hasBegun_p: Bool = false
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct StreamAwaitSessionResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct StreamDeliverOutputRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var sessionID: String = String()
+
+  public var stdout: Data = Data()
+
+  public var stderr: Data = Data()
+
+  /// Nothing follows. Absent: more does.
+  public var end: StreamDeliverOutputRequest.OneOf_End? = nil
+
+  public var exitCode: Int32 {
+    get {
+      if case .exitCode(let v)? = end {return v}
+      return 0
+    }
+    set {end = .exitCode(newValue)}
+  }
+
+  /// Why there is no exit code.
+  public var failure: String {
+    get {
+      if case .failure(let v)? = end {return v}
+      return String()
+    }
+    set {end = .failure(newValue)}
+  }
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  /// Nothing follows. Absent: more does.
+  public nonisolated enum OneOf_End: Equatable, Sendable {
+    case exitCode(Int32)
+    /// Why there is no exit code.
+    case failure(String)
+
+  }
+
+  public init() {}
+}
+
+public nonisolated struct StreamDeliverOutputResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
 }
 
 public nonisolated struct StreamPrepareAttachRequest: Sendable {
@@ -1022,9 +1136,44 @@ nonisolated extension StreamPodNetwork: SwiftProtobuf.Message, SwiftProtobuf._Me
   }
 }
 
+nonisolated extension StreamDaemonCommand: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".DaemonCommand"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}session_id\0\u{3}sandbox_id\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.sessionID) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.sandboxID) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.sessionID.isEmpty {
+      try visitor.visitSingularStringField(value: self.sessionID, fieldNumber: 1)
+    }
+    if !self.sandboxID.isEmpty {
+      try visitor.visitSingularStringField(value: self.sandboxID, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamDaemonCommand, rhs: StreamDaemonCommand) -> Bool {
+    if lhs.sessionID != rhs.sessionID {return false}
+    if lhs.sandboxID != rhs.sandboxID {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension StreamPrepareExecRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".PrepareExecRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}guest\0\u{3}container_id\0\u{1}command\0\u{1}stdin\0\u{1}stdout\0\u{1}stderr\0\u{1}terminal\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}guest\0\u{3}container_id\0\u{1}command\0\u{1}stdin\0\u{1}stdout\0\u{1}stderr\0\u{1}terminal\0\u{3}daemon_command\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1039,6 +1188,7 @@ nonisolated extension StreamPrepareExecRequest: SwiftProtobuf.Message, SwiftProt
       case 5: try { try decoder.decodeSingularBoolField(value: &self.stdout) }()
       case 6: try { try decoder.decodeSingularBoolField(value: &self.stderr) }()
       case 7: try { try decoder.decodeSingularBoolField(value: &self.terminal) }()
+      case 8: try { try decoder.decodeSingularMessageField(value: &self._daemonCommand) }()
       default: break
       }
     }
@@ -1070,6 +1220,9 @@ nonisolated extension StreamPrepareExecRequest: SwiftProtobuf.Message, SwiftProt
     if self.terminal != false {
       try visitor.visitSingularBoolField(value: self.terminal, fieldNumber: 7)
     }
+    try { if let v = self._daemonCommand {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1081,6 +1234,152 @@ nonisolated extension StreamPrepareExecRequest: SwiftProtobuf.Message, SwiftProt
     if lhs.stdout != rhs.stdout {return false}
     if lhs.stderr != rhs.stderr {return false}
     if lhs.terminal != rhs.terminal {return false}
+    if lhs._daemonCommand != rhs._daemonCommand {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamAwaitSessionRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".AwaitSessionRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}session_id\0\u{3}has_begun\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.sessionID) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.hasBegun_p) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.sessionID.isEmpty {
+      try visitor.visitSingularStringField(value: self.sessionID, fieldNumber: 1)
+    }
+    if self.hasBegun_p != false {
+      try visitor.visitSingularBoolField(value: self.hasBegun_p, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamAwaitSessionRequest, rhs: StreamAwaitSessionRequest) -> Bool {
+    if lhs.sessionID != rhs.sessionID {return false}
+    if lhs.hasBegun_p != rhs.hasBegun_p {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamAwaitSessionResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".AwaitSessionResponse"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap()
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    // Load everything into unknown fields
+    while try decoder.nextFieldNumber() != nil {}
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamAwaitSessionResponse, rhs: StreamAwaitSessionResponse) -> Bool {
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamDeliverOutputRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".DeliverOutputRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}session_id\0\u{1}stdout\0\u{1}stderr\0\u{3}exit_code\0\u{1}failure\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.sessionID) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.stdout) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.stderr) }()
+      case 4: try {
+        var v: Int32?
+        try decoder.decodeSingularInt32Field(value: &v)
+        if let v = v {
+          if self.end != nil {try decoder.handleConflictingOneOf()}
+          self.end = .exitCode(v)
+        }
+      }()
+      case 5: try {
+        var v: String?
+        try decoder.decodeSingularStringField(value: &v)
+        if let v = v {
+          if self.end != nil {try decoder.handleConflictingOneOf()}
+          self.end = .failure(v)
+        }
+      }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.sessionID.isEmpty {
+      try visitor.visitSingularStringField(value: self.sessionID, fieldNumber: 1)
+    }
+    if !self.stdout.isEmpty {
+      try visitor.visitSingularBytesField(value: self.stdout, fieldNumber: 2)
+    }
+    if !self.stderr.isEmpty {
+      try visitor.visitSingularBytesField(value: self.stderr, fieldNumber: 3)
+    }
+    switch self.end {
+    case .exitCode?: try {
+      guard case .exitCode(let v)? = self.end else { preconditionFailure() }
+      try visitor.visitSingularInt32Field(value: v, fieldNumber: 4)
+    }()
+    case .failure?: try {
+      guard case .failure(let v)? = self.end else { preconditionFailure() }
+      try visitor.visitSingularStringField(value: v, fieldNumber: 5)
+    }()
+    case nil: break
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamDeliverOutputRequest, rhs: StreamDeliverOutputRequest) -> Bool {
+    if lhs.sessionID != rhs.sessionID {return false}
+    if lhs.stdout != rhs.stdout {return false}
+    if lhs.stderr != rhs.stderr {return false}
+    if lhs.end != rhs.end {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamDeliverOutputResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".DeliverOutputResponse"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap()
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    // Load everything into unknown fields
+    while try decoder.nextFieldNumber() != nil {}
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamDeliverOutputResponse, rhs: StreamDeliverOutputResponse) -> Bool {
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
