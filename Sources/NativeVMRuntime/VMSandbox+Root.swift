@@ -130,20 +130,23 @@ extension VMSandbox {
             "image is written to a root disk",
             metadata: ["pod": "\(context.id)", "disk": "\(key)", "image": "\(order.image.digest)"])
         let head = order.names.copyHead(key)
+        let cgroup = try context.ledger.entry(.cgroup)?.decoded(ProcessCgroup.self)
         try await handler.roots.writers.withPermit {
             try await Failpoint.pass(
                 "copy the root disk",
                 around: {
-                    try await DiskCopy().write(order.imageDisk, to: disk, head: head, user: user)
+                    try await DiskCopy(cgroup: cgroup).write(order.imageDisk, to: disk, head: head, user: user)
                 })
         }
     }
 
-    /// Whom images are copied as: the pod's own user beside its machines', who ends when it does.
+    /// Whom images are copied as: the pod's own user beside its machines', who ends when it does. Makes the control group in which they are.
     private func copier() async throws -> MachineUser {
         if let user = copyUser.withLock({ $0 }) { return user }
         let user = MachineUser(uid: try await machines.users.acquire(context.ledger), gid: handler.configuration.group)
-        // After the user, who is released when the copies have ended.
+        try await PodCgroup.acquire(
+            "\(context.id)-copy", below: context.spec.cgroupParent, PodCgroup.limits(context.spec.demand), context.ledger)
+        // After the user and the group, which are released when the copies have ended.
         try await context.ledger.acquire(.rootCopy, "user \(user.uid)") {}
         copyUser.withLock { $0 = user }
         return user

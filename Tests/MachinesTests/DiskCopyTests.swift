@@ -91,14 +91,37 @@ import Testing
     }
 
     /// Fails, or hangs, when it is run for the second time: the first MiB is read by then, and nothing of the rest is written.
-    private func program(_ second: String) throws -> String {
+    ///
+    /// - Parameter first: is done the first time.
+    private func program(_ second: String, first: String = ":") throws -> String {
         let (path, mark) = ("\(directory)/qemu-img", "\(directory)/marks/once")
         try FileManager.default.createDirectory(atPath: "\(directory)/marks", withIntermediateDirectories: true)
         chmod("\(directory)/marks", 0o777)
-        try "#!/bin/sh\nif [ -e \(mark) ]; then \(second); fi\n: >\(mark)\nexec /usr/bin/qemu-img \"$@\"\n".write(
+        try "#!/bin/sh\nif [ -e \(mark) ]; then \(second); fi\n: >\(mark)\n\(first)\nexec /usr/bin/qemu-img \"$@\"\n".write(
             toFile: path, atomically: true, encoding: .utf8)
         chmod(path, 0o755)
         return path
+    }
+
+    @Test func qemuImgRunsInTheControlGroupThatItWasGiven() async throws {
+        try await withDirectory {
+            let (image, path) = (try await image(.qcow2), try makeFile("disk"))
+            let parent = "/swl\(getpid())copy"
+            let cgroup = try ProcessCgroup(parent: parent, name: "pod", on: Cgroups.detect())
+            let program = try program("exec /usr/bin/qemu-img \"$@\"", first: "cat /proc/self/cgroup >\(directory)/marks/groups")
+            let copy = DiskCopy(program: program, cgroup: cgroup)
+            // One that is gone.
+            await expect(.internal, "status 125", "cgroup.procs") {
+                try await copy.write(image, to: path, head: "\(directory)/head", user: user)
+            }
+            #expect(try bytes(of: path).isEmpty)
+            try cgroup.create()
+            defer { try? cgroup.remove() }
+            try await copy.write(image, to: path, head: "\(directory)/head", user: user)
+            #expect(try bytes(of: path) == Self.content)
+            let groups = try String(contentsOfFile: "\(directory)/marks/groups", encoding: .utf8).split(separator: "\n")
+            #expect(groups.filter { $0.hasSuffix(":\(parent)/pod") }.count == cgroup.directories.count, "\(groups)")
+        }
     }
 
     @Test func anInterruptedCopyLeavesABlankFirstMiBAndBeginsAnew() async throws {

@@ -15,12 +15,26 @@ struct PersistentRootTests {
         return node
     }
 
+    /// That all processes of a control group have had, in whatever unit.
+    private static func processorTime(inGroup name: String, below parent: String) throws -> UInt64 {
+        let group = try ProcessCgroup(parent: parent, name: name, on: Cgroups.detect())
+        let texts = group.directories.flatMap { directory in
+            ["cpuacct.usage", "cpu.stat"].compactMap { KernelFile.text("\(directory.path)/\($0)") }
+        }
+        return texts.flatMap { $0.split(separator: "\n") }.compactMap { line in
+            UInt64(line.hasPrefix("usage_usec ") ? line.dropFirst("usage_usec ".count) : line)
+        }.max() ?? 0
+    }
+
     @Test func aBlockVolumeIsWrittenOnceAndBootsWithWhatAnEarlierPodWrote() async throws {
         let node = try await node()
         let before = try await Footprint.now(node)
         try await LoopVolume.with(node, bytes: 96 << 20) { volume in
             let uuid = UUID().uuidString
-            let first = try await node.bootedVM("first", volume.device)
+            let parent = "/swiftlet-test-\(getpid())/podroot"
+            let first = try await node.bootedVM("first", volume.device) { $0.linux.cgroupParent = parent }
+            // The pod's limits held for the copy.
+            #expect(try Self.processorTime(inGroup: "\(first.pod)-copy", below: parent) > 0)
             _ = try await node.guest(first.container, "echo \(uuid) >/root/kept; sync")
             #expect(try await node.guest(first.container, "cat /sys/class/block/sda/size") == "\(96 << 11)")
             let other = try await node.runVMPod("other")

@@ -23,11 +23,14 @@ public struct DiskCopy: Sendable {
     public static let head = 1 << 20
 
     public var program: String
+    /// That qemu-img runs in; nil: where this process does.
+    public var cgroup: ProcessCgroup?
     /// For one run of qemu-img, however large the image.
     public var deadline: Duration
 
-    public init(program: String = "/usr/bin/qemu-img", deadline: Duration = .seconds(6 * 3600)) {
+    public init(program: String = "/usr/bin/qemu-img", cgroup: ProcessCgroup? = nil, deadline: Duration = .seconds(6 * 3600)) {
         self.program = program
+        self.cgroup = cgroup
         self.deadline = deadline
     }
 
@@ -235,8 +238,9 @@ public struct DiskCopy: Sendable {
     private func run(_ arguments: [String], _ user: MachineUser, _ step: String) async throws {
         try Task.checkCancellation()
         // 64 threads write at once, with 8 MiB of stack each.
-        let result = try await UnprivilegedProgram(path: program, user: user, addressSpace: 2 << 30, processorTime: nil, deadline: deadline)
-            .spawn(arguments).run()
+        let result = try await UnprivilegedProgram(
+            path: program, user: user, addressSpace: 2 << 30, processorTime: nil, cgroup: cgroup, deadline: deadline
+        ).spawn(arguments).run()
         try Task.checkCancellation()
         guard result.succeeded else {
             let said = result.errorText.prefix(1024)

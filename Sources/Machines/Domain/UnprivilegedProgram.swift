@@ -10,7 +10,12 @@ struct UnprivilegedProgram: Sendable {
     var addressSpace: UInt64 = 1 << 30
     /// Seconds of processor time; nil: no limit.
     var processorTime: Int? = 10
+    /// That it joins before it does anything else.
+    var cgroup: ProcessCgroup?
     let deadline: Duration
+
+    /// Joins the groups before "--", then becomes the rest.
+    private static let joining = #"while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@""#
 
     func spawn(_ arguments: [String]) -> Spawn {
         let membership = groups.isEmpty ? "--clear-groups" : "--groups=\(groups.map(String.init).joined(separator: ","))"
@@ -21,8 +26,10 @@ struct UnprivilegedProgram: Sendable {
                 "--pdeathsig=KILL", "--",
                 "/usr/bin/prlimit", "--as=\(addressSpace)", "--core=0", "--nofile=64",
             ] + (processorTime.map { ["--cpu=\($0)"] } ?? []) + ["--", path]
+        let command = ["/usr/bin/setpriv"] + confined + arguments
+        let whole = cgroup.map { ["/bin/sh", "-c", Self.joining, "sh"] + $0.directories.map(\.path) + ["--"] + command } ?? command
         return Spawn(
-            "/usr/bin/setpriv", confined + arguments, environment: ["LC_ALL": "C", "MALLOC_ARENA_MAX": "1"], directory: "/",
+            whole[0], Array(whole.dropFirst()), environment: ["LC_ALL": "C", "MALLOC_ARENA_MAX": "1"], directory: "/",
             deadline: deadline,
             outputLimit: 64 << 10)
     }
