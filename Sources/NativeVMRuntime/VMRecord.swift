@@ -66,6 +66,17 @@ struct VMRecord: StoredDocument {
         resized ?? MachineExtent(memoryBytes: machine.shape.memoryBytes, vcpus: machine.shape.vcpus)
     }
 
+    /// What goes with the container although its root disk does not: what the guest has sealed with it, it does not open again.
+    var unkept: [String] {
+        guard root != nil else { return [] }
+        var unkept: [String] = []
+        if machine.tpm != nil { unkept.append("the TPM's state") }
+        if case .firmware = machine.boot, lentFiles?.contains(where: { $0.name == PersistentRoot.variablesName }) != true {
+            unkept.append("UEFI's variables")
+        }
+        return unkept
+    }
+
     /// - Throws: `.notFound` without a file; `.unavailable` for one that cannot be read now; `.dataLoss` for what is no record.
     static func read(_ path: String) throws -> VMRecord {
         let data: Data

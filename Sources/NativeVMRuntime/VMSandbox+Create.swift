@@ -46,6 +46,11 @@ extension VMSandbox {
         try Task.checkCancellation()
         try await OwnThread.run { try record.write(names.record) }
         entries.withLock { $0[id] = Entry(record: record) }
+        if !record.unkept.isEmpty {
+            logger.warning(
+                "the root disk outlives its machine, and this does not: \(record.unkept.joined(separator: ", "))",
+                metadata: ["container": "\(id)"])
+        }
         return ContainerUser(uid: 0, gid: 0, groups: [])
     }
 

@@ -55,6 +55,8 @@ final class VMSandbox: Sandbox {
         details["uuid"] = .string(entry.record.machine.id.description)
         details["console"] = .string(names.console)
         if let socket = entry.record.machine.display?.vncSocket { details["vnc"] = .string(socket) }
+        let unkept = entry.record.unkept
+        if !unkept.isEmpty { details["notKept"] = .array(unkept.map { .string($0) }) }
         if let process = entry.process { details["pid"] = .integer(Int64(process.pid)) }
         return details
     }

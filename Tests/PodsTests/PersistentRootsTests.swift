@@ -226,7 +226,7 @@ import Volumes
 
     // MARK: Pods
 
-    private static func plan(_ ground: VMGround) throws -> ContainerPlan {
+    private static func plan(_ ground: VMGround, _ annotations: [String: String] = [:]) throws -> ContainerPlan {
         let volume = ground.directory + "/volume"
         try FileManager.default.createDirectory(atPath: volume, withIntermediateDirectories: true)
         var disk = Data(count: 1 << 20)
@@ -235,7 +235,31 @@ import Volumes
         try disk.write(to: URL(filePath: volume + "/disk.img"))
         var mount = ContainerMount(containerPath: "/disk")
         mount.hostPath = volume
-        return try ground.plan(["swiftlet/root-volume": "/disk"], mounts: [mount])
+        return try ground.plan(annotations.merging(["swiftlet/root-volume": "/disk"]) { $1 }, mounts: [mount])
+    }
+
+    @Test func whatDoesNotOutliveTheMachineAsItsRootDiskDoesIsSaid() async throws {
+        try await VMGround.with { ground in
+            let daemon = try await ground.daemon()
+            let (sandbox, ledger) = (try await daemon.start(), try await daemon.ledger())
+            _ = try await sandbox.createContainer(
+                VMGround.container, try Self.plan(ground, ["swiftlet/tpm": "true"]), ledger: ledger)
+            try await sandbox.startContainer(VMGround.container, ledger: ledger)
+            #expect(sandbox.details["notKept"] == .array([.string("the TPM's state")]))
+            var record = try ground.saved()
+            record.machine.boot = .firmware(code: "/code", variables: "/variables")
+            #expect(record.unkept == ["the TPM's state", "UEFI's variables"])
+            record.lentFiles?.append(.init(volume: "/volume", name: PersistentRoot.variablesName, place: "/variables"))
+            #expect(record.unkept == ["the TPM's state"])
+            // All of it goes together.
+            record.root = nil
+            #expect(record.unkept.isEmpty)
+            sandbox.close()
+            for ledger in [ledger, daemon.pod] {
+                ledger.close()
+                #expect(await ledger.releaseAll(by: Releasers(ground.machines.releasers + [ground.configuration.vsock.releaser])).isEmpty)
+            }
+        }
     }
 
     /// Its machine's end, which nobody watches any more, is not what lets go of the disk.
