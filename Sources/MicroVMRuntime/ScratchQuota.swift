@@ -20,6 +20,8 @@ enum ScratchQuota {
         guard let bytes = quantity(text) else {
             throw SwiftletError(.invalidArgument, "config.annotations \(annotation): \(quoted(text)) is no quantity such as 500Mi or 2Gi")
         }
+        // A node may be configured to give less.
+        let least = min(least, most)
         guard (least...most).contains(bytes) else {
             throw SwiftletError(
                 .invalidArgument, "config.annotations \(annotation): \(quoted(text)) is not from \(least >> 20)Mi to \(most >> 20)Mi")

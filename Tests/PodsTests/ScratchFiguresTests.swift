@@ -43,5 +43,11 @@ import Testing
         }
         configuration.mostScratchSize = 20 << 30
         #expect(try bytes("11Gi") == 11 << 30)
+        // The configuration's own minimum is above that.
+        (configuration.scratchSize, configuration.mostScratchSize) = (32 << 20, 0)
+        #expect(try bytes("32Mi") == 32 << 20)
+        for text in ["64Mi", "31Mi", "0", "1"] {
+            #expect(throws: SwiftletError.self, "\(text)") { try bytes(text) }
+        }
     }
 }
