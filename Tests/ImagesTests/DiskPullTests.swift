@@ -71,6 +71,35 @@ import Testing
         }
     }
 
+    /// As by a nightly build: machines of the former image go on with its disk, and it goes with the last of them.
+    @Test func aChangedFileIsAnotherImageAndMachinesKeepTheirs() async throws {
+        try await withServer { server, store, directory async throws in
+            server.script { _ in .init(headers: [("etag", "\"1\"")], body: Self.qcow) }
+            let first = try await store.pull("vm")
+            try await store.lease(imageID: first.id, holder: "machine")
+            let body = Self.qcow + Data(count: 512)
+            server.script { _ in .init(headers: [("etag", "\"2\"")], body: body) }
+            let second = try await store.pull("vm")
+            #expect(second.id != first.id && second.repoTags == first.repoTags && second.repoDigests != first.repoDigests)
+            #expect(try await store.status("vm")?.id == second.id)
+            let disks = (
+                try #require(try await store.rootfs(of: first.id).content.disk),
+                try #require(try await store.rootfs(of: second.id).content.disk)
+            )
+            #expect(try Data(contentsOf: URL(filePath: disks.0.path)) == Self.qcow)
+            #expect(try Data(contentsOf: URL(filePath: disks.1.path)) == body)
+            // Without a name the former image is a kubelet's to remove; its disk stays the machine's.
+            #expect(try await store.status(first.id)?.repoTags == [])
+            try await store.remove(first.id)
+            #expect(try await store.list().map(\.id) == [second.id])
+            #expect(FileManager.default.fileExists(atPath: disks.0.path))
+            try await store.releaseLeases(holder: "machine")
+            #expect(!FileManager.default.fileExists(atPath: disks.0.path) && directory.stored.count == 1)
+            // The file that is there is not fetched again for it to be found unchanged.
+            #expect(try await store.pull("vm").id == second.id)
+        }
+    }
+
     /// A disk is known by its format as well: the same bytes are another one.
     @Test func aFormatOfTheTableIsNotThatOfAnEarlierPull() async throws {
         try await withServer(.init(name: "vm", url: "http://HOST/vm", format: .raw)) { server, store, directory async throws in

@@ -119,6 +119,51 @@ struct PersistentRootTests {
         try await before.expectNothingAdded(node)
     }
 
+    /// UEFI counts its boots in its variables (MTC), and begins with 1 where it finds none.
+    private static func boots(_ variables: Data) -> UInt32? {
+        // AUTHENTICATED_VARIABLE_HEADER, 60 bytes, with VAR_ADDED (0x3F) as its third; the name, and four bytes of data.
+        let name = Data("MTC\0".utf16.flatMap { [UInt8($0 & 0xFF), UInt8($0 >> 8)] })
+        var rest = variables.startIndex..<variables.endIndex
+        while let place = variables.range(of: name, in: rest) {
+            let data = variables[place.upperBound...].prefix(4)
+            if place.lowerBound >= 60, variables[place.lowerBound - 58] == 0x3F, data.count == 4 {
+                return data.reversed().reduce(0) { $0 << 8 | UInt32($1) }
+            }
+            rest = place.upperBound..<variables.endIndex
+        }
+        return nil
+    }
+
+    @Test func theFirmwaresVariablesAreKeptBesideTheDiskAndReadAgain() async throws {
+        let node = try await node()
+        let before = try await Footprint.now(node)
+        let volume = "\(node.environment.scratch)/volume-\(UUID().uuidString.prefix(8))"
+        try FileManager.default.createDirectory(atPath: volume, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        defer { try? FileManager.default.removeItem(atPath: volume) }
+        let file = URL(filePath: "\(volume)/nvram.fd")
+        for boot in UInt32(1)...2 {
+            let vm = try await node.bootedVM(
+                "nvram\(boot)", nil, { $0.annotations = ["swiftlet/root-volume": "/disk", "swiftlet/firmware": "uefi"] }
+            ) {
+                ($0.linux.resources.memoryLimitInBytes, $0.mounts) = (
+                    256 << 20,
+                    [
+                        .with {
+                            $0.hostPath = volume
+                            $0.containerPath = "/disk"
+                        }
+                    ]
+                )
+            }
+            #expect(try await node.guest(vm.container, "ls -d /sys/firmware/efi") == "/sys/firmware/efi")
+            try await node.removePod(vm.pod)
+            #expect(Self.boots(try Data(contentsOf: file)) == boot)
+            var status = stat()
+            #expect(stat(file.path, &status) == 0 && status.st_uid == 0)
+        }
+        try await before.expectNothingAdded(node)
+    }
+
     /// A raw device beside a data disk: at its path, written to, and larger when it has grown.
     @Test func aBlockVolumeIsADiskThatGrowsWhileTheGuestRuns() async throws {
         let node = try await node()
