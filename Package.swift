@@ -371,7 +371,8 @@ let package = Package(
         .testTarget(
             name: "swiftletdTests",
             dependencies: [
-                "swiftletd", "Images", "Prometheus", "StreamControl", "Support", "CRIClient", "CRI", "GRPC", "Linux", "CLinux", "Errors",
+                "swiftletd", "MicroVMRuntime", "Machines", "Images", "Prometheus", "StreamControl", "Support", "CRIClient", "CRI", "GRPC",
+                "Linux", "CLinux", "Errors",
                 lifecycle, logging,
             ]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),

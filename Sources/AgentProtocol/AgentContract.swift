@@ -16,6 +16,8 @@ public enum AgentContract {
     public static let outputBufferSize = 1 << 20
     /// The one container of a guest that is not the agent's own: the guest itself. It has no first process and takes processes of Exec.
     public static let guestContainer = "guest"
+    /// The command of a container that is only tried: the agent's own program, whatever the container's root is, which ends at once.
+    public static let trial = ["/proc/self/exe", "--trial"]
     /// The CID of the host as a guest sees it (vsock(7), VMADDR_CID_HOST).
     public static let hostCID: UInt32 = 2
 }

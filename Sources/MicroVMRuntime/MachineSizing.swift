@@ -64,5 +64,5 @@ extension MicroVMConfiguration {
     }
 
     /// More vCPUs than the node has CPUs only wait for each other.
-    private var mostCPUs: Int { max(defaultCPUs, min(maximumCPUs, nodeCPUs)) }
+    public var mostCPUs: Int { max(defaultCPUs, min(maximumCPUs, nodeCPUs)) }
 }

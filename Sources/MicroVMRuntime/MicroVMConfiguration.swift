@@ -39,10 +39,14 @@ public struct MicroVMConfiguration: Sendable {
     public var mostScratchSize: UInt64 = 0
     /// From the start of QEMU to the agent's first answer.
     public var bootTimeout: Duration = .seconds(60)
-    /// Machines of the default size that wait for pods, booted and paused.
+    /// Machines that wait for pods, booted and paused.
     public var pool = PoolConfiguration()
-    /// Bytes that a machine of the pool takes in time, with what serves it.
-    public var memoryOfWaitingMachine: UInt64 { extent(for: PodDemand(pod: nil, overhead: nil)).memoryBytes + Self.emulatorMemory }
+    /// The size of a machine whose pod says nothing.
+    public var defaultExtent: MachineExtent { extent(for: PodDemand(pod: nil, overhead: nil)) }
+    /// All machines that should wait, by their sizes; those of the default size first.
+    public var poolShapes: [PoolShape] {
+        (pool.size > 0 ? [PoolShape(extent: defaultExtent, size: pool.size)] : []) + pool.shapes
+    }
     /// Machines that boot at the same time. An emulated one keeps a CPU of the node busy all the while.
     var bootsAtOnce: Int { accelerator == .tcg ? max(nodeCPUs, 2) : max(nodeCPUs, 2) * 4 }
     /// But for what is measured of the node.
@@ -73,10 +77,29 @@ public struct MicroVMConfiguration: Sendable {
     }
 }
 
+/// Machines of one size that wait for pods.
+public struct PoolShape: Sendable, Equatable {
+    public var extent: MachineExtent
+    /// How many.
+    public var size: Int
+
+    public init(extent: MachineExtent, size: Int) {
+        self.extent = extent
+        self.size = size
+    }
+
+    /// Bytes that they take in time, with what serves them.
+    public var memory: UInt64 { UInt64(size) * memoryOfOne }
+    /// Bytes that one takes in time, with what serves it.
+    public var memoryOfOne: UInt64 { extent.memoryBytes + MicroVMConfiguration.emulatorMemory }
+}
+
 /// The machines that wait for pods.
 public struct PoolConfiguration: Sendable, Equatable {
-    /// How many; 0: none.
+    /// How many of the size of a machine whose pod says nothing.
     public var size = 0
+    /// Machines of other sizes; no two are alike.
+    public var shapes: [PoolShape] = []
     /// Whether they are ended with the daemon; else they wait for the next one.
     public var drains = false
     /// From the end of the last start of a pod to the next boot for the pool: what follows a start has the node's CPUs first.
@@ -85,8 +108,9 @@ public struct PoolConfiguration: Sendable, Equatable {
     var firstPause = Duration.seconds(1)
     var longestPause = Duration.seconds(300)
 
-    public init(size: Int = 0, drains: Bool = false) {
+    public init(size: Int = 0, shapes: [PoolShape] = [], drains: Bool = false) {
         self.size = size
+        self.shapes = shapes
         self.drains = drains
     }
 }

@@ -65,6 +65,7 @@ extension Configuration.Pool {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         size = try container.value(.size, else: size)
         drain = try container.value(.drain, else: drain)
+        shapes = try container.value(.shapes, else: shapes)
     }
 }
 

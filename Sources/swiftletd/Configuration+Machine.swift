@@ -111,23 +111,6 @@ extension Configuration {
         return result
     }
 
-    /// - Throws: `.invalidArgument` naming the key, for a number that is none, and for more machines than the node has memory or users for.
-    func checkedPool(of machines: MicroVMConfiguration) throws -> PoolConfiguration {
-        let size = pool.size
-        guard (0...1024).contains(size) else { throw SwiftletError(.invalidArgument, "pool.size \(size) is not from 0 to 1024") }
-        let (each, node) = (machines.memoryOfWaitingMachine, machines.maximumMemory)
-        guard UInt64(size) * each <= node else {
-            throw SwiftletError(
-                .invalidArgument,
-                "pool.size \(size): that many machines need \(UInt64(size) * each >> 20) MiB, \(each >> 20) each, and the node has "
-                    + "\(node >> 20)")
-        }
-        guard size < machine.podUIDs else {
-            throw SwiftletError(.invalidArgument, "pool.size \(size) leaves none of machine.pod_uid_count \(machine.podUIDs) for pods")
-        }
-        return PoolConfiguration(size: size, drains: pool.drain)
-    }
-
     /// Of machines that boot from disk images. What is the node's is as with all machines.
     func nativeVM(_ microVM: MicroVMConfiguration) -> NativeVMConfiguration {
         var result = NativeVMConfiguration(

@@ -61,13 +61,26 @@ struct Configuration: Codable, Sendable {
 
     /// Of machines that wait for pods, booted and paused.
     struct Pool: Codable, Sendable {
-        /// How many; 0: none.
+        /// Machines of another size than a pod that says nothing gets.
+        struct Shape: Codable, Sendable, Equatable {
+            var memory: Int
+            var cpus: Int?
+            var size: Int
+
+            enum CodingKeys: String, CodingKey {
+                case cpus, size
+                case memory = "memory_mib"
+            }
+        }
+
+        /// How many of the size that a pod gets which says nothing; 0: none.
         var size = 0
         /// Whether they are ended with the daemon; else they wait for the next one.
         var drain = false
+        var shapes: [Shape] = []
 
         enum CodingKeys: CodingKey {
-            case size, drain
+            case size, drain, shapes
         }
     }
 

@@ -17,7 +17,9 @@ enum DaemonMetrics {
         MetricDescription(
             "swiftlet_pool_start_total",
             "Starts of pods on a node with a pool, by result: hit, miss, or failed (another machine was booted)."),
-        MetricDescription("swiftlet_pool_machines", "Machines that wait for pods, by state: waiting, or missing to the configured size."),
+        MetricDescription(
+            "swiftlet_pool_machines",
+            "Machines that wait for pods, by their size and by state: waiting, or missing to the configured number."),
         MetricDescription("swiftlet_image_pull_total", "Pulls of images that have ended, by result: ok or failed; joined ones count once."),
         MetricDescription("swiftlet_image_pull_duration_seconds", "How long pulls of images took."),
         MetricDescription("swiftlet_ledger_releases_pending", "Resources of pods whose release failed and is tried again."),
@@ -41,8 +43,11 @@ enum DaemonMetrics {
             Gauge(label: "swiftlet_ledger_releases_pending", factory: registry).record(
                 sandboxes.reduce(0) { $0 + $1.pendingReleases.count })
             for pool in pods.pools.values {
-                for (state, count) in [("waiting", pool.waiting), ("missing", max(0, pool.size - pool.waiting))] {
-                    Gauge(label: "swiftlet_pool_machines", dimensions: [("state", state)], factory: registry).record(count)
+                for shape in pool.shapes {
+                    for (state, count) in [("waiting", shape.waiting), ("missing", max(0, shape.size - shape.waiting))] {
+                        let labels = [("state", state), ("memory_mib", "\(shape.memoryBytes >> 20)"), ("vcpus", "\(shape.vcpus)")]
+                        Gauge(label: "swiftlet_pool_machines", dimensions: labels, factory: registry).record(count)
+                    }
                 }
             }
             Gauge(label: "swiftlet_pods_stopped", factory: registry).record(sandboxes.count { $0.halt != nil })

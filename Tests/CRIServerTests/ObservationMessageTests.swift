@@ -35,8 +35,12 @@ import Testing
 
     /// `swiftlet doctor` reads these names.
     @Test func theNodesDetailsHaveTheirTypes() throws {
-        var pool = PoolFigures(size: 3)
-        (pool.waiting, pool.hits, pool.misses, pool.failures, pool.obstacle) = (2, 7, 5, 1, "full")
+        var pool = PoolFigures([
+            PoolFigures.Shape(memoryBytes: 1024, vcpus: 1, size: 2), PoolFigures.Shape(memoryBytes: 2048, vcpus: 2, size: 1),
+        ])
+        (pool.misses, pool.failures) = (5, 1)
+        pool.update(0) { ($0.waiting, $0.hits) = (1, 4) }
+        pool.update(1) { ($0.waiting, $0.hits, $0.obstacle) = (1, 3, "full") }
         let details = NodeDetails(
             version: "1", handlers: ["microvm"], cgroupDriver: "systemd", eventWatchers: 2, podCIDRs: ["10.0.0.0/24"], kernel: "/k",
             initramfs: "/i", root: "/var", run: "/run", pools: ["microvm": pool])
@@ -44,7 +48,13 @@ import Testing
             "version": "1", "handlers": .array(["microvm"]), "cgroupDriver": "systemd", "eventWatchers": 2,
             "podCIDRs": .array(["10.0.0.0/24"]), "kernel": "/k", "initramfs": "/i", "root": "/var", "run": "/run",
             "pools": .object([
-                "microvm": .object(["size": 3, "waiting": 2, "hits": 7, "misses": 5, "failures": 1, "obstacle": "full"])
+                "microvm": .object([
+                    "size": 3, "waiting": 2, "hits": 7, "misses": 5, "failures": 1, "obstacle": "full",
+                    "shapes": .array([
+                        .object(["memoryBytes": 1024, "vcpus": 1, "size": 2, "waiting": 1, "hits": 4]),
+                        .object(["memoryBytes": 2048, "vcpus": 2, "size": 1, "waiting": 1, "hits": 3, "obstacle": "full"]),
+                    ]),
+                ])
             ]),
         ]
         #expect(try JSONDecoder().decode([String: JSONValue].self, from: Data(VerboseInfo.json(details).utf8)) == expected)

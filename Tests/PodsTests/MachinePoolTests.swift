@@ -88,6 +88,61 @@ import Testing
         }
     }
 
+    private static func spec(_ name: String, memory: Int64, cpus: Int64 = 0) -> SandboxSpec {
+        var spec = spec(name)
+        var resources = LinuxResources()
+        resources.memoryLimit = memory << 20
+        if cpus > 0 { (resources.cpuQuota, resources.cpuPeriod) = (cpus * 100_000, 100_000) }
+        spec.resources = resources
+        return spec
+    }
+
+    /// 64 MiB and a 32nd more than a limit are for the guest itself.
+    @Test func aPodGetsTheWaitingMachineThatHasTheLeastToGrow() async throws {
+        var pool = Self.pool(1, rest: .seconds(3600))
+        pool.shapes = [(128, 1), (1024, 1), (512, 2)].map { memory, cpus in
+            PoolShape(extent: MachineExtent(memoryBytes: memory << 20, vcpus: cpus), size: 1)
+        }
+        try await withPool(pool) { node, daemon in
+            #expect(node.hypervisor.running.count == 4)
+            let figures = { daemon.handler.pool?.shapes.map { "\($0.memoryBytes >> 20)/\($0.vcpus): \($0.waiting), \($0.hits)" } ?? [] }
+            let asked: [(SandboxSpec, shape: Int?)] = [
+                (Self.spec("huge", memory: 1 << 20), nil), (Self.spec("large", memory: 1000), 2), (Self.spec("none"), 0),
+                (Self.spec("small", memory: 64), 1), (Self.spec("another", memory: 64), nil),
+                (Self.spec("twice", memory: 1000, cpus: 2), 3),
+            ]
+            var expected = ["512/1: 1, 0", "128/1: 1, 0", "1024/1: 1, 0", "512/2: 1, 0"]
+            var pods: [String] = []
+            for (spec, shape) in asked {
+                let pod = try await daemon.registry.runSandbox(spec)
+                pods.append(pod)
+                #expect(try isFromPool(pod, daemon.registry) == (shape != nil), "\(spec.metadata.name)")
+                if let shape { expected[shape] = expected[shape].replacing(": 1, 0", with: ": 0, 1") }
+                #expect(figures() == expected, "\(spec.metadata.name)")
+            }
+            #expect(daemon.handler.pool?.hits == 4 && daemon.handler.pool?.misses == 2 && daemon.handler.pool?.waiting == 0)
+            for pod in pods { try await daemon.registry.removeSandbox(pod) }
+        }
+    }
+
+    @Test func aDaemonWithOtherShapesTakesOverThoseThatItHasToo() async throws {
+        let (small, large) = (MachineExtent(memoryBytes: 128 << 20, vcpus: 1), MachineExtent(memoryBytes: 1 << 30, vcpus: 1))
+        var pool = Self.pool(0, drains: false)
+        pool.shapes = [PoolShape(extent: small, size: 2), PoolShape(extent: large, size: 1)]
+        try await withPool(pool) { node, daemon in
+            await daemon.close()
+            var other = Self.pool(1, rest: .seconds(3600))
+            other.shapes = [PoolShape(extent: small, size: 1)]
+            let next = try await node.daemon(pool: other)
+            try await next.registry.recover()
+            try await eventually("what is not asked for is ended") { node.hypervisor.running.count <= 2 }
+            try await full(next)
+            #expect(next.handler.pool?.shapes.map(\.waiting) == [1, 1] && node.hypervisor.calls(.start).count == 4)
+            await next.close()
+            #expect(try await node.leaks().isEmpty)
+        }
+    }
+
     @Test func ofTwoClaimsOfAPoolOfOneTheOtherBoots() async throws {
         try await withPool(Self.pool(1, rest: .seconds(3600))) { node, daemon in
             let registry = daemon.registry
@@ -106,11 +161,11 @@ import Testing
         try await withPool(Self.pool(2, rest: .seconds(3600))) { node, daemon in
             let registry = daemon.registry
             let pods = try await withThrowingTaskGroup(of: String.self) { group in
-                for number in 0..<20 { group.addTask { try await registry.runSandbox(Self.spec("p\(number)")) } }
+                for number in 0..<50 { group.addTask { try await registry.runSandbox(Self.spec("p\(number)")) } }
                 return try await group.reduce(into: []) { $0.append($1) }
             }
             #expect(try pods.count { try isFromPool($0, registry) } == 2)
-            #expect(daemon.handler.pool?.hits == 2 && daemon.handler.pool?.misses == 18)
+            #expect(daemon.handler.pool?.hits == 2 && daemon.handler.pool?.misses == 48)
             for pod in pods { try await registry.removeSandbox(pod) }
         }
     }

@@ -63,6 +63,8 @@ actor Node {
         var logSize = 0
         /// Machines that wait for pods; they end with the daemon.
         var pool = 0
+        /// Machines of further sizes: MiB, CPUs and number.
+        var poolShapes: [(memory: Int, cpus: Int, size: Int)] = []
         /// The table images.disks, in TOML.
         var disks = ""
     }
@@ -211,6 +213,7 @@ actor Node {
         [pool]
         size = \(options.pool)
         drain = true
+        \(options.poolShapes.map { "[[pool.shapes]]\nmemory_mib = \($0.memory)\ncpus = \($0.cpus)\nsize = \($0.size)" }.joined(separator: "\n"))
 
         [network]
         cni_config_dir = "\(root)/net.d"

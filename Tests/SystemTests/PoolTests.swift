@@ -26,6 +26,33 @@ struct PoolTests {
         await node.destroy()
     }
 
+    /// Boots: two. Emulated vCPUs cannot be added to a machine that runs.
+    @Test(.enabled(if: ProcessInfo.processInfo.activeProcessorCount > 1)) func podsOfOtherSizesThanTheDefaultComeFromShapes() async throws {
+        let node = try Node("shapes", options: Node.Options(poolShapes: [(128, 1, 1), (256, 2, 1)]))
+        do {
+            try await node.start()
+            try await node.loadSampleImage()
+            try await waitForPool(node, 2)
+            for (name, memory, cpus) in [("small", 64, 1), ("twice", 192, 2)] {
+                let pod = try await node.runPod(name) {
+                    $0.linux.resources.memoryLimitInBytes = Int64(memory) << 20
+                    $0.linux.resources.cpuPeriod = 100_000
+                    $0.linux.resources.cpuQuota = Int64(cpus) * 100_000
+                }
+                #expect(try await node.details(of: pod)["fromPool"] == .bool(true), "\(name)")
+                let id = try await node.runContainer(in: pod, name, ["/bin/nproc"])
+                #expect(try await node.exit(of: id).exitCode == 0)
+                #expect(try node.log(name) == ["stdout F \(cpus)"])
+            }
+            let info = try await node.cri.call(RuntimeRPC.status, .with { $0.verbose = true }).info["swiftlet"] ?? ""
+            #expect(info.components(separatedBy: "\"hits\":1").count == 3, "\(info)")
+        } catch {
+            await node.destroy()
+            throw error
+        }
+        await node.destroy()
+    }
+
     /// POOL_ROUNDS says how many of each; the figures are printed.
     @Test func aStartFromThePoolTakesAFractionOfABoot() async throws {
         let rounds = ProcessInfo.processInfo.environment["POOL_ROUNDS"].flatMap { Int($0) } ?? 2
@@ -67,7 +94,8 @@ struct PoolTests {
     private static func steps(of node: Node) -> [String] {
         let log = (try? String(contentsOfFile: node.daemonLog, encoding: .utf8)) ?? ""
         return log.split(separator: "\n").compactMap { line in
-            line.contains("sandbox start: ") ? String(line.suffix(from: line.range(of: "after=")?.lowerBound ?? line.startIndex)) : nil
+            line.contains("sandbox start: ") || line.contains("container create: ")
+                ? String(line.suffix(from: line.range(of: "after=")?.lowerBound ?? line.startIndex)) : nil
         }
     }
 

@@ -189,6 +189,25 @@ private struct MadeUpNode: Node {
         #expect(report.initramfs == "/k/initrd")
     }
 
+    @Test func theDaemonsPoolIsToldByItsShapes() {
+        let status = CRIStatusResponse.with {
+            $0.info = [
+                "swiftlet": #"""
+                {"root": "/r", "pools": {"microvm": {"size": 3, "waiting": 2, "hits": 7, "misses": 0, "failures": 0, "shapes": [
+                  {"memoryBytes": 268435456, "vcpus": 1, "size": 2, "waiting": 2, "hits": 7},
+                  {"memoryBytes": 536870912, "vcpus": 2, "size": 1, "waiting": 0, "hits": 0, "obstacle": "no memory"}]}}}
+                """#
+            ]
+        }
+        let findings = DaemonChecks.report(.with { $0.runtimeName = "swiftlet" }, status, endpoint: "unix:///x").findings.dropFirst()
+        #expect(findings.map(\.verdict) == [.ok, .warn])
+        #expect(
+            findings.map(\.found) == [
+                "microvm: 2 of 2 machines of 256 MiB and 1 vCPU wait; 7 pods got one",
+                "microvm: 0 of 1 machines of 512 MiB and 2 vCPUs wait; 0 pods got one; no memory",
+            ])
+    }
+
     @Test func thisMachineCanBeLookedAt() async throws {
         let node = ThisNode()
         #expect(node.openFailure("/dev/null") == nil)

@@ -176,7 +176,7 @@ public nonisolated struct AgentPrepareRequest: Sendable {
   /// As StartSandbox's.
   public var scratchSerial: String = String()
 
-  /// The container's; it is made up to the start of its command. Without layers: none is made.
+  /// The container's; it is made, its command has to end with 0, and it is taken away. Without layers: none is made.
   public var container: AgentContainerSpec {
     get {_container ?? AgentContainerSpec()}
     set {_container = newValue}

@@ -9,8 +9,8 @@ import Runtime
 import State
 import Synchronization
 
-/// The machines that wait for pods: makes them one at a time while no pod starts, and gives each to one pod. One that was given never
-/// comes back.
+/// The machines that wait for pods, of one or several sizes: makes them one at a time while no pod starts, and gives each to one pod. One
+/// that was given never comes back.
 actor MachinePool {
     private struct Starts {
         var underWay = 0
@@ -32,6 +32,7 @@ actor MachinePool {
     private static let releasePause = Duration.seconds(10)
 
     private let handler: MicroVMHandler
+    private let shapes: [PoolShape]
     private let database: StateDatabase
     private let releasers: Releasers
     private let memory: @Sendable () -> NodeMemory?
@@ -42,10 +43,13 @@ actor MachinePool {
 
     private var waiting: [Waiting] = [] {
         didSet {
-            let count = waiting.count
-            state.withLock { $0.waiting = count }
+            let counts = counts
+            state.withLock { state in
+                for (index, shape) in shapes.enumerated() { state.update(index) { $0.waiting = counts[shape.extent, default: 0] } }
+            }
         }
     }
+    private var refilling: PoolRefill
     private var work: Task<Void, Never>?
     /// What is released of machines that no pod will have, by owner.
     private var releases: [String: (number: Int, work: Task<Void, Never>)] = [:]
@@ -53,6 +57,7 @@ actor MachinePool {
     private var isClosed = false
 
     private nonisolated var configuration: PoolConfiguration { handler.configuration.pool }
+    private var counts: [MachineExtent: Int] { Dictionary(grouping: waiting, by: \.machine.extent).mapValues(\.count) }
     nonisolated var figures: PoolFigures { state.withLock { $0 } }
 
     init(
@@ -64,19 +69,22 @@ actor MachinePool {
         self.releasers = releasers
         self.memory = memory
         logger = handler.logger
-        state = Mutex(PoolFigures(size: handler.configuration.pool.size))
+        shapes = handler.configuration.poolShapes
+        refilling = PoolRefill(shapes, handler.configuration.pool)
+        state = Mutex(PoolFigures(shapes.map { .init(memoryBytes: $0.extent.memoryBytes, vcpus: $0.extent.vcpus, size: $0.size) }))
     }
 
     // MARK: Life
 
     /// Takes the machines of an earlier daemon over that are as new ones would be.
     func open(holding found: [String: [LedgerEntry]]) async {
-        let blueprint = await handler.blueprint()
+        let blueprints = await handler.blueprints()
         for (owner, entries) in found.sorted(by: { $0.key < $1.key }) {
             let ledger = Ledger(owner: owner, database: database, entries: entries)
             do {
-                guard waiting.count < configuration.size else { throw SwiftletError(.resourceExhausted, "the pool is full") }
-                let machine = try await handler.pooledMachine(ledger, blueprint)
+                let machine = try await handler.pooledMachine(ledger, blueprints)
+                let size = shapes.first { $0.extent == machine.extent }?.size ?? 0
+                guard counts[machine.extent, default: 0] < size else { throw SwiftletError(.resourceExhausted, "the pool is full") }
                 keep(machine)
                 logger.info("machine of the pool found again", metadata: ["domain": "\(machine.names.domain)"])
             } catch {
@@ -121,20 +129,36 @@ actor MachinePool {
         change.yield()
     }
 
-    /// Gives a machine away, the oldest first; nil when none waits that is as new ones would be.
-    func take(_ blueprint: String) -> PooledMachine? {
-        while !waiting.isEmpty {
-            let one = waiting.removeFirst()
+    /// Gives a machine away that fits, the one that has the least to grow, the oldest of those; nil when none waits that is as new ones
+    /// would be.
+    func take(_ wanted: MachineExtent, _ blueprints: [MachineExtent: String]) -> PooledMachine? {
+        while let index = nearest(to: wanted) {
+            let one = waiting.remove(at: index)
             one.watch.cancel()
             change.yield()
             let machine = one.machine
-            if machine.blueprint == blueprint, machine.process?.isAlive != false, handler.fullDisks.halt(of: machine.names.machine) == nil {
+            if machine.blueprint == blueprints[machine.extent], machine.process?.isAlive != false,
+                handler.fullDisks.halt(of: machine.names.machine) == nil
+            {
                 return machine
             }
             logger.notice("machine of the pool thrown away", metadata: ["domain": "\(machine.names.domain)"])
             discard(machine.ledger)
         }
         return nil
+    }
+
+    /// None of them is larger than what is wanted: the largest has the least to grow.
+    private func nearest(to wanted: MachineExtent) -> Int? {
+        waiting.indices.filter { handler.machine(of: waiting[$0].machine.extent, fits: wanted) }.max { first, second in
+            let (first, second) = (waiting[first].machine.extent, waiting[second].machine.extent)
+            return (first.vcpus, first.memoryBytes) < (second.vcpus, second.memoryBytes)
+        }
+    }
+
+    nonisolated func countHit(_ extent: MachineExtent) {
+        guard let index = shapes.firstIndex(where: { $0.extent == extent }) else { return }
+        state.withLock { $0.update(index) { $0.hits += 1 } }
     }
 
     nonisolated func count(_ change: (inout PoolFigures) -> Void) { state.withLock { change(&$0) } }
@@ -177,71 +201,78 @@ actor MachinePool {
 
     private func refill() async {
         var wakes = changes.makeAsyncIterator()
-        var pause = configuration.firstPause
         while !Task.isCancelled {
-            guard waiting.count < configuration.size, isQuiet else {
-                if let rest = restLeft { try? await Task.sleep(for: rest) } else { _ = await wakes.next(isolation: #isolation) }
+            guard case .make(let extent) = decision else {
+                await wake(&wakes)
                 continue
             }
-            if let shortage = await shortage() {
-                note(shortage)
-                try? await Task.sleep(for: Self.memoryPause)
+            if let shortage = await shortage(extent) {
+                note(shortage, extent)
+                refilling.postpone(extent, by: Self.memoryPause)
                 continue
             }
             do {
-                try await add()
-                state.withLock { $0.obstacle = nil }
-                pause = configuration.firstPause
+                try await add(extent)
+                note(nil, extent)
+                refilling.made(extent)
             } catch {
                 if Task.isCancelled { return }
-                note("\(error)")
-                try? await Task.sleep(for: pause)
-                pause = min(pause * 2, configuration.longestPause)
+                note("\(error)", extent)
+                refilling.failed(extent)
             }
         }
     }
 
-    private func note(_ obstacle: String) {
-        let isNew = state.withLock { state in
-            defer { state.obstacle = obstacle }
-            return state.obstacle != obstacle
+    private var decision: PoolRefill.Decision { refilling.decision(counts, quiet: quiet) }
+
+    /// Returns when something has changed, or when it is time to make the next machine.
+    private func wake(_ wakes: inout AsyncStream<Void>.Iterator) async {
+        guard case .wait(let pause) = decision else { return }
+        let timer = pause.map { pause in
+            Task { [change] in
+                guard (try? await Task.sleep(for: pause)) != nil else { return }
+                change.yield()
+            }
         }
-        if isNew { logger.warning("no machine for the pool", metadata: ["reason": "\(obstacle)"]) }
+        _ = await wakes.next(isolation: #isolation)
+        timer?.cancel()
     }
 
-    /// Whether no pod starts, nor has just started.
-    private var isQuiet: Bool {
+    private func note(_ obstacle: String?, _ extent: MachineExtent) {
+        guard let index = shapes.firstIndex(where: { $0.extent == extent }) else { return }
+        let (isNew, shape) = state.withLock { state in
+            let isNew = state.shapes[index].obstacle != obstacle
+            state.update(index) { $0.obstacle = obstacle }
+            return (isNew, state.shapes[index].name)
+        }
+        if isNew, let obstacle { logger.warning("no machine for the pool", metadata: ["shape": "\(shape)", "reason": "\(obstacle)"]) }
+    }
+
+    /// From when on no pod starts, nor has just started; nil: one starts.
+    private var quiet: ContinuousClock.Instant? {
         starts.withLock { starts in
-            starts.underWay == 0 && starts.lastEnd.map { .now - $0 >= configuration.rest } ?? true
-        }
-    }
-
-    /// How long to wait until what followed a start is over; nil: until something changes.
-    private var restLeft: Duration? {
-        guard waiting.count < configuration.size else { return nil }
-        return starts.withLock { starts in
-            guard starts.underWay == 0, let end = starts.lastEnd else { return nil }
-            return max(.milliseconds(1), end + configuration.rest - .now)
+            guard starts.underWay == 0 else { return nil }
+            return starts.lastEnd.map { $0 + configuration.rest } ?? .now
         }
     }
 
     /// Why the node has no memory for another machine; nil: it has.
-    private func shortage() async -> String? {
+    private func shortage(_ extent: MachineExtent) async -> String? {
         let memory = memory
         guard let now = await OwnThread.answer({ memory() }) else { return nil }
         if let pressure = now.pressure, pressure > Self.mostPressure {
             return "the node is short of memory: in \(pressure) % of the last ten seconds somebody waited for it"
         }
-        let needed = handler.poolExtent.memoryBytes + MicroVMConfiguration.emulatorMemory + Self.reserve
+        let needed = PoolShape(extent: extent, size: 1).memory + Self.reserve
         guard now.available < needed else { return nil }
         return "the node has \(now.available >> 20) MiB of memory available; another machine is made with \(needed >> 20)"
     }
 
-    private func add() async throws {
+    private func add(_ extent: MachineExtent) async throws {
         let id = UUID().uuidString.filter { $0 != "-" }.lowercased()
         let ledger = Ledger(owner: Ledger.poolOwnerPrefix + id, database: database)
         do {
-            keep(try await handler.bootForPool(id, ledger))
+            keep(try await handler.bootForPool(id, extent, ledger))
         } catch {
             discard(ledger)
             throw error

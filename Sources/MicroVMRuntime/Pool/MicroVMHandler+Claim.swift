@@ -30,7 +30,7 @@ extension MicroVMHandler {
         _ context: SandboxContext, _ wanted: MachineExtent, scratch: UInt64, from pool: MachinePool
     ) async throws -> (any Sandbox)? {
         let steps = StepTimes(context.id, logger)
-        guard scratch == configuration.scratchSize, poolFits(wanted), let machine = await pool.take(await blueprint()) else {
+        guard scratch == configuration.scratchSize, let machine = await pool.take(wanted, await blueprints()) else {
             counted("swiftlet_pool_start", result: "miss")
             pool.count { $0.misses += 1 }
             return nil
@@ -39,7 +39,7 @@ extension MicroVMHandler {
         do {
             let sandbox = try await claim(machine, context, wanted, steps)
             counted("swiftlet_pool_start", result: "hit")
-            pool.count { $0.hits += 1 }
+            pool.countHit(machine.extent)
             return sandbox
         } catch let failure as NetworkFailure {
             // As long as it is not the pod's.
@@ -58,8 +58,7 @@ extension MicroVMHandler {
     }
 
     /// A machine larger than the pod's limits would be ended for its size; a smaller one grows, but for emulated vCPUs.
-    private func poolFits(_ wanted: MachineExtent) -> Bool {
-        let extent = poolExtent
+    func machine(of extent: MachineExtent, fits wanted: MachineExtent) -> Bool {
         let fits = wanted.vcpus == extent.vcpus || wanted.vcpus > extent.vcpus && configuration.accelerator != .tcg
         return fits && wanted.memoryBytes >= extent.memoryBytes && wanted.memoryBytes / Self.mostGrowth <= extent.memoryBytes
     }
@@ -76,7 +75,7 @@ extension MicroVMHandler {
         try await context.ledger.note(.tap, names.tap, TapDocument(namespace: context.network.namespacePath ?? ""))
         steps.passed("machine claimed")
         async let awake = withDeadline(Self.patience, "wake the machine") { [self] in
-            try await wake(names, machine.process, context, wanted, steps)
+            try await wake(machine, names, context, wanted, steps)
         }
         let network: AttachedNetwork
         do {
@@ -92,7 +91,7 @@ extension MicroVMHandler {
 
     /// Lets the machine go on, where the pod's limits hold it, and waits for its guest.
     private func wake(
-        _ names: MachineNames, _ process: ProcessIdentity?, _ context: SandboxContext, _ wanted: MachineExtent, _ steps: StepTimes
+        _ machine: PooledMachine, _ names: MachineNames, _ context: SandboxContext, _ wanted: MachineExtent, _ steps: StepTimes
     ) async throws -> StartedMachine {
         try await PodCgroup.place(context.ledger)
         try await Failpoint.pass("resume the machine", around: { try await hypervisor.resume(names.machine) })
@@ -102,7 +101,7 @@ extension MicroVMHandler {
         do {
             guard client.info.sandboxID.isEmpty else { throw SwiftletError(.failedPrecondition, "the guest is a pod's already") }
             steps.passed("agent answered")
-            var size = MachineSize(asked: wanted, actual: poolExtent)
+            var size = MachineSize(asked: wanted, actual: machine.extent)
             if wanted != size.actual {
                 size.actual = try await hypervisor.grow(names.machine, to: wanted)
                 let request = AgentGrowRequest.with { $0.cpus = UInt32(clamping: wanted.vcpus) }
@@ -110,7 +109,7 @@ extension MicroVMHandler {
                 try await PodCgroup.place(context.ledger)
                 steps.passed("machine grown")
             }
-            return StartedMachine(names: names, process: process, client: client, size: size)
+            return StartedMachine(names: names, process: machine.process, client: client, size: size)
         } catch {
             client.close()
             throw error

@@ -14,7 +14,7 @@ import State
 
 extension MicroVMHandler: PoolingHandler {
     public func openPool(in database: StateDatabase, holding found: [String: [LedgerEntry]], releasers: Releasers) async -> Bool {
-        guard configuration.pool.size > 0 else { return false }
+        guard !configuration.poolShapes.isEmpty else { return false }
         let pool = MachinePool(self, in: database, releasers: releasers)
         openedPool.withLock { $0 = pool }
         await pool.open(holding: found)
@@ -33,17 +33,18 @@ extension MicroVMHandler: PoolingHandler {
         await pool?.close()
     }
 
-    /// The size of a machine of the pool: that of a pod which says nothing.
-    var poolExtent: MachineExtent { configuration.extent(for: PodDemand(pod: nil, overhead: nil)) }
-
-    /// What a machine made now would be made from and as: its files, by their places, times and sizes, its hardware, its arguments.
-    func blueprint() async -> String {
+    /// What machines made now would be made from and as, by their sizes: their files, by places, times and sizes, their hardware, their
+    /// arguments.
+    func blueprints() async -> [MachineExtent: String] {
         let files = [configuration.kernel, configuration.initramfs] + (configuration.modules.map { [$0] } ?? [])
         let stamps = await OwnThread.answer { files.map(Self.stamp) }
-        let spec = machineSpec(MachineNames(id: "blueprint", configuration: configuration), poolExtent)
-        let text =
-            "\(stamps) \(spec.shape) \(configuration.kernelArguments) \(configuration.scratchSize) \(configuration.vsock)"
-        return SHA256.hash(data: Data(text.utf8)).map { String(format: "%02x", $0) }.joined()
+        let shapes = configuration.poolShapes.map { shape in
+            let spec = machineSpec(MachineNames(id: "blueprint", configuration: configuration), shape.extent)
+            let text =
+                "\(stamps) \(spec.shape) \(configuration.kernelArguments) \(configuration.scratchSize) \(configuration.vsock)"
+            return (shape.extent, SHA256.hash(data: Data(text.utf8)).map { String(format: "%02x", $0) }.joined())
+        }
+        return Dictionary(shapes) { first, _ in first }
     }
 
     private static func stamp(_ path: String) -> String {
@@ -59,8 +60,8 @@ extension MicroVMHandler: PoolingHandler {
     /// - Parameters:
     ///   - id: stands for the pod's.
     ///   - ledger: the machine's own. What is acquired stays listed when this throws.
-    func bootForPool(_ id: String, _ ledger: Ledger) async throws -> PooledMachine {
-        let blueprint = await blueprint()
+    func bootForPool(_ id: String, _ extent: MachineExtent, _ ledger: Ledger) async throws -> PooledMachine {
+        guard let blueprint = await blueprints()[extent] else { throw SwiftletError(.internal, "the pool has no machines of \(extent)") }
         var names = MachineNames(id: id, configuration: configuration)
         names.user.uid = try await machines.users.acquire(ledger)
         try await makeDirectories(names, ledger)
@@ -70,7 +71,7 @@ extension MicroVMHandler: PoolingHandler {
         try await PodUsers.noteProcesses(of: names.user, ledger)
         try await acquireDevices(names, scratch: configuration.scratchSize, namespace: nil, ledger)
         let (started, process) = try await measured("swiftlet_machine_boot") {
-            let (started, process) = try await startMachine(wanted, poolExtent, ledger)
+            let (started, process) = try await startMachine(wanted, extent, ledger)
             let client = try await firstAnswer(started, end, CrashMark())
             // The pod's start makes a connection of its own, under its pod's mark.
             defer { client.close() }
@@ -82,26 +83,18 @@ extension MicroVMHandler: PoolingHandler {
             process: process, contextID: started.contextID, domain: started.domain, keepsNothing: true, origin: started.origin)
         document.blueprint = blueprint
         try await ledger.note(.machine, started.machine.uuid.uuidString, document)
-        return PooledMachine(names: started, process: process, ledger: ledger, blueprint: blueprint, end: expected)
+        return PooledMachine(
+            names: started, extent: extent, process: process, ledger: ledger, blueprint: blueprint, end: expected)
     }
 
     /// Has the guest do what no pod is needed for. The disk of the modules on demand stands for a layer.
     private func prepareGuest(_ names: MachineNames, _ client: AgentClient) async throws {
         do {
             var request = AgentPrepareRequest.with { $0.scratchSerial = names.scratchSerial }
-            let disk = configuration.modules.map { DiskSpec(path: $0, serial: "modules", readOnly: true) }
+            let disk = configuration.modules.map { LayerImage(path: $0, serial: "modules", filesystem: "erofs", sizeBytes: 0) }
             if let disk {
-                try await hypervisor.attach([.disk(disk)], to: names.machine)
-                request.container = .with {
-                    $0.root.layers = [
-                        .with {
-                            $0.serial = disk.serial
-                            $0.filesystem = "erofs"
-                        }
-                    ]
-                    $0.process.args = ["/trial"]
-                    $0.process.cwd = "/"
-                }
+                try await hypervisor.attach([.disk(DiskSpec(path: disk.path, serial: disk.serial, readOnly: true))], to: names.machine)
+                request.container = try GuestSpec.container(try Self.trial(on: disk))
             }
             _ = try await client.call(.prepare, request, timeout: configuration.bootTimeout)
             if let disk { try await hypervisor.detach([.disk(serial: disk.serial)], from: names.machine) }
@@ -110,16 +103,31 @@ extension MicroVMHandler: PoolingHandler {
         }
     }
 
+    /// A container as a kubelet asks for it.
+    private static func trial(on layer: LayerImage) throws -> ContainerPlan {
+        var spec = ContainerSpec(metadata: ContainerSpec.Metadata(name: "trial", attempt: 0), image: "")
+        spec.maskedPaths = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"]
+        spec.readonlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+        spec.resources.memoryLimit = 64 << 20
+        var plan = ContainerPlan(
+            spec: spec, root: .layers([layer]), arguments: AgentContract.trial, environment: [], workingDirectory: "/",
+            user: try UserReference(parsing: "", "user"), stopSignal: 15)
+        plan.seccomp = .runtimeDefault
+        return plan
+    }
+
     /// The machine that an earlier daemon has left in the pool.
     ///
     /// - Throws: why it is of no use.
-    func pooledMachine(_ ledger: Ledger, _ blueprint: String) async throws -> PooledMachine {
+    func pooledMachine(_ ledger: Ledger, _ blueprints: [MachineExtent: String]) async throws -> PooledMachine {
         guard let entry = ledger.entry(.machine), let id = MachineID(entry.name),
             let user = ledger.entry(.user).flatMap({ UInt32($0.name) })
         else { throw SwiftletError(.failedPrecondition, "it was being made") }
         let document = try entry.decoded(MachineDocument.self)
         guard let made = document.blueprint else { throw SwiftletError(.failedPrecondition, "it was being made") }
-        guard made == blueprint else { throw SwiftletError(.failedPrecondition, "it was made from other files, or as another machine") }
+        guard let extent = blueprints.first(where: { $0.value == made })?.key else {
+            throw SwiftletError(.failedPrecondition, "it was made from other files, or as another machine")
+        }
         // From before the look: an end after it must not be missed.
         let expected = ends.expected(of: id)
         let found = try await withDeadline(.seconds(10), "look for machine \(id)") { [hypervisor] in try await hypervisor.machine(id) }
@@ -134,6 +142,7 @@ extension MicroVMHandler: PoolingHandler {
         if let process = found.process { try await machines.networks.takeOverTap(name: names.tap, of: process) }
         machines.consoles.watch(names.console, of: id)
         fullDisks.watch(names.scratchDisk, of: id)
-        return PooledMachine(names: names, process: found.process, ledger: ledger, blueprint: made, end: expected)
+        return PooledMachine(
+            names: names, extent: extent, process: found.process, ledger: ledger, blueprint: made, end: expected)
     }
 }

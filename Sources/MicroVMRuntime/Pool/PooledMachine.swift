@@ -6,6 +6,7 @@ import Runtime
 struct PooledMachine: Sendable {
     /// Of the machine; its id stands for a pod's.
     var names: MachineNames
+    var extent: MachineExtent
     /// QEMU; nil under a hypervisor that has no process per machine.
     var process: ProcessIdentity?
     /// Lists all that the machine has on the node.

@@ -24,6 +24,31 @@ public protocol PoolingHandler: RuntimeHandler {
 
 /// What is to be known of a pool.
 public struct PoolFigures: Sendable, Codable, Equatable {
+    /// Machines of one size.
+    public struct Shape: Sendable, Codable, Equatable {
+        public var memoryBytes: UInt64
+        public var vcpus: Int
+        /// How many should wait.
+        public var size: Int
+        /// How many wait.
+        public var waiting = 0
+        /// Starts of pods that got one.
+        public var hits = 0
+        /// Why the last one could not be made; nil: it could, or none was to be made.
+        public var obstacle: String?
+
+        public init(memoryBytes: UInt64, vcpus: Int, size: Int) {
+            self.memoryBytes = memoryBytes
+            self.vcpus = vcpus
+            self.size = size
+        }
+
+        /// For people: "256 MiB, 1 vCPU".
+        public var name: String { "\(memoryBytes >> 20) MiB, \(vcpus) vCPU\(vcpus == 1 ? "" : "s")" }
+    }
+
+    /// The machines by their size: no two have the same.
+    public var shapes: [Shape]
     /// How many machines should wait.
     public var size: Int
     /// How many wait.
@@ -34,10 +59,21 @@ public struct PoolFigures: Sendable, Codable, Equatable {
     public var misses = 0
     /// Starts whose machine of the pool was of no use: they went on with another.
     public var failures = 0
-    /// Why the last machine could not be made; nil: it could, or none was to be made.
+    /// Why the last machine of a shape could not be made; nil: it could, or none was to be made.
     public var obstacle: String?
 
-    public init(size: Int) { self.size = size }
+    public init(_ shapes: [Shape]) {
+        self.shapes = shapes
+        size = shapes.reduce(0) { $0 + $1.size }
+    }
+
+    /// Changes the figures of one shape, and the sums with them.
+    public mutating func update(_ index: Int, _ change: (inout Shape) -> Void) {
+        change(&shapes[index])
+        waiting = shapes.reduce(0) { $0 + $1.waiting }
+        hits = shapes.reduce(0) { $0 + $1.hits }
+        obstacle = shapes.lazy.compactMap(\.obstacle).first
+    }
 }
 
 extension Ledger {

@@ -36,7 +36,39 @@ enum DaemonChecks {
                     ? .ok(condition.type, reason.isEmpty ? "true" : reason)
                     : .fail(condition.type, reason.isEmpty ? "false" : reason, "see the checks above and swiftletd's log"))
         }
+        findings += pools(status.info)
         return Report(findings: findings, kernel: path("kernel", in: status.info), initramfs: path("initramfs", in: status.info))
+    }
+
+    /// Machines that wait for pods, as verbose status tells of them.
+    private struct Pools: Decodable {
+        struct Shape: Decodable {
+            var memoryBytes: UInt64
+            var vcpus: Int
+            var size: Int
+            var waiting: Int
+            var hits: Int
+            var obstacle: String?
+        }
+
+        struct Pool: Decodable {
+            var shapes: [Shape]
+        }
+
+        var pools: [String: Pool]
+    }
+
+    /// How many machines wait for pods, by their sizes, and why no more do.
+    private static func pools(_ info: [String: String]) -> [Finding] {
+        let node = info["swiftlet"].flatMap { try? JSONDecoder().decode(Pools.self, from: Data($0.utf8)) }
+        return (node?.pools ?? [:]).sorted { $0.key < $1.key }.flatMap { name, pool in
+            pool.shapes.map { shape in
+                let size = "\(shape.memoryBytes >> 20) MiB and \(shape.vcpus) vCPU\(shape.vcpus == 1 ? "" : "s")"
+                let text = "\(name): \(shape.waiting) of \(shape.size) machines of \(size) wait; \(shape.hits) pods got one"
+                guard let obstacle = shape.obstacle else { return .ok("pool", text) }
+                return .warn("pool", "\(text); \(obstacle)", "pods boot machines of their own meanwhile, which takes longer")
+            }
+        }
     }
 
     /// An absolute path that the daemon's verbose status gives, at its top or at the top of a JSON object in it.

@@ -22,8 +22,8 @@ extension AgentService {
                     do throws(SwiftletError) {
                         try result.get()
                         try environment.mountScratch()
-                        try container.map { (record) throws(SwiftletError) in try self.tryOut(record, environment) }
-                        complete(.success(.init()))
+                        guard let container else { return complete(.success(.init())) }
+                        try self.tryOut(container, environment) { result in complete(result.mapError { $0.during("preparing the guest") }) }
                     } catch {
                         fail(error)
                     }
@@ -43,13 +43,35 @@ extension AgentService {
             id: id, process: spec.process, container: container, reaper: reaper, victims: victims, workers: workers, loop: loop)
     }
 
-    /// Makes a container and takes it away: what the kernel and the agent do for the first time is done then.
-    private func tryOut(_ record: ContainerRecord, _ environment: SandboxEnvironment) throws(SwiftletError) {
-        defer {
+    /// Makes a container, runs its command and takes it away: what the kernel and the agent do for the first time is done then.
+    ///
+    /// - Parameter complete: called once the command has ended, unless this throws.
+    private func tryOut(
+        _ record: ContainerRecord, _ environment: SandboxEnvironment, _ complete: @escaping Answer<AgentPrepareResponse>
+    ) throws(SwiftletError) {
+        let takeAway = { @Sendable in
             record.first.delete()
             record.container.release()
             environment.shared.release()
         }
-        _ = try record.prepare()
+        do throws(SwiftletError) {
+            _ = try record.prepare()
+            _ = try record.start()
+        } catch {
+            takeAway()
+            throw error
+        }
+        record.first.wait(owner: ObjectIdentifier(record)) { [workers] result in
+            workers.run {
+                takeAway()
+                complete(
+                    result.flatMap { exit in
+                        guard exit.exitCode == 0 else {
+                            return .failure(SwiftletError(.internal, "the trial exited with \(exit.exitCode)"))
+                        }
+                        return .success(.init())
+                    })
+            }
+        }
     }
 }
