@@ -107,6 +107,8 @@ public struct PoolConfiguration: Sendable, Equatable {
     /// From a boot that failed to the next; twice as long after each, up to ``longestPause``.
     var firstPause = Duration.seconds(1)
     var longestPause = Duration.seconds(300)
+    /// From one attempt to release what a machine held to the next.
+    var releasePause = Duration.seconds(10)
 
     public init(size: Int = 0, shapes: [PoolShape] = [], drains: Bool = false) {
         self.size = size

@@ -184,6 +184,54 @@ import Testing
         }
     }
 
+    @Test func aPodWithoutANetworkUsesNoMachineUp() async throws {
+        try await withPool(Self.pool(1, rest: .seconds(3600))) { node, daemon in
+            let (waiting, owners) = (try #require(node.hypervisor.running.first), try await Self.owners(daemon))
+            let entries = try await daemon.database.read { try ResourceRecord.fetchCount($0) }
+            node.network.fail(SwiftletError(.internal, "no address is left"))
+            for attempt in 1...3 {
+                let error = await #expect(throws: SwiftletError.self) { try await daemon.registry.runSandbox(Self.spec("a\(attempt)")) }
+                #expect(error.map { "\($0)" }?.contains("no address is left") == true)
+                try await full(daemon)
+                #expect(try await node.hypervisor.machine(waiting)?.state == .paused)
+            }
+            for pod in daemon.registry.sandboxes() { try await daemon.registry.removeSandbox(pod.snapshot.id) }
+            #expect(try await Self.owners(daemon) == owners)
+            #expect(try await daemon.database.read { try ResourceRecord.fetchCount($0) } == entries)
+            node.network.fail(nil)
+            let pod = try await daemon.registry.runSandbox(Self.spec("b"))
+            #expect(try isFromPool(pod, daemon.registry) && node.hypervisor.running == [waiting])
+            #expect(daemon.handler.pool?.hits == 1 && daemon.handler.pool?.failures == 0)
+            try await daemon.registry.removeSandbox(pod)
+        }
+    }
+
+    @Test(arguments: [RecordingHypervisor.Fault.fail(.internal), .hang])
+    func aMachineThatCannotBeGivenBackIsThrownAway(_ fault: RecordingHypervisor.Fault) async throws {
+        try await withPool(Self.pool(1)) { node, daemon in
+            let waiting = try #require(node.hypervisor.running.first)
+            node.network.fail(SwiftletError(.internal, "no address is left"))
+            node.hypervisor.inject(fault, at: .pause, times: 1)
+            await #expect(throws: SwiftletError.self) { try await daemon.registry.runSandbox(Self.spec("a")) }
+            try await eventually("it is ended") { !node.hypervisor.running.contains(waiting) }
+            try await full(daemon)
+            for pod in daemon.registry.sandboxes() { try await daemon.registry.removeSandbox(pod.snapshot.id) }
+        }
+    }
+
+    @Test func aMachineThatEndsAfterItWasGivenBackIsReplaced() async throws {
+        try await withPool(Self.pool(1)) { node, daemon in
+            let waiting = try #require(node.hypervisor.running.first)
+            node.network.fail(SwiftletError(.internal, "no address is left"))
+            await #expect(throws: SwiftletError.self) { try await daemon.registry.runSandbox(Self.spec("a")) }
+            try await full(daemon)
+            node.hypervisor.end(waiting)
+            try await eventually("another waits") { node.hypervisor.running.count == 1 && !node.hypervisor.running.contains(waiting) }
+            try await full(daemon)
+            for pod in daemon.registry.sandboxes() { try await daemon.registry.removeSandbox(pod.snapshot.id) }
+        }
+    }
+
     @Test func aMachineWhoseGuestIsSilentIsThrownAway() async throws {
         try await withPool(Self.pool(1, rest: .seconds(3600))) { node, daemon in
             let waiting = try #require(node.hypervisor.running.first)

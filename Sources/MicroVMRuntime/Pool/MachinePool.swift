@@ -1,3 +1,4 @@
+import AgentClient
 import Concurrency
 import Errors
 import Foundation
@@ -28,13 +29,12 @@ actor MachinePool {
     private static let mostPressure = 10.0
     /// How often a node that is short of memory is looked at.
     private static let memoryPause = Duration.seconds(10)
-    /// From one attempt to release what a machine held to the next.
-    private static let releasePause = Duration.seconds(10)
+    private static let patience = Duration.seconds(5)
 
     private let handler: MicroVMHandler
     private let shapes: [PoolShape]
     private let database: StateDatabase
-    private let releasers: Releasers
+    private let releases: PoolReleases
     private let memory: @Sendable () -> NodeMemory?
     private let logger: Logger
     private nonisolated let starts = Mutex(Starts())
@@ -51,9 +51,6 @@ actor MachinePool {
     }
     private var refilling: PoolRefill
     private var work: Task<Void, Never>?
-    /// What is released of machines that no pod will have, by owner.
-    private var releases: [String: (number: Int, work: Task<Void, Never>)] = [:]
-    private var nextRelease = 0
     private var isClosed = false
 
     private nonisolated var configuration: PoolConfiguration { handler.configuration.pool }
@@ -66,7 +63,7 @@ actor MachinePool {
     ) {
         self.handler = handler
         self.database = database
-        self.releasers = releasers
+        releases = PoolReleases(releasers, pause: handler.configuration.pool.releasePause, handler.logger)
         self.memory = memory
         logger = handler.logger
         shapes = handler.configuration.poolShapes
@@ -111,10 +108,7 @@ actor MachinePool {
             one.watch.cancel()
             if configuration.drains { discard(one.machine.ledger) }
         }
-        let releases = releases.values.map(\.work)
-        // What is left then stays in the ledger for the next daemon.
-        try? await withDeadline(.seconds(20), "release the pool's machines") { for release in releases { await release.value } }
-        for release in releases { release.cancel() }
+        await releases.finish(within: .seconds(20))
     }
 
     // MARK: Starts of pods
@@ -163,6 +157,36 @@ actor MachinePool {
 
     nonisolated func count(_ change: (inout PoolFigures) -> Void) { state.withLock { change(&$0) } }
 
+    /// Has a machine wait again whose guest has been told nothing of the pod that it was taken for.
+    ///
+    /// - Parameter awake: lets the machine go on.
+    nonisolated func giveBack(_ machine: PooledMachine, _ awake: Task<AgentClient, any Error>) {
+        releases.begin(machine.ledger.owner) {
+            do {
+                try await awake.value.close()
+                await self.waitsAgain(try await self.halted(machine))
+            } catch {
+                self.discard(machine.ledger)
+            }
+        }
+    }
+
+    private nonisolated func halted(_ machine: PooledMachine) async throws -> PooledMachine {
+        var machine = machine
+        // From before the look whether it is there.
+        machine.end = handler.ends.expected(of: machine.names.machine)
+        try await Failpoint.pass(
+            "give the machine back",
+            around: { [handler, id = machine.names.machine] in
+                try await withDeadline(Self.patience, "pause the machine") { try await handler.hypervisor.pause(id) }
+            })
+        return machine
+    }
+
+    private func waitsAgain(_ machine: PooledMachine) {
+        if !isClosed { keep(machine) } else if configuration.drains { discard(machine.ledger) }
+    }
+
     /// Ends a machine that was given to a pod and is of no use to it, whose start goes on with another.
     ///
     /// - Throws: `.aborted` when the pod is being released, and its machine with it.
@@ -176,26 +200,7 @@ actor MachinePool {
     }
 
     /// Releases what a machine holds that no pod will have, again and again until nothing is left.
-    func discard(_ ledger: Ledger) {
-        ledger.close()
-        guard !ledger.entries.isEmpty else { return }
-        nextRelease += 1
-        let (owner, number, former) = (ledger.owner, nextRelease, releases[ledger.owner]?.work)
-        let (releasers, logger) = (releasers, logger)
-        let work = Task {
-            await former?.value
-            while true {
-                let left = await ledger.releaseAll(by: releasers)
-                if left.isEmpty || Task.isCancelled { break }
-                logger.warning(
-                    "machine of the pool not released, will be retried",
-                    metadata: ["owner": "\(owner)", "left": "\(left.map { "\($0.entry.kind) \($0.entry.name) (\($0.reason))" })"])
-                try? await Task.sleep(for: Self.releasePause)
-            }
-            if self.releases[owner]?.number == number { self.releases[owner] = nil }
-        }
-        releases[owner] = (number, work)
-    }
+    nonisolated func discard(_ ledger: Ledger) { releases.discard(ledger) }
 
     // MARK: Refill
 

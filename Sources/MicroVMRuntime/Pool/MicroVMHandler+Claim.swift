@@ -16,8 +16,8 @@ extension MicroVMHandler {
     /// A guest describes memory that it gets later in the memory that it has: 1/64 of it.
     private static let mostGrowth: UInt64 = 16
 
-    /// The pod's network could not be attached: no other machine would help.
-    private struct NetworkFailure: Error {
+    /// The pod could not have had any machine: its network, or its control group.
+    private struct PodFailure: Error {
         var cause: any Error
     }
 
@@ -37,13 +37,11 @@ extension MicroVMHandler {
         }
         steps.passed("machine found")
         do {
-            let sandbox = try await claim(machine, context, wanted, steps)
+            let sandbox = try await claim(machine, of: pool, context, wanted, steps)
             counted("swiftlet_pool_start", result: "hit")
             pool.countHit(machine.extent)
             return sandbox
-        } catch let failure as NetworkFailure {
-            // As long as it is not the pod's.
-            await pool.discard(machine.ledger)
+        } catch let failure as PodFailure {
             throw failure.cause
         } catch {
             counted("swiftlet_pool_start", result: "failed")
@@ -63,57 +61,77 @@ extension MicroVMHandler {
         return fits && wanted.memoryBytes >= extent.memoryBytes && wanted.memoryBytes / Self.mostGrowth <= extent.memoryBytes
     }
 
+    /// The machine goes on while the pod's network is attached, and is the pod's after that: until then it can be another's.
     private func claim(
-        _ machine: PooledMachine, _ context: SandboxContext, _ wanted: MachineExtent, _ steps: StepTimes
+        _ machine: PooledMachine, of pool: MachinePool, _ context: SandboxContext, _ wanted: MachineExtent, _ steps: StepTimes
     ) async throws -> MicroVMSandbox {
-        let names = machine.names.of(pod: context.id)
-        // Before the processes that will be in it: it is released after them.
-        try await PodCgroup.acquire(
-            context.id, below: context.spec.cgroupParent, PodCgroup.limits(context.spec.demand), context.ledger)
-        try await Failpoint.pass("claim the machine", around: { try await machine.ledger.transfer(to: context.ledger) })
-        // Before it is moved there.
-        try await context.ledger.note(.tap, names.tap, TapDocument(namespace: context.network.namespacePath ?? ""))
-        steps.passed("machine claimed")
-        async let awake = withDeadline(Self.patience, "wake the machine") { [self] in
-            try await wake(machine, names, context, wanted, steps)
+        let awake = Task {
+            try await withDeadline(Self.patience, "wake the machine") { try await self.wake(machine, context.mark, steps) }
         }
         let network: AttachedNetwork
         do {
+            // Before the processes that will be in it: it is released after them.
+            try await PodCgroup.acquire(
+                context.id, below: context.spec.cgroupParent, PodCgroup.limits(context.spec.demand), context.ledger)
             network = try await self.network(of: context)
         } catch {
-            throw NetworkFailure(cause: error)
+            pool.giveBack(machine, awake)
+            throw PodFailure(cause: error)
         }
         steps.passed("network attached")
-        try await join(names, with: network, context)
-        steps.passed("network joined")
-        return try await makePods(try await awake, network, context, steps)
-    }
-
-    /// Lets the machine go on, where the pod's limits hold it, and waits for its guest.
-    private func wake(
-        _ machine: PooledMachine, _ names: MachineNames, _ context: SandboxContext, _ wanted: MachineExtent, _ steps: StepTimes
-    ) async throws -> StartedMachine {
-        try await PodCgroup.place(context.ledger)
-        try await Failpoint.pass("resume the machine", around: { try await hypervisor.resume(names.machine) })
-        steps.passed("machine resumed")
-        try await Failpoint.pass("wait for the guest")
-        let client = try await AgentClient.connect(to: address(names), deadline: .now + Self.patience, mark: context.mark)
+        let client = try await withTaskCancellationHandler {
+            try await awake.value
+        } onCancel: {
+            awake.cancel()
+        }
+        let names = machine.names.of(pod: context.id)
+        let started: StartedMachine
         do {
-            guard client.info.sandboxID.isEmpty else { throw SwiftletError(.failedPrecondition, "the guest is a pod's already") }
-            steps.passed("agent answered")
-            var size = MachineSize(asked: wanted, actual: machine.extent)
-            if wanted != size.actual {
-                size.actual = try await hypervisor.grow(names.machine, to: wanted)
-                let request = AgentGrowRequest.with { $0.cpus = UInt32(clamping: wanted.vcpus) }
-                _ = try await client.call(.grow, request, timeout: Self.patience)
-                try await PodCgroup.place(context.ledger)
-                steps.passed("machine grown")
+            try await Failpoint.pass("claim the machine", around: { try await machine.ledger.transfer(to: context.ledger) })
+            // Before it is moved there.
+            try await context.ledger.note(.tap, names.tap, TapDocument(namespace: context.network.namespacePath ?? ""))
+            steps.passed("machine claimed")
+            async let fitted = withDeadline(Self.patience, "fit the machine") { [self] in
+                try await fit(machine, client, context, wanted, steps)
             }
-            return StartedMachine(names: names, process: machine.process, client: client, size: size)
+            try await join(names, with: network, context)
+            steps.passed("network joined")
+            started = StartedMachine(names: names, process: machine.process, client: client, size: try await fitted)
         } catch {
             client.close()
             throw error
         }
+        return try await makePods(started, network, context, steps)
+    }
+
+    /// Lets the machine go on and waits for its guest, which is told nothing of the pod.
+    private func wake(_ machine: PooledMachine, _ mark: CrashMark, _ steps: StepTimes) async throws -> AgentClient {
+        try await Failpoint.pass("resume the machine", around: { try await hypervisor.resume(machine.names.machine) })
+        steps.passed("machine resumed")
+        try await Failpoint.pass("wait for the guest")
+        let client = try await AgentClient.connect(to: address(machine.names), deadline: .now + Self.patience, mark: mark)
+        guard client.info.sandboxID.isEmpty else {
+            client.close()
+            throw SwiftletError(.failedPrecondition, "the guest is a pod's already")
+        }
+        steps.passed("agent answered")
+        return client
+    }
+
+    /// Moves the machine to where the pod's limits hold it, and makes it as large as they allow.
+    private func fit(
+        _ machine: PooledMachine, _ client: AgentClient, _ context: SandboxContext, _ wanted: MachineExtent, _ steps: StepTimes
+    ) async throws -> MachineSize {
+        try await PodCgroup.place(context.ledger)
+        steps.passed("machine placed")
+        var size = MachineSize(asked: wanted, actual: machine.extent)
+        guard wanted != size.actual else { return size }
+        size.actual = try await hypervisor.grow(machine.names.machine, to: wanted)
+        let request = AgentGrowRequest.with { $0.cpus = UInt32(clamping: wanted.vcpus) }
+        _ = try await client.call(.grow, request, timeout: Self.patience)
+        try await PodCgroup.place(context.ledger)
+        steps.passed("machine grown")
+        return size
     }
 }
 

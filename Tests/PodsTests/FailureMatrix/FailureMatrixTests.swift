@@ -29,8 +29,10 @@ import Testing
             }
         }
         let outcomes = await run(cases, on: ground)
+        let pool = try await PoolFailureCase.points(on: ground)
+        let poolOutcomes = await run(pool.flatMap { point in Fault.allCases.map { PoolFailureCase(point: point, fault: $0) } }, on: ground)
         #expect(try MatrixNode.taps(on: ground).isEmpty)
-        let table = Self.document(points, claim, outcomes)
+        let table = Self.document(points, claim, outcomes) + Self.document(pool, poolOutcomes)
         let file = URL(filePath: #filePath).appending(path: "../../../../docs/failure-modes.md").standardized
         if ProcessInfo.processInfo.environment["WRITE_FAILURE_MODES"] != nil {
             try Data(table.utf8).write(to: file)
@@ -54,6 +56,41 @@ import Testing
             }
             for await outcome in group { outcomes.append(outcome) }
             return outcomes
+        }
+    }
+
+    /// What came of each case by point and fault.
+    private func run(_ cases: [PoolFailureCase], on ground: MatrixGround) async -> [String: [Fault: String]] {
+        await withTaskGroup(of: (PoolFailureCase, String).self) { group in
+            for (number, item) in cases.enumerated() {
+                group.addTask {
+                    do {
+                        return (item, try await item.run(on: ground, number: number + 1))
+                    } catch {
+                        Issue.record("\(item): \(error)")
+                        return (item, "failed")
+                    }
+                }
+            }
+            return await group.reduce(into: [:]) { $0[$1.0.point, default: [:]][$1.0.fault] = $1.1 }
+        }
+    }
+
+    private static func document(_ points: [String], _ outcomes: [String: [Fault: String]]) -> String {
+        let head = """
+
+            ## While machines are made for the pool and thrown away
+
+            No pod starts then: the same faults while a machine is made, and at the daemon's end, which releases it. What fails is tried again; a
+            start meanwhile boots a machine of its own, but where users are chosen, one at a time. The daemon after a kill fills its pool again.
+            Nothing is left once it has ended.
+
+            | point | error | hang | kill |
+            |---|---|---|---|
+
+            """
+        return points.sorted { order($0) < order($1) }.reduce(into: head) { text, point in
+            text += "| \(point) | \(Fault.allCases.map { outcomes[point]?[$0] ?? "failed" }.joined(separator: " | ")) |\n"
         }
     }
 
@@ -108,6 +145,6 @@ import Testing
         let words = point.split(separator: " ")
         let group = point.contains(" acquire ") ? "0" : point.contains(" release ") ? "2" : "1"
         let rest = words.count > 2 ? words[2...].joined(separator: " ") : point
-        return "\(group) \(rest) \(words[0] == "before" ? 0 : 1)"
+        return "\(group) \(rest) \(words[0] == "before" ? 0 : 1) \(point)"
     }
 }

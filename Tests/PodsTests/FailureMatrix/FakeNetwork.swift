@@ -10,6 +10,10 @@ import Synchronization
 final class FakeNetwork: NodeNetwork {
     private let held = Mutex<Set<String>>([])
     private let directory: String
+    private let failure = Mutex<SwiftletError?>(nil)
+
+    /// What every attachment fails with; nil: it does not.
+    func fail(_ error: SwiftletError?) { failure.withLock { $0 = error } }
 
     init(directory: String) { self.directory = directory }
 
@@ -36,6 +40,7 @@ final class FakeNetwork: NodeNetwork {
     func createNamespace(path: String) async throws { held.withLock { _ = $0.insert("namespace \(path)") } }
 
     func attach(_ request: PodNetworkRequest) async throws -> AttachedNetwork {
+        if let error = failure.withLock({ $0 }) { throw error }
         held.withLock { _ = $0.insert("attachment \(request.podID)") }
         return .sample
     }
