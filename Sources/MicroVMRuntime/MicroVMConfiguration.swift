@@ -10,6 +10,9 @@ public struct MicroVMConfiguration: Sendable {
     /// Guest kernel and initramfs, as `make guest` leaves them.
     public var kernel: String
     public var initramfs: String
+    /// The disk image that the initramfs makes the guest's root, with the agent, of `make guest` as well; nil for an initramfs that
+    /// brings a root of its own.
+    public var agent: String?
     /// The disk image of the kernel's modules on demand, of `make guest` as well; nil for a kernel that needs none.
     public var modules: String?
     /// Added to the default kernel command line.

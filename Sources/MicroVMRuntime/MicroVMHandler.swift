@@ -49,6 +49,7 @@ public final class MicroVMHandler: RuntimeHandler {
 
     public func obstacle() async -> String? {
         var files = [(configuration.kernel, "guest kernel"), (configuration.initramfs, "guest initramfs")]
+        if let agent = configuration.agent { files.append((agent, "guest agent's disk")) }
         if let modules = configuration.modules { files.append((modules, "guest kernel modules")) }
         if let (path, what) = await OwnThread.answer({ [files] in files.first { access($0.0, R_OK) != 0 } }) {
             return "\(what) \(path) cannot be read; run make guest"
@@ -273,11 +274,16 @@ public final class MicroVMHandler: RuntimeHandler {
                 path: configuration.kernel, initramfs: configuration.initramfs,
                 arguments: configuration.kernelArguments
                     + (configuration.timeStampCounterKHz.map { GuestKernelArguments.clock(timeStampCounterKHz: $0) } ?? [])),
-            devices: [
+            devices: agentDisk + [
                 .disk(DiskSpec(path: names.scratchDisk, serial: names.scratchSerial, readOnly: false, ephemeral: true)),
                 .interface(InterfaceSpec(tap: names.tap, mac: names.bootMAC)), .console(ConsoleSpec(log: names.console)), .random, .balloon,
                 .vsock(configuration.vsockDevices.device(names.vsock)),
             ], user: names.user)
+    }
+
+    /// The first unit of the SCSI target, as the initramfs expects it (images/guest/init.c). All machines read the same file.
+    private var agentDisk: [MachineDevice] {
+        configuration.agent.map { [.disk(DiskSpec(path: $0, serial: "agent", readOnly: true))] } ?? []
     }
 
     /// The agent's first answer, or why the machine will never give one.

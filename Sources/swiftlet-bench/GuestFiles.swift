@@ -5,6 +5,8 @@ import Foundation
 struct GuestFiles: Sendable {
     var kernel: String
     var initramfs: String
+    /// The disk with the agent, the first of the machine.
+    var agent: String
     var samples: String
     /// The kernel's release, such as 6.1.0-13-cloud-amd64; empty when it is not known.
     var kernelRelease: String
@@ -14,8 +16,9 @@ struct GuestFiles: Sendable {
         let directory = URL(fileURLWithPath: directory).standardizedFileURL.path
         kernel = directory + "/vmlinuz"
         initramfs = directory + "/initramfs.img"
+        agent = directory + "/agent.erofs"
         samples = directory + "/samples.tar"
-        for file in [kernel, initramfs, samples] where !FileManager.default.isReadableFile(atPath: file) {
+        for file in [kernel, initramfs, agent, samples] where !FileManager.default.isReadableFile(atPath: file) {
             throw SwiftletError(.failedPrecondition, "\(file) is missing; run make guest")
         }
         let description = FileManager.default.contents(atPath: directory + "/guest.json").flatMap {

@@ -101,7 +101,8 @@ struct RawMachine: Sendable {
     private func arguments(tap: String, initramfs: String) -> [String] {
         let ports = (1...10).flatMap { ["-device", "pcie-root-port,id=pci.\($0),bus=pcie.0,port=\($0),chassis=\($0)"] }
         let devices = [
-            "virtio-scsi-pci,id=scsi0,bus=pci.1", "scsi-hd,bus=scsi0.0,drive=disk0,serial=scratch",
+            "virtio-scsi-pci,id=scsi0,bus=pci.1", "scsi-hd,bus=scsi0.0,lun=0,drive=agent0,serial=agent",
+            "scsi-hd,bus=scsi0.0,lun=1,drive=disk0,serial=scratch",
             "virtio-net-pci,netdev=net0,bus=pci.2,romfile=", "virtio-rng-pci,rng=rng0,bus=pci.3",
             "virtio-balloon-pci,bus=pci.4,deflate-on-oom=on,free-page-reporting=on",
             #"{"driver":"vhost-user-vsock-pci","chardev":"vu0","id":"uvsock0","bus":"pci.5"}"#,
@@ -115,6 +116,7 @@ struct RawMachine: Sendable {
                 (GuestKernelArguments.standard + (machine.accelerator == .tcg ? GuestKernelArguments.emulated : []))
                     .joined(separator: " "),
                 "-serial", "file:\(console)",
+                "-drive", "file=\(guest.agent),format=raw,if=none,id=agent0,readonly=on",
                 "-drive", "file=\(disk),format=raw,if=none,id=disk0,cache=unsafe,discard=unmap",
                 "-netdev", "tap,id=net0,ifname=\(tap),script=no,downscript=no",
                 "-object", "rng-random,id=rng0,filename=/dev/urandom",

@@ -113,7 +113,7 @@ struct Report {
     private var guest: String {
         var table = Table(["MiB", "size"])
         table.add("swiftlet-agent", Figures.mebibytes(sizes.agent))
-        table.add("initramfs, with the agent", Figures.mebibytes(sizes.initramfs))
+        table.add("initramfs", Figures.mebibytes(sizes.initramfs))
         table.add("kernel", Figures.mebibytes(sizes.kernel))
         return table.markdown
     }

@@ -25,14 +25,17 @@ extension Configuration.Machine {
         }
     }
 
+    /// The disk that the initramfs makes the guest's root; nil where nothing names one.
+    var agentImage: String? { agent.isEmpty ? Self.sibling("agent.erofs", of: initramfs) : agent }
+
     /// The file of the kernel's modules on demand; nil where nothing names one.
-    var modulesImage: String? { modules.isEmpty ? besideKernel("modules.erofs") : modules }
+    var modulesImage: String? { modules.isEmpty ? Self.sibling("modules.erofs", of: kernel) : modules }
 
     /// The disk with the agent for VM pods; nil where nothing names one.
-    var toolsImage: String? { tools.isEmpty ? besideKernel("tools.iso") : tools }
+    var toolsImage: String? { tools.isEmpty ? Self.sibling("tools.iso", of: kernel) : tools }
 
-    private func besideKernel(_ name: String) -> String? {
-        let beside = URL(fileURLWithPath: kernel).deletingLastPathComponent().appendingPathComponent(name).path
+    private static func sibling(_ name: String, of file: String) -> String? {
+        let beside = URL(fileURLWithPath: file).deletingLastPathComponent().appendingPathComponent(name).path
         return FileManager.default.fileExists(atPath: beside) ? beside : nil
     }
 }
@@ -99,6 +102,7 @@ extension Configuration {
         guard machine.bootTimeout >= 1, machine.defaultCPUs >= 1 else {
             throw SwiftletError(.invalidArgument, "machine.boot_timeout_seconds and machine.default_cpus must be positive")
         }
+        result.agent = machine.agentImage
         result.modules = machine.modulesImage
         result.extraKernelArguments = machine.kernelArguments
         if result.accelerator == .tcg { result.timeStampCounterKHz = await OwnThread.answer { TimeStampCounter.measureRate() } }

@@ -8,6 +8,8 @@ struct Configuration: Codable, Sendable {
         /// Guest kernel and initramfs.
         var kernel = "/usr/lib/swiftlet/guest/vmlinuz"
         var initramfs = "/usr/lib/swiftlet/guest/initramfs.img"
+        /// The disk with the guest's agent; empty: agent.erofs beside the initramfs, where it is there.
+        var agent = ""
         /// The kernel's modules on demand; empty: modules.erofs beside the kernel, where it is there.
         var modules = ""
         /// The disk with the agent for guests of VM pods; empty: tools.iso beside the kernel, where it is there.
@@ -36,7 +38,7 @@ struct Configuration: Codable, Sendable {
         var podUIDs = 65536
 
         enum CodingKeys: String, CodingKey {
-            case kernel, initramfs, modules, tools, accelerator, vsock, libvirt
+            case kernel, initramfs, agent, modules, tools, accelerator, vsock, libvirt
             case kernelArguments = "kernel_arguments"
             case vsockBackend = "vsock_backend"
             case defaultMemory = "default_memory_mib"

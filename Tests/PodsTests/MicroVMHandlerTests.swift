@@ -18,7 +18,7 @@ import Testing
 /// The real handler on a hypervisor without machines.
 struct MicroVMHandlerTests {
     private static func withHandler(
-        vsock: VsockSupport = .vhostUser, _ body: (MicroVMHandler, RecordingHypervisor, String) async throws -> Void
+        vsock: VsockSupport = .vhostUser, agent: String? = nil, _ body: (MicroVMHandler, RecordingHypervisor, String) async throws -> Void
     ) async throws {
         let directory = NSTemporaryDirectory() + "handler-\(UInt32.random(in: 0 ... .max))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -29,6 +29,8 @@ struct MicroVMHandlerTests {
             stateDirectory: "\(directory)/state", vsockBackend: "/bin/false", accelerator: .tcg, vsock: vsock, users: try .test(),
             sharedUser: .test)
         configuration.scratchSize = 16 << 20
+        configuration.agent = agent
+        configuration.pool.size = 1
         let hypervisor = RecordingHypervisor()
         let logger = Logger(label: "test")
         let networks = PodNetworks(configuration: CNIConfiguration(cacheDirectory: "\(directory)/cni"), logger: logger)
@@ -62,6 +64,28 @@ struct MicroVMHandlerTests {
             #expect(handler.ends.awaited == [alive])
             other.cancel()
             _ = await other.value
+        }
+    }
+
+    /// The initramfs makes the first disk the guest's root, and a machine of the pool has the one that it booted with.
+    @Test func theAgentsDiskIsTheFirst() async throws {
+        try await Self.withHandler { handler, _, _ in
+            let names = MachineNames(id: "a", configuration: handler.configuration)
+            let disks = handler.machineSpec(names, handler.configuration.defaultExtent).disks
+            #expect(disks.map(\.serial) == [names.scratchSerial], "none without one")
+        }
+        let agent = NSTemporaryDirectory() + "agent-\(UInt32.random(in: 0 ... .max)).erofs"
+        try await Self.withHandler(agent: agent) { handler, _, _ in
+            let names = MachineNames(id: "a", configuration: handler.configuration)
+            let disks = handler.machineSpec(names, handler.configuration.defaultExtent).disks
+            #expect(disks.map(\.serial) == ["agent", names.scratchSerial])
+            #expect(disks.first?.path == agent && disks.first?.readOnly == true && disks.first?.bus == .scsi)
+            let obstacle = await handler.obstacle()
+            #expect(obstacle?.contains(agent) == true, "\(obstacle ?? "none")")
+            let missing = await handler.blueprints()
+            defer { try? FileManager.default.removeItem(atPath: agent) }
+            try Data(count: 1).write(to: URL(filePath: agent))
+            #expect(await handler.blueprints() != missing)
         }
     }
 

@@ -31,7 +31,9 @@ import Testing
         #expect(missing.status == 1 && missing.output.contains("swiftletd is missing"))
         let names = ["swiftletd", "swiftlet", "swiftlet-vsockd", "swiftlet-streamd", "swiftlet-virgl-probe", "swiftlet-diskinfo"]
         for name in names { try Data("#!/bin/sh\n".utf8).write(to: programs.appending(path: name)) }
-        for name in ["vmlinuz", "initramfs.img", "modules.erofs", "tools.iso"] { try Data().write(to: guest.appending(path: name)) }
+        for name in ["vmlinuz", "initramfs.img", "agent.erofs", "modules.erofs", "tools.iso"] {
+            try Data().write(to: guest.appending(path: name))
+        }
         let installed = try install()
         #expect(installed.status == 0, "\(installed.output)")
         let prefix = root.appending(path: "opt/swiftlet")

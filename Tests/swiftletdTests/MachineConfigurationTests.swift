@@ -13,6 +13,12 @@ import Testing
         defer { try? FileManager.default.removeItem(atPath: directory) }
         var machine = Configuration.Machine()
         machine.kernel = directory + "/vmlinuz"
+        machine.initramfs = directory + "/initramfs.img"
+        #expect(machine.agentImage == nil, "an initramfs alone holds the agent itself")
+        try Data().write(to: URL(fileURLWithPath: directory + "/agent.erofs"))
+        #expect(machine.agentImage == directory + "/agent.erofs")
+        machine.agent = "/elsewhere"
+        #expect(machine.agentImage == "/elsewhere")
         #expect(machine.modulesImage == nil && machine.toolsImage == nil)
         try Data().write(to: URL(fileURLWithPath: directory + "/tools.iso"))
         #expect(machine.toolsImage == directory + "/tools.iso")

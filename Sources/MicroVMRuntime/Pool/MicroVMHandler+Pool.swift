@@ -36,7 +36,7 @@ extension MicroVMHandler: PoolingHandler {
     /// What machines made now would be made from and as, by their sizes: their files, by places, times and sizes, their hardware, their
     /// arguments.
     func blueprints() async -> [MachineExtent: String] {
-        let files = [configuration.kernel, configuration.initramfs] + (configuration.modules.map { [$0] } ?? [])
+        let files = [configuration.kernel, configuration.initramfs] + [configuration.agent, configuration.modules].compactMap(\.self)
         let stamps = await OwnThread.answer { files.map(Self.stamp) }
         let shapes = configuration.poolShapes.map { shape in
             let spec = machineSpec(MachineNames(id: "blueprint", configuration: configuration), shape.extent)

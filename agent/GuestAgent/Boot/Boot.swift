@@ -33,11 +33,11 @@ public enum Boot {
         raiseFileLimit()
         // Output passes through a few blocks of 64 KiB, for each of which glibc's heap would shrink, and fault its pages in again.
         clinux_limit_heaps(2, 1 << 20)
+        keepInMemory()
         Priority.beforeContainers.apply()
         do {
             let modules = KernelModules(directory: "/lib/modules")
             let (booted, storage, volumes, rest) = (try Latch(), try Latch(), try ModulesOnDemand(), try ModulesOnDemand())
-            modules.load(.first, console)
             let guest = Guest(
                 started: started, booted: booted, storage: storage, volumes: volumes, rest: rest,
                 demanded: DemandedModules(console: console))
@@ -63,14 +63,24 @@ public enum Boot {
             if areWanted { _ = rest.waitUntilWanted(milliseconds: restDelay) }
             Priority.behindContainers.apply()
             modules.load(.rest, console)
-            modules.remove()
+            modules.close()
             rest.areLoaded()
-            console.debug("ready at \(WallClock.sinceBoot() / 1000) us after boot")
+            console.debug("ready at \(WallClock.sinceBoot() / 1000) us after boot, \(availableMemory()) available")
         } catch {
             console.write("cannot serve the host: \(error)")
         }
         while true { pause() }
     }
+
+    /// As the kernel says it, "409088 kB".
+    private static func availableMemory() -> Substring {
+        let lines = (Files.text("/proc/meminfo") ?? "").split(separator: "\n")
+        return lines.first { $0.hasPrefix("MemAvailable:") }?.drop { !$0.isNumber } ?? "nobody knows how much"
+    }
+
+    /// The agent's file is on a disk, and pages of it come in as they are used. Those that are there stay: a guest whose containers use up
+    /// its memory would read the agent again and again.
+    private static func keepInMemory() { mlockall(MCL_CURRENT | Int32(MCL_ONFAULT)) }
 
     /// The kernel starts with 1024 descriptors, too few for the streams of a thousand processes. Containers without a limit of
     /// their own inherit this one, the kernel's highest (fs.nr_open), which is also what containerd's service gives.

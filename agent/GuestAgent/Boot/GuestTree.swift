@@ -5,7 +5,7 @@ import Linux
 
 /// The guest's own file tree and cgroups.
 enum GuestTree {
-    /// Mounts what the kernel offers and moves off rootfs, out of which pivot_root cannot lead. /proc and /dev are mounted
+    /// Mounts what the kernel offers and moves off the agent's disk, which is read-only (and off rootfs, out of which pivot_root cannot lead). /proc and /dev are mounted
     /// before main. Failures are written; what needs the mount fails by itself.
     static func mount(_ console: Console) {
         attempt(console, changeRoot)
@@ -34,7 +34,7 @@ enum GuestTree {
         do { try step() } catch { console.write("\(error)") }
     }
 
-    /// A tmpfs takes the place of rootfs. The agent is static: nothing of the initramfs is needed any more.
+    /// A tmpfs takes the place of the agent's disk.
     private static func changeRoot() throws {
         let root = "/newroot"
         try Mounts.mount("tmpfs", "tmpfs", at: root, options: "mode=755")

@@ -6,9 +6,9 @@ import Linux
 /// A directory of modules. Lists in it name files of it in the order in which they have to be loaded, each with its options behind a
 /// space.
 struct KernelModules {
-    /// The lists of the initramfs, in the order in which a guest loads them.
-    enum List: String, CaseIterable {
-        case first, network, disks, layers, growth, volumes, rest
+    /// The lists of the agent's disk, in the order in which a guest loads them. What leads to the disk the initramfs has loaded.
+    enum List: String {
+        case network, disks, layers, growth, volumes, rest
     }
 
     /// Keeps the directory reachable when the root changes.
@@ -44,15 +44,6 @@ struct KernelModules {
             Glibc.close(file)
         }
         return areLoaded
-    }
-
-    /// Gives the files' memory back once all are loaded.
-    func remove() {
-        for list in List.allCases {
-            for (name, _) in modules(list.rawValue) ?? [] { unlinkat(directory, name, 0) }
-            unlinkat(directory, list.rawValue, 0)
-        }
-        close()
     }
 
     private func modules(_ list: String) -> [(name: String, options: String)]? {

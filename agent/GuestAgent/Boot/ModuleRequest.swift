@@ -20,7 +20,7 @@ enum ModuleRequest {
     /// Has the kernel start the agent for a request.
     static func allow() throws(SwiftletError) {
         try Files.makeDirectory("/sbin")
-        // The initramfs, from which the agent comes, is out of reach by any other path.
+        // The disk from which the agent comes is out of reach by any other path.
         guard symlink("/proc/1/exe", program) == 0 || errno == EEXIST else { throw .system("making \(program)") }
         try Files.write(program, to: setting)
     }

@@ -6,7 +6,7 @@ import Linux
 /// The default profile for the usual capabilities, compiled when the guest's image is built: an emulated guest would need a
 /// third of a second for it, in its first container's start.
 enum PrecompiledProfile {
-    /// In the initramfs: the capabilities' mask and the instructions, eight bytes each in the machine's order.
+    /// Beside the agent: the capabilities' mask and the instructions, eight bytes each in the machine's order.
     private static let path = "/lib/seccomp/default"
     /// The kernel's most instructions (BPF_MAXINSNS), and the mask.
     private static let longest = (4096 + 1) * 8
