@@ -15,6 +15,7 @@ struct PoolTests {
             try await node.start()
             try await node.loadSampleImage()
             try await waitForPool(node, 2)
+            try await Task.sleep(for: .seconds(5))
             try await claimTwo(node)
             try await outliveKill(node)
             await node.stop()
@@ -71,9 +72,15 @@ struct PoolTests {
                     }
                     times[isCold, default: []].append(began.duration(to: .now))
                     #expect(try await node.details(of: pod)["fromPool"] == .bool(!isCold))
-                    let created = ContinuousClock.now
+                    let process = try await node.machine(of: pod)
+                    let (created, used) = (ContinuousClock.now, Self.processorTime(of: process))
                     _ = try await node.runContainer(in: pod, "pace\(round)\(isCold)", ["/bin/true"])
                     creations[isCold, default: []].append(created.duration(to: .now))
+                    let first = Self.processorTime(of: process)
+                    _ = try await node.runContainer(in: pod, "more\(round)\(isCold)", ["/bin/true"])
+                    print(
+                        "\(isCold ? "cold" : "from the pool"): QEMU ran \(Int(first - used)) ms for the first container, "
+                            + "\(Int(Self.processorTime(of: process) - first)) for the next")
                     try await node.removePod(pod)
                 }
             }
@@ -111,7 +118,7 @@ struct PoolTests {
             let pod = try await node.runPod(name) { $0.linux.sysctls = ["net.ipv4.ip_local_port_range": "40000 40100"] }
             #expect(try await node.details(of: pod)["fromPool"] == .bool(true))
             let script = """
-                hostname; cat /proc/sys/net/ipv4/ip_local_port_range; date +%s; head -c 32 /dev/urandom | base64
+                hostname; cat /proc/sys/net/ipv4/ip_local_port_range; echo $(date +%s) $(cut -d' ' -f1 /proc/uptime); head -c 32 /dev/urandom | base64
                 cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid; cat /sys/class/dmi/id/product_uuid
                 for i in /sys/class/net/eth0/address /etc/machine-id; do cat $i 2>/dev/null; done; ip -o addr
                 [ -z "\(server)" ] || for i in $(seq 50); do nc -w 3 \(server) 9000 </dev/null 2>/dev/null && break; sleep 0.3; done
@@ -124,8 +131,13 @@ struct PoolTests {
             try #require(lines.count >= 6, "\(lines)")
             #expect(lines[0] == name)
             #expect(lines[1].split(separator: "\t") == ["40000", "40100"])
+            let clocks = lines[2].split(separator: " ")
+            try #require(clocks.count == 2, "\(lines)")
+            // Its own clock stood still while it waited: without the claim's time it would be as much behind.
+            let (age, uptime) = (try Self.age(of: try await node.machine(of: pod)), try #require(Double(clocks[1])))
+            #expect(age - uptime > 4.5, "\(age) and \(uptime) s")
             // The node's clock jumps; the guest's is a second off at most.
-            let time = try #require(Int(lines[2]))
+            let time = try #require(Int(clocks[0]))
             #expect((before - 1...max(before, after) + 1).contains(time) || after < before, "\(time) is not \(before) to \(after)")
             let address = try #require(try await node.podStatus(pod).status.network.ip.split(separator: "/").first)
             #expect(lines.contains { $0.contains("eth0") && $0.contains(address) }, "\(lines)")
@@ -148,6 +160,36 @@ struct PoolTests {
         return time.tv_sec
     }
 
+    /// Seconds since the start of a process (proc(5): field 22, in ticks of USER_HZ).
+    private static func age(of process: pid_t) throws -> Double {
+        let stat = try String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)
+        let fields = try #require(stat.split(separator: ")").last).split(separator: " ")
+        let uptime = try String(contentsOfFile: "/proc/uptime", encoding: .utf8).split(separator: " ")
+        return try #require(Double(uptime[0])) - (try #require(Double(fields[19]))) / 100
+    }
+
+    /// A control group's memory in bytes, and its processor time in a period.
+    private static func limits(_ group: String) throws -> [Substring] {
+        let root = "/sys/fs/cgroup"
+        let isUnified = FileManager.default.fileExists(atPath: root + "/cgroup.controllers")
+        let files =
+            isUnified
+            ? ["\(group)/memory.max", "\(group)/cpu.max"] : ["/memory\(group)/memory.limit_in_bytes", "/cpu\(group)/cpu.cfs_quota_us"]
+        return try files.map { file in
+            let text = try String(contentsOfFile: root + file, encoding: .utf8)
+            return try #require(text.split { $0 == " " || $0 == "\n" }.first)
+        }
+    }
+
+    /// Milliseconds that the process's threads have run.
+    private static func processorTime(of process: pid_t) -> Double {
+        let threads = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/task")) ?? []
+        return threads.reduce(0) { sum, thread in
+            let text = (try? String(contentsOfFile: "/proc/\(process)/task/\(thread)/schedstat", encoding: .utf8)) ?? ""
+            return sum + (text.split(separator: " ").first.flatMap { Double($0) } ?? 0) / 1e6
+        }
+    }
+
     private func outliveKill(_ node: Node) async throws {
         try await waitForPool(node, 2)
         let waiting = try await machines(node)
@@ -163,6 +205,8 @@ struct PoolTests {
         let parent = "/swiftlet-test-\(getpid())-pool"
         let pod = try await node.runPod("third") {
             $0.linux.resources.memoryLimitInBytes = 320 << 20
+            ($0.linux.resources.cpuQuota, $0.linux.resources.cpuPeriod) = (100_000, 100_000)
+            ($0.linux.overhead.cpuQuota, $0.linux.overhead.cpuPeriod, $0.linux.overhead.memoryLimitInBytes) = (50_000, 100_000, 192 << 20)
             $0.linux.cgroupParent = parent
         }
         #expect(try await node.details(of: pod)["fromPool"] == .bool(true))
@@ -170,6 +214,7 @@ struct PoolTests {
         #expect(waiting.contains(process))
         let groups = try String(contentsOfFile: "/proc/\(process)/cgroup", encoding: .utf8)
         #expect(groups.contains("\(parent)/\(pod)"), "\(groups)")
+        #expect(try Self.limits("\(parent)/\(pod)") == ["536870912", "150000"])
         let id = try await node.runContainer(in: pod, "third", ["/bin/grep", "MemTotal", "/proc/meminfo"])
         #expect(try await node.exit(of: id).exitCode == 0)
         let memory = try #require(try node.log("third").first?.split(separator: " ").dropLast().last.flatMap { Int($0) })
