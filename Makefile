@@ -1,6 +1,6 @@
 # Swiftlet: `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup build guest samples install demo test unit-test system-test bench fuzz lint format proto clean
+.PHONY: help setup build guest samples install demo test unit-test system-test bench density fuzz lint format proto clean
 
 export PATH := $(PATH):/opt/swift/usr/bin
 
@@ -10,12 +10,14 @@ GUEST := .build/guest
 SAMPLES := .build/samples
 # Where `make install` puts what `make build` and `make guest` made.
 PREFIX ?= /usr
+# The guest's: debian, as packaged, or trimmed, built from Debian's source (README.md says when to take which).
+KERNEL ?= debian
 AGENT := .build-agent/release/swiftlet-agent
 
 agent_sources := $(shell find agent Sources/AgentProtocol Sources/TTRPC Sources/Linux Sources/CLinux Sources/Concurrency Sources/Errors Sources/SwiftletVersion -type f)
 guest_sources := $(shell find images/guest -type f)
 swift_files := find Package.swift Sources Tests agent -name '*.swift' -not -path '*/Generated/*' -print0
-shell_files := $(filter-out %.service %.socket,$(wildcard .ci/run scripts/* images/*/build images/samples/disk images/samples/*/build))
+shell_files := $(filter-out %.service %.socket,$(wildcard .ci/run scripts/* images/*/build images/guest/kernel images/samples/disk images/samples/*/build))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -31,15 +33,17 @@ build: ## build the programs into .build/release
 	swift build -c $(CONFIG) --product swiftlet-virgl-probe
 	swift build -c $(CONFIG) --product swiftlet-diskinfo
 
-guest: $(GUEST)/.built $(GUEST)/samples.tar ## build the agent, the guest's kernel and initramfs and the sample image into .build/guest
+guest: $(GUEST)/.built-$(KERNEL) $(GUEST)/samples.tar ## build the agent, the guest's kernel and initramfs and the sample image into .build/guest
 
 # One static binary with nothing to load: it is PID 1 of a guest that holds no library.
 $(AGENT): Package.swift $(agent_sources)
 	swift build -c release --static-swift-stdlib --product swiftlet-agent --scratch-path .build-agent
 	@touch $@
 
-$(GUEST)/.built: $(AGENT) $(guest_sources)
-	images/guest/build $(GUEST) $(AGENT)
+$(GUEST)/.built-$(KERNEL): $(AGENT) $(guest_sources)
+	[ $(KERNEL) != trimmed ] || scripts/setup --kernel
+	images/guest/build $(GUEST) $(AGENT) $(KERNEL)
+	@rm -f $(GUEST)/.built*
 	@touch $@
 
 $(GUEST)/samples.tar: images/samples/build
@@ -78,6 +82,14 @@ bench: build guest samples ## measure against containerd with runc; the table go
 	scripts/setup --test
 	swift build -c release --product swiftlet-bench
 	scripts/bench --output docs/performance.md
+
+# Idle guests of 128 MiB, which take some 200 MiB each where they are emulated.
+PODS ?= 100
+
+density: build guest ## have PODS (100) idle pods up at once; the table goes to docs/performance.md, whose other parts stay
+	scripts/setup --test
+	swift build -c release --product swiftlet-bench
+	scripts/density $(PODS) --output docs/performance.md
 
 install: build guest ## install the programs, the guest and the systemd unit below $(DESTDIR)$(PREFIX)
 	scripts/install "$(DESTDIR)" "$(PREFIX)" ".build/$(CONFIG)" "$(GUEST)"

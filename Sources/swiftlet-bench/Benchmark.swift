@@ -28,6 +28,8 @@ struct BenchmarkPlan: Sendable {
     var smallVM = ""
     /// Bytes that one of them writes to its console at once; 0: none.
     var consoleBytes = 10_000_000
+    /// Idle pods that are up at once in the end; 0: none. They have a run of their own, without sections.
+    var densityPods = 0
     /// Machines that wait, and pods that start at once.
     var poolSize = 8
     /// Starts from the pool, one after the other, that count.
@@ -66,6 +68,7 @@ struct Benchmark {
             if plan.sections.contains(.logs) { try await measureLogs() }
             if plan.sections.contains(.sessions) { try await measureSessions() }
             if plan.sections.contains(.pool) { try await measureStarts() }
+            if plan.densityPods > 0 { try await measureDensity(memory: raw.machine.memory) }
             // Last: what is listed stays.
             if plan.sections.contains(.lists) { try await measureLists() }
         } catch {

@@ -67,6 +67,7 @@ struct Measurements {
 
     private var samples: [Key: Samples] = [:]
     var memory: [Subject: MemoryFigures] = [:]
+    var density = DensityFigures()
     var transfers: [Subject: [Transfer: Throughputs]] = [:]
     /// Bytes of transfers that did not come.
     var lost: [Subject: Int] = [:]

@@ -80,7 +80,11 @@ struct SwiftletBench: AsyncParsableCommand {
     @Option(help: "Transfers of 100 MB of each kind.")
     var transfers = 3
 
+    @Option(help: "Idle pods of 128 MiB to have up at once, instead of all other measurements; --output keeps the rest of the page.")
+    var density = 0
+
     func validate() throws {
+        guard (0...1000).contains(density) else { throw ValidationError("--density is from 0 to 1000.") }
         guard rounds > 0, warmUp >= 0, execs > 0, lists >= 0, pods >= 0, sessions > 0, transfers > 0, containers >= 10,
             consoleBytes >= 0, poolSize > 0, poolRounds > 0, poolAtOnce >= 0, consoleBytes % 100 == 0
         else {
@@ -96,12 +100,18 @@ struct SwiftletBench: AsyncParsableCommand {
             let report = try await measure(workspace)
             workspace.remove()
             print(report, terminator: "")
-            if let output { try report.write(toFile: output, atomically: true, encoding: .utf8) }
+            if let output { try page(report, over: output).write(toFile: output, atomically: true, encoding: .utf8) }
         } catch {
             workspace.remove()
             progress("\(error)")
             throw ExitCode.failure
         }
+    }
+
+    /// What the file is to hold.
+    private func page(_ report: String, over file: String) -> String {
+        let old = (try? String(contentsOfFile: file, encoding: .utf8)) ?? ""
+        return density > 0 ? DensitySection.put(report, into: old) : DensitySection.keep(of: old, in: report)
     }
 
     private func measure(_ workspace: Workspace) async throws -> String {
@@ -113,15 +123,16 @@ struct SwiftletBench: AsyncParsableCommand {
         let verdict = await AcceleratorProbe(
             choice: accelerator, kernel: files.kernel, cacheFile: workspace.root + "/accelerator.json"
         ).verdict(logger: logger)
-        let machine = MachineShape(accelerator: verdict)
+        let machine = MachineShape(accelerator: verdict, memory: density > 0 ? 128 : 256)
         let programs = programs ?? Self.ownDirectory
         let workload = Workload(logs: workspace.logs, programs: workspace.programs, cgroup: workspace.cgroup)
-        let plan = BenchmarkPlan(
+        var plan = BenchmarkPlan(
             subjects: Subject.allCases.filter { only.isEmpty || only.contains($0) },
             sections: Set(section.isEmpty ? Section.allCases : section), rounds: rounds, warmUpRounds: warmUp, execs: execs,
             lists: lists, manyContainers: containers, sessions: sessions, transfers: transfers, memoryPods: pods,
             smallVM: URL(fileURLWithPath: smallVM).standardizedFileURL.path, consoleBytes: consoleBytes,
             poolSize: poolSize, poolRounds: poolRounds, poolAtOnceRounds: poolAtOnce)
+        if density > 0 { (plan.subjects, plan.sections, plan.densityPods) = ([.swiftlet], [], density) }
         var benchmark = Benchmark(
             plan: plan, workload: workload,
             nodes: [
@@ -132,10 +143,11 @@ struct SwiftletBench: AsyncParsableCommand {
                 workspace: workspace, vsockBackend: VsockBackend(binary: programs + "/swiftlet-vsockd"), guest: files, machine: machine),
             vsockGuest: vsockGuest)
         try await benchmark.run()
-        return Report(
+        let report = Report(
             results: benchmark.results, plan: plan, machine: machine, conditions: conditions,
             sizes: GuestSizes(agent: agent, guest: files), command: CommandLine.arguments.joined(separator: " ")
-        ).markdown
+        )
+        return density > 0 ? report.densitySection : report.markdown
     }
 
     /// Pods' addresses must never exist in the machine's own network, nor processes outlive the run.

@@ -1,0 +1,32 @@
+import Testing
+
+@testable import swiftlet_bench
+
+/// The section of `make density` in the page that `make bench` writes.
+@Suite struct DensityTests {
+    private static let section = "## Density\n\nmany\n"
+
+    @Test func theSectionTakesThePlaceOfItsOwnAlone() {
+        let page = "# Performance\n\n## Calls\n\nfew\n"
+        let first = DensitySection.put(Self.section, into: page)
+        #expect(first == page + "\n" + Self.section)
+        let again = DensitySection.put("## Density\n\nmore\n", into: first)
+        #expect(again == page + "\n## Density\n\nmore\n")
+        let between = page + "\n" + Self.section + "\n## Memory\n\nlittle\n"
+        #expect(DensitySection.put("## Density\n\nmore\n", into: between) == page + "\n## Density\n\nmore\n\n## Memory\n\nlittle\n")
+    }
+
+    @Test func aNewPageKeepsTheSectionOfTheOldOne() {
+        let old = "# Performance\n\n" + Self.section + "\n## Calls\n\nfew\n"
+        #expect(DensitySection.keep(of: old, in: "# Performance\n\nnew\n") == "# Performance\n\nnew\n\n" + Self.section)
+        #expect(DensitySection.keep(of: "# Performance\n", in: "new\n") == "new\n")
+        #expect(DensitySection.keep(of: old, in: old) == old)
+    }
+
+    @Test func stepsEndWithTheMost() {
+        #expect(Benchmark.densitySteps(most: 100) == [1, 10, 50, 100])
+        #expect(Benchmark.densitySteps(most: 10) == [1, 10])
+        #expect(Benchmark.densitySteps(most: 1) == [1])
+        #expect(Benchmark.densitySteps(most: 120) == [1, 10, 50, 100, 120])
+    }
+}
