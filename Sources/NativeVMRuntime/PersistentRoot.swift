@@ -15,8 +15,9 @@ enum PersistentRoot: Sendable {
     case file(ContainerMount)
 
     static let fileName = "disk.img"
-    /// UEFI's variables beside it.
+    /// UEFI's variables and the TPM's state beside it, or in a volume of their own.
     static let variablesName = "nvram.fd"
+    static let tpmName = "tpm.state"
 
     /// - Returns: nil for a container whose root disk goes with it.
     /// - Throws: `.invalidArgument`, `.failedPrecondition` naming the device or the annotation.
@@ -48,6 +49,32 @@ enum PersistentRoot: Sendable {
     }
 
     static let annotation = "swiftlet/root-volume"
+    static let stateAnnotation = "swiftlet/state-volume"
+
+    /// The volume that keeps what a machine has beside its root disk.
+    ///
+    /// - Parameter root: whose volume keeps it where no other is named.
+    /// - Returns: nil where it goes with the container.
+    /// - Throws: `.invalidArgument`, `.failedPrecondition` naming the annotation.
+    static func stateVolume(of spec: ContainerSpec, _ annotations: VMAnnotations, beside root: PersistentRoot?) throws -> ContainerMount? {
+        guard let path = annotations.stateVolume else {
+            if case .file(let mount) = root { return mount }
+            return nil
+        }
+        guard annotations.hasTPM || annotations.firmware == .uefi else {
+            throw SwiftletError(
+                .invalidArgument,
+                "\(stateAnnotation): a machine with neither a TPM nor UEFI (swiftlet/tpm, swiftlet/firmware) has nothing to keep")
+        }
+        guard let mount = spec.mounts.first(where: { annotations.isStateVolume($0) }) else {
+            throw SwiftletError(.invalidArgument, "\(stateAnnotation): \(quoted(path)) is none of the container's mounts")
+        }
+        guard !mount.readOnly, !mount.hostPath.isEmpty else {
+            throw SwiftletError(
+                .failedPrecondition, "\(stateAnnotation): the mount at \(quoted(path)) is read-only, or no directory of the node")
+        }
+        return mount
+    }
 
     /// With an instance that is kept, cloud-init would keep the network of its first pod: it is to look at each boot.
     static let networkCommand =

@@ -79,6 +79,8 @@ struct VMNames: Sendable {
     /// UEFI's.
     var variables: String { "\(stateDirectory)/variables.fd" }
     var tpmState: String { "\(stateDirectory)/tpm" }
+    /// Where a volume's file of a TPM is lent.
+    var lentTPM: String { "\(stateDirectory)/tpm.state" }
     var tpmSocket: String { "\(emulatorDirectory)/tpm" }
     var vncSocket: String { "\(emulatorDirectory)/vnc" }
     /// Not in the run directory, which is removed with all that is in it: other people's files are mounted here.

@@ -91,6 +91,7 @@ extension VMOrder {
         let own = [configuration.runDirectory, configuration.stateDirectory]
         var mounts = shared.map(\.mount)
         if case .file(let mount) = root { mounts.append(mount) }
+        if let stateVolume { mounts.append(stateVolume) }
         for mount in mounts {
             do {
                 let path = try await OwnThread.run { try HostPath(mount.hostPath) }

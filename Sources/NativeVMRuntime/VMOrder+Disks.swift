@@ -20,18 +20,24 @@ extension VMOrder {
         for (number, device) in blockDevices {
             try await makeNode(names.deviceNode(number), of: device, readOnly: !device.access.contains("w"))
         }
-        if annotations.firmware == .uefi, lentFiles.isEmpty {
+        if annotations.firmware == .uefi, stateVolume == nil {
             try await UEFIFirmware().makeVariables(names.variables, keep: false, owner: user)
         }
     }
 
-    /// What a root disk's volume lends the machine.
+    /// What volumes lend the machine.
     var lentFiles: [VMRecord.LentFile] {
-        guard case .file(let mount) = root else { return [] }
-        let disk = VMRecord.LentFile(
-            volume: mount.hostPath, name: PersistentRoot.fileName, place: names.rootImage, bytes: annotations.rootSize)
-        guard annotations.firmware == .uefi else { return [disk] }
-        return [disk, VMRecord.LentFile(volume: mount.hostPath, name: PersistentRoot.variablesName, place: names.variables)]
+        var files: [VMRecord.LentFile] = []
+        if case .file(let mount) = root {
+            files.append(
+                .init(volume: mount.hostPath, name: PersistentRoot.fileName, place: names.rootImage, bytes: annotations.rootSize))
+        }
+        guard let volume = stateVolume?.hostPath else { return files }
+        if annotations.firmware == .uefi {
+            files.append(.init(volume: volume, name: PersistentRoot.variablesName, place: names.variables))
+        }
+        if annotations.hasTPM { files.append(.init(volume: volume, name: PersistentRoot.tpmName, place: names.lentTPM)) }
+        return files
     }
 
     private func makeRoot(_ overlays: OverlayDisk) async throws {

@@ -16,6 +16,8 @@ struct VMOrder: Sendable {
     let annotations: VMAnnotations
     /// Nil: the root disk goes with the container.
     let root: PersistentRoot?
+    /// That keeps the TPM's state and UEFI's variables; nil: they go with the container.
+    let stateVolume: ContainerMount?
     /// Whom QEMU runs as, as soon as it is known.
     var user = MachineUser(uid: 0, gid: 0)
 
@@ -32,6 +34,7 @@ struct VMOrder: Sendable {
         self.configuration = configuration
         var annotations = try VMAnnotations(pod: pod.annotations, container: plan.spec.annotations)
         root = try PersistentRoot(of: plan.spec, annotations)
+        stateVolume = try PersistentRoot.stateVolume(of: plan.spec, annotations, beside: root)
         if root != nil, annotations.instanceID == nil { annotations.instanceID = PersistentRoot.instanceID(of: pod.metadata) }
         self.annotations = annotations
     }
@@ -64,7 +67,7 @@ struct VMOrder: Sendable {
     var shared: [VMRecord.Mount] {
         plan.spec.mounts.enumerated().filter { _, mount in
             !mount.hostPath.isEmpty && !Self.ownFiles.contains(mount.containerPath) && !annotations.isSeeded(mount)
-                && !annotations.isRootVolume(mount)
+                && !annotations.isRootVolume(mount) && !annotations.isStateVolume(mount)
         }.map { VMRecord.Mount(index: $0, mount: $1) }
     }
 

@@ -48,6 +48,8 @@ struct VMRecord: StoredDocument {
     var cgroup: ProcessCgroup?
     /// The disk that outlives the machine; nil: its own overlay.
     var root: RootDiskKey?
+    /// The volume that keeps what the machine has beside its root disk; nil: the root disk's own, or none.
+    var state: RootDiskKey?
     /// Nil in what earlier releases wrote.
     var sizing: Sizing?
     /// What the machine was made since its start; nil: as it was started.
@@ -70,12 +72,13 @@ struct VMRecord: StoredDocument {
     var unkept: [String] {
         guard root != nil else { return [] }
         var unkept: [String] = []
-        if machine.tpm != nil { unkept.append("the TPM's state") }
-        if case .firmware = machine.boot, lentFiles?.contains(where: { $0.name == PersistentRoot.variablesName }) != true {
-            unkept.append("UEFI's variables")
-        }
+        if machine.tpm != nil, !lends(PersistentRoot.tpmName) { unkept.append("the TPM's state") }
+        if case .firmware = machine.boot, !lends(PersistentRoot.variablesName) { unkept.append("UEFI's variables") }
         return unkept
     }
+
+    /// Whether a volume lends the machine a file of this name.
+    func lends(_ name: String) -> Bool { lentFiles?.contains { $0.name == name } == true }
 
     /// - Throws: `.notFound` without a file; `.unavailable` for one that cannot be read now; `.dataLoss` for what is no record.
     static func read(_ path: String) throws -> VMRecord {

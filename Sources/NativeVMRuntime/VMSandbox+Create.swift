@@ -19,6 +19,7 @@ extension VMSandbox {
         var order = try VMOrder(names(id), plan, image, context.spec, network, handler.configuration)
         try await order.check(machines.tpmEmulator)
         let root = try await prepareRoot(order, ledger)
+        let state = try await takeState(order, beside: root, ledger)
         // Before all that will be this user's: it is released after that.
         let user = MachineUser(uid: try await machines.users.acquire(ledger), gid: handler.configuration.group)
         order.user = user
@@ -40,7 +41,7 @@ extension VMSandbox {
         }
         let record = VMRecord(
             pod: context.id, container: id, machine: order.machine, interfaces: network.interfaces, mounts: order.shared,
-            cgroup: try ledger.entry(.cgroup)?.decoded(ProcessCgroup.self), root: root, sizing: order.sizing,
+            cgroup: try ledger.entry(.cgroup)?.decoded(ProcessCgroup.self), root: root, state: state, sizing: order.sizing,
             lentFiles: order.lentFiles)
         try record.machine.validate()
         try Task.checkCancellation()
@@ -48,8 +49,11 @@ extension VMSandbox {
         entries.withLock { $0[id] = Entry(record: record) }
         if !record.unkept.isEmpty {
             logger.warning(
-                "the root disk outlives its machine, and this does not: \(record.unkept.joined(separator: ", "))",
-                metadata: ["container": "\(id)"])
+                "the root disk outlives its machine, and not all of the machine's state does",
+                metadata: [
+                    "container": "\(id)", "lost": "\(record.unkept.joined(separator: ", "))",
+                    "kept by": "\(PersistentRoot.stateAnnotation)",
+                ])
         }
         return ContainerUser(uid: 0, gid: 0, groups: [])
     }

@@ -11,8 +11,9 @@ extension VMSandbox {
     /// QEMU connects to it at its own start.
     func startTPM(_ record: VMRecord, _ user: MachineUser, _ ledger: Ledger) async throws {
         let (names, emulator) = (names(record.container), machines.tpmEmulator)
+        let state: TPMEmulator.State = record.lends(PersistentRoot.tpmName) ? .file(names.lentTPM) : .directory(names.tpmState)
         let process = try await ledger.acquire(.tpm, names.tpmSocket, ProcessDocument(process: nil)) {
-            try await emulator.start(socket: names.tpmSocket, state: names.tpmState, user: user)
+            try await emulator.start(socket: names.tpmSocket, state: state, user: user)
         }
         try await ledger.note(.tpm, names.tpmSocket, ProcessDocument(process: process))
         try await PodCgroup.place(ledger)

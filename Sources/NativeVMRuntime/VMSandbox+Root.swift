@@ -40,6 +40,20 @@ extension VMSandbox {
         }
     }
 
+    /// Takes the volume that keeps what the machine has beside its root disk, where it is another than that disk's.
+    func takeState(_ order: VMOrder, beside root: RootDiskKey?, _ ledger: Ledger) async throws -> RootDiskKey? {
+        guard let volume = order.stateVolume, order.annotations.stateVolume != nil else { return nil }
+        do {
+            let file = try await OwnThread.run { try VolumeFile(PersistentRoot.tpmName, in: try HostPath(volume.hostPath)) }
+            let key = RootDiskKey(name: "file \(file.volumeID)", description: "volume \(file.volumePath)")
+            guard key.name != root?.name else { return nil }
+            try await take(key, for: order.names, ledger)
+            return key
+        } catch {
+            throw SwiftletError.wrap(error, PersistentRoot.stateAnnotation)
+        }
+    }
+
     /// However the container ends, the disk is let go when its ledger is released: after its machine, which is noted later.
     private func take(_ key: RootDiskKey, for names: VMNames, _ ledger: Ledger) async throws {
         let (roots, pod) = (handler.roots, context.id)
@@ -50,8 +64,8 @@ extension VMSandbox {
 
     /// At the start another pod may have the disk whose container was made later.
     func holdRoot(of id: String) throws {
-        guard let root = entries.withLock({ $0[id]?.record.root }) else { return }
-        try handler.roots.hold(root, pod: context.id, container: id)
+        let record = entries.withLock { $0[id]?.record }
+        for key in [record?.root, record?.state].compactMap(\.self) { try handler.roots.hold(key, pod: context.id, container: id) }
     }
 
     // MARK: The image
@@ -162,6 +176,7 @@ extension VMSandbox {
             let file = try await OwnThread.run { try VolumeFile(entry.name, in: try HostPath(entry.volume)) }
             let owner = try await OwnThread.run {
                 if entry.name == PersistentRoot.variablesName { try file.makeVariables(UEFIFirmware()) }
+                if entry.name == PersistentRoot.tpmName { try file.makeTPMState() }
                 if let bytes = entry.bytes { try file.grow(to: bytes) }
                 guard let owner = try file.ownership() else { throw SwiftletError(.notFound, "\(file.path) is not there") }
                 return owner
@@ -201,6 +216,21 @@ extension VolumeFile {
         guard bytes == fresh.count else {
             throw SwiftletError(
                 .failedPrecondition, "\(path) is not a file of \(fresh.count) bytes: no UEFI variables of this firmware")
+        }
+    }
+}
+
+extension VolumeFile {
+    /// swtpm's state is some kilobytes; it maps all of the file.
+    private static let mostTPMState = 4 << 20
+
+    /// A TPM's state, empty where there is none. One that is there stays as it is. Blocks.
+    ///
+    /// - Throws: `failedPrecondition` for a file that is too large, and for what is no file of the volume's alone.
+    func makeTPMState() throws {
+        guard let bytes = try size() else { return try create([], beside(name + ".swiftlet"), expectedOwnership) }
+        guard bytes <= Self.mostTPMState else {
+            throw SwiftletError(.failedPrecondition, "\(path) has \(bytes) bytes: no TPM's state")
         }
     }
 }

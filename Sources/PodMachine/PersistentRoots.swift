@@ -85,7 +85,7 @@ package final class PersistentRoots: Sendable {
             if let holder = state.holders[disk.name], holder.pod != pod {
                 throw SwiftletError(
                     .failedPrecondition,
-                    "\(disk.description) is the root disk of container \(holder.container) of pod sandbox \(holder.pod), which has not ended"
+                    "\(disk.description) is held by container \(holder.container) of pod sandbox \(holder.pod), which has not ended"
                 )
             }
             state.holders[disk.name] = Holder(pod: pod, container: container)

@@ -38,7 +38,8 @@ import Testing
                 "swiftlet/vcpus": "4", "swiftlet/memory": "512Mi", "swiftlet/disk-bus": "sata", "swiftlet/root-size": "1.5Gi",
                 "swiftlet/firmware": "uefi", "swiftlet/tpm": "true", "swiftlet/watchdog": "reset", "swiftlet/graphics": "virgl",
                 "swiftlet/reboot": "exit", "swiftlet/agent": "none", "swiftlet/persistent-root-overwrite": "true", "swiftlet/seed": "none",
-                "swiftlet/root-volume": "/disk/", "swiftlet/memory-max": "2Gi", "swiftlet/vcpus-max": "16",
+                "swiftlet/root-volume": "/disk/", "swiftlet/state-volume": "/state", "swiftlet/memory-max": "2Gi",
+                "swiftlet/vcpus-max": "16",
                 "swiftlet/system-uuid": "5300899444C04017AD449C49758083DA", "swiftlet/cpu-model": "Westmere",
                 "swiftlet/network-config": "none", "swiftlet/seed-volumes": "/etc/a, /etc/b/", "swiftlet/instance-id": "one",
                 "swiftlet/data-volumes": """
@@ -49,7 +50,7 @@ import Testing
         #expect(read.vcpus == 8 && read.memory == 512 << 20 && read.diskBus == .sata && read.rootSize == 3 << 29)
         #expect(read.firmware == .uefi && read.hasTPM && read.watchdog == .reset && read.graphics == .virgl && read.reboot == .exit)
         #expect(read.agent == .none)
-        #expect(read.rootVolume == "/disk" && read.mostMemory == 2 << 30 && read.mostVCPUs == 16)
+        #expect(read.rootVolume == "/disk" && read.stateVolume == "/state" && read.mostMemory == 2 << 30 && read.mostVCPUs == 16)
         #expect(read.overwritesPersistentRoot && read.seedFormat == nil && read.networkConfig == .none && read.instanceID == "one")
         #expect(read.systemUUID == "53008994-44c0-4017-ad44-9c49758083da" && read.cpu == CPUSetting(mode: .custom, model: "Westmere"))
         #expect(read.seedVolumes == .paths(["/etc/a", "/etc/b"]))

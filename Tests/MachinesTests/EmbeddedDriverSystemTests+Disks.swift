@@ -188,7 +188,7 @@ extension EmbeddedDriverSystemTests {
             let swtpm = TPMEmulator()
             let hasTPM = swtpm.obstacle() == nil
             if hasTPM {
-                try await swtpm.start(socket: "\(sockets)/tpm", state: "\(room.directory)/tpm", user: user)
+                try await swtpm.start(socket: "\(sockets)/tpm", state: .directory("\(room.directory)/tpm"), user: user)
                 plain.devices.append(.tpm(TPMSpec(socket: "\(sockets)/tpm")))
             }
             let spec = plain

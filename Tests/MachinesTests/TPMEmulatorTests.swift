@@ -28,7 +28,7 @@ import Testing
             #expect(emulator.obstacle() == nil)
             let (socket, state) = ("\(directory)/socket", "\(directory)/state")
             var started: [ProcessIdentity] = []
-            for _ in 0..<2 { started.append(try await emulator.start(socket: socket, state: state, user: user)) }
+            for _ in 0..<2 { started.append(try await emulator.start(socket: socket, state: .directory(state), user: user)) }
             #expect(started.allSatisfy { $0.isAlive })
             let attributes = try FileManager.default.attributesOfItem(atPath: state)
             #expect(attributes[.ownerAccountID] as? UInt32 == user.uid && attributes[.posixPermissions] as? Int == 0o700)
@@ -42,22 +42,34 @@ import Testing
         }
     }
 
+    @Test(.enabled(if: TPMEmulator().obstacle() == nil, "swtpm is not installed")) func itsStateMayBeOneFile() async throws {
+        try await withEmulator("exit 1") { _ in
+            let (emulator, socket, state) = (TPMEmulator(), "\(directory)/run/socket", "\(directory)/state")
+            try FileManager.default.createDirectory(atPath: "\(directory)/run", withIntermediateDirectories: true)
+            try Data().write(to: URL(filePath: state))
+            for path in [state, "\(directory)/run"] { chown(path, user.uid, user.gid) }
+            let process = try await emulator.start(socket: socket, state: .file(state), user: user)
+            #expect(process.isAlive)
+            try await emulator.stop(socket: socket, process: process, users: try users)
+        }
+    }
+
     @Test func whatDoesNotComeUpIsNamed() async throws {
         try await withEmulator("echo no state >&2; exit 3") { emulator in
             await #expect {
-                _ = try await emulator.start(socket: "\(directory)/socket", state: "\(directory)/state", user: user)
+                _ = try await emulator.start(socket: "\(directory)/socket", state: .directory("\(directory)/state"), user: user)
             } throws: {
                 ($0 as? SwiftletError)?.code == .unavailable && "\($0)".contains("no state")
             }
             await #expect {
-                _ = try await emulator.start(socket: "\(directory)/a,b", state: "\(directory)/state", user: user)
+                _ = try await emulator.start(socket: "\(directory)/a,b", state: .directory("\(directory)/state"), user: user)
             } throws: {
                 ($0 as? SwiftletError)?.code == .invalidArgument
             }
             let absent = TPMEmulator(program: "\(directory)/absent")
             #expect(absent.obstacle()?.contains("package swtpm") == true)
             await #expect {
-                _ = try await absent.start(socket: "\(directory)/socket", state: "\(directory)/state", user: user)
+                _ = try await absent.start(socket: "\(directory)/socket", state: .directory("\(directory)/state"), user: user)
             } throws: {
                 ($0 as? SwiftletError)?.code == .failedPrecondition && "\($0)".contains("not installed")
             }

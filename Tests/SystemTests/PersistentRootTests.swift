@@ -134,33 +134,63 @@ struct PersistentRootTests {
         return nil
     }
 
-    @Test func theFirmwaresVariablesAreKeptBesideTheDiskAndReadAgain() async throws {
+    /// TPM2_ReadClock, whose answer has the number of resets behind ten bytes of header and two times of eight.
+    private static let resets = """
+        exec 3<>/dev/tpm0
+        printf '\\200\\001\\000\\000\\000\\012\\000\\000\\001\\201' >&3
+        dd bs=64 count=1 <&3 2>/dev/null | hexdump -v -e '1/1 "%02x"' | cut -c 53-60
+        """
+
+    @Test func theFirmwaresVariablesAndTheTPMAreKeptBesideABlockVolume() async throws {
         let node = try await node()
         let before = try await Footprint.now(node)
-        let volume = "\(node.environment.scratch)/volume-\(UUID().uuidString.prefix(8))"
-        try FileManager.default.createDirectory(atPath: volume, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        defer { try? FileManager.default.removeItem(atPath: volume) }
-        let file = URL(filePath: "\(volume)/nvram.fd")
-        for boot in UInt32(1)...2 {
-            let vm = try await node.bootedVM(
-                "nvram\(boot)", nil, { $0.annotations = ["swiftlet/root-volume": "/disk", "swiftlet/firmware": "uefi"] }
-            ) {
-                ($0.linux.resources.memoryLimitInBytes, $0.mounts) = (
-                    256 << 20,
-                    [
+        let directory = "\(node.environment.scratch)/volume-\(UUID().uuidString.prefix(8))"
+        try FileManager.default.createDirectory(
+            atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let files = ["nvram.fd", "tpm.state"].map { URL(filePath: "\(directory)/\($0)") }
+        var resets: [Int] = []
+        try await LoopVolume.with(node, bytes: 96 << 20) { volume in
+            for boot in UInt32(1)...2 {
+                let vm = try await node.bootedVM(
+                    "state\(boot)", volume.device,
+                    { $0.annotations = ["swiftlet/state-volume": "/state", "swiftlet/firmware": "uefi", "swiftlet/tpm": "true"] }
+                ) {
+                    $0.linux.resources.memoryLimitInBytes = 256 << 20
+                    $0.mounts = [
                         .with {
-                            $0.hostPath = volume
-                            $0.containerPath = "/disk"
+                            $0.hostPath = directory
+                            $0.containerPath = "/state"
                         }
                     ]
-                )
+                }
+                #expect(try await node.guest(vm.container, "ls -d /sys/firmware/efi") == "/sys/firmware/efi")
+                resets.append(try #require(Int(try await node.guest(vm.container, Self.resets), radix: 16)))
+                let other = try await node.runVMPod("other\(boot)") {
+                    $0.annotations = ["swiftlet/state-volume": "/state", "swiftlet/firmware": "uefi"]
+                }
+                let refused = await refusal {
+                    _ = try await node.createVM(in: other, "other\(boot)") {
+                        $0.mounts = [
+                            .with {
+                                $0.hostPath = directory
+                                $0.containerPath = "/state"
+                            }
+                        ]
+                        $0.linux.resources.memoryLimitInBytes = 256 << 20
+                    }
+                }
+                #expect(refused?.code == .failedPrecondition && refused?.message.contains(vm.pod) == true, "\(String(describing: refused))")
+                for pod in [other, vm.pod] { try await node.removePod(pod) }
+                #expect(Self.boots(try Data(contentsOf: files[0])) == boot)
+                for file in files {
+                    var status = stat()
+                    #expect(stat(file.path, &status) == 0 && status.st_uid == 0 && status.st_size > 0, "\(file)")
+                }
             }
-            #expect(try await node.guest(vm.container, "ls -d /sys/firmware/efi") == "/sys/firmware/efi")
-            try await node.removePod(vm.pod)
-            #expect(Self.boots(try Data(contentsOf: file)) == boot)
-            var status = stat()
-            #expect(stat(file.path, &status) == 0 && status.st_uid == 0)
         }
+        #expect(resets.count == 2 && resets[1] == resets[0] + 1, "\(resets)")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory).count == 2)
         try await before.expectNothingAdded(node)
     }
 

@@ -6,10 +6,8 @@ extension VMAnnotations {
     mutating func readDisks(_ reader: inout AnnotationReader) {
         rootSize = reader.bytes("root-size", virtlet: "VirtletRootVolumeSize", least: 1 << 20, most: 64 << 40)
         overwritesPersistentRoot = reader.flag("persistent-root-overwrite")
-        if let (name, value) = reader.take("root-volume") {
-            rootVolume = GuestPath(value)?.text
-            if rootVolume == nil { reader.refuse(name, "\(quoted(value)) is no path of a mount") }
-        }
+        if let annotation = reader.take("root-volume") { rootVolume = Self.mountPath(annotation, &reader) }
+        if let annotation = reader.take("state-volume") { stateVolume = Self.mountPath(annotation, &reader) }
         if let bus: DiskBus = reader.choice("disk-bus", virtlet: "VirtletDiskDriver") { diskBus = bus }
         if let annotation = reader.take("data-volumes") { dataVolumes = Self.dataVolumes(annotation, diskBus, &reader) }
         if let (name, value) = reader.take("seed-volumes") {
@@ -27,6 +25,12 @@ extension VMAnnotations {
         }
         // 9p's: under virtiofs the guest sees the owners that the files have.
         _ = reader.takeVirtlet("VirtletChown9pfsMounts")
+    }
+
+    private static func mountPath(_ annotation: (name: String, value: String), _ reader: inout AnnotationReader) -> String? {
+        let path = GuestPath(annotation.value)?.text
+        if path == nil { reader.refuse(annotation.name, "\(quoted(annotation.value)) is no path of a mount") }
+        return path
     }
 
     mutating func readMachine(_ reader: inout AnnotationReader) {

@@ -12,6 +12,8 @@ public struct VMAnnotations: Sendable, Equatable {
     public var overwritesPersistentRoot = false
     /// The mount whose disk.img is the root disk; nil: the root disk is a block volume, or goes with the container.
     public var rootVolume: String?
+    /// The mount that keeps the TPM's state and UEFI's variables; nil: the root volume, or they go with the container.
+    public var stateVolume: String?
     /// Of the root disk, the data disks and volumes.
     public var diskBus = DiskBus.scsi
     /// Disks that are made with the container and go with it.

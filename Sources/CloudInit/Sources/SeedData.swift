@@ -26,6 +26,11 @@ extension VMAnnotations {
         rootVolume != nil && GuestPath(mount.containerPath)?.text == rootVolume
     }
 
+    /// Whether the mount holds what the machine keeps beside its root disk, and is not shared with the guest.
+    public func isStateVolume(_ mount: ContainerMount) -> Bool {
+        stateVolume != nil && GuestPath(mount.containerPath)?.text == stateVolume
+    }
+
     /// Whether the mount's files are written into the guest by the seed, and the mount is not shared with it.
     public func isSeeded(_ mount: ContainerMount) -> Bool {
         guard let path = GuestPath(mount.containerPath)?.text, !mount.hostPath.isEmpty else { return false }

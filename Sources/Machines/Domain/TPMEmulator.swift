@@ -5,6 +5,14 @@ import Linux
 
 /// The process that is a machine's TPM (swtpm). It ends by itself when QEMU does, and its state stays.
 public struct TPMEmulator: Sendable {
+    /// Where a TPM's state is.
+    public enum State: Sendable, Equatable {
+        /// Of the TPM alone, made where it is missing.
+        case directory(String)
+        /// The user's, and there; empty at first.
+        case file(String)
+    }
+
     public var program: String
     /// How long it may take until it listens; it takes some 10 ms.
     public var deadline: Duration
@@ -23,25 +31,31 @@ public struct TPMEmulator: Sendable {
     ///
     /// - Parameters:
     ///   - socket: in a directory that the user can write to. At most 107 bytes.
-    ///   - state: a directory of the TPM alone, made where it is missing. What is in it is the TPM's, also at the next start.
+    ///   - state: is the TPM's, also at the next start.
     ///   - user: QEMU's.
     /// - Returns: the process, whose end leaves the machine with a TPM that does not answer.
     /// - Throws: `failedPrecondition` without the program, `unavailable` with what it says when it does not come up. It does not run then.
-    public func start(socket: String, state: String, user: MachineUser) async throws -> ProcessIdentity {
+    public func start(socket: String, state: State, user: MachineUser) async throws -> ProcessIdentity {
+        let (path, option) =
+            switch state {
+            case .directory(let path): (path, "dir=\(path)")
+            case .file(let path): (path, "backend-uri=file://\(path)")
+            }
         try MachineSpec.checkSocket(socket)
-        try MachineSpec.checkPath(state)
+        try MachineSpec.checkPath(path)
         // swtpm's option syntax has no way to write a comma.
-        guard !socket.contains(","), !state.contains(",") else {
-            throw SwiftletError(.invalidArgument, "a TPM's paths cannot hold commas: \(socket), \(state)")
+        guard !socket.contains(","), !path.contains(",") else {
+            throw SwiftletError(.invalidArgument, "a TPM's paths cannot hold commas: \(socket), \(path)")
         }
         try await OwnThread.run {
             if let obstacle = obstacle() { throw SwiftletError(.failedPrecondition, obstacle) }
-            guard mkdir(state, 0o700) == 0 || errno == EEXIST else { throw SwiftletError.system("make \(state)") }
-            guard lchown(state, user.uid, user.gid) == 0 else { throw SwiftletError.system("chown \(state)") }
+            guard case .directory = state else { return }
+            guard mkdir(path, 0o700) == 0 || errno == EEXIST else { throw SwiftletError.system("make \(path)") }
+            guard lchown(path, user.uid, user.gid) == 0 else { throw SwiftletError.system("chown \(path)") }
         }
         let swtpm = UnprivilegedProgram(path: program, user: user, processorTime: nil, deadline: deadline)
         let result = try await swtpm.spawn([
-            "socket", "--tpm2", "--tpmstate", "dir=\(state),mode=0600", "--ctrl", "type=unixio,path=\(socket),mode=0600", "--terminate",
+            "socket", "--tpm2", "--tpmstate", "\(option),mode=0600", "--ctrl", "type=unixio,path=\(socket),mode=0600", "--terminate",
             "--daemon",
         ]).run()
         guard result.succeeded else {
