@@ -71,7 +71,8 @@ let package = Package(
         .executableTarget(
             name: "swiftletd",
             dependencies: [
-                "CRIServer", "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Runtime", "Machines", "Images", "PodNetwork",
+                "CRIServer", "Pods", "MicroVMRuntime", "NativeVMRuntime", "HostRuntime", "PodMachine", "Runtime", "Machines", "Images",
+                "PodNetwork",
                 "State", "GRPC", "CRI",
                 "Linux", "CLinux", "Concurrency", "Errors", "Daemons", "StreamControl", "Prometheus", "SwiftletVersion", "TOMLKit",
                 arguments, lifecycle, logging, metrics,
@@ -167,6 +168,7 @@ let package = Package(
                 "Concurrency",
                 "Errors", logging,
             ]),
+        .target(name: "HostRuntime", dependencies: ["Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // What the hands that run pods in machines have in common.
         .target(
             name: "PodMachine",
@@ -287,6 +289,10 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ], resources: [.copy("Golden")]),
+        .testTarget(
+            name: "HostRuntimeTests",
+            dependencies: ["HostRuntime", "Runtime", "State", "Linux", "Concurrency", "Support", "Errors", logging],
+            resources: [.copy("Golden")]),
         .testTarget(
             name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors", "Support", "crash-fixture"], exclude: ["CrashFixture"]),
         .executableTarget(name: "crash-fixture", dependencies: ["Linux"], path: "Tests/LinuxTests/CrashFixture"),

@@ -21,6 +21,7 @@ public struct AgentOutput: OutputReader {
     public func copy(from endpoint: OutputEndpoint, to sink: any OutputSink, until end: OutputEnd) async throws {
         switch endpoint {
         case .agent(let address, let container): try await copy(container, at: address, to: sink)
+        case .conmon: throw SwiftletError(.notFound, "a container of the node has no agent")
         case .console: throw SwiftletError(.notFound, "a console has no agent")
         }
     }

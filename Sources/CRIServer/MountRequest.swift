@@ -72,11 +72,7 @@ enum MountRequest {
         switch value {
         case .propagationPrivate: return .none
         case .propagationHostToContainer: return .hostToContainer
-        case .propagationBidirectional:
-            throw SwiftletError(
-                .invalidArgument,
-                "\(field): propagation PROPAGATION_BIDIRECTIONAL: mounts made inside a virtual machine cannot reach the node; "
-                    + "use PROPAGATION_HOST_TO_CONTAINER or PROPAGATION_PRIVATE")
+        case .propagationBidirectional: return .bidirectional
         case .UNRECOGNIZED(let number):
             throw SwiftletError(.invalidArgument, "\(field): propagation \(number) is unknown")
         }
@@ -121,7 +117,12 @@ enum MountMessage {
             $0.readonly = mount.readOnly
             $0.recursiveReadOnly = mount.recursiveReadOnly
             $0.selinuxRelabel = mount.selinuxRelabel
-            $0.propagation = mount.propagation == .none ? .propagationPrivate : .propagationHostToContainer
+            $0.propagation =
+                switch mount.propagation {
+                case .none: .propagationPrivate
+                case .hostToContainer: .propagationHostToContainer
+                case .bidirectional: .propagationBidirectional
+                }
             $0.mountOptions = mount.options
             $0.uidMappings = mount.mappings?.uids.map(mapping) ?? []
             $0.gidMappings = mount.mappings?.gids.map(mapping) ?? []

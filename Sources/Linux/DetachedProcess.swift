@@ -8,22 +8,25 @@ import Glibc
 public struct DetachedProcess: Sendable {
     public let pid: pid_t
 
-    /// Starts the program with the environment of this process.
+    /// Starts the program.
     ///
     /// - Parameters:
     ///   - descriptors: what becomes the child's 0, 1, 2, … in this order; they stay the caller's.
     ///   - capabilities: the most that the child and its own children can have, by the numbers of capabilities(7), and no program that
     ///     they execute gives them more (PR_SET_NO_NEW_PRIVS); nil: what this process may have.
+    ///   - environment: all of it, as "KEY=value"; nil: that of this process.
     /// - Throws: the errno of a program that cannot be started.
-    public init(_ executable: String, _ arguments: [String], descriptors: [Int32], capabilities: Set<Int32>? = nil) throws {
+    public init(
+        _ executable: String, _ arguments: [String], descriptors: [Int32], capabilities: Set<Int32>? = nil, environment: [String]? = nil
+    ) throws {
         guard let capabilities else {
-            pid = try Self.spawn(executable, arguments, descriptors)
+            pid = try Self.spawn(executable, arguments, descriptors, environment)
             return
         }
         // Both are a thread's, which its children get: a thread of its own has nothing else to lose.
         pid = try OwnThread.runAndWait {
             try Self.restrict(to: capabilities)
-            return try Self.spawn(executable, arguments, descriptors)
+            return try Self.spawn(executable, arguments, descriptors, environment)
         }
     }
 
@@ -38,7 +41,8 @@ public struct DetachedProcess: Sendable {
         guard clinux_prctl(Int32(CLINUX_PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0) == 0 else { throw SwiftletError.system("set no_new_privs") }
     }
 
-    private static func spawn(_ executable: String, _ arguments: [String], _ descriptors: [Int32]) throws -> pid_t {
+    private static func spawn(_ executable: String, _ arguments: [String], _ descriptors: [Int32], _ environment: [String]?) throws -> pid_t
+    {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
@@ -62,8 +66,13 @@ public struct DetachedProcess: Sendable {
 
         var argv: [UnsafeMutablePointer<CChar>?] = ([executable] + arguments).map { strdup($0) } + [nil]
         defer { argv.forEach { free($0) } }
+        var variables = environment.map { $0.map { strdup($0) } + [nil] } ?? []
+        defer { variables.forEach { free($0) } }
         var pid: pid_t = 0
-        let failure = ForkGate.hold { posix_spawn(&pid, executable, &actions, &attributes, &argv, Glibc.environ) }
+        let failure = ForkGate.hold {
+            guard environment != nil else { return posix_spawn(&pid, executable, &actions, &attributes, &argv, Glibc.environ) }
+            return posix_spawn(&pid, executable, &actions, &attributes, &argv, &variables)
+        }
         guard failure == 0 else { throw SwiftletError.system("start \(executable)", errno: failure) }
         return pid
     }

@@ -184,7 +184,7 @@ extension Pod {
     /// Notes that the first process runs, and waits for its output and its end from now on.
     func started(_ container: Container, _ machine: any Sandbox) async throws {
         _ = try container.lifecycle.handle(.started(at: WallClock.now()))
-        context.output.follow(container.id, from: machine.output(of: container.id))
+        if hasLogs { context.output.follow(container.id, from: machine.output(of: container.id)) }
         watchExit(container, machine)
         context.snapshots.publish(container.snapshot)
         // A container that is a machine brings what the sandbox tells of it.
@@ -353,7 +353,11 @@ extension Pod {
         return self.spec.logDirectory + "/" + spec.logPath
     }
 
+    /// Whether the containers' logs are ``ContainerOutput``'s to write.
+    nonisolated var hasLogs: Bool { !handler.capabilities.writesLogs }
+
     func openLog(of container: Container) async throws {
+        guard hasLogs else { return }
         let path = container.logPath.isEmpty ? "" : container.spec.logPath
         let budget = try PodLogBudget.budget(spec.annotations, configured: context.logBudget)
         let (pod, metadata) = (spec.metadata, container.spec.metadata)

@@ -10,6 +10,7 @@ extension Pod {
         guard container.isRunning else {
             throw SwiftletError(.failedPrecondition, "container \(id) is \(container.state.name); only a running one's log can be reopened")
         }
+        if !hasLogs, let writer = try await readyMachine() as? any LogWritingSandbox { return try await writer.reopenLog(of: id) }
         do {
             try await context.output.reopen(id)
         } catch let error as SwiftletError where error.code == .failedPrecondition && machine == nil && state.isUp {

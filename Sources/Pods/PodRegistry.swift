@@ -13,6 +13,8 @@ public final class PodRegistry: Sendable {
     let context: PodContext
     let handlers: [String: any RuntimeHandler]
     let defaultHandler: String
+    /// The handler that pods of the default one get which ask for the node's namespaces; nil: they are refused.
+    private let nodeHandler: String?
     let pods = Mutex<[String: Pod]>([:])
     private let sandboxCreations: Creations
     private let containerCreations: Creations
@@ -30,15 +32,17 @@ public final class PodRegistry: Sendable {
     ///   - logBudget: of each log; pods may lower it.
     ///   - logRotation: of each log; nil: somebody else rotates it.
     ///   - sessions: makes the URLs of exec and port-forward; nil: there are none.
+    ///   - nodeHandler: the name of the handler for pods of the default one that ask for the node's namespaces; nil: they are refused.
     ///   - crashes: says how the daemon before crashed; nil: nobody notes it.
     public init(
         handlers: [any RuntimeHandler], network: any NodeNetwork, releasers: [ResourceReleaser], images: ImageStore,
         database: StateDatabase, output: any ContainerOutput, logBudget: LogBudget = LogBudget(),
-        logRotation: LogRotation? = nil, sessions: (any ContainerSessions)? = nil,
+        logRotation: LogRotation? = nil, sessions: (any ContainerSessions)? = nil, nodeHandler: String? = nil,
         crashes: CrashRecord? = nil, deadlines: PodDeadlines = PodDeadlines(), logger: Logger
     ) {
         self.handlers = Dictionary(handlers.map { ($0.name, $0) }) { first, _ in first }
         defaultHandler = handlers.first?.name ?? ""
+        self.nodeHandler = nodeHandler
         let leases = ResourceReleaser(.imageLease, scope: .container) { entry in try await images.releaseLeases(holder: entry.name) }
         context = PodContext(
             network: network, images: images, store: PodStore(database: database), snapshots: Snapshots(logger: logger),
@@ -59,9 +63,18 @@ public final class PodRegistry: Sendable {
     /// - Returns: its id. A retry of a request in flight gets the id of the first attempt.
     /// - Throws: `.invalidArgument` for an unknown handler, `.alreadyExists` for a duplicate, or what failed by step;
     ///   nothing is left behind then.
-    public func runSandbox(_ spec: SandboxSpec) async throws -> String {
+    public func runSandbox(_ request: SandboxSpec) async throws -> String {
+        let spec = withHandler(request)
         let handler = try handler(named: spec.runtimeHandler)
-        try handler.capabilities.check(spec, handler: handler.name)
+        do {
+            try handler.capabilities.check(spec, handler: handler.name)
+        } catch {
+            if spec.needsNode {
+                context.logger.notice(
+                    "pod that needs the node refused", metadata: audit(spec, ["handler": "\(handler.name)", "error": "\(error)"]))
+            }
+            throw error
+        }
         _ = try PodLogBudget.budget(spec.annotations, configured: context.logBudget)
         let metadata = spec.metadata
         let key = [metadata.namespace, metadata.name, metadata.uid, String(metadata.attempt)].joined(separator: "\u{0}")
@@ -94,6 +107,22 @@ public final class PodRegistry: Sendable {
             }
             return pod.id
         }
+    }
+
+    /// The request with the handler that it goes to, where that is not the one it names.
+    private func withHandler(_ request: SandboxSpec) -> SandboxSpec {
+        guard request.runtimeHandler.isEmpty, request.needsNode, let nodeHandler, nodeHandler != defaultHandler else { return request }
+        var spec = request
+        spec.runtimeHandler = nodeHandler
+        context.logger.notice("pod that needs the node taken by another handler", metadata: audit(spec, ["handler": "\(nodeHandler)"]))
+        return spec
+    }
+
+    private func audit(_ spec: SandboxSpec, _ more: Logger.Metadata) -> Logger.Metadata {
+        let metadata: Logger.Metadata = [
+            "namespace": "\(spec.metadata.namespace)", "pod": "\(spec.metadata.name)", "uid": "\(spec.metadata.uid)",
+        ]
+        return metadata.merging(more) { _, new in new }
     }
 
     /// Callers that wait for a sandbox to start.

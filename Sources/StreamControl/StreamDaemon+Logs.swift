@@ -242,6 +242,8 @@ extension StreamFollowLogRequest {
         self.init()
         switch endpoint {
         case .agent(let address, _): guest = StreamGuest(address, sandbox: "")
+        // Nobody follows what conmon writes itself.
+        case .conmon: break
         case .console(let log, let socket): console = StreamConsole(log: log, socket: socket, sandbox: "")
         }
         containerID = container

@@ -226,12 +226,16 @@ extension StreamDaemon: ContainerSessions {
     public func attach(
         to endpoint: OutputEndpoint, of container: String, in sandbox: String, _ streams: SessionStreams, stdinOnce: Bool
     ) async throws -> String {
+        if case .conmon = endpoint {
+            throw SwiftletError(.unimplemented, "attach: containers of the node cannot be attached to; their logs and ExecSync reach them")
+        }
         if case .console = endpoint { try await client().require(StreamContract.console, "consoles cannot be attached to") }
         let request = StreamPrepareAttachRequest.with {
             $0.containerID = container
             switch endpoint {
             case .agent(let address, let known): ($0.guest, $0.containerID) = (StreamGuest(address, sandbox: sandbox), known)
             case .console(let log, let socket): $0.console = StreamConsole(log: log, socket: socket, sandbox: sandbox)
+            case .conmon: break
             }
             ($0.stdin, $0.stdout, $0.stderr, $0.terminal) = (streams.stdin, streams.stdout, streams.stderr, streams.terminal)
             $0.stdinOnce = stdinOnce

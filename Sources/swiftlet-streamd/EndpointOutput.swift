@@ -1,5 +1,6 @@
 import AgentClient
 import ConsoleOutput
+import Errors
 import Logging
 import Runtime
 
@@ -15,6 +16,7 @@ struct EndpointOutput: OutputReader {
     func copy(from endpoint: OutputEndpoint, to sink: any OutputSink, until end: OutputEnd) async throws {
         switch endpoint {
         case .agent: try await agents.copy(from: endpoint, to: sink, until: end)
+        case .conmon: throw SwiftletError(.notFound, "conmon writes its container's log itself")
         case .console: try await consoles.copy(from: endpoint, to: sink, until: end)
         }
     }

@@ -22,6 +22,7 @@ struct GuestBackend: StreamBackend {
     func attach(_ request: AttachRequest, size: TerminalSize?) async throws -> any ProcessSession {
         switch try OutputEndpoint(text: request.address, of: request.containerID) {
         case .agent(let address, _): try await AttachSession.start(request, size: size, at: address, guests, logs)
+        case .conmon: throw SwiftletError(.unimplemented, "containers of the node cannot be attached to")
         case .console(let log, let socket): try await ConsoleSession.start(request, log: log, socket: socket, consoles, logs)
         }
     }
@@ -61,6 +62,7 @@ extension OutputEndpoint {
     var text: String {
         switch self {
         case .agent(let address, _): address.text
+        case .conmon(let socket, let control): "conmon:\(socket)\n\(control)"
         case .console(let log, let socket): "\(Self.console)\(socket)\n\(log)"
         }
     }

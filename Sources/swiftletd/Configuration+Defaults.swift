@@ -19,6 +19,7 @@ extension Configuration {
         machine = try container.value(.machine, else: machine)
         vm = try container.value(.vm, else: vm)
         pool = try container.value(.pool, else: pool)
+        host = try container.value(.host, else: host)
         network = try container.value(.network, else: network)
         metrics = try container.value(.metrics, else: metrics)
         stream = try container.value(.stream, else: stream)
@@ -66,6 +67,26 @@ extension Configuration.Pool {
         size = try container.value(.size, else: size)
         drain = try container.value(.drain, else: drain)
         shapes = try container.value(.shapes, else: shapes)
+    }
+}
+
+extension Configuration.Host {
+    init(from decoder: any Decoder) throws {
+        self.init()
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        handlers = try container.value(.handlers, else: handlers)
+        conmon = try container.value(.conmon, else: conmon)
+        nodePods = try container.value(.nodePods, else: nodePods)
+    }
+}
+
+extension Configuration.Host.Handler {
+    init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(name: try container.decode(String.self, forKey: .name))
+        runtime = try container.value(.runtime, else: runtime)
+        kind = try container.value(.kind, else: kind)
+        namespaces = try container.value(.namespaces, else: namespaces)
     }
 }
 

@@ -61,6 +61,37 @@ struct Configuration: Codable, Sendable {
         }
     }
 
+    /// Of pods that run on the node itself.
+    struct Host: Codable, Sendable {
+        /// A runtime handler.
+        struct Handler: Codable, Sendable {
+            /// That RuntimeClasses carry.
+            var name: String
+            /// The OCI runtime: a path, or a name to be found in /usr/local/sbin, /usr/local/bin, /usr/sbin, /usr/bin, /sbin and /bin.
+            var runtime = "runc"
+            /// runc or crun; empty: by the program's name.
+            var kind = ""
+            /// Namespaces of Kubernetes whose pods may use it; "*": any.
+            var namespaces: [String] = []
+
+            enum CodingKeys: CodingKey {
+                case name, runtime, kind, namespaces
+            }
+        }
+
+        /// Empty: no pod runs on the node.
+        var handlers: [Handler] = []
+        /// As `runtime`.
+        var conmon = "conmon"
+        /// The one of `handlers` for pods without a RuntimeClass that ask for the node's namespaces; empty: they are refused.
+        var nodePods = ""
+
+        enum CodingKeys: String, CodingKey {
+            case handlers, conmon
+            case nodePods = "node_pods"
+        }
+    }
+
     /// Of machines that wait for pods, booted and paused.
     struct Pool: Codable, Sendable {
         /// Machines of another size than a pod that says nothing gets.
@@ -309,6 +340,7 @@ struct Configuration: Codable, Sendable {
     var machine = Machine()
     var vm = VM()
     var pool = Pool()
+    var host = Host()
     var network = Network()
     var metrics = Metrics()
     var stream = Stream()
@@ -317,7 +349,7 @@ struct Configuration: Codable, Sendable {
     var registries: [Registry] = []
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case endpoint, root, run, machine, vm, pool, network, metrics, stream, logs, images, registries
+        case endpoint, root, run, machine, vm, pool, host, network, metrics, stream, logs, images, registries
         case allowsTCPEndpoint = "allow_tcp_endpoint"
         case logLevel = "log_level"
         case cgroupDriver = "cgroup_driver"

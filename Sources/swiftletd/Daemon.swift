@@ -4,6 +4,7 @@ import Errors
 import Foundation
 import GRPC
 import Glibc
+import HostRuntime
 import Images
 import Linux
 import Logging
@@ -72,19 +73,23 @@ struct Daemon: Sendable {
         let machines = MachineResources(
             hypervisor: hypervisor, networks: networks, users: try configuration.podUsers(), logger: logger)
         let microVM = MicroVMResources(configuration: try await configuration.microVM(logger: logger), machines: machines)
-        let handlers: [any RuntimeHandler] = [
+        let host = HostResources(configuration: try configuration.hostConfiguration())
+        let machineHandlers: [any RuntimeHandler] = [
             try await MicroVMHandler(resources: microVM, logger: logger),
             try NativeVMHandler(
                 configuration: configuration.nativeVM(microVM.configuration), machines: machines, logger: logger),
         ]
+        let handlers = machineHandlers + (try configuration.hostHandlers().map { try HostHandler($0, resources: host, logger: logger) })
         try Task.checkCancellation()
         let crashes = crashRecord(configuration, logger, &opened)
         let streams = StreamDaemon(configuration: try configuration.streamDaemon(), logger: logger)
         opened.add { streams.close() }
         let pods = PodRegistry(
-            handlers: handlers, network: networks, releasers: microVM.releasers, images: images, database: database, output: streams,
+            handlers: handlers, network: networks, releasers: microVM.releasers + host.releasers, images: images, database: database,
+            output: streams,
             logBudget: try configuration.logBudget(), logRotation: try configuration.logRotation(),
-            sessions: configuration.stream.address.isEmpty ? nil : streams, crashes: crashes, logger: logger)
+            sessions: configuration.stream.address.isEmpty ? nil : streams,
+            nodeHandler: configuration.host.nodePods.isEmpty ? nil : configuration.host.nodePods, crashes: crashes, logger: logger)
         opened.add { pods.close() }
         opened.add { await pods.closePools() }
         try await pods.recover()

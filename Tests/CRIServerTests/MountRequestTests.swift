@@ -33,7 +33,6 @@ struct MountRequestTests {
         refuses("host_path") { $0.hostPath = "srv" }
         refuses("host_path") { $0.hostPath = "/srv/../etc" }
         refuses("host_path") { $0.hostPath = "/" + String(repeating: "a", count: 5000) }
-        refuses("PROPAGATION_BIDIRECTIONAL") { $0.propagation = .propagationBidirectional }
         refuses("propagation 7") { $0.propagation = .UNRECOGNIZED(7) }
         refuses("recursive_read_only needs readonly") { $0.recursiveReadOnly = true }
         refuses("PROPAGATION_PRIVATE") {

@@ -51,6 +51,18 @@ import Testing
         try capabilities.check(spec, handler: "host")
     }
 
+    @Test func mountsThatReachTheNodeAreRefusedWhereTheyCannot() throws {
+        var spec = ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "i")
+        var mount = ContainerMount(containerPath: "/m")
+        mount.propagation = .bidirectional
+        spec.mounts = [mount]
+        var capabilities = HandlerCapabilities()
+        let refused = #expect(throws: SwiftletError.self) { try capabilities.check(spec, handler: "microvm") }
+        #expect(refused?.code == .invalidArgument && refused?.message.contains("PROPAGATION_BIDIRECTIONAL") == true)
+        capabilities.bidirectionalMounts = true
+        try capabilities.check(spec, handler: "host")
+    }
+
     @Test func policiesAndHugePagesAreRefusedAsUnimplemented() throws {
         let cases: [(String, (inout ContainerSpec) -> Void)] = [
             ("security_context.apparmor \"mine\"", { $0.security.policies = SecurityPolicies(appArmorProfile: "mine") }),

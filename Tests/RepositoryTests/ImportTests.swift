@@ -29,7 +29,8 @@ import Testing
 
     @Test func theHeartKnowsNoHandButImages() throws {
         let hands: Set = [
-            "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP", "QemuGuestAgent", "Volumes",
+            "MicroVMRuntime", "NativeVMRuntime", "HostRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP",
+            "QemuGuestAgent", "Volumes",
             "Logs", "LogCollection",
             "StreamControl", "CloudInit",
         ]
@@ -40,7 +41,8 @@ import Testing
 
     @Test func theContractKnowsNeitherHeartNorHands() throws {
         let above: Set = [
-            "Pods", "MicroVMRuntime", "NativeVMRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP", "QemuGuestAgent",
+            "Pods", "MicroVMRuntime", "NativeVMRuntime", "HostRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP",
+            "QemuGuestAgent",
             "Volumes", "Images",
             "Logs",
             "LogCollection",
@@ -71,7 +73,17 @@ import Testing
         #expect(try Self.imports()["StreamClient"]?.isDisjoint(with: others) == true)
     }
 
+    /// It runs where no machine can, and must not bring libvirt's libraries or the guest's words along.
+    @Test func podsOnTheNodeKnowNoMachines() throws {
+        let allowed: Set = [
+            "CLinux", "Concurrency", "Errors", "Foundation", "Glibc", "Linux", "Logging", "Runtime", "State", "Synchronization",
+        ]
+        #expect(try Self.imports()["HostRuntime"]?.subtracting(allowed).isEmpty == true)
+    }
+
     @Test func onlyTheDaemonNamesHandlers() throws {
-        #expect(try Self.importers(of: "MicroVMRuntime") == ["swiftletd"])
+        for handler in ["MicroVMRuntime", "NativeVMRuntime", "HostRuntime"] {
+            #expect(try Self.importers(of: handler) == ["swiftletd"])
+        }
     }
 }

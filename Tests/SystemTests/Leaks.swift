@@ -77,7 +77,7 @@ struct Footprint: Equatable, CustomStringConvertible {
                 let data = KernelFile.bytes("/proc/\(pid)/cmdline", limit: 1 << 20)
             else { return nil }
             let command = String(decoding: data, as: UTF8.self).replacingOccurrences(of: "\0", with: " ")
-            return ["qemu", "vsockd", "swtpm"].contains { command.contains($0) } ? "\(pid) \(command.prefix(120))" : nil
+            return ["qemu", "vsockd", "swtpm", "conmon"].contains { command.contains($0) } ? "\(pid) \(command.prefix(120))" : nil
         }
     }
 

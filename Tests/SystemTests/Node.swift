@@ -67,6 +67,8 @@ actor Node {
         var poolShapes: [(memory: Int, cpus: Int, size: Int)] = []
         /// The table images.disks, in TOML.
         var disks = ""
+        /// The table host, in TOML.
+        var host = ""
     }
 
     nonisolated let name: String
@@ -228,6 +230,8 @@ actor Node {
         \(options.collects ? Self.collection(root) : "")
 
         \(options.disks)
+
+        \(options.host)
         """
     }
 

@@ -27,7 +27,7 @@ private struct MadeUpNode: Node {
     var free: UInt64 = 50_000_000_000
     var programs: Set<String> = [
         "qemu-system-x86_64", "mke2fs", "swiftlet-vsockd", "swiftlet-streamd", "swiftlet-diskinfo",
-        "swiftlet-virgl-probe", "qemu-img", "setpriv", "prlimit",
+        "swiftlet-virgl-probe", "qemu-img", "setpriv", "prlimit", "conmon", "runc",
     ]
     var fileSystemType: String? = "ext4"
     var virglFails = false
@@ -59,7 +59,7 @@ private struct MadeUpNode: Node {
             MachineChecks.disk(self, directory: "/var/lib/swiftlet"), HypervisorChecks.libvirt(self), await HypervisorChecks.qemu(self),
             HypervisorChecks.guest(self, kernel: nil, initramfs: nil, directories: ["/usr/lib/swiftlet"]), HypervisorChecks.tools(self),
             NetworkChecks.cni(self, configurations: "/etc/cni/net.d", plugins: ["/opt/cni/bin", "/usr/lib/cni"]),
-        ] + (await VMChecks.all(self, directory: "/var/lib/swiftlet"))
+        ] + (await VMChecks.all(self, directory: "/var/lib/swiftlet")) + [HostChecks.runtimes(self)]
     }
 }
 
@@ -82,7 +82,8 @@ private struct MadeUpNode: Node {
             ("no prlimit", "vm disks", .warn), ("no OVMF", "vm uefi", .warn), ("no swtpm", "vm tpm", .warn),
             ("no virtiofsd", "vm files", .warn), ("no probe", "vm virgl", .warn), ("no render node", "vm virgl", .warn),
             ("a driver that fails", "vm virgl", .warn), ("memory for disks", "vm storage", .warn), ("nfs", "vm storage", .warn),
-            ("no file system", "vm storage", .warn),
+            ("no file system", "vm storage", .warn), ("no conmon", "host pods", .warn), ("no runc", "host pods", .warn),
+            ("crun and hybrid groups", "host pods", .warn),
         ] as [(String, String, Finding.Verdict)])
     func eachLackIsNoticedAndHasARemedy(_ lack: String, _ check: String, _ verdict: Finding.Verdict) async {
         var node = MadeUpNode()
@@ -123,6 +124,12 @@ private struct MadeUpNode: Node {
         case "memory for disks": node.fileSystemType = "tmpfs"
         case "nfs": node.fileSystemType = "nfs"
         case "no file system": node.fileSystemType = nil
+        case "no conmon": node.programs.remove("conmon")
+        case "no runc": node.programs.remove("runc")
+        case "crun and hybrid groups":
+            node.programs.remove("runc")
+            node.programs.insert("crun")
+            node.layout = .hybrid
         default: Issue.record("unknown lack \(lack)")
         }
         let troubles = await node.all().filter { $0.verdict != .ok }

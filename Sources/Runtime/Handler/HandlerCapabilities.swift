@@ -29,6 +29,11 @@ public struct HandlerCapabilities: Sendable, Equatable {
     public var devices: Set<String>? = []
     /// Policies of the node's security modules confine its containers.
     public var securityPolicies: Set<SecurityModule> = []
+    /// Mounts that are made in a container may reach the node.
+    public var bidirectionalMounts = false
+    /// Containers' logs are written by processes of the handler's own (``LogWritingSandbox``): budgets, rotation by size and collection
+    /// are not theirs.
+    public var writesLogs = false
     /// Containers may be given huge pages.
     public var hugePages = false
     public var operations: Set<Operation> = [.exec]
@@ -77,6 +82,12 @@ extension HandlerCapabilities {
                 .unimplemented,
                 "config.devices: \(quoted(device.hostPath)): runtime handler \(handler) cannot give a container this device of the node; "
                     + "it has \(devices.sorted().joined(separator: ", "))")
+        }
+        for mount in spec.mounts where mount.propagation == .bidirectional && !bidirectionalMounts {
+            throw SwiftletError(
+                .invalidArgument,
+                "config.mounts \(quoted(mount.containerPath)): propagation PROPAGATION_BIDIRECTIONAL: mounts made in containers of runtime "
+                    + "handler \(handler) cannot reach the node; use PROPAGATION_HOST_TO_CONTAINER or PROPAGATION_PRIVATE")
         }
         try check(spec.security.policies, handler: handler)
         try check(spec.resources, "config.linux.resources", handler: handler)

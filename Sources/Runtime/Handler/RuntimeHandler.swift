@@ -128,6 +128,14 @@ public protocol Sandbox: Sendable {
     func close()
 }
 
+/// A sandbox whose containers' logs are written by processes of its own.
+public protocol LogWritingSandbox: Sandbox {
+    /// Goes on in the file that the container's log path names now.
+    ///
+    /// - Throws: `.failedPrecondition` when the new file cannot be opened, or nobody writes the log any more.
+    func reopenLog(of id: String) async throws
+}
+
 /// Why a sandbox cannot go on.
 public struct SandboxLoss: Sendable, Equatable {
     public var reason: String

@@ -5,6 +5,9 @@ public enum OutputEndpoint: Codable, Sendable, Hashable {
     /// The serial port of a machine. QEMU appends all that the guest writes to the file `log`, and serves one client at the unix socket
     /// `socket`, which is to be read from as long as it is connected: a client that does not read holds the guest. Both are root's.
     case console(log: String, socket: String)
+    /// The first process of a container on the node, whose conmon writes its log itself. conmon sends the output to clients of the unix
+    /// socket `socket`, takes input there, and reads the terminal's size from the named pipe `control`. Both are root's.
+    case conmon(socket: String, control: String)
 }
 
 /// The log of one container.

@@ -4,6 +4,8 @@ public struct ContainerMount: Codable, Sendable, Equatable {
         case none
         /// Mounts that the node makes below the source later are seen in the container.
         case hostToContainer
+        /// As well, and those that the container makes are seen on the node.
+        case bidirectional
     }
 
     /// Where it appears: absolute, in the container.

@@ -60,6 +60,9 @@ public struct SandboxSpec: Codable, Sendable, Equatable {
         hostname.isEmpty ? String(metadata.name.prefix(63)) : hostname
     }
 
+    /// Whether it asks for namespaces of the node, which a machine's pods cannot have.
+    package var needsNode: Bool { networkMode == .node || !nodeNamespaces.isEmpty }
+
     /// What the machine has to hold before there are containers.
     package var demand: PodDemand { PodDemand(pod: resources, overhead: overhead) }
 

@@ -56,6 +56,6 @@ struct DoctorCommand: AsyncParsableCommand {
             HypervisorChecks.tools(node),
             NetworkChecks.cni(
                 node, configurations: cniConfDir ?? configuration?.network.configDirectory ?? "/etc/cni/net.d", plugins: plugins),
-        ] + (await VMChecks.all(node, directory: data)) + report.findings
+        ] + (await VMChecks.all(node, directory: data)) + [HostChecks.runtimes(node)] + report.findings
     }
 }

@@ -1,0 +1,104 @@
+import Concurrency
+import Errors
+import Foundation
+import Glibc
+import Linux
+import Runtime
+
+extension HostSandbox {
+    func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
+        let (bundle, writable, spec) = (names.bundle(id), names.writableLayer(id), context.spec)
+        guard bundle.attachSocket.utf8.count < 108 else {
+            throw SwiftletError(
+                .failedPrecondition, "socket path \(bundle.attachSocket) is longer than 107 bytes; choose a shorter run directory")
+        }
+        try await Self.checkMounts(plan.spec.mounts)
+        for directory in [bundle.directory, writable] {
+            try await ledger.acquire(.directory, directory) { try await OwnThread.run { try HostHandler.makeDirectory(directory) } }
+        }
+        let layers = plan.root.layers
+        let serials = layers.map(\.serial)
+        try await ledger.acquire(.hostRoot, bundle.directory, HostRootDocument(layers: serials)) { [handler] in
+            let mounted = try await handler.layers.mount(layers, for: id)
+            try await OwnThread.run { try OverlayRoot.mount(mounted, writable: writable, at: bundle.root) }
+        }
+        let (pidTarget, ipcTarget) = (
+            try target(plan.spec.pidMode == .target ? plan.spec.pidTarget : nil),
+            try target(plan.spec.security.ipcMode == .target ? plan.spec.security.ipcTarget : nil)
+        )
+        let cgroup = ContainerCgroup.name(id, below: spec.cgroupParent, usesSystemd: handler.configuration.usesSystemd)
+        let (names, namespace) = (names, context.network.namespacePath)
+        let user = try await OwnThread.run {
+            try Self.makeMountPoints(plan.spec.mounts)
+            let user = try ImageUsers(root: bundle.root).resolve(plan)
+            let (devices, rules) = try DeviceNodes.find(plan.spec)
+            let place = ContainerPlace(
+                pod: spec, names: names, container: id, user: user, networkNamespace: namespace, pidTarget: pidTarget, ipcTarget: ipcTarget,
+                cgroupsPath: cgroup, devices: devices, deviceRules: rules, isUnifiedCgroup: try Cgroups.detect().layout == .v2)
+            let config = try RuntimeSpec(plan, place)
+            try FileManager.default.createDirectory(atPath: bundle.exits, withIntermediateDirectories: true)
+            try JSONEncoder.bundle.encode(config).write(to: URL(fileURLWithPath: bundle.config))
+            return user
+        }
+        let logPath = spec.logDirectory.isEmpty || plan.spec.logPath.isEmpty ? "" : "\(spec.logDirectory)/\(plan.spec.logPath)"
+        try await add(
+            HostRecord(
+                container: id, terminal: plan.spec.terminal, stdin: plan.spec.stdin, stdinOnce: plan.spec.stdinOnce, logPath: logPath,
+                layers: serials))
+        return user
+    }
+
+    /// The first process of a container whose namespaces another joins.
+    private func target(_ id: String?) throws -> Int32? {
+        guard let id else { return nil }
+        guard let process = try record(id).process, process.isAlive else {
+            throw SwiftletError(.failedPrecondition, "namespace_options.target_id: container \(id) does not run")
+        }
+        return process.pid
+    }
+
+    /// A directory that is not there yet is made, as other runtimes do. Blocks.
+    private static func makeMountPoints(_ mounts: [ContainerMount]) throws {
+        for mount in mounts where mount.image.isEmpty && access(mount.hostPath, F_OK) != 0 && errno == ENOENT {
+            do {
+                try FileManager.default.createDirectory(atPath: mount.hostPath, withIntermediateDirectories: true)
+            } catch {
+                throw SwiftletError(
+                    .failedPrecondition, "config.mounts \(quoted(mount.containerPath)): make \(mount.hostPath)", cause: error)
+            }
+        }
+    }
+
+    /// Whether mounts can come and go as they are to.
+    private static func checkMounts(_ mounts: [ContainerMount]) async throws {
+        let passing = mounts.filter { $0.propagation != .none && $0.image.isEmpty }
+        guard !passing.isEmpty else { return }
+        try await OwnThread.run {
+            for mount in passing where access(mount.hostPath, F_OK) == 0 {
+                let found = try MountPropagation.of(mount.hostPath)
+                let field = "config.mounts \(quoted(mount.containerPath)): propagation"
+                if mount.propagation == .bidirectional, !found.isShared {
+                    throw SwiftletError(
+                        .failedPrecondition,
+                        "\(field) PROPAGATION_BIDIRECTIONAL: host_path \(mount.hostPath) is on a mount of the node that is not shared; mount --make-rshared"
+                    )
+                }
+                if mount.propagation == .hostToContainer, !found.isShared, !found.isSlave {
+                    throw SwiftletError(
+                        .failedPrecondition,
+                        "\(field) PROPAGATION_HOST_TO_CONTAINER: host_path \(mount.hostPath) is on a mount of the node that is neither shared nor slave; "
+                            + "mount --make-rshared")
+                }
+            }
+        }
+    }
+}
+
+extension JSONEncoder {
+    /// The same text for the same bundle.
+    static var bundle: JSONEncoder {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return encoder
+    }
+}

@@ -1,0 +1,92 @@
+import Concurrency
+import Errors
+import Foundation
+import Glibc
+import Linux
+import Runtime
+
+extension HostSandbox {
+    /// Of one output: what is more is dropped, as an allowance would.
+    private static let outputLimit = 16 << 20
+    /// Beside the time that the process has.
+    private static let margin = Duration.seconds(15)
+    /// Without a limit of its own: a century, as ``withDeadline``.
+    private static let endless = Duration.seconds(100 * 365 * 86400)
+
+    func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult {
+        let bundle = names.bundle(id)
+        let file = "\(bundle.directory)/exec-\(UUID().uuidString.lowercased())"
+        let (specFile, processFile) = ("\(file).json", "\(file).pid")
+        defer {
+            unlink(specFile)
+            unlink(processFile)
+        }
+        try await OwnThread.run { try Self.write(command, terminal: false, bundle, to: specFile) }
+        let runtime = handler.runtime
+        let spawn = Spawn(
+            runtime.path, ["--root", runtime.root, "exec", "--process", specFile, "--pid-file", processFile, id],
+            deadline: (timeout ?? Self.endless) + Self.margin, outputLimit: Self.outputLimit)
+        let work = Task { try await spawn.run() }
+        let result: Spawn.Result
+        do {
+            result = try await withTaskCancellationHandler {
+                guard let timeout else { return try await work.value }
+                return try await withDeadline(timeout, "exec in container \(id)") { try await work.value }
+            } onCancel: {
+                // The runtime's own process is not the one in the container.
+                Task { await Self.kill(processFile) }
+            }
+        } catch {
+            await Self.kill(processFile)
+            _ = try? await withDeadline(.seconds(5), "end exec") { _ = try await work.value }
+            throw error
+        }
+        try Task.checkCancellation()
+        if let failure = Self.failure(result, processFile, id) { throw failure }
+        return ExecResult(
+            stdout: Array(result.output.prefix(try output.take(result.output.count))),
+            stderr: Array(result.errorOutput.prefix(try output.take(result.errorOutput.count))), exitCode: result.status)
+    }
+
+    /// config.json's process with another command.
+    static func write(_ command: [String], terminal: Bool, _ bundle: ContainerBundle, to path: String) throws {
+        do {
+            let config = try JSONDecoder().decode(RuntimeSpec.self, from: Data(contentsOf: URL(fileURLWithPath: bundle.config)))
+            var process = config.process
+            (process.args, process.terminal) = (command, terminal)
+            try JSONEncoder.bundle.encode(process).write(to: URL(fileURLWithPath: path))
+        } catch {
+            throw SwiftletError(.internal, "exec: the bundle \(bundle.directory) cannot be read", cause: error)
+        }
+    }
+
+    /// A runtime that started no process has written no number of one.
+    private static func failure(_ result: Spawn.Result, _ processFile: String, _ id: String) -> SwiftletError? {
+        guard !result.succeeded, access(processFile, F_OK) != 0 else { return nil }
+        return OCIRuntime.failure(said: result.errorText, "exec in container \(id)")
+    }
+
+    private static func kill(_ processFile: String) async {
+        await OwnThread.answer {
+            guard let pid = KernelFile.text(processFile, limit: 32).flatMap({ Int32($0.filter { !$0.isWhitespace }) }) else { return }
+            ProcessIdentity.of(pid)?.kill()
+        }
+    }
+
+    func updateContainer(_ id: String, from old: LinuxResources, to new: LinuxResources) async throws {
+        let record = try record(id)
+        guard record.phase != .created else {
+            // The bundle has not been read yet.
+            let path = names.bundle(id).config
+            return try await OwnThread.run {
+                var config = try JSONDecoder().decode(RuntimeSpec.self, from: Data(contentsOf: URL(fileURLWithPath: path)))
+                let devices = config.linux.resources.devices
+                config.linux.resources = RuntimeSpec.resources(new)
+                config.linux.resources.devices = devices
+                try JSONEncoder.bundle.encode(config).write(to: URL(fileURLWithPath: path))
+            }
+        }
+        let limits = [UInt8](try JSONEncoder.bundle.encode(RuntimeSpec.resources(new)))
+        try await handler.runtime.run(["update", "--resources", "-", id], input: limits)
+    }
+}

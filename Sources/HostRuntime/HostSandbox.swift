@@ -1,0 +1,239 @@
+import Concurrency
+import Errors
+import Foundation
+import Glibc
+import Linux
+import Logging
+import Runtime
+import State
+import Synchronization
+
+/// A pod on the node: its namespaces, and containers that an OCI runtime has made.
+final class HostSandbox: LogWritingSandbox {
+    /// A container, and what only this daemon holds of it.
+    struct Entry: Sendable {
+        var record: HostRecord
+    }
+
+    let context: SandboxContext
+    let names: HostNames
+    let network: SandboxNetwork
+    let handler: HostHandler
+    private let entries: Mutex<[String: Entry]>
+    /// Writes of records: an older one never follows a newer one.
+    private let writes = SerialQueue()
+    private let closed = AsyncStream<Never>.makeStream()
+    private let haltStream = AsyncStream<SandboxHalt?>.makeStream()
+
+    init(_ context: SandboxContext, _ names: HostNames, _ network: SandboxNetwork, _ handler: HostHandler, _ records: [HostRecord]) {
+        (self.context, self.names, self.network, self.handler) = (context, names, network, handler)
+        entries = Mutex(Dictionary(records.map { ($0.container, Entry(record: $0)) }) { first, _ in first })
+    }
+
+    var logger: Logger { handler.logger }
+
+    var details: [String: JSONValue] {
+        var details: [String: JSONValue] = [
+            "handler": .string(handler.name), "runtime": .string(handler.runtime.path), "directory": .string(names.runDirectory),
+        ]
+        if let path = context.network.namespacePath { details["networkNamespace"] = .string(path) }
+        return details
+    }
+
+    func halts() -> AsyncStream<SandboxHalt?> { haltStream.stream }
+
+    /// Namespaces without a process cannot be lost.
+    func lost() async -> SandboxLoss {
+        for await _ in closed.stream {}
+        return SandboxLoss("the sandbox was closed")
+    }
+
+    func fit(_ demand: PodDemand) async throws {}
+
+    func requestShutdown() async {}
+
+    func close() {
+        haltStream.continuation.finish()
+        closed.continuation.finish()
+    }
+
+    // MARK: Records
+
+    func record(_ id: String) throws -> HostRecord {
+        guard let entry = entries.withLock({ $0[id] }) else { throw SwiftletError(.notFound, "container \(id)") }
+        return entry.record
+    }
+
+    var records: [HostRecord] { entries.withLock { $0.values.map(\.record) } }
+
+    /// Changes the container's record, on disk first.
+    @discardableResult
+    func change(_ id: String, _ change: @escaping @Sendable (inout HostRecord) -> Void) async throws -> HostRecord {
+        let path = names.bundle(id).record
+        return try await writes.run { [self] in
+            var changed = try record(id)
+            change(&changed)
+            let written = changed
+            try await OwnThread.run { try written.write(path) }
+            entries.withLock { $0[id]?.record = written }
+            return written
+        }
+    }
+
+    func add(_ record: HostRecord) async throws {
+        let path = names.bundle(record.container).record
+        try await OwnThread.run { try record.write(path) }
+        entries.withLock { $0[record.container] = Entry(record: record) }
+    }
+
+    // MARK: Life
+
+    func containerStates() async throws -> [String: GuestContainerState] {
+        entries.withLock { $0.mapValues { $0.record.phase == .created ? .created : .started } }
+    }
+
+    func startContainer(_ id: String, ledger: Ledger) async throws {
+        let record = try await change(id) { $0.phase = .starting }
+        let (runtime, configuration, bundle) = (handler.runtime, handler.configuration, names.bundle(id))
+        let conmon = Conmon(
+            path: configuration.conmon, runtime: runtime, usesSystemd: configuration.usesSystemd, container: id, bundle: bundle,
+            logPath: record.logPath, terminal: record.terminal, stdin: record.stdin, stdinOnce: record.stdinOnce)
+        var document = handler.document(of: record, bundle)
+        document.monitorCgroup = try await OwnThread.run { [context] in try Self.monitorCgroup(context.spec, id) }
+        let monitorCgroup = document.monitorCgroup
+        let process = try await ledger.acquire(.hostContainer, id, document) {
+            try await OwnThread.run {
+                try monitorCgroup?.create()
+                return try conmon.create(within: configuration.runtimeDeadline) { try monitorCgroup?.place($0) }
+            }
+        }
+        let (monitor, cgroup) = await OwnThread.answer {
+            let pid = KernelFile.text(bundle.monitorFile, limit: 32).flatMap { Int32($0.filter { !$0.isWhitespace }) }
+            let cgroups = try? Cgroups.detect()
+            return (pid.flatMap(ProcessIdentity.of), cgroups.map { ContainerCgroup(of: process, container: id, on: $0).directories } ?? [])
+        }
+        (document.process, document.monitor, document.cgroup) = (process, monitor, cgroup)
+        try await ledger.note(.hostContainer, id, document)
+        try await change(id) { ($0.process, $0.monitor, $0.cgroup) = (process, monitor, cgroup) }
+        try await runtime.run(["start", id])
+        try await change(id) { $0.phase = .started }
+    }
+
+    /// conmon's own group beside the container's: it belongs to the pod, not to the daemon.
+    private static func monitorCgroup(_ spec: SandboxSpec, _ id: String) throws -> ProcessCgroup? {
+        guard !spec.cgroupParent.isEmpty else { return nil }
+        return try ProcessCgroup(parent: spec.cgroupParent, name: "conmon-\(id.prefix(13))", on: try Cgroups.detect())
+    }
+
+    /// Forgets a start that an earlier daemon did not finish: the container can be started again.
+    func undoStart(_ record: HostRecord) async throws {
+        let id = record.container
+        try await ContainerEnd.end(id, handler.document(of: record, names.bundle(id)))
+        let exit = names.bundle(id).exitFile(id)
+        try await OwnThread.run {
+            guard unlink(exit) == 0 || errno == ENOENT else { throw SwiftletError.system("remove \(exit)") }
+        }
+        try await change(id) {
+            $0.phase = .created
+            ($0.process, $0.monitor, $0.cgroup) = (nil, nil, [])
+        }
+    }
+
+    func waitForExit(_ id: String) async throws -> ProcessExit {
+        let record = try record(id)
+        if let end = record.end { return end.exit }
+        guard let process = record.process else { throw SwiftletError(.failedPrecondition, "container \(id) was not started") }
+        let bundle = names.bundle(id)
+        // conmon ends when it has written the last lines and the exit code.
+        if let monitor = record.monitor {
+            guard await monitor.hasEnded() else { throw SwiftletError(.cancelled, "the sandbox was closed") }
+            monitor.reap()
+        }
+        if await OwnThread.answer({ HostRecord.End.read(bundle, container: id) }) == nil, process.isAlive {
+            logger.warning("conmon has ended before its container, whose exit code and output are lost", metadata: ["container": "\(id)"])
+        }
+        guard await process.hasEnded() else { throw SwiftletError(.cancelled, "the sandbox was closed") }
+        let end =
+            await OwnThread.answer { HostRecord.End.read(bundle, container: id) }
+            ?? HostRecord.End(
+                code: 255, outOfMemory: false, at: WallClock.now(),
+                message: "its exit code is not known: conmon, which notes it, has ended before the container")
+        _ = try? await change(id) { $0.end = end }
+        return end.exit
+    }
+
+    func signal(_ id: String, _ signal: Int32, all: Bool) async throws {
+        let record = try record(id)
+        guard record.phase != .created, record.end == nil, let process = record.process else { return }
+        let cgroup = ContainerCgroup(directories: record.cgroup)
+        try await OwnThread.run {
+            try process.signal(signal)
+            // A container in a PID namespace of the node's, or another's, does not end with its first process.
+            if all { cgroup.signal(signal) }
+        }
+    }
+
+    func deleteContainer(_ id: String) async throws {
+        guard let record = try? record(id) else { return }
+        if record.phase != .created { try await ContainerEnd.end(id, handler.document(of: record, names.bundle(id))) }
+        _ = entries.withLock { $0.removeValue(forKey: id) }
+        // A daemon that starts again must not take one that was given up for one that runs.
+        let path = names.bundle(id).record
+        try await OwnThread.run {
+            guard unlink(path) == 0 || errno == ENOENT else { throw SwiftletError.system("remove \(path)") }
+        }
+    }
+
+    // MARK: Streams
+
+    func output(of id: String) -> OutputEndpoint {
+        let bundle = names.bundle(id)
+        return .conmon(socket: bundle.attachSocket, control: bundle.control)
+    }
+
+    func execEndpoint(of id: String, for streams: SessionStreams) async throws -> ExecEndpoint {
+        guard !streams.stdin, !streams.terminal else {
+            throw SwiftletError(
+                .unimplemented,
+                "exec: sessions with stdin or a terminal (-i, -t) are not served in containers on the node yet; without both they are")
+        }
+        return .execute
+    }
+
+    var ports: PortEndpoint {
+        get async throws {
+            guard let path = context.network.namespacePath, let address = network.attached?.podIPs.first else {
+                throw SwiftletError(
+                    .failedPrecondition, "port-forward: the pod is in the node's network: connect to the node's port itself")
+            }
+            return .namespace(path: path, address: address)
+        }
+    }
+
+    /// conmon's order to open its log anew (ctrl.c: REOPEN_LOGS_EVENT).
+    private static let reopenOrder = "2 0 0\n"
+
+    func reopenLog(of id: String) async throws {
+        let record = try record(id)
+        guard !record.logPath.isEmpty else { return }
+        guard record.monitor?.isAlive == true else {
+            throw SwiftletError(.failedPrecondition, "container \(id): conmon, which writes its log, has ended")
+        }
+        let control = names.bundle(id).control
+        try await OwnThread.run {
+            let pipe = open(control, O_WRONLY | O_NONBLOCK | O_CLOEXEC)
+            guard pipe >= 0 else { throw SwiftletError.system("open \(control)") }
+            defer { Glibc.close(pipe) }
+            let order = Array(Self.reopenOrder.utf8)
+            guard Glibc.write(pipe, order, order.count) == order.count else { throw SwiftletError.system("write to \(control)") }
+            // conmon answers nothing; the file that it makes says that it has gone on.
+            let deadline = ContinuousClock.now + .seconds(5)
+            while access(record.logPath, F_OK) != 0 {
+                guard ContinuousClock.now < deadline else {
+                    throw SwiftletError(.failedPrecondition, "conmon does not open log \(quoted(record.logPath)) anew")
+                }
+                usleep(2_000)
+            }
+        }
+    }
+}

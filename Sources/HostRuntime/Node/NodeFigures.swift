@@ -1,0 +1,55 @@
+import Glibc
+import Linux
+import Runtime
+
+/// What the node says of itself.
+enum NodeFigures {
+    /// Bytes of RAM, and what of it can be had without swapping (/proc/meminfo).
+    static func memory() -> (total: UInt64, available: UInt64) {
+        let lines = KernelFile.text("/proc/meminfo")?.split(separator: "\n") ?? []
+        func value(_ key: String) -> UInt64 {
+            let words = lines.first { $0.hasPrefix(key + ":") }?.split(separator: " ") ?? []
+            return words.count > 1 ? (UInt64(words[1]) ?? 0) << 10 : 0
+        }
+        return (value("MemTotal"), value("MemAvailable"))
+    }
+
+    /// Those of the calling thread's network namespace but loopback.
+    static func interfaces() -> [InterfaceUsage] {
+        let lines = KernelFile.text("/proc/thread-self/net/dev")?.split(separator: "\n") ?? []
+        return lines.compactMap { line in
+            let parts = line.split(separator: ":", maxSplits: 1)
+            guard parts.count == 2 else { return nil }
+            let name = parts[0].filter { $0 != " " }
+            let numbers = parts[1].split(separator: " ").compactMap { UInt64($0) }
+            guard name != "lo", numbers.count > 11 else { return nil }
+            return .with {
+                $0.name = name
+                ($0.rxBytes, $0.rxPackets, $0.rxErrors, $0.rxDropped) = (numbers[0], numbers[1], numbers[2], numbers[3])
+                ($0.txBytes, $0.txPackets, $0.txErrors, $0.txDropped) = (numbers[8], numbers[9], numbers[10], numbers[11])
+            }
+        }
+    }
+}
+
+/// What a directory takes, with all below it.
+enum DirectorySize {
+    private static let most = 200_000
+
+    /// Nil for one that has too many files to be counted while somebody waits. Blocks.
+    static func measure(_ path: String) -> LayerUsage? {
+        var usage = LayerUsage()
+        var left = [path]
+        while let directory = left.popLast() {
+            for name in (try? KernelFile.names(in: directory)) ?? [] {
+                var status = stat()
+                guard lstat("\(directory)/\(name)", &status) == 0 else { continue }
+                usage.usedBytes += UInt64(status.st_blocks) * 512
+                usage.inodes += 1
+                guard usage.inodes < most else { return nil }
+                if status.st_mode & S_IFMT == S_IFDIR { left.append("\(directory)/\(name)") }
+            }
+        }
+        return usage
+    }
+}
