@@ -1,4 +1,6 @@
+import CLinux
 import Errors
+import Glibc
 import Runtime
 
 /// What of a container is known of its place on the node when its bundle is made.
@@ -81,9 +83,17 @@ extension RuntimeSpec {
     }
 
     static func capabilities(_ spec: ContainerSpec) -> CapabilitySets {
-        let held = Capability.held(spec.capabilities, privileged: spec.privileged)
+        var held = Capability.held(spec.capabilities, privileged: spec.privileged)
+        // "All" is what the node has to give: a daemon in a container, say, has less than the kernel knows.
+        if held.count == Capability.all.count { held = held.filter(isOnNode) }
         let ambient = Capability.qualified(spec.capabilities.ambient).filter(held.contains)
         return CapabilitySets(bounding: held, effective: held, permitted: held, inheritable: ambient, ambient: ambient)
+    }
+
+    /// Whether it is in the daemon's own bounding set (capabilities(7)): a runtime can give no other.
+    private static func isOnNode(_ capability: String) -> Bool {
+        guard let number = Capability.all.firstIndex(of: capability) else { return false }
+        return clinux_prctl(PR_CAPBSET_READ, UInt(number), 0, 0, 0) == 1
     }
 
     private static func namespaces(_ spec: ContainerSpec, _ place: ContainerPlace) -> [Namespace] {

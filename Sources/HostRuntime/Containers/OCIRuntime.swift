@@ -43,6 +43,7 @@ struct OCIRuntime: Sendable {
         guard let line = lines.last(where: { $0.contains("error") }) ?? lines.last else { return "it said nothing" }
         struct Entry: Decodable { var msg: String }
         if let entry = try? JSONDecoder().decode(Entry.self, from: Data(line.utf8)) { return entry.msg }
-        return String(line)
+        guard let start = line.range(of: " msg=\""), line.last == "\"" else { return String(line) }
+        return line[start.upperBound...].dropLast().replacingOccurrences(of: "\\\"", with: "\"")
     }
 }
