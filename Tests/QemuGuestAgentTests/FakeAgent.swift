@@ -21,6 +21,8 @@ final class FakeAgent: Sendable {
         guard clinux_unix_bind(listener, path, 0o600) == 0, listen(listener, 4) == 0 else { throw SwiftletError.system("listen") }
         let listener = listener
         try OwnThread.start { [weak self] in
+            // By nobody else: accept must not be asked with a number that is another's by then.
+            defer { close(listener) }
             while true {
                 let client = accept(listener, nil, nil)
                 guard client >= 0 else { return }
@@ -63,7 +65,6 @@ final class FakeAgent: Sendable {
 
     deinit {
         shutdown(listener, Int32(SHUT_RDWR))
-        close(listener)
         try? FileManager.default.removeItem(atPath: directory)
     }
 }
