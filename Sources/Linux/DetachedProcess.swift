@@ -15,18 +15,20 @@ public struct DetachedProcess: Sendable {
     ///   - capabilities: the most that the child and its own children can have, by the numbers of capabilities(7), and no program that
     ///     they execute gives them more (PR_SET_NO_NEW_PRIVS); nil: what this process may have.
     ///   - environment: all of it, as "KEY=value"; nil: that of this process.
+    ///   - directory: where it works; nil: where this process does.
     /// - Throws: the errno of a program that cannot be started.
     public init(
-        _ executable: String, _ arguments: [String], descriptors: [Int32], capabilities: Set<Int32>? = nil, environment: [String]? = nil
+        _ executable: String, _ arguments: [String], descriptors: [Int32], capabilities: Set<Int32>? = nil, environment: [String]? = nil,
+        directory: String? = nil
     ) throws {
         guard let capabilities else {
-            pid = try Self.spawn(executable, arguments, descriptors, environment)
+            pid = try Self.spawn(executable, arguments, descriptors, environment, directory)
             return
         }
         // Both are a thread's, which its children get: a thread of its own has nothing else to lose.
         pid = try OwnThread.runAndWait {
             try Self.restrict(to: capabilities)
-            return try Self.spawn(executable, arguments, descriptors, environment)
+            return try Self.spawn(executable, arguments, descriptors, environment, directory)
         }
     }
 
@@ -41,11 +43,13 @@ public struct DetachedProcess: Sendable {
         guard clinux_prctl(Int32(CLINUX_PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0) == 0 else { throw SwiftletError.system("set no_new_privs") }
     }
 
-    private static func spawn(_ executable: String, _ arguments: [String], _ descriptors: [Int32], _ environment: [String]?) throws -> pid_t
-    {
+    private static func spawn(
+        _ executable: String, _ arguments: [String], _ descriptors: [Int32], _ environment: [String]?, _ directory: String?
+    ) throws -> pid_t {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
+        if let directory { posix_spawn_file_actions_addchdir_np(&actions, directory) }
         // First out of the way, above all of them and all numbers to fill, then into place.
         let above = max(descriptors.max() ?? 0, Int32(descriptors.count)) + 1
         for (number, descriptor) in descriptors.enumerated() {

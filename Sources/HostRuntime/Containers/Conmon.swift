@@ -63,8 +63,9 @@ struct Conmon: Sendable {
         guard log >= 0 else { throw SwiftletError.system("open \(said)") }
         defer { close(log) }
         let environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "_OCI_SYNCPIPE=3", "_OCI_STARTPIPE=4"]
+        // When the container is killed for its memory, conmon makes a file "oom" where it works.
         let process = try DetachedProcess(
-            path, arguments, descriptors: [null, log, log, answer.write, start.read], environment: environment)
+            path, arguments, descriptors: [null, log, log, answer.write, start.read], environment: environment, directory: bundle.directory)
         answer.closeWrite()
         if let identity = ProcessIdentity.of(process.pid) { try? place(identity) }
         // It waits for this before it forks.
