@@ -12,6 +12,7 @@ extension HostSandbox {
             throw SwiftletError(
                 .failedPrecondition, "socket path \(bundle.attachSocket) is longer than 107 bytes; choose a shorter run directory")
         }
+        try await OwnThread.run { try Self.makeMountPoints(plan.spec.mounts) }
         try await Self.checkMounts(plan.spec.mounts)
         for directory in [bundle.directory, writable] {
             try await ledger.acquire(.directory, directory) { try await OwnThread.run { try HostHandler.makeDirectory(directory) } }
@@ -29,11 +30,11 @@ extension HostSandbox {
         let cgroup = ContainerCgroup.name(id, below: spec.cgroupParent, usesSystemd: handler.configuration.usesSystemd)
         let (names, namespace) = (names, context.network.namespacePath)
         let user = try await OwnThread.run {
-            try Self.makeMountPoints(plan.spec.mounts)
             let user = try ImageUsers(root: bundle.root).resolve(plan)
             let (devices, rules) = try DeviceNodes.find(plan.spec)
             let place = ContainerPlace(
-                pod: spec, names: names, container: id, user: user, networkNamespace: namespace, pidTarget: pidTarget, ipcTarget: ipcTarget,
+                pod: spec, names: names, container: id, user: user, networkNamespace: namespace, pidTarget: pidTarget?.pid,
+                ipcTarget: ipcTarget?.pid,
                 cgroupsPath: cgroup, devices: devices, deviceRules: rules, isUnifiedCgroup: try Cgroups.detect().layout == .v2)
             let config = try RuntimeSpec(plan, place)
             try FileManager.default.createDirectory(atPath: bundle.exits, withIntermediateDirectories: true)
@@ -44,17 +45,17 @@ extension HostSandbox {
         try await add(
             HostRecord(
                 container: id, terminal: plan.spec.terminal, stdin: plan.spec.stdin, stdinOnce: plan.spec.stdinOnce, logPath: logPath,
-                layers: serials))
+                layers: serials, targets: [pidTarget, ipcTarget].compactMap(\.self)))
         return user
     }
 
     /// The first process of a container whose namespaces another joins.
-    private func target(_ id: String?) throws -> Int32? {
+    private func target(_ id: String?) throws -> ProcessIdentity? {
         guard let id else { return nil }
         guard let process = try record(id).process, process.isAlive else {
             throw SwiftletError(.failedPrecondition, "namespace_options.target_id: container \(id) does not run")
         }
-        return process.pid
+        return process
     }
 
     /// A directory that is not there yet is made, as other runtimes do. Blocks.
@@ -74,7 +75,7 @@ extension HostSandbox {
         let passing = mounts.filter { $0.propagation != .none && $0.image.isEmpty }
         guard !passing.isEmpty else { return }
         try await OwnThread.run {
-            for mount in passing where access(mount.hostPath, F_OK) == 0 {
+            for mount in passing {
                 let found = try MountPropagation.of(mount.hostPath)
                 let field = "config.mounts \(quoted(mount.containerPath)): propagation"
                 if mount.propagation == .bidirectional, !found.isShared {

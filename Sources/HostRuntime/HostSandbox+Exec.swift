@@ -21,31 +21,30 @@ extension HostSandbox {
             unlink(specFile)
             unlink(processFile)
         }
+        try Task.checkCancellation()
         try await OwnThread.run { try Self.write(command, terminal: false, bundle, to: specFile) }
         let runtime = handler.runtime
-        let spawn = Spawn(
+        var spawn = Spawn(
             runtime.path, ["--root", runtime.root, "exec", "--process", specFile, "--pid-file", processFile, id],
             deadline: (timeout ?? Self.endless) + Self.margin, outputLimit: Self.outputLimit)
-        let work = Task { try await spawn.run() }
+        // Counted as it comes: a command may write without end.
+        spawn.admit = { try output.take($0) }
+        let work = Task { [spawn] in try await spawn.run() }
         let result: Spawn.Result
         do {
             result = try await withTaskCancellationHandler {
                 guard let timeout else { return try await work.value }
                 return try await withDeadline(timeout, "exec in container \(id)") { try await work.value }
             } onCancel: {
-                // The runtime's own process is not the one in the container.
-                Task { await Self.kill(processFile) }
+                Task { await Self.end(work, processFile, id) }
             }
         } catch {
-            await Self.kill(processFile)
-            _ = try? await withDeadline(.seconds(5), "end exec") { _ = try await work.value }
+            await Self.end(work, processFile, id)
             throw error
         }
         try Task.checkCancellation()
         if let failure = Self.failure(result, processFile, id) { throw failure }
-        return ExecResult(
-            stdout: Array(result.output.prefix(try output.take(result.output.count))),
-            stderr: Array(result.errorOutput.prefix(try output.take(result.errorOutput.count))), exitCode: result.status)
+        return ExecResult(stdout: result.output, stderr: result.errorOutput, exitCode: result.status, isCut: result.truncated)
     }
 
     /// config.json's process with another command.
@@ -66,11 +65,21 @@ extension HostSandbox {
         return OCIRuntime.failure(said: result.errorText, "exec in container \(id)")
     }
 
-    private static func kill(_ processFile: String) async {
-        await OwnThread.answer {
-            guard let pid = KernelFile.text(processFile, limit: 32).flatMap({ Int32($0.filter { !$0.isWhitespace }) }) else { return }
-            ProcessIdentity.of(pid)?.kill()
+    /// From one look for the process to the next.
+    private static let look = Duration.milliseconds(50)
+
+    /// Kills the process, which is not the runtime's own, also one that the runtime has not started yet; returns when the runtime has ended.
+    private static func end(_ work: Task<Spawn.Result, any Error>, _ processFile: String, _ id: String) async {
+        await kill(processFile, id)
+        let killer = Task {
+            while (try? await Task.sleep(for: look)) != nil { await kill(processFile, id) }
         }
+        _ = try? await work.value
+        killer.cancel()
+    }
+
+    private static func kill(_ processFile: String, _ id: String) async {
+        await OwnThread.answer { ContainerEnd.found(processFile, id)?.kill() }
     }
 
     func updateContainer(_ id: String, from old: LinuxResources, to new: LinuxResources) async throws {

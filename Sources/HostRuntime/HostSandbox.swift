@@ -115,6 +115,10 @@ final class HostSandbox: LogWritingSandbox {
         (document.process, document.monitor, document.cgroup) = (process, monitor, cgroup)
         try await ledger.note(.hostContainer, id, document)
         try await change(id) { ($0.process, $0.monitor, $0.cgroup) = (process, monitor, cgroup) }
+        // They were joined by number, which may have been another process's by then.
+        guard await OwnThread.answer({ (record.targets ?? []).allSatisfy(\.isAlive) }) else {
+            throw SwiftletError(.failedPrecondition, "namespace_options.target_id: the container has ended whose namespace is joined")
+        }
         try await runtime.run(["start", id])
         try await change(id) { $0.phase = .started }
     }
@@ -139,22 +143,29 @@ final class HostSandbox: LogWritingSandbox {
         }
     }
 
+    /// For SIGKILL of what a container's first process has left.
+    private static let endLimit = Duration.seconds(10)
+
     func waitForExit(_ id: String) async throws -> ProcessExit {
         let record = try record(id)
         if let end = record.end { return end.exit }
         guard let process = record.process else { throw SwiftletError(.failedPrecondition, "container \(id) was not started") }
         let bundle = names.bundle(id)
+        guard await process.hasEnded() else { throw SwiftletError(.cancelled, "the sandbox was closed") }
+        // In a PID namespace of the node's, or another's, its other processes live on, and conmon reads as long as one of them writes.
+        let cgroup = ContainerCgroup(directories: record.cgroup)
+        await OwnThread.answer { try? cgroup.end(within: Self.endLimit) }
         // conmon ends when it has written the last lines and the exit code.
         if let monitor = record.monitor {
             guard await monitor.hasEnded() else { throw SwiftletError(.cancelled, "the sandbox was closed") }
             monitor.reap()
         }
-        if await OwnThread.answer({ HostRecord.End.read(bundle, container: id) }) == nil, process.isAlive {
+        let noted = await OwnThread.answer { HostRecord.End.read(bundle, container: id) }
+        if noted == nil {
             logger.warning("conmon has ended before its container, whose exit code and output are lost", metadata: ["container": "\(id)"])
         }
-        guard await process.hasEnded() else { throw SwiftletError(.cancelled, "the sandbox was closed") }
         let end =
-            await OwnThread.answer { HostRecord.End.read(bundle, container: id) }
+            noted
             ?? HostRecord.End(
                 code: 255, outOfMemory: false, at: WallClock.now(),
                 message: "its exit code is not known: conmon, which notes it, has ended before the container")

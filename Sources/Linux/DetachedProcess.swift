@@ -49,7 +49,7 @@ public struct DetachedProcess: Sendable {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
-        if let directory { posix_spawn_file_actions_addchdir_np(&actions, directory) }
+        if let directory { clinux_spawn_change_directory(&actions, directory) }
         // First out of the way, above all of them and all numbers to fill, then into place.
         let above = max(descriptors.max() ?? 0, Int32(descriptors.count)) + 1
         for (number, descriptor) in descriptors.enumerated() {

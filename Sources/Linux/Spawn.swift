@@ -19,6 +19,8 @@ public struct Spawn: Sendable {
     public var deadline: Duration
     /// Bytes kept of each output; what follows is read and dropped.
     public var outputLimit: Int
+    /// How many of so many more bytes of both outputs are kept, below that limit; when it throws, the program is killed. Nil: all.
+    public var admit: (@Sendable (Int) throws -> Int)?
 
     public init(
         _ executable: String, _ arguments: [String] = [], environment: [String: String]? = nil, directory: String? = nil,

@@ -108,7 +108,16 @@ struct SpawnedChild {
                         open.remove(descriptor.fd)
                         continue
                     }
-                    let room = max(0, spawn.outputLimit - (collected[descriptor.fd]?.count ?? 0))
+                    var room = max(0, spawn.outputLimit - (collected[descriptor.fd]?.count ?? 0))
+                    if let admit = spawn.admit {
+                        do {
+                            room = min(room, try admit(min(room, chunk.count)))
+                        } catch {
+                            killGroup()
+                            if !ended { _ = reap() }
+                            throw error
+                        }
+                    }
                     truncated = truncated || chunk.count > room
                     collected[descriptor.fd]?.append(contentsOf: chunk.prefix(room))
                 }

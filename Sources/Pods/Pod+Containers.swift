@@ -24,7 +24,8 @@ extension Pod {
         spec.imageDigest = image.digest(named: spec.image)
         let rootfs = try await context.images.rootfs(of: image.id)
         try handler.capabilities.check(rootfs.content, image: spec.image, handler: handler.name)
-        var plan = try ContainerPlan(spec, rootfs: rootfs, hostname: self.spec.effectiveHostname)
+        let hostname = self.spec.networkMode == .node ? NodeName.current : self.spec.effectiveHostname
+        var plan = try ContainerPlan(spec, rootfs: rootfs, hostname: hostname)
         let volumes = try await volumeImages(of: spec)
         for (index, volume) in volumes {
             spec.mounts[index].imageReference = volume.image.digest(named: spec.mounts[index].image) ?? volume.image.id

@@ -11,7 +11,7 @@ extension PodRegistry {
         case .streams(let endpoint): return try await sessions.exec(command, in: endpoint, of: pod.id, streams)
         case .execute:
             return try await sessions.exec(of: id, in: pod.id, streams) { [self] deliver in
-                let allowance = outputs.allowance(for: pod.id)
+                let allowance = sessionOutputs.allowance(for: pod.id)
                 // The output takes the daemon's memory until the client has taken it.
                 defer { withExtendedLifetime(allowance) {} }
                 try await deliver(try await pod.execute(id, command, timeout: nil, output: allowance))

@@ -226,6 +226,8 @@ public final class PodRegistry: Sendable {
     /// ExecSync returns so much of stdout and stderr together; the rest is read and dropped (CVE-2022-1708). The kubelet takes
     /// messages of 16 MiB; 1 KiB of it is left for the rest of the reply.
     let outputs = OutputBudget(.init(call: 16 * 1024 * 1024 - 1024))
+    /// Of sessions, whose clients may take their time, not to be in the way of ExecSync.
+    let sessionOutputs = OutputBudget(.init(call: 16 * 1024 * 1024 - 1024))
 
     // MARK: The node
 

@@ -46,13 +46,18 @@ extension StreamDaemon {
     /// Bytes of one call.
     private static let piece = 256 << 10
 
-    /// Returns when streamd has taken it all; a client that reads slowly is waited for.
+    /// For a client to take a piece: until then it holds memory that others wait for.
+    private static let patience = Duration.seconds(60)
+
+    /// Returns when streamd has taken it all.
+    ///
+    /// - Throws: `.deadlineExceeded` for a client that reads too slowly.
     private static func deliver(_ result: ExecResult, to session: String, over client: StreamControlClient) async throws {
         for (bytes, field) in [(result.stdout, \StreamDeliverOutputRequest.stdout), (result.stderr, \.stderr)] {
             for start in stride(from: 0, to: bytes.count, by: piece) {
                 var request = StreamDeliverOutputRequest.with { $0.sessionID = session }
                 request[keyPath: field] = .init(bytes[start..<min(start + piece, bytes.count)])
-                _ = try await client.call(.deliverOutput, request, timeout: nil)
+                _ = try await client.call(.deliverOutput, request, timeout: patience)
             }
         }
         guard !result.isCut else {

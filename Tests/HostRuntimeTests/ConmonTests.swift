@@ -60,8 +60,12 @@ import Testing
 
     @Test func aMonitorThatHangsIsKilled() async throws {
         let began = ContinuousClock.now
-        #expect(try await failure("exec sleep 60", within: .milliseconds(300)) != nil)
+        let file = NSTemporaryDirectory() + "monitor-\(UUID().uuidString)"
+        defer { unlink(file) }
+        #expect(try await failure("echo $$ > \(file); exec sleep 60", within: .milliseconds(800)) != nil)
         #expect(ContinuousClock.now - began < .seconds(10))
+        let pid = try #require(KernelFile.text(file, limit: 32).flatMap { Int32($0.filter { !$0.isWhitespace }) })
+        #expect(ProcessIdentity.of(pid)?.isAlive != true)
     }
 
     /// Neither runtime nor conmon is needed for a release, however often it is asked for.

@@ -1,10 +1,32 @@
 import Errors
 import Glibc
+import Synchronization
 import Testing
 
 @testable import Linux
 
 @Suite struct SpawnTests {
+    @Test func outputIsKeptAsFarAsItIsAdmitted() async throws {
+        let left = Mutex(100)
+        var spawn = Spawn("/bin/sh", ["-c", "head -c 80 /dev/zero; head -c 80 /dev/zero >&2"])
+        spawn.admit = { wanted in
+            left.withLock { left in
+                defer { left -= min(left, wanted) }
+                return min(left, wanted)
+            }
+        }
+        let result = try await spawn.run()
+        #expect(result.output.count + result.errorOutput.count == 100 && result.truncated && result.succeeded)
+    }
+
+    @Test(.timeLimit(.minutes(1))) func aProgramWhoseOutputIsNotAdmittedIsKilled() async throws {
+        var spawn = Spawn("/bin/sh", ["-c", "echo; exec sleep 1000"])
+        spawn.admit = { _ in throw SwiftletError(.resourceExhausted, "others have taken it") }
+        let program = spawn
+        let error = await #expect(throws: SwiftletError.self) { _ = try await program.run() }
+        #expect(error?.code == .resourceExhausted)
+    }
+
     @Test func inputGoesInAndBothOutputsComeOut() async throws {
         let result = try await Spawn("/bin/sh", ["-c", "cat; echo oops >&2; exit 3"], input: Array("hello".utf8)).run()
         #expect(result.outputText == "hello")

@@ -1,4 +1,5 @@
 import CRI
+import Errors
 import Foundation
 import GRPC
 import Glibc
@@ -91,6 +92,18 @@ struct HostPodTests {
             deadline: .seconds(60)
         ).run()
         #expect(session.status == 3 && session.outputText == "out\n" && session.errorText.contains("err\n"), "\(session)")
+        let flood = try await Spawn(
+            node.environment.build + "/swiftlet",
+            ["--endpoint", node.endpoint, "exec", long, "/bin/sh", "-c", "head -c 20000000 /dev/zero"], deadline: .seconds(60),
+            outputLimit: 32 << 20
+        ).run()
+        #expect(flood.output.count > 15 << 20 && flood.output.count < 16 << 20 && !flood.succeeded, "\(flood.output.count)")
+        let leaver = Spawn(
+            node.environment.build + "/swiftlet", ["--endpoint", node.endpoint, "exec", long, "/bin/sleep", "700"], deadline: .seconds(2))
+        await #expect(throws: SwiftletError.self) { _ = try await leaver.run() }
+        try await eventually("what a client has left ends") {
+            try await node.shell(long, "busybox ps | grep -c '[s]leep 700'") == "0\n"
+        }
         let unknown = await refusal { _ = try await node.exec(long, ["/nonexistent"]) }
         #expect(unknown != nil)
 
@@ -181,8 +194,26 @@ struct HostPodTests {
         let gateway = try await node.shell(vm, "busybox ip route | awk '/default/ { print $3 }'").trimmingCharacters(
             in: .whitespacesAndNewlines)
         #expect(try await node.shell(vm, ask.replacing("ADDRESS", with: "\(gateway) 9100")) == "from the node\n")
+        let names = try await node.shell(server, "echo $HOSTNAME; cat /etc/hostname; uname -n").split(separator: "\n")
+        #expect(names.count == 3 && Set(names).count == 1, "\(names)")
+        #expect(try await node.exec(server, ["/bin/sh", "-c", "echo more > /etc/resolv.conf"]).exitCode != 0)
         try await node.removePod(machine)
         try await remove(host, before)
+    }
+
+    /// As a process in the node's PID namespace that its first process has left would hold ports and locks against the next attempt.
+    @Test func allProcessesEndWithTheFirstOne() async throws {
+        let node = try node()
+        let before = try await Footprint.now(node)
+        let pod = try await runPod("leaving") { $0.linux.securityContext.namespaceOptions.pid = .node }
+        let container = try await run(
+            in: pod, "leaving", ["/bin/sh", "-c", "sleep 801 & (while :; do echo more; sleep 0.1; done) & sleep 1; exit 6"]
+        ) {
+            $0.linux.securityContext.namespaceOptions.pid = .node
+        }
+        #expect(try await node.exit(of: container).exitCode == 6)
+        #expect(try await Spawn("/usr/bin/pgrep", ["-f", "sleep 801"]).run().status == 1)
+        try await remove(pod, before)
     }
 
     @Test func mountsGoBothWaysAndOneContainerJoinsAnothersProcesses() async throws {

@@ -149,7 +149,8 @@ extension RuntimeSpec {
             }
         }
         for name in ["hosts", "hostname", "resolv.conf"] {
-            bind(place.names.file(name), "/etc/\(name)", ["rbind", "rprivate", spec.readonlyRoot ? "ro" : "rw"])
+            // They lie on the node, where nothing bounds what is written to them.
+            bind(place.names.file(name), "/etc/\(name)", ["rbind", "rprivate", "ro"])
         }
         return mounts
     }

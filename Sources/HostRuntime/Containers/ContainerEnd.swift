@@ -53,7 +53,7 @@ enum ContainerEnd {
     }
 
     /// The process that a file names, where it is of this container: its number may be another's by now.
-    private static func found(_ file: String, _ container: String) -> ProcessIdentity? {
+    static func found(_ file: String, _ container: String) -> ProcessIdentity? {
         guard let text = KernelFile.text(file, limit: 32), let pid = Int32(text.filter { !$0.isWhitespace }),
             let identity = ProcessIdentity.of(pid)
         else { return nil }

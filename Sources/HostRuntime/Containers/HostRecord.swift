@@ -39,6 +39,8 @@ struct HostRecord: StoredDocument {
     var monitor: ProcessIdentity?
     var cgroup: [ContainerCgroup.Directory] = []
     var end: End?
+    /// The processes whose namespaces it joins; nil in records of earlier builds.
+    var targets: [ProcessIdentity]?
 
     /// - Throws: `.notFound` without a file; `.dataLoss` for what is no record.
     static func read(_ path: String) throws -> HostRecord {

@@ -12,7 +12,7 @@ struct EtcFiles: Sendable {
 
     init(_ spec: SandboxSpec, _ network: SandboxNetwork) {
         let isNode = spec.networkMode == .node
-        hostname = (isNode ? Self.nodeName : spec.effectiveHostname) + "\n"
+        hostname = (isNode ? NodeName.current : spec.effectiveHostname) + "\n"
         let nodeHosts = KernelFile.text("/etc/hosts", limit: 1 << 20) ?? ""
         let own = (network.attached?.podIPs ?? []).map { "\($0)\t\(spec.effectiveHostname)\n" }.joined()
         hosts = isNode ? nodeHosts : "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" + own
@@ -27,12 +27,6 @@ struct EtcFiles: Sendable {
     static func resolver(servers: [String], searches: [String], options: [String]) -> String {
         (searches.isEmpty ? "" : "search \(searches.joined(separator: " "))\n")
             + servers.map { "nameserver \($0)\n" }.joined() + (options.isEmpty ? "" : "options \(options.joined(separator: " "))\n")
-    }
-
-    private static var nodeName: String {
-        var names = utsname()
-        uname(&names)
-        return withUnsafeBytes(of: names.nodename) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
     }
 
     /// Blocks.

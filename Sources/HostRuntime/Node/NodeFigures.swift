@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Linux
 import Runtime
@@ -36,18 +37,42 @@ enum NodeFigures {
 enum DirectorySize {
     private static let most = 200_000
 
-    /// Nil for one that has too many files to be counted while somebody waits. Blocks.
+    /// Of more files than can be counted while somebody waits, what the first of them take. Through no link and no mount, whatever becomes
+    /// of the directories meanwhile. Blocks.
+    ///
+    /// - Returns: nil for a directory that cannot be opened.
     static func measure(_ path: String) -> LayerUsage? {
+        let top = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)
+        var root = stat()
+        guard top >= 0 else { return nil }
+        defer { close(top) }
+        guard fstat(top, &root) == 0 else { return nil }
         var usage = LayerUsage()
-        var left = [path]
+        var left = ["."]
         while let directory = left.popLast() {
-            for name in (try? KernelFile.names(in: directory)) ?? [] {
+            let opened = clinux_open_beneath(top, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+            guard opened >= 0 else { continue }
+            guard let stream = fdopendir(opened) else {
+                close(opened)
+                continue
+            }
+            defer { closedir(stream) }
+            while let entry = readdir(stream) {
+                let name = withUnsafeBytes(of: entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
+                let text = String(decoding: name, as: UTF8.self)
                 var status = stat()
-                guard lstat("\(directory)/\(name)", &status) == 0 else { continue }
+                guard text != ".", text != "..",
+                    (name + [0]).withUnsafeBytes({ bytes in
+                        bytes.withMemoryRebound(to: CChar.self) { pointer in
+                            guard let path = pointer.baseAddress else { return -1 }
+                            return fstatat(opened, path, &status, AT_SYMLINK_NOFOLLOW)
+                        }
+                    }) == 0
+                else { continue }
                 usage.usedBytes += UInt64(status.st_blocks) * 512
                 usage.inodes += 1
-                guard usage.inodes < most else { return nil }
-                if status.st_mode & S_IFMT == S_IFDIR { left.append("\(directory)/\(name)") }
+                guard usage.inodes < most else { return usage }
+                if status.st_mode & S_IFMT == S_IFDIR, status.st_dev == root.st_dev { left.append("\(directory)/\(text)") }
             }
         }
         return usage

@@ -80,8 +80,7 @@ actor MachinePool {
             let ledger = Ledger(owner: owner, database: database, entries: entries)
             do {
                 let machine = try await handler.pooledMachine(ledger, blueprints)
-                let size = shapes.first { $0.extent == machine.extent }?.size ?? 0
-                guard counts[machine.extent, default: 0] < size else { throw SwiftletError(.resourceExhausted, "the pool is full") }
+                guard hasRoom(for: machine.extent) else { throw SwiftletError(.resourceExhausted, "the pool is full") }
                 keep(machine)
                 logger.info("machine of the pool found again", metadata: ["domain": "\(machine.names.domain)"])
             } catch {
@@ -184,7 +183,13 @@ actor MachinePool {
     }
 
     private func waitsAgain(_ machine: PooledMachine) {
-        if !isClosed { keep(machine) } else if configuration.drains { discard(machine.ledger) }
+        if isClosed {
+            if configuration.drains { discard(machine.ledger) }
+        } else if hasRoom(for: machine.extent) {
+            keep(machine)
+        } else {
+            discard(machine.ledger)
+        }
     }
 
     /// Ends a machine that was given to a pod and is of no use to it, whose start goes on with another.
@@ -277,11 +282,17 @@ actor MachinePool {
         let id = UUID().uuidString.filter { $0 != "-" }.lowercased()
         let ledger = Ledger(owner: Ledger.poolOwnerPrefix + id, database: database)
         do {
-            keep(try await handler.bootForPool(id, extent, ledger))
+            let machine = try await handler.bootForPool(id, extent, ledger)
+            // One that was given to a pod may have come back meanwhile.
+            if hasRoom(for: extent) { keep(machine) } else { discard(ledger) }
         } catch {
             discard(ledger)
             throw error
         }
+    }
+
+    private func hasRoom(for extent: MachineExtent) -> Bool {
+        counts[extent, default: 0] < shapes.first { $0.extent == extent }?.size ?? 0
     }
 
     private func keep(_ machine: PooledMachine) {
