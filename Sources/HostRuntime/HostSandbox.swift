@@ -116,7 +116,7 @@ final class HostSandbox: LogWritingSandbox {
         try await ledger.note(.hostContainer, id, document)
         try await change(id) { ($0.process, $0.monitor, $0.cgroup) = (process, monitor, cgroup) }
         // They were joined by number, which may have been another process's by then.
-        guard await OwnThread.answer({ (record.targets ?? []).allSatisfy(\.isAlive) }) else {
+        guard await OwnThread.answer({ record.targets.allSatisfy(\.isAlive) }) else {
             throw SwiftletError(.failedPrecondition, "namespace_options.target_id: the container has ended whose namespace is joined")
         }
         try await runtime.run(["start", id])

@@ -80,19 +80,6 @@ struct VMRecord: StoredDocument {
     /// Whether a volume lends the machine a file of this name.
     func lends(_ name: String) -> Bool { lentFiles?.contains { $0.name == name } == true }
 
-    /// - Throws: `.notFound` without a file; `.unavailable` for one that cannot be read now; `.dataLoss` for what is no record.
-    static func read(_ path: String) throws -> VMRecord {
-        let data: Data
-        do {
-            data = try Data(contentsOf: URL(fileURLWithPath: path))
-        } catch CocoaError.fileReadNoSuchFile {
-            throw SwiftletError(.notFound, "\(path) is not there")
-        } catch {
-            throw SwiftletError(.unavailable, "read \(path)", cause: error)
-        }
-        return try VMRecord(stored: data)
-    }
-
     /// Replaces the file in one step.
     func write(_ path: String) throws {
         let (partial, bytes) = (path + ".partial", [UInt8](try stored()))

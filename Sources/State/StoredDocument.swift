@@ -24,6 +24,21 @@ extension StoredDocument {
         try JSONEncoder().encode(Versioned(version: Self.version, body: self))
     }
 
+    /// The document in a file. Blocks.
+    ///
+    /// - Throws: `.notFound` without a file; `.unavailable` for one that cannot be read now; else as ``init(stored:)``.
+    public static func read(_ path: String) throws -> Self {
+        let data: Data
+        do {
+            data = try Data(contentsOf: URL(fileURLWithPath: path))
+        } catch CocoaError.fileReadNoSuchFile {
+            throw SwiftletError(.notFound, "\(path) is not there")
+        } catch {
+            throw SwiftletError(.unavailable, "read \(path)", cause: error)
+        }
+        return try Self(stored: data)
+    }
+
     /// - Throws: `.dataLoss` for what is no such document; `.failedPrecondition` for one of a newer version.
     public init(stored data: Data) throws {
         do {

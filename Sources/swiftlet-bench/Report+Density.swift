@@ -3,6 +3,8 @@ import Foundation
 /// The section on many idle pods, which has a run of its own (`make density`): the page of a later run of the benchmark keeps it.
 enum DensitySection {
     static let title = "## Density\n"
+    /// The file with its plot, beside the page.
+    static let plot = "density.svg"
 
     /// The section in a page; nil for a page without one.
     static func find(in page: String) -> Range<String.Index>? {
@@ -26,7 +28,7 @@ enum DensitySection {
 
 extension Report {
     /// The whole section, for the page of an earlier run.
-    var densitySection: String { "\(DensitySection.title)\n\(density)" }
+    var densitySection: String { "\(DensitySection.title)\n\(density)\n![The same over the number of pods](\(DensitySection.plot))\n" }
 
     var density: String {
         let figures = results.density
@@ -54,5 +56,30 @@ extension Report {
             Date: \(conditions.date). Command: `\(command)`. Machine: \(conditions.machine).
 
             """
+    }
+}
+
+extension DensityFigures {
+    var plot: Plot {
+        func line(_ name: String, _ value: (DensityFigures.Step) -> Double) -> Plot.Line {
+            Plot.Line(name: name, points: steps.map { (Double($0.pods), value($0)) })
+        }
+        let mebibyte = 1_048_576.0
+        return Plot(
+            horizontal: "pods up",
+            panels: [
+                Plot.Panel(
+                    title: "PSS, MiB",
+                    lines: [
+                        line("one pod") { Double($0.machines) / Double($0.pods) / mebibyte },
+                        line("swiftletd") { Double($0.daemon) / mebibyte },
+                    ]),
+                Plot.Panel(
+                    title: "p50, ms",
+                    lines: [
+                        line("ListPodSandbox") { $0.podList.p50.milliseconds },
+                        line("ListContainers") { $0.containerList.p50.milliseconds },
+                    ]),
+            ])
     }
 }

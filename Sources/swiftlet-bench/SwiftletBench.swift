@@ -99,8 +99,15 @@ struct SwiftletBench: AsyncParsableCommand {
             try Self.checkNamespaces()
             let report = try await measure(workspace)
             workspace.remove()
-            print(report, terminator: "")
-            if let output { try page(report, over: output).write(toFile: output, atomically: true, encoding: .utf8) }
+            let text = density > 0 ? report.densitySection : report.markdown
+            print(text, terminator: "")
+            if let output {
+                try page(text, over: output).write(toFile: output, atomically: true, encoding: .utf8)
+                let beside = URL(fileURLWithPath: output).deletingLastPathComponent()
+                if density > 0 {
+                    try Data(await report.results.density.plot.svg().utf8).write(to: beside.appending(path: DensitySection.plot))
+                }
+            }
         } catch {
             workspace.remove()
             progress("\(error)")
@@ -114,7 +121,7 @@ struct SwiftletBench: AsyncParsableCommand {
         return density > 0 ? DensitySection.put(report, into: old) : DensitySection.keep(of: old, in: report)
     }
 
-    private func measure(_ workspace: Workspace) async throws -> String {
+    private func measure(_ workspace: Workspace) async throws -> Report {
         let files = try GuestFiles(directory: guest)
         let conditions = await RunConditions.now(guest: files)
         try workspace.create()
@@ -143,11 +150,10 @@ struct SwiftletBench: AsyncParsableCommand {
                 workspace: workspace, vsockBackend: VsockBackend(binary: programs + "/swiftlet-vsockd"), guest: files, machine: machine),
             vsockGuest: vsockGuest)
         try await benchmark.run()
-        let report = Report(
+        return Report(
             results: benchmark.results, plan: plan, machine: machine, conditions: conditions,
             sizes: GuestSizes(agent: agent, guest: files), command: CommandLine.arguments.joined(separator: " ")
         )
-        return density > 0 ? report.densitySection : report.markdown
     }
 
     /// Pods' addresses must never exist in the machine's own network, nor processes outlive the run.

@@ -29,4 +29,18 @@ import Testing
         #expect(Benchmark.densitySteps(most: 1) == [1])
         #expect(Benchmark.densitySteps(most: 120) == [1, 10, 50, 100, 120])
     }
+
+    @Test func thePlotHasAPointForEachNumberOfPods() {
+        var figures = DensityFigures()
+        for pods in [1, 10] {
+            var step = DensityFigures.Step(pods: pods)
+            (step.machines, step.daemon) = (UInt64(pods) * 150 << 20, 40 << 20)
+            step.podList.add(.milliseconds(pods))
+            step.containerList.add(.milliseconds(pods))
+            figures.steps.append(step)
+        }
+        let script = figures.plot.script
+        #expect(script.contains("\n1.0 150.0\n10.0 150.0\ne\n1.0 40.0\n10.0 40.0\ne\n"))
+        #expect(script.contains("\n1.0 1.0\n10.0 10.0\ne\n"))
+    }
 }

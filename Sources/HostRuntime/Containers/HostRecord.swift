@@ -39,21 +39,8 @@ struct HostRecord: StoredDocument {
     var monitor: ProcessIdentity?
     var cgroup: [ContainerCgroup.Directory] = []
     var end: End?
-    /// The processes whose namespaces it joins; nil in records of earlier builds.
-    var targets: [ProcessIdentity]?
-
-    /// - Throws: `.notFound` without a file; `.dataLoss` for what is no record.
-    static func read(_ path: String) throws -> HostRecord {
-        let data: Data
-        do {
-            data = try Data(contentsOf: URL(fileURLWithPath: path))
-        } catch CocoaError.fileReadNoSuchFile {
-            throw SwiftletError(.notFound, "\(path) is not there")
-        } catch {
-            throw SwiftletError(.unavailable, "read \(path)", cause: error)
-        }
-        return try HostRecord(stored: data)
-    }
+    /// The processes whose namespaces it joins.
+    var targets: [ProcessIdentity] = []
 
     /// Replaces the file in one step. Blocks.
     func write(_ path: String) throws {

@@ -48,7 +48,8 @@ enum DirectorySize {
         defer { close(top) }
         guard fstat(top, &root) == 0 else { return nil }
         var usage = LayerUsage()
-        var left = ["."]
+        // Names may be any bytes.
+        var left = [Array(".".utf8CString)]
         while let directory = left.popLast() {
             let opened = clinux_open_beneath(top, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
             guard opened >= 0 else { continue }
@@ -58,21 +59,16 @@ enum DirectorySize {
             }
             defer { closedir(stream) }
             while let entry = readdir(stream) {
-                let name = withUnsafeBytes(of: entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
-                let text = String(decoding: name, as: UTF8.self)
+                let name = withUnsafeBytes(of: entry.pointee.d_name) { Array($0.bindMemory(to: CChar.self).prefix { $0 != 0 }) } + [0]
+                guard name != Array(".".utf8CString), name != Array("..".utf8CString) else { continue }
                 var status = stat()
-                guard text != ".", text != "..",
-                    (name + [0]).withUnsafeBytes({ bytes in
-                        bytes.withMemoryRebound(to: CChar.self) { pointer in
-                            guard let path = pointer.baseAddress else { return -1 }
-                            return fstatat(opened, path, &status, AT_SYMLINK_NOFOLLOW)
-                        }
-                    }) == 0
-                else { continue }
+                guard fstatat(opened, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { continue }
                 usage.usedBytes += UInt64(status.st_blocks) * 512
                 usage.inodes += 1
                 guard usage.inodes < most else { return usage }
-                if status.st_mode & S_IFMT == S_IFDIR, status.st_dev == root.st_dev { left.append("\(directory)/\(text)") }
+                if status.st_mode & S_IFMT == S_IFDIR, status.st_dev == root.st_dev {
+                    left.append(directory.dropLast() + [CChar(bitPattern: UInt8(ascii: "/"))] + name)
+                }
             }
         }
         return usage
