@@ -68,6 +68,7 @@ struct Benchmark {
             if plan.sections.contains(.logs) { try await measureLogs() }
             if plan.sections.contains(.sessions) { try await measureSessions() }
             if plan.sections.contains(.pool) { try await measureStarts() }
+            if plan.sections.contains(.host) { try await measureHost() }
             if plan.densityPods > 0 { try await measureDensity(memory: raw.machine.memory) }
             // Last: what is listed stays.
             if plan.sections.contains(.lists) { try await measureLists() }
@@ -114,7 +115,7 @@ struct Benchmark {
     }
 
     /// One pod with one container, and another for a moment, from its start to its removal.
-    private func podLife(_ name: String, on cri: CRIConnection) async throws -> [(Operation, Duration)] {
+    func podLife(_ name: String, handler: String = "", on cri: CRIConnection) async throws -> [(Operation, Duration)] {
         var times: [(Operation, Duration)] = []
         func timed<Value>(_ operation: Operation?, _ work: () async throws -> Value) async throws -> Value {
             let start = ContinuousClock.now
@@ -126,7 +127,7 @@ struct Benchmark {
                 throw SwiftletError(.unknown, "\(operation?.rawValue ?? "a call") of pod \(name)", cause: error)
             }
         }
-        let pod = try await timed(.runPodSandbox) { try await workload.runPod(name, on: cri) }
+        let pod = try await timed(.runPodSandbox) { try await workload.runPod(name, handler: handler, on: cri) }
         let container = try await timed(.createContainer) {
             try await workload.createContainer("main", in: pod, podName: name, on: cri)
         }

@@ -77,6 +77,7 @@ struct Measurements {
     var connections: [Subject: Connections] = [:]
     var vm = VMFigures()
     var starts = StartFigures()
+    var host = HostFigures()
     /// Name and version as each runtime answers Version.
     var versions: [Subject: String] = [:]
     /// How many containers there were when lists were timed.

@@ -14,4 +14,6 @@ enum Section: String, CaseIterable, ExpressibleByArgument {
     case sessions
     /// Pods that are virtual machines.
     case vm
+    /// Pods that OCI runtimes run on the node.
+    case host
 }

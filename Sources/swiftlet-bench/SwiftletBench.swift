@@ -41,7 +41,7 @@ struct SwiftletBench: AsyncParsableCommand {
     @Option(help: "What to measure: swiftlet, containerd, qemu; by default all.")
     var only: [Subject] = []
 
-    @Option(help: "The part to measure, several by repetition: pods, memory, lists, pool, logs, sessions, vm; by default all.")
+    @Option(help: "The part to measure, several by repetition: pods, memory, lists, pool, logs, sessions, vm, host; by default all.")
     var section: [Section] = []
 
     @Option(help: "auto boots a probe guest once; kvm; tcg.")

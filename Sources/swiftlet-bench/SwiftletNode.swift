@@ -91,6 +91,16 @@ actor SwiftletNode: RuntimeNode {
         size = \(poolSize)
         drain = true
 
+        [[host.handlers]]
+        name = "runc"
+        runtime = "runc"
+        namespaces = ["*"]
+
+        [[host.handlers]]
+        name = "crun"
+        runtime = "crun"
+        namespaces = ["*"]
+
         [network]
         cni_config_dir = "\(workspace.cniConfiguration)"
         cni_plugin_dirs = ["\(workspace.cniPlugins)"]

@@ -48,7 +48,21 @@ struct Target {
                 isMet: results.vm.memory.map { $0 <= 80_000_000 }),
             console(results.vm),
             milliseconds("VM, ExecSync(true) by swiftlet-agent", results[.swiftlet, .vmExecByAgent], 60),
-        ]
+        ] + host(results.host)
+    }
+
+    /// Those of a runtime that the node's control groups are not for are left out.
+    private static func host(_ figures: HostFigures) -> [Target] {
+        [HostKind.runc, .crun].filter { $0 == .runc || figures[$0, .runPodSandbox] != nil }.flatMap { kind in
+            let name = "pods on the node by \(kind)"
+            return HostFigures.calls.map { call in
+                ratio("\(name), \(call.onNode) <= \(kind.limit)x containerd", figures.ratio(kind, call), kind.limit)
+            } + [
+                Target(
+                    promise: "\(name), beside a container <= 4 MB", measured: megabytes(figures.besideContainer[kind]),
+                    isMet: figures.besideContainer[kind].map { $0 <= 4_000_000 })
+            ]
+        }
     }
 
     private static func ratio(_ promise: String, _ measured: Double?, _ limit: Double, at percentile: String = "p50") -> Target {

@@ -31,6 +31,7 @@ struct Workload: Sendable {
             $0.labels = podLabels(name)
             $0.annotations = ["kubernetes.io/config.seen": "2026-01-01T00:00:00.000000000Z", "kubernetes.io/config.source": "api"]
             $0.linux.cgroupParent = cgroup
+            $0.linux.securityContext.namespaceOptions.pid = .container
         }
     }
 
@@ -46,6 +47,7 @@ struct Workload: Sendable {
                 ]
             }
             $0.logPath = "\(podName)-\(name).log"
+            $0.linux.securityContext.namespaceOptions.pid = .container
             $0.labels = podLabels(podName).merging(["io.kubernetes.container.name": name]) { $1 }
             $0.annotations = [
                 "io.kubernetes.container.hash": "1f8a5c2e",
@@ -142,8 +144,8 @@ struct Workload: Sendable {
     }
 
     /// A pod with one running container.
-    func runFullPod(_ name: String, on cri: CRIConnection) async throws -> String {
-        let pod = try await runPod(name, on: cri)
+    func runFullPod(_ name: String, handler: String = "", on cri: CRIConnection) async throws -> String {
+        let pod = try await runPod(name, handler: handler, on: cri)
         try await startContainer(createContainer("main", in: pod, podName: name, on: cri), on: cri)
         return pod
     }
