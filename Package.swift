@@ -262,7 +262,7 @@ let package = Package(
 
         // Tests
         .target(
-            name: "Support", dependencies: ["Errors", crypto, logging], path: "Tests/Support"),
+            name: "Support", dependencies: ["Linux", "Concurrency", "Errors", crypto, logging], path: "Tests/Support"),
         .target(name: "MachineFakes", dependencies: ["Machines", "Linux", "Errors"], path: "Tests/MachineFakes"),
         .target(
             name: "StreamFakes",
@@ -278,7 +278,7 @@ let package = Package(
         .testTarget(name: "DiskFormatsTests", dependencies: ["DiskFormats", "swiftlet-diskinfo", "Support", "Errors"]),
         .testTarget(name: "DHCPTests", dependencies: ["DHCP", "Runtime", "Linux", "Concurrency", "Support", "Errors", logging]),
         .testTarget(name: "ErrorsTests", dependencies: ["Errors"]),
-        .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Errors", logging], exclude: ["foreign_client.py"]),
+        .testTarget(name: "GRPCTests", dependencies: ["GRPC", "Support", "Errors", logging], exclude: ["foreign_client.py"]),
         .testTarget(
             name: "ImagesTests",
             dependencies: [
@@ -312,7 +312,8 @@ let package = Package(
         .testTarget(
             name: "MachinesTests",
             dependencies: [
-                "CLinux", "Machines", "GuestHardware", "Linux", "Errors", "subreaper-fixture", "swiftlet-vsockd", "swiftlet-virgl-probe",
+                "CLinux", "Machines", "GuestHardware", "Linux", "Support", "Errors", "subreaper-fixture", "swiftlet-vsockd",
+                "swiftlet-virgl-probe",
                 logging,
             ],
             exclude: ["SubreaperFixture"], resources: [.copy("Golden")]),
@@ -323,9 +324,11 @@ let package = Package(
                 "GuestAgent", "AgentProtocol", "TTRPC", "AgentClient", "Runtime", "Linux", "CLinux", "Concurrency", "Support", "Errors",
             ]),
         .testTarget(
-            name: "GuestContainerTests", dependencies: ["GuestAgent", "AgentProtocol", "Linux", "Errors", "container-probe", protobuf]),
+            name: "GuestContainerTests",
+            dependencies: ["GuestAgent", "AgentProtocol", "Linux", "Support", "Errors", "container-probe", protobuf]),
         .executableTarget(
-            name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "Errors", protobuf], path: "Tests/ContainerProbe"),
+            name: "container-probe", dependencies: ["GuestAgent", "AgentProtocol", "CLinux", "Errors", protobuf],
+            path: "Tests/ContainerProbe"),
         .testTarget(name: "PodNetworkTests", dependencies: ["Runtime", "PodNetwork", "Linux", "Concurrency", "Errors", logging]),
         .testTarget(
             name: "PodsTests",
@@ -342,7 +345,7 @@ let package = Package(
             name: "PrometheusTests",
             dependencies: ["Prometheus", "Measures", "Support", "Errors", metrics]),
         .testTarget(name: "QemuGuestAgentTests", dependencies: ["QemuGuestAgent", "CLinux", "Concurrency", "Errors"]),
-        .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion"]),
+        .testTarget(name: "RepositoryTests", dependencies: ["SwiftletVersion", "Support"]),
         .testTarget(
             name: "StreamClientTests",
             dependencies: [
@@ -384,7 +387,7 @@ let package = Package(
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "TTRPCTests", dependencies: ["TTRPC", "Linux", "Support", "Errors"]),
         .testTarget(name: "VolumesTests", dependencies: ["Runtime", "Volumes", "Linux", "CLinux", "Errors"]),
-        .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Errors"]),
+        .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Support", "Errors"]),
         .executableTarget(name: "hostile-vsockd", dependencies: ["TTRPC"], path: "Tests/HostileVsockd"),
         .testTarget(
             name: "SystemTests",

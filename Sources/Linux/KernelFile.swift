@@ -1,3 +1,4 @@
+import CLinux
 import Errors
 import Glibc
 
@@ -53,7 +54,7 @@ public enum KernelFile {
         defer { closedir(stream) }
         var names: [String] = []
         while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let name = String(cString: clinux_entry_name(entry))
             if name != ".", name != ".." { names.append(name) }
         }
         return names

@@ -75,7 +75,7 @@ struct LogParent: ~Copyable {
         defer { closedir(entries) }
         var names: [RotatedLogName] = []
         while let entry = readdir(entries) {
-            let file = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let file = String(cString: clinux_entry_name(entry))
             guard file.hasPrefix(name + ".") else { continue }
             if let rotated = RotatedLogName(String(file.dropFirst(name.count + 1))) { names.append(rotated) }
         }

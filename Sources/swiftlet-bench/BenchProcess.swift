@@ -8,24 +8,18 @@ import Linux
 final class BenchProcess: Sendable {
     let identity: ProcessIdentity
     let log: String
-    private let process: Process
 
     init(_ executable: String, _ arguments: [String], log: String) throws {
         self.log = log
-        if !FileManager.default.fileExists(atPath: log) { _ = FileManager.default.createFile(atPath: log, contents: nil) }
-        let output = try FileHandle(forWritingTo: URL(fileURLWithPath: log))
-        try output.seekToEnd()
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: executable)
-        process.arguments = arguments
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
-        self.process = process
-        guard let identity = ProcessIdentity.of(process.processIdentifier) else {
-            throw SwiftletError(.unavailable, "\(executable) ended at once: \(Self.end(of: log))")
-        }
+        let output = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
+        guard output >= 0 else { throw SwiftletError.system("open \(log)") }
+        let input = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        defer { [input, output].forEach { close($0) } }
+        let child = try DetachedProcess(executable, arguments, descriptors: [input, output, output])
+        let identity = ProcessIdentity.of(child.pid)
+        // Collects its status whenever it ends.
+        try OwnThread.start { while waitpid(child.pid, nil, 0) < 0 && errno == EINTR {} }
+        guard let identity else { throw SwiftletError(.unavailable, "\(executable) ended at once: \(Self.end(of: log))") }
         self.identity = identity
     }
 

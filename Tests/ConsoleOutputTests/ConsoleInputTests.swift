@@ -58,7 +58,7 @@ private final class PlayedPort: Sendable {
     func nothingIsTypedAtAnotherUsersSocket(user: Int, mode: mode_t, isMachine: Bool) async throws {
         let ground = try ConsoleGround(withFile: false)
         chmod(ground.directory, mode)
-        let stranger = Process()
+        let stranger = ChildProcess()
         stranger.executableURL = URL(fileURLWithPath: "/usr/bin/perl")
         let script = """
             socket(my $s, PF_UNIX, SOCK_STREAM, 0); bind($s, sockaddr_un($ARGV[0])) or die; $> = \(user); listen($s, 1) or die; sleep 100

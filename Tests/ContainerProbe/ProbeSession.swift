@@ -1,4 +1,5 @@
 import AgentProtocol
+import CLinux
 import Errors
 import Glibc
 import GuestAgent
@@ -185,7 +186,7 @@ struct ProbeSession {
         defer { closedir(stream) }
         var names: [String] = []
         while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let name = String(cString: clinux_entry_name(entry))
             let counted = path.hasPrefix("/proc") || entry.pointee.d_type == UInt8(DT_DIR)
             if name != "." && name != ".." && counted { names.append(name) }
         }

@@ -17,7 +17,7 @@ import Testing
     private func run(
         _ program: String, _ arguments: [String] = [], input: String = "/dev/null", errors: Bool = false
     ) throws -> (status: Int32, output: String) {
-        let (process, pipe) = (Process(), Pipe())
+        let (process, pipe) = (ChildProcess(), Pipe())
         process.executableURL = URL(fileURLWithPath: program)
         process.arguments = arguments
         process.standardInput = try #require(FileHandle(forReadingAtPath: input))

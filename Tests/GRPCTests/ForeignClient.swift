@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import Testing
 
 /// One run of foreign_client.py with the Python of SWIFTLET_PYTHON, or of the virtual environment
@@ -26,7 +27,7 @@ final class ForeignClient: Sendable {
         }
     }
 
-    let process: Process
+    let process: ChildProcess
     let answers: AsyncThrowingStream<Answer, any Error>
     private let ended: AsyncStream<Int32>
 
@@ -34,7 +35,7 @@ final class ForeignClient: Sendable {
         try #require(
             FileManager.default.isExecutableFile(atPath: Self.python),
             "no Python with grpcio at \(Self.python): run scripts/setup or set SWIFTLET_PYTHON")
-        let process = Process()
+        let process = ChildProcess()
         let output = Pipe()
         process.executableURL = URL(fileURLWithPath: Self.python)
         process.arguments = [URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/foreign_client.py"] + arguments

@@ -2,6 +2,7 @@ import AgentProtocol
 import Dispatch
 import Errors
 import Foundation
+import Support
 import SwiftProtobuf
 
 /// A container-probe in mount and PID namespaces of its own, with a scratch directory and a cgroup that go with it.
@@ -14,7 +15,7 @@ final class ProbeClient: Sendable {
 
     let scratch: URL
     private let cgroup: String
-    private let process: Process
+    private let process: ChildProcess
     private let input: FileHandle
     private let output: LineReader
     private let queue = DispatchQueue(label: "container-probe")
@@ -37,7 +38,7 @@ final class ProbeClient: Sendable {
         try FileManager.default.createDirectory(at: scratch, withIntermediateDirectories: true)
         cgroup = try Self.unifiedHierarchy() + "/" + name
         try FileManager.default.createDirectory(atPath: cgroup, withIntermediateDirectories: false)
-        process = Process()
+        process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
         process.arguments = [
             "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", Self.executable, "--scratch", scratch.path, "--cgroup", cgroup,

@@ -1,6 +1,7 @@
 import AgentProtocol
 import Foundation
 import Linux
+import Support
 
 /// Layers as read-only disk images, made from the machine's busybox.
 struct TestImage: Sendable {
@@ -53,7 +54,7 @@ struct TestImage: Sendable {
         try FileManager.default.createDirectory(at: tree, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: tree) }
         let image = tree.path + ".squashfs"
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/bin/sh")
         process.currentDirectoryURL = tree
         process.arguments = ["-euc", script + "\n" + command, "layer", image]

@@ -1,4 +1,5 @@
 import Foundation
+import Support
 
 @testable import Images
 
@@ -65,7 +66,7 @@ struct MountedImage {
     }
 
     private static func command(_ name: String, _ arguments: [String]) throws {
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = [name] + arguments
         let output = Pipe()

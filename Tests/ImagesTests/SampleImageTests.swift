@@ -10,7 +10,7 @@ import Testing
 
     @Test func sampleLoadsAndHoldsBusybox() async throws {
         try await withStore { store, directory in
-            let process = Process()
+            let process = ChildProcess()
             process.executableURL = URL(fileURLWithPath: Self.script)
             process.arguments = [directory.appendingPathComponent("out").path]
             process.standardOutput = FileHandle.nullDevice

@@ -50,7 +50,7 @@ import Testing
             try handle.close()
         }
         let archive = directory.appendingPathComponent("sparse.tar").path
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         // Zeros are found by reading, whatever the file system says of holes.
         process.arguments =

@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Glibc
+import Support
 import Testing
 
 @testable import Linux
@@ -16,7 +17,7 @@ import Testing
     /// - Parameter signal: what it is sent when it waits.
     private func run(_ how: String, signal: Int32? = nil) throws {
         let fixture = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = Bundle.main.bundleURL.appendingPathComponent("crash-fixture")
         if !FileManager.default.isExecutableFile(atPath: process.executableURL?.path ?? "") {
             process.executableURL = fixture.appendingPathComponent("crash-fixture")

@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Glibc
+import Support
 import Testing
 
 @testable import Linux
@@ -9,11 +10,11 @@ import Testing
     /// Whoever gives his process the command line of ours must not have it ended in ours' place, nor keep a pod from its stop.
     @Test(.enabled(if: geteuid() == 0)) func aForgedCommandLineOfAnotherUserIsNotFound() async throws {
         let number = "\(UInt32.random(in: 1_000_000...9_999_999))"
-        var processes: [Process] = []
+        var processes: [ChildProcess] = []
         // SIGTERM is ignored in some test processes, and with that in their children.
         defer { for process in processes { kill(process.processIdentifier, SIGKILL) } }
         for user in ["0", "65534"] {
-            let process = Process()
+            let process = ChildProcess()
             process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
             process.arguments = ["--reuid", user, "--clear-groups", "sleep", number]
             (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)

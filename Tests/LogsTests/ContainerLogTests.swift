@@ -1,5 +1,6 @@
 import Errors
 import Foundation
+import Support
 import Testing
 
 @testable import Logs
@@ -178,7 +179,7 @@ private final class Scratch {
     /// Two processes would write each line twice.
     @Test func aLogThatAnotherProcessWritesIsRefusedUntilItHasEnded() async throws {
         let scratch = try Scratch()
-        let holder = Process()
+        let holder = ChildProcess()
         holder.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
         let script =
             "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"

@@ -2,6 +2,7 @@ import Errors
 import Foundation
 import Linux
 import Machines
+import Support
 import Testing
 
 /// What the death of libvirtd means to machines and to this connection.
@@ -116,7 +117,7 @@ struct LibvirtdSystemTests {
             let process = try #require(try await hypervisor.start(spec).process)
             #expect(try await daemon.inNetwork("/sbin/ip", ["link", "show", "swltest0"]).contains("LOWER_UP") == false)
             // A pod's namespace, which ends with the process that holds it.
-            let holder = Process()
+            let holder = ChildProcess()
             holder.executableURL = URL(filePath: "/usr/bin/unshare")
             holder.arguments = ["--net", "/bin/sleep", "1000"]
             try holder.run()

@@ -1,12 +1,13 @@
 import Foundation
 import Linux
+import Support
 import Testing
 
 /// A real libvirtd with directories of its own: it sees them at the usual places, in a mount namespace of its own, and
 /// has a network namespace of its own.
 final class PrivateLibvirtd {
     let directory: String
-    private var process: Process?
+    private var process: ChildProcess?
 
     var socket: String { "\(directory)/run/libvirt-sock" }
     var uri: String { "qemu+unix:///system?socket=\(socket)" }
@@ -32,7 +33,7 @@ final class PrivateLibvirtd {
     func start() async throws {
         try? FileManager.default.removeItem(atPath: socket)
         let mounts = Self.places.map { "mkdir -p \($0.1) && mount --bind \(directory)/\($0.0) \($0.1)" }.joined(separator: " && ")
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(filePath: "/usr/bin/unshare")
         // /run itself stays shared with the host: the mount point is made where it is not, and hidden from everybody else.
         process.arguments = [

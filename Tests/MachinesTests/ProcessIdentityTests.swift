@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Support
 import Testing
 
 @testable import Linux
@@ -22,7 +23,7 @@ struct ProcessIdentityTests {
     }
 
     @Test func aKilledProcessEndsAndItsZombieCountsAsGone() throws {
-        let child = Process()
+        let child = ChildProcess()
         child.executableURL = URL(filePath: "/bin/sleep")
         child.arguments = ["1000"]
         try child.run()

@@ -1,5 +1,6 @@
 import Foundation
 import Linux
+import Support
 import Testing
 
 struct SubreaperTests {
@@ -8,7 +9,7 @@ struct SubreaperTests {
         let candidates = [fixture.appending(path: "subreaper-fixture"), Bundle.main.bundleURL.appending(path: "subreaper-fixture")]
         let program = try #require(candidates.first { FileManager.default.isExecutableFile(atPath: $0.path) })
         let (input, output) = (Pipe(), Pipe())
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = program
         process.standardInput = input
         process.standardOutput = output

@@ -34,7 +34,7 @@ import Testing
             let scratch = "\(node.directory)/s/scratch"
             let disk = try #require(try FileManager.default.contentsOfDirectory(atPath: scratch).first { !$0.hasPrefix("template-") })
             let owner = try FileManager.default.attributesOfItem(atPath: "\(scratch)/\(disk)")[.ownerAccountID] as? Int
-            let stray = Process()
+            let stray = ChildProcess()
             stray.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
             stray.arguments = ["--reuid", "\(try #require(owner))", "--clear-groups", "sleep", "1000"]
             try stray.run()

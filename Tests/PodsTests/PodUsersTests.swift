@@ -2,6 +2,7 @@ import Errors
 import Foundation
 import Linux
 import State
+import Support
 import Synchronization
 import Testing
 
@@ -54,7 +55,7 @@ import Testing
 
     @Test(.enabled(if: geteuid() == 0)) func whatStillRunsAsAPodsUserEndsBeforeAnotherPodIsThatUser() async throws {
         let user = try UserRange.test().ids.upperBound + 100
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
         process.arguments = ["--reuid", "\(user)", "--clear-groups", "sleep", "1000"]
         (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)

@@ -65,7 +65,7 @@ import Testing
             let daemon = try await ground.daemon()
             let (_, ledger) = try await daemon.run()
             let user = try #require(ledger.entry(.user).flatMap { uid_t($0.name) })
-            let stray = Process()
+            let stray = ChildProcess()
             stray.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
             stray.arguments = ["--reuid", "\(user)", "--clear-groups", "sleep", "1000"]
             try stray.run()

@@ -1,10 +1,11 @@
 import Foundation
+import Support
 import Testing
 
 /// `make install`, without what it would have to build first.
 @Suite struct InstallTests {
     private func run(_ program: String, _ arguments: [String]) throws -> (status: Int32, output: String) {
-        let (process, pipe) = (Process(), Pipe())
+        let (process, pipe) = (ChildProcess(), Pipe())
         process.executableURL = URL(fileURLWithPath: program)
         process.arguments = arguments
         process.standardOutput = pipe

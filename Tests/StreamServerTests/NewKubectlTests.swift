@@ -9,7 +9,7 @@ import Testing
 enum NewKubectl {
     static let program = "/usr/bin/kubectl"
     static let isThere: Bool = {
-        let (process, pipe) = (Process(), Pipe())
+        let (process, pipe) = (ChildProcess(), Pipe())
         process.executableURL = URL(fileURLWithPath: program)
         process.arguments = ["version", "--client"]
         (process.standardOutput, process.standardError) = (pipe, FileHandle.nullDevice)

@@ -76,7 +76,7 @@ final class StreamNode: Sendable {
 
 /// A process of a client with its output in files, so that nobody has to read it in time.
 final class Client: Sendable {
-    private let process: Process
+    private let process: ChildProcess
     private let files: (stdout: URL, stderr: URL)
     private let ended: AsyncStream<Void>
 
@@ -85,7 +85,7 @@ final class Client: Sendable {
             stdout: home.appending(path: "out-\(UUID())"), stderr: home.appending(path: "err-\(UUID())")
         )
         for file in [files.stdout, files.stderr] { try Data().write(to: file) }
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: command[0])
         process.arguments = Array(command.dropFirst())
         process.environment = ["HOME": home.appending(path: "home").path, "PATH": "/usr/bin:/bin"]

@@ -120,7 +120,7 @@ public struct OCIImageBuilder: Sendable {
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("layer-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: file) }
         try bytes.write(to: file)
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         // Equal content, equal blob: gzip must not write the file's name and time.
         process.arguments = [compression.rawValue, "-c", "-q", "-1"] + (compression == .gzip ? ["-n"] : []) + [file.path]

@@ -3,7 +3,7 @@ import Glibc
 
 /// A command that runs beside the test, with its output in files, so that nobody has to read it in time.
 public final class RunningCommand: Sendable {
-    private let process: Process
+    private let process: ChildProcess
     private let files: (output: URL, errors: URL)
     private let ended: Task<Int32, Never>
 
@@ -13,7 +13,7 @@ public final class RunningCommand: Sendable {
         let name = "\(directory)/command-\(UUID().uuidString.prefix(8))"
         files = (URL(fileURLWithPath: name + ".out"), URL(fileURLWithPath: name + ".err"))
         for file in [files.output, files.errors] { try Data().write(to: file) }
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: program)
         process.arguments = arguments
         process.environment = environment

@@ -7,7 +7,7 @@ public enum TestCertificate {
     ///
     /// - Parameter alternative: its subject's other name, as "DNS:localhost".
     public static func make(_ subject: String, _ alternative: String? = nil, certificate: String, key: String) throws {
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
         process.arguments =
             [

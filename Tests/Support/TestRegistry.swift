@@ -6,7 +6,7 @@ public final class TestRegistry: Sendable {
     /// `127.0.0.1:port`, for references.
     public let host: String
     private let directory: URL
-    private let process: Process
+    private let process: ChildProcess
 
     public struct Failure: Error {
         public var what: String
@@ -35,7 +35,7 @@ public final class TestRegistry: Sendable {
         let file = directory.appendingPathComponent("config.yml")
         try configuration.write(to: file, atomically: true, encoding: .utf8)
 
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/docker-registry")
         process.arguments = ["serve", file.path]
         process.standardInput = FileHandle.nullDevice
@@ -53,7 +53,7 @@ public final class TestRegistry: Sendable {
         }
     }
 
-    private init(host: String, directory: URL, process: Process) {
+    private init(host: String, directory: URL, process: ChildProcess) {
         self.host = host
         self.directory = directory
         self.process = process

@@ -39,9 +39,9 @@ struct LongLogTests {
         try await node.removePod(pod)
     }
 
-    private static func follow(_ container: String, _ node: Node, to path: String) throws -> Process {
+    private static func follow(_ container: String, _ node: Node, to path: String) throws -> ChildProcess {
         try Data().write(to: URL(fileURLWithPath: path))
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: node.environment.build + "/swiftlet")
         process.arguments = ["--endpoint", node.endpoint, "logs", "-f", container]
         process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: path))

@@ -92,7 +92,7 @@ struct Kubectl {
     static let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
         .appendingPathComponent(".build/kubernetes-client/usr/bin/kubectl").path
 
-    let process = Process()
+    let process = ChildProcess()
     let input = Pipe()
     private let output: URL
     private let errors: URL

@@ -79,7 +79,7 @@ actor Node {
     /// The pods'.
     nonisolated let users = PodUserIDs()
     private let options: Options
-    private var process: Process?
+    private var process: ChildProcess?
     private var connection: CRIConnection?
 
     init(_ name: String, options: Options = Options()) throws {
@@ -113,7 +113,7 @@ actor Node {
 
     /// Starts the daemon again over the same state.
     func launch() async throws {
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: environment.build + "/swiftletd")
         process.arguments = ["--config", root + "/swiftletd.toml", "--log-level", "debug"]
         if !FileManager.default.fileExists(atPath: daemonLog) { _ = FileManager.default.createFile(atPath: daemonLog, contents: nil) }

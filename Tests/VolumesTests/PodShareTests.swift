@@ -4,6 +4,7 @@ import Errors
 import Foundation
 import Linux
 import Runtime
+import Support
 import Testing
 
 @testable import Volumes
@@ -14,7 +15,7 @@ final class PodShareTests {
     private let directory = NSTemporaryDirectory() + "share-\(UInt32.random(in: 0 ... .max))"
     private let share: PodShare
     /// In the place of a virtiofsd: in a mount namespace of its own, which has the node's mounts as well.
-    private var server: Process?
+    private var server: ChildProcess?
 
     init() throws {
         share = PodShare(directory: directory + "/share")
@@ -58,8 +59,8 @@ final class PodShareTests {
         return try ShareNamespace(of: process, root: share.root)
     }
 
-    private func startServer() throws -> Process {
-        let process = Process()
+    private func startServer() throws -> ChildProcess {
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
         process.arguments = ["--mount", "--propagation", "slave", "/bin/sleep", "600"]
         try process.run()

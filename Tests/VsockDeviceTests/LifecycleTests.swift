@@ -2,6 +2,7 @@ import CLinux
 import Errors
 import Foundation
 import Glibc
+import Support
 import Testing
 
 @testable import VsockDevice
@@ -293,7 +294,7 @@ private enum GreetingProcess {
 
     /// Blocks.
     static func run(_ socket: String, _ user: uid_t, _ group: gid_t) throws -> String {
-        let (process, output) = (Process(), Pipe())
+        let (process, output) = (ChildProcess(), Pipe())
         process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
         process.arguments = [
             "--reuid", "\(user)", "--regid", "\(group)", "--clear-groups", "/usr/bin/python3", "-c", script, socket,

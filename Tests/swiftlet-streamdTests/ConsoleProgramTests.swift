@@ -14,8 +14,8 @@ import Testing
 
     private var log: String { directory + "/log" }
 
-    private func start() throws -> Process {
-        let process = Process()
+    private func start() throws -> ChildProcess {
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: Self.program)
         process.arguments = ["--control-socket", directory + "/s", "--positions", directory]
         process.standardError = FileHandle.nullDevice
@@ -38,7 +38,7 @@ import Testing
         return client
     }
 
-    private func kill(_ process: Process) {
+    private func kill(_ process: ChildProcess) {
         Glibc.kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
     }

@@ -22,7 +22,7 @@ import Testing
             path, arguments = sys.argv[1], sys.argv[2:]
 
             """
-        let process = Process()
+        let process = ChildProcess()
         let directory = FileManager.default.temporaryDirectory.appending(path: "streamd-\(UUID())")
         var socket: String { directory.appending(path: "s").path }
 
@@ -100,7 +100,7 @@ import Testing
         let pid = started.process.processIdentifier
         let taken = Set(try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").compactMap { Int($0) })
         let free = try #require((0...).first { !taken.contains($0) })
-        let limit = try Process.run(URL(fileURLWithPath: "/usr/bin/prlimit"), arguments: ["--pid=\(pid)", "--nofile=\(free + 4)"])
+        let limit = try ChildProcess.run(URL(fileURLWithPath: "/usr/bin/prlimit"), arguments: ["--pid=\(pid)", "--nofile=\(free + 4)"])
         limit.waitUntilExit()
         #expect(limit.terminationStatus == 0)
         // So many that the numbers do not suffice; more than 16 would be sent away for that.
@@ -118,7 +118,7 @@ import Testing
         client.close()
     }
 
-    private static func ends(_ process: Process) async -> Bool {
+    private static func ends(_ process: ChildProcess) async -> Bool {
         (try? await eventually("it ends") { !process.isRunning }) != nil
     }
 

@@ -3,6 +3,7 @@ import Errors
 import Foundation
 import GRPC
 import Linux
+import Support
 import Testing
 
 /// The command as it was built, beside the tests.
@@ -183,7 +184,7 @@ private func logs(of endpoint: String) -> String {
     @Test(arguments: [SIGINT, SIGTERM])
     func anInterruptStopsAndRemovesThePod(_ signal: Int32) async throws {
         try await FakeDaemon.serve(.init(stdout: ["ready"], runsUntilStopped: true)) { daemon, endpoint async throws in
-            let process = Process()
+            let process = ChildProcess()
             process.executableURL = URL(fileURLWithPath: try program())
             process.environment = ["SWIFTLET_LOGS": logs(of: endpoint)]
             process.arguments = ["run", "-q", "--endpoint", endpoint, "busybox"]

@@ -46,7 +46,7 @@ struct TestNode {
     ///   - metrics: the address that it serves them at; empty for none.
     ///   - wrapper: a command that executes the program.
     func launch(metrics: String = "", under wrapper: [String] = [], environment: [String: String] = [:]) throws -> RunningDaemon {
-        let process = Process()
+        let process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
         process.arguments = ["--net", "--mount"] + wrapper + [try Self.program().path, "--config", try file(metrics: metrics)]
         process.environment = environment.merging(["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"]) { own, _ in own }
@@ -82,7 +82,7 @@ struct TestNode {
 
 /// swiftletd's process.
 struct RunningDaemon {
-    let process: Process
+    let process: ChildProcess
     let log: String
 
     var said: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }

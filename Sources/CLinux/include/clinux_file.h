@@ -2,6 +2,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdint.h>
@@ -49,3 +50,7 @@ static inline int clinux_open_within(int directory, const char *path, int flags)
     };
     return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
 }
+
+// The name of what readdir(3) found. d_name is declared longer than the entry may be: whoever copies it as a value, as Swift does for
+// `pointee.d_name`, reads beyond the end of the directory's buffer.
+static inline const char *clinux_entry_name(const struct dirent *entry) { return entry->d_name; }

@@ -81,10 +81,9 @@ struct MountFiles {
         directories += 1
         guard directories <= limits.files else { throw refusal("", "has more than \(limits.files) directories") }
         while let entry = readdir(stream) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(validatingCString: $0) }
+            guard let name = String(validatingCString: clinux_entry_name(entry)) else {
+                throw refusal(path, "has a name that is not UTF-8")
             }
-            guard let name else { throw refusal(path, "has a name that is not UTF-8") }
             // Those that begin with two dots are the kubelet's own.
             guard name != ".", !name.hasPrefix("..") else { continue }
             try take(root, path.isEmpty ? name : "\(path)/\(name)", depth: depth)

@@ -59,7 +59,7 @@ enum DirectorySize {
             }
             defer { closedir(stream) }
             while let entry = readdir(stream) {
-                let name = withUnsafeBytes(of: entry.pointee.d_name) { Array($0.bindMemory(to: CChar.self).prefix { $0 != 0 }) } + [0]
+                let name = Array(UnsafeBufferPointer(start: clinux_entry_name(entry), count: strlen(clinux_entry_name(entry)) + 1))
                 guard name != Array(".".utf8CString), name != Array("..".utf8CString) else { continue }
                 var status = stat()
                 guard fstatat(opened, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { continue }

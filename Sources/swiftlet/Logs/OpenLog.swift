@@ -1,3 +1,4 @@
+import CLinux
 import Errors
 import Glibc
 
@@ -84,7 +85,7 @@ struct OpenLog {
         defer { closedir(entries) }
         var files: [String] = []
         while let entry = readdir(entries) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let name = String(cString: clinux_entry_name(entry))
             guard name.hasPrefix(prefix), name.dropFirst(prefix.count).wholeMatch(of: /[0-9]{8}-[0-9]{6}(_[0-9]+)?/) != nil else {
                 continue
             }

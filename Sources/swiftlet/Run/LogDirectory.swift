@@ -1,3 +1,4 @@
+import CLinux
 import CRI
 import Errors
 import Glibc
@@ -51,7 +52,7 @@ struct LogDirectory: Equatable {
         guard let entries = opendir(path) else { return }
         var names: [String] = []
         while let entry = readdir(entries) {
-            names.append(withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
+            names.append(String(cString: clinux_entry_name(entry)))
         }
         closedir(entries)
         for name in names where name != "." && name != ".." { unlink("\(path)/\(name)") }

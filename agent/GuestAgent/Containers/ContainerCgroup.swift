@@ -1,4 +1,5 @@
 import CContainer
+import CLinux
 import Errors
 import Glibc
 import Linux
@@ -133,17 +134,10 @@ final class ContainerCgroup: Sendable {
         guard depth < 32, let stream = opendir(path) else { return false }
         defer { closedir(stream) }
         while let entry = readdir(stream) {
-            let name = directoryEntryName(entry)
+            let name = String(cString: clinux_entry_name(entry))
             guard name != ".", name != "..", entry.pointee.d_type == UInt8(DT_DIR) else { continue }
             guard remove("\(path)/\(name)", depth: depth + 1) else { return false }
         }
         return rmdir(path) == 0
-    }
-}
-
-/// The name in a directory entry of readdir(3).
-func directoryEntryName(_ entry: UnsafeMutablePointer<dirent>) -> String {
-    withUnsafePointer(to: &entry.pointee.d_name) { name in
-        name.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: name.pointee)) { String(cString: $0) }
     }
 }

@@ -1,4 +1,5 @@
 import CContainer
+import CLinux
 import Errors
 import Glibc
 import Synchronization
@@ -87,7 +88,7 @@ public enum ScratchTrash {
         defer { closedir(stream) }
         var names: [String] = []
         while names.count < 4096, let entry = readdir(stream) {
-            let name = directoryEntryName(entry)
+            let name = String(cString: clinux_entry_name(entry))
             if name != "." && name != ".." { names.append(name) }
         }
         return names

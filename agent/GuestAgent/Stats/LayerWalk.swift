@@ -1,4 +1,5 @@
 import AgentProtocol
+import CLinux
 import Glibc
 
 /// Counts what a directory tree takes on its filesystem.
@@ -45,11 +46,7 @@ struct LayerWalk {
                 stack.removeLast()
                 continue
             }
-            let found = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                pointer.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: pointer.pointee)) { name in
-                    visit(name, in: current, mayEnter: stack.count < Self.deepest)
-                }
-            }
+            let found = visit(clinux_entry_name(entry), in: current, mayEnter: stack.count < Self.deepest)
             if let found { stack.append(found) }
         }
         return true

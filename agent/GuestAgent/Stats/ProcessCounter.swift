@@ -1,4 +1,5 @@
 import AgentProtocol
+import CLinux
 import Glibc
 
 /// Counts the processes of a cgroup and of those below it.
@@ -31,7 +32,7 @@ struct ProcessCounter {
         defer { closedir(stream) }
         var names: [String] = []
         while names.count < mostCgroups, let entry = readdir(stream) {
-            let name = directoryEntryName(entry)
+            let name = String(cString: clinux_entry_name(entry))
             if entry.pointee.d_type == UInt8(DT_DIR), name != ".", name != ".." { names.append(name) }
         }
         return names
@@ -45,7 +46,7 @@ struct ProcessCounter {
             guard let stream = opendir("/proc/\(process)/fd") else { continue }
             defer { closedir(stream) }
             while files < UInt64(Self.mostFiles), let entry = readdir(stream) {
-                let name = directoryEntryName(entry)
+                let name = String(cString: clinux_entry_name(entry))
                 guard name != ".", name != ".." else { continue }
                 files += 1
                 if Self.isSocket(stream, name) { sockets += 1 }
