@@ -291,7 +291,7 @@ let package = Package(
             ], resources: [.copy("Golden")]),
         .testTarget(
             name: "HostRuntimeTests",
-            dependencies: ["HostRuntime", "Runtime", "State", "Linux", "Concurrency", "Support", "Errors", logging],
+            dependencies: ["HostRuntime", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Support", "Errors", logging],
             resources: [.copy("Golden")]),
         .testTarget(
             name: "LinuxTests", dependencies: ["Linux", "Concurrency", "Errors", "Support", "crash-fixture"], exclude: ["CrashFixture"]),

@@ -58,6 +58,9 @@ struct HostNames: Sendable {
     /// A file that containers see in /etc.
     func file(_ name: String) -> String { "\(runDirectory)/\(name)" }
 
+    /// The unix socket that hands out sockets of the pod's network.
+    var sockets: String { "\(runDirectory)/sockets" }
+
     func bundle(_ container: String) -> ContainerBundle { ContainerBundle(directory: "\(runDirectory)/\(Self.short(container))") }
     /// The writable layer of a container.
     func writableLayer(_ container: String) -> String { "\(stateDirectory)/\(Self.short(container))" }

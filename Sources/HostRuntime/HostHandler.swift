@@ -137,6 +137,7 @@ public final class HostHandler: RuntimeHandler {
         for record in records { layers.restore(record.layers, of: record.container) }
         let sandbox = HostSandbox(context, names, network, self, records)
         for record in records where record.phase == .starting { try await sandbox.undoStart(record) }
+        await OwnThread.answer { sandbox.followSessions() }
         return sandbox
     }
 

@@ -48,11 +48,16 @@ extension HostSandbox {
     }
 
     /// config.json's process with another command.
-    static func write(_ command: [String], terminal: Bool, _ bundle: ContainerBundle, to path: String) throws {
+    static func write(
+        _ command: [String], terminal: Bool, size: InitialTerminalSize? = nil, _ bundle: ContainerBundle, to path: String
+    ) throws {
         do {
             let config = try JSONDecoder().decode(RuntimeSpec.self, from: Data(contentsOf: URL(fileURLWithPath: bundle.config)))
             var process = config.process
             (process.args, process.terminal) = (command, terminal)
+            process.consoleSize = terminal ? size.map { RuntimeSpec.ConsoleSize(height: $0.height, width: $0.width) } : nil
+            // As other runtimes do.
+            if terminal, !process.env.contains(where: { $0.hasPrefix("TERM=") }) { process.env.append("TERM=xterm") }
             try JSONEncoder.bundle.encode(process).write(to: URL(fileURLWithPath: path))
         } catch {
             throw SwiftletError(.internal, "exec: the bundle \(bundle.directory) cannot be read", cause: error)

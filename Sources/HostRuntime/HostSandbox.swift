@@ -22,6 +22,8 @@ final class HostSandbox: LogWritingSandbox {
     private let entries: Mutex<[String: Entry]>
     /// Writes of records: an older one never follows a newer one.
     private let writes = SerialQueue()
+    /// For port-forwards, from the first one on.
+    let sockets = Mutex<PodSockets?>(nil)
     private let closed = AsyncStream<Never>.makeStream()
     private let haltStream = AsyncStream<SandboxHalt?>.makeStream()
 
@@ -55,6 +57,7 @@ final class HostSandbox: LogWritingSandbox {
     func close() {
         haltStream.continuation.finish()
         closed.continuation.finish()
+        sockets.withLock { $0 = nil }
     }
 
     // MARK: Records
@@ -124,7 +127,7 @@ final class HostSandbox: LogWritingSandbox {
     }
 
     /// conmon's own group beside the container's: it belongs to the pod, not to the daemon.
-    private static func monitorCgroup(_ spec: SandboxSpec, _ id: String) throws -> ProcessCgroup? {
+    static func monitorCgroup(_ spec: SandboxSpec, _ id: String) throws -> ProcessCgroup? {
         guard !spec.cgroupParent.isEmpty else { return nil }
         return try ProcessCgroup(parent: spec.cgroupParent, name: "conmon-\(id.prefix(13))", on: try Cgroups.detect())
     }
@@ -199,26 +202,8 @@ final class HostSandbox: LogWritingSandbox {
 
     func output(of id: String) -> OutputEndpoint {
         let bundle = names.bundle(id)
-        return .conmon(socket: bundle.attachSocket, control: bundle.control)
-    }
-
-    func execEndpoint(of id: String, for streams: SessionStreams) async throws -> ExecEndpoint {
-        guard !streams.stdin, !streams.terminal else {
-            throw SwiftletError(
-                .unimplemented,
-                "exec: sessions with stdin or a terminal (-i, -t) are not served in containers on the node yet; without both they are")
-        }
-        return .execute
-    }
-
-    var ports: PortEndpoint {
-        get async throws {
-            guard let path = context.network.namespacePath, let address = network.attached?.podIPs.first else {
-                throw SwiftletError(
-                    .failedPrecondition, "port-forward: the pod is in the node's network: connect to the node's port itself")
-            }
-            return .namespace(path: path, address: address)
-        }
+        let hasInput = (try? record(id))?.stdin ?? false
+        return .conmon(ConmonEndpoint(socket: bundle.attachSocket, control: bundle.control, hasInput: hasInput))
     }
 
     /// conmon's order to open its log anew (ctrl.c: REOPEN_LOGS_EVENT).

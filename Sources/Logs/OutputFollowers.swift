@@ -4,7 +4,7 @@ import Runtime
 import Synchronization
 
 /// Those who see a container's output as it comes, beside its log. They hold nobody up: who reads too slowly loses bytes, and is told.
-final class OutputFollowers: Sendable {
+public final class OutputFollowers: Sendable {
     private struct State {
         var followers: [ObjectIdentifier: OutputFollower] = [:]
         var ended: Set<StandardStream> = []
@@ -14,7 +14,21 @@ final class OutputFollowers: Sendable {
 
     private let state = Mutex(State())
 
+    public init() {}
+
     var isEmpty: Bool { state.withLock { $0.followers.isEmpty } }
+
+    /// Of output that has no log here.
+    public func join() -> OutputFollower {
+        let follower = OutputFollower { [self] in remove($0) }
+        add(follower)
+        return follower
+    }
+
+    /// Shows bytes that come once.
+    public func show(_ bytes: [UInt8], from source: StandardStream) {
+        for follower in state.withLock({ Array($0.followers.values) }) { follower.offer(bytes, from: source) }
+    }
 
     /// What has ended stays so for who comes later.
     func add(_ follower: OutputFollower) {
@@ -50,7 +64,7 @@ final class OutputFollowers: Sendable {
         for follower in followers { follower.offer(part, from: source) }
     }
 
-    func finish(_ source: StandardStream) {
+    public func finish(_ source: StandardStream) {
         let followers = state.withLock { state in
             state.ended.insert(source)
             return Array(state.followers.values)

@@ -16,6 +16,10 @@ extension PodRegistry {
                 defer { withExtendedLifetime(allowance) {} }
                 try await deliver(try await pod.execute(id, command, timeout: nil, output: allowance))
             }
+        case .process:
+            return try await sessions.exec(joining: id, in: pod.id, streams) { size, join in
+                try await pod.openProcess(of: id, command, streams, size: size, join: join)
+            }
         }
     }
 
@@ -57,6 +61,14 @@ extension Pod {
     func execEndpoint(of id: String, for streams: SessionStreams) async throws -> ExecEndpoint {
         try requireRunning(try container(id), for: "exec")
         return try await readyMachine().execEndpoint(of: id, for: streams)
+    }
+
+    func openProcess(
+        of id: String, _ command: [String], _ streams: SessionStreams, size: InitialTerminalSize?,
+        join: @escaping @Sendable (JoinableProcess) async throws -> Void
+    ) async throws {
+        try requireRunning(try container(id), for: "exec")
+        try await readyMachine().openProcess(id, command, streams, size: size, join: join)
     }
 
     func requireRunning(_ container: Container, for act: String) throws {

@@ -21,6 +21,7 @@ public protocol StreamControlHandler: Sendable {
     func keepLogs(_ request: StreamKeepLogsRequest) async throws -> StreamKeepLogsResponse
     func awaitSession(_ request: StreamAwaitSessionRequest) async throws -> StreamAwaitSessionResponse
     func deliverOutput(_ request: StreamDeliverOutputRequest) async throws -> StreamDeliverOutputResponse
+    func joinProcess(_ request: StreamJoinProcessRequest) async throws -> StreamJoinProcessResponse
 }
 
 /// The control socket of swiftlet-streamd.
@@ -184,6 +185,7 @@ final class StreamControlService: TTRPCService {
         case .keepLogs: try await run(payload, handler.keepLogs)
         case .awaitSession: try await run(payload, handler.awaitSession)
         case .deliverOutput: try await run(payload, handler.deliverOutput)
+        case .joinProcess: try await run(payload, handler.joinProcess)
         }
     }
 

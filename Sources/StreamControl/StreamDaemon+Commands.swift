@@ -7,18 +7,57 @@ extension StreamDaemon {
     public func exec(
         of container: String, in sandbox: String, _ streams: SessionStreams, run: @escaping SessionCommand
     ) async throws -> String {
+        let prepared = try await prepare(
+            container, sandbox, streams, isJoined: false, StreamContract.commands, "commands cannot be run by qemu-guest-agent for sessions"
+        )
+        Task { await serve(prepared.session, over: prepared.client, run) }
+        return prepared.url
+    }
+
+    public func exec(
+        joining container: String, in sandbox: String, _ streams: SessionStreams, open: @escaping SessionProcess
+    ) async throws -> String {
+        let prepared = try await prepare(
+            container, sandbox, streams, isJoined: true, StreamContract.conmon, "processes of the node cannot be joined by sessions")
+        Task { await serve(prepared.session, of: sandbox, over: prepared.client, open) }
+        return prepared.url
+    }
+
+    private func prepare(
+        _ container: String, _ sandbox: String, _ streams: SessionStreams, isJoined: Bool, _ feature: String, _ otherwise: String
+    ) async throws -> (session: String, url: String, client: StreamControlClient) {
         let session = String(UInt64.random(in: 0 ... .max), radix: 16) + String(UInt64.random(in: 0 ... .max), radix: 16)
         let request = StreamPrepareExecRequest.with {
             $0.containerID = container
-            ($0.daemonCommand.sessionID, $0.daemonCommand.sandboxID) = (session, sandbox)
+            ($0.daemonCommand.sessionID, $0.daemonCommand.sandboxID, $0.daemonCommand.isJoined) = (session, sandbox, isJoined)
             ($0.stdin, $0.stdout, $0.stderr, $0.terminal) = (streams.stdin, streams.stdout, streams.stderr, streams.terminal)
         }
-        let (url, client) = try await connected { client in
-            try client.require(StreamContract.commands, "commands cannot be run by qemu-guest-agent for sessions")
-            return (try await client.call(.prepareExec, request, timeout: .seconds(10)).url, client)
+        return try await connected { client in
+            try client.require(feature, otherwise)
+            return (session, try await client.call(.prepareExec, request, timeout: .seconds(10)).url, client)
         }
-        Task { await serve(session, over: client, run) }
-        return url
+    }
+
+    /// Has the process made when the client has come. What becomes of it then is not this process's to know.
+    private func serve(
+        _ session: String, of sandbox: String, over client: StreamControlClient, _ open: @escaping SessionProcess
+    ) async {
+        let arrival: StreamAwaitSessionResponse
+        do {
+            arrival = try await client.call(.awaitSession, .with { $0.sessionID = session }, timeout: nil)
+        } catch {
+            return logger.debug("nobody has come for a session", metadata: ["error": "\(error)"])
+        }
+        do {
+            let (width, height) = (UInt16(clamping: arrival.width), UInt16(clamping: arrival.height))
+            try await open(width > 0 && height > 0 ? InitialTerminalSize(width: width, height: height) : nil) { process in
+                let request = StreamJoinProcessRequest(session, process, sandbox: sandbox)
+                _ = try await client.call(.joinProcess, request, timeout: .seconds(10))
+            }
+        } catch {
+            let request = StreamDeliverOutputRequest.with { ($0.sessionID, $0.failure) = (session, "\(error)") }
+            _ = try? await client.call(.deliverOutput, request, timeout: .seconds(10))
+        }
     }
 
     /// Runs the command when the client has come, and no longer than the session and the connection last.

@@ -226,16 +226,14 @@ extension StreamDaemon: ContainerSessions {
     public func attach(
         to endpoint: OutputEndpoint, of container: String, in sandbox: String, _ streams: SessionStreams, stdinOnce: Bool
     ) async throws -> String {
-        if case .conmon = endpoint {
-            throw SwiftletError(.unimplemented, "attach: containers of the node cannot be attached to; their logs and ExecSync reach them")
-        }
+        if case .conmon = endpoint { try await client().require(StreamContract.conmon, "containers of the node cannot be attached to") }
         if case .console = endpoint { try await client().require(StreamContract.console, "consoles cannot be attached to") }
         let request = StreamPrepareAttachRequest.with {
             $0.containerID = container
             switch endpoint {
             case .agent(let address, let known): ($0.guest, $0.containerID) = (StreamGuest(address, sandbox: sandbox), known)
             case .console(let log, let socket): $0.console = StreamConsole(log: log, socket: socket, sandbox: sandbox)
-            case .conmon: break
+            case .conmon(let conmon): $0.conmon = StreamConmon(conmon, sandbox: sandbox)
             }
             ($0.stdin, $0.stdout, $0.stderr, $0.terminal) = (streams.stdin, streams.stdout, streams.stderr, streams.terminal)
             $0.stdinOnce = stdinOnce
@@ -244,12 +242,22 @@ extension StreamDaemon: ContainerSessions {
     }
 
     public func portForward(to endpoint: PortEndpoint, of sandbox: String, ports: [Int32]) async throws -> String {
-        if case .namespace = endpoint { try await client().require(StreamContract.network, "ports of this pod cannot be forwarded") }
+        switch endpoint {
+        case .agent: break
+        case .namespace: try await client().require(StreamContract.network, "ports of this pod cannot be forwarded")
+        case .loopback, .nodeLoopback: try await client().require(StreamContract.loopback, "ports of this pod cannot be forwarded")
+        }
         let request = StreamPreparePortForwardRequest.with {
             switch endpoint {
             case .agent(let address): $0.guest = StreamGuest(address, sandbox: sandbox)
             case .namespace(let path, let address):
                 $0.network = StreamPodNetwork(namespace: path, address: address, sandbox: sandbox)
+            case .loopback(let path, let address, let sockets):
+                $0.network = StreamPodNetwork(namespace: path, address: address, sandbox: sandbox)
+                ($0.network.loopback, $0.network.sockets) = (true, sockets)
+            case .nodeLoopback:
+                $0.network = StreamPodNetwork(namespace: "", address: "", sandbox: sandbox)
+                $0.network.loopback = true
             }
             $0.ports = ports.map { UInt32(clamping: $0) }
         }

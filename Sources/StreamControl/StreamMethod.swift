@@ -18,6 +18,10 @@ public enum StreamContract {
     public static let network = "network"
     /// The feature of GetInfo that stands for sessions whose commands swiftletd runs.
     public static let commands = "commands"
+    /// The feature of GetInfo that stands for processes of the node, attached to and joined.
+    public static let conmon = "conmon"
+    /// The feature of GetInfo that stands for port-forwards to the loopback of a network namespace.
+    public static let loopback = "loopback"
 }
 
 /// The methods of the service, by their names in stream.proto.
@@ -35,6 +39,7 @@ public enum StreamMethodName: String, Sendable, CaseIterable {
     case configure = "Configure"
     case awaitSession = "AwaitSession"
     case deliverOutput = "DeliverOutput"
+    case joinProcess = "JoinProcess"
 }
 
 /// A method of the service with its message types.
@@ -82,4 +87,7 @@ extension StreamMethod where Request == StreamAwaitSessionRequest, Response == S
 }
 extension StreamMethod where Request == StreamDeliverOutputRequest, Response == StreamDeliverOutputResponse {
     public static var deliverOutput: Self { .init(.deliverOutput) }
+}
+extension StreamMethod where Request == StreamJoinProcessRequest, Response == StreamJoinProcessResponse {
+    public static var joinProcess: Self { .init(.joinProcess) }
 }

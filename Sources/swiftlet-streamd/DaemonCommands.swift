@@ -1,5 +1,6 @@
 import Concurrency
 import Errors
+import Runtime
 import StreamControl
 import StreamServer
 import Synchronization
@@ -17,6 +18,7 @@ final class DaemonCommands: Sendable {
 
     private final class Command: Sendable {
         let session = Mutex<DaemonCommandSession?>(nil)
+        let size = Mutex<TerminalSize?>(nil)
         /// The calls that wait at this moment, and how many there have been.
         let calls = Mutex((waiting: 0, all: 0))
         let (begin, end) = (Event(), Event())
@@ -52,20 +54,23 @@ final class DaemonCommands: Sendable {
     }
 
     /// The client has come.
-    func begin(_ name: String, _ streams: StreamSet) throws -> DaemonCommandSession {
+    func begin(_ name: String, _ streams: StreamSet, _ size: TerminalSize? = nil) throws -> DaemonCommandSession {
         guard let command = commands.withLock({ $0[name] }) else { throw Self.lost }
         let session = DaemonCommandSession(streams) { [weak self, weak command] in
             if let command { self?.remove(name, command) }
         }
         command.session.withLock { $0 = session }
+        command.size.withLock { $0 = size }
         command.begin.happen()
         // It may have been given up meanwhile.
         if commands.withLock({ $0[name] !== command }) { session.finish(.failure(Self.lost)) }
         return session
     }
 
+    /// - Returns: the size of the client's terminal, where it is known.
     /// - Throws: `.notFound` when nobody has come in time, and for a session that is unknown.
-    func waitForClient(of name: String) async throws {
+    @discardableResult
+    func waitForClient(of name: String) async throws -> TerminalSize? {
         let command = try command(name)
         try await waiting(name, command) { [patience] in
             do {
@@ -74,6 +79,15 @@ final class DaemonCommands: Sendable {
                 throw SwiftletError(.notFound, "no client has come for the session", cause: error)
             }
         }
+        return command.size.withLock { $0 }
+    }
+
+    /// Has the session's client joined with a process, from whose start on the session needs no swiftletd.
+    func join(_ process: JoinableProcess, _ name: String) throws {
+        guard let session = try command(name).session.withLock({ $0 }) else {
+            throw SwiftletError(.failedPrecondition, "no client has come for the session yet")
+        }
+        try session.join(process)
     }
 
     func waitForEnd(of name: String) async throws {
@@ -112,6 +126,7 @@ final class DaemonCommands: Sendable {
     }
 
     private func abandon(_ name: String, _ command: Command) {
+        if command.session.withLock({ $0?.hasJoined ?? false }) { return }
         remove(name, command)
         command.session.withLock { $0 }?.finish(.failure(Self.lost))
     }

@@ -44,6 +44,28 @@ final class NetworkPort: PortConnection, ByteSink {
         }
     }
 
+    /// Takes over a connected socket.
+    ///
+    /// - Throws: what `connect` throws.
+    static func adopt(onEnd: @escaping @Sendable () -> Void, _ connect: () async throws -> Int32) async throws -> NetworkPort {
+        do {
+            let descriptor = try await connect()
+            let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+                .channelOption(.allowRemoteHalfClosure, value: true)
+                .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+                .withConnectedSocket(descriptor) { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        try NIOAsyncChannel<ByteBuffer, ByteBuffer>(
+                            wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true))
+                    }
+                }
+            return try await carry(channel, onEnd)
+        } catch {
+            onEnd()
+            throw error
+        }
+    }
+
     private static func failure(of error: any Error, _ step: String) -> SwiftletError {
         switch error {
         case let error as IOError: SwiftletError(.unavailable, step, cause: SystemError(error.errnoCode))

@@ -14,6 +14,29 @@ final class NetworkPorts: Sendable {
     /// - Throws: `.notFound` when the pod's network is gone, since its address may be another pod's by now; `.resourceExhausted`;
     ///   `.unavailable` when nobody listens.
     func connect(to address: String, _ port: UInt16, in namespace: String) async throws -> NetworkPort {
+        try await connect(in: namespace) { try await NetworkPort.connect(to: address, port, onEnd: $0) }
+    }
+
+    /// As ``connect(to:_:in:)``, to what listens on the namespace's loopback, or else on the address.
+    ///
+    /// - Parameter sockets: the unix socket at which swiftletd hands out sockets of the namespace.
+    func connect(toLoopbackOr address: String, _ port: UInt16, in namespace: String, by sockets: String) async throws -> NetworkPort {
+        try await connect(in: namespace) { onEnd in
+            try await NetworkPort.adopt(onEnd: onEnd) { try await LoopbackSocket.connect(port, or: address, by: sockets) }
+        }
+    }
+
+    /// To what listens on the node's loopback, for pods in its network.
+    func connectToNode(_ port: UInt16) async throws -> NetworkPort {
+        let node = "/proc/self/ns/net"
+        return try await connect(in: node) { onEnd in
+            try await NetworkPort.adopt(onEnd: onEnd) { try await LoopbackSocket.connect(port, or: nil, by: nil) }
+        }
+    }
+
+    private func connect(
+        in namespace: String, _ make: (_ onEnd: @escaping @Sendable () -> Void) async throws -> NetworkPort
+    ) async throws -> NetworkPort {
         try Self.check(namespace)
         try counts.withLock { counts in
             guard counts[namespace, default: 0] < limit else {
@@ -21,7 +44,7 @@ final class NetworkPorts: Sendable {
             }
             counts[namespace, default: 0] += 1
         }
-        let connection = try await NetworkPort.connect(to: address, port) { self.leave(namespace) }
+        let connection = try await make { self.leave(namespace) }
         do { try Self.check(namespace) } catch {
             await connection.end()
             throw error

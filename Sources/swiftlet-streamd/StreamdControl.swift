@@ -22,7 +22,8 @@ struct StreamdControl: StreamControlHandler {
             $0.version = swiftletVersion
             $0.features = [
                 StreamContract.logs, StreamContract.configure, StreamContract.collection, StreamContract.rotation,
-                StreamContract.console, StreamContract.network, StreamContract.commands,
+                StreamContract.console, StreamContract.network, StreamContract.commands, StreamContract.conmon,
+                StreamContract.loopback,
             ]
             ($0.address, $0.url, $0.unserved) = (sessions.address, sessions.url, sessions.unserved)
             $0.pid = getpid()
@@ -47,7 +48,7 @@ struct StreamdControl: StreamControlHandler {
                 containerID: request.containerID, address: try guests.admit(request.guest).text, command: request.command, streams: streams)
             return try prepared(.exec(exec))
         }
-        guard !streams.stdin, !streams.tty else {
+        guard request.daemonCommand.isJoined || !streams.stdin && !streams.tty else {
             throw SwiftletError(.invalidArgument, "a command that swiftletd runs has neither stdin nor a terminal")
         }
         // Before the session is one.
@@ -61,12 +62,17 @@ struct StreamdControl: StreamControlHandler {
     }
 
     func awaitSession(_ request: StreamAwaitSessionRequest) async throws -> StreamAwaitSessionResponse {
-        if request.hasBegun_p {
+        guard !request.hasBegun_p else {
             try await commands.waitForEnd(of: request.sessionID)
-        } else {
-            try await commands.waitForClient(of: request.sessionID)
+            return StreamAwaitSessionResponse()
         }
-        return StreamAwaitSessionResponse()
+        let size = try await commands.waitForClient(of: request.sessionID)
+        return .with { ($0.width, $0.height) = (UInt32(size?.width ?? 0), UInt32(size?.height ?? 0)) }
+    }
+
+    func joinProcess(_ request: StreamJoinProcessRequest) async throws -> StreamJoinProcessResponse {
+        try commands.join(try request.process(), request.sessionID)
+        return StreamJoinProcessResponse()
     }
 
     func deliverOutput(_ request: StreamDeliverOutputRequest) async throws -> StreamDeliverOutputResponse {
@@ -81,7 +87,7 @@ struct StreamdControl: StreamControlHandler {
             .attach(
                 AttachRequest(
                     containerID: request.containerID, address: endpoint.text, streams: streams, endsInput: request.stdinOnce,
-                    pod: request.hasConsole ? request.console.sandboxID : nil)))
+                    pod: request.hasConsole ? request.console.sandboxID : request.hasConmon ? request.conmon.sandboxID : nil)))
     }
 
     func preparePortForward(_ request: StreamPreparePortForwardRequest) async throws -> StreamPreparedSession {

@@ -80,6 +80,11 @@ enum ControlFuzz {
             StreamDeliverOutputResponse()
         }
 
+        func joinProcess(_ request: StreamJoinProcessRequest) async throws -> StreamJoinProcessResponse {
+            _ = try request.process()
+            return StreamJoinProcessResponse()
+        }
+
         func prepareAttach(_ request: StreamPrepareAttachRequest) async throws -> StreamPreparedSession {
             let streams = try StreamSet(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, tty: request.terminal)
             _ = try request.endpoint()

@@ -20,6 +20,11 @@ import Testing
             commands.withLock { $0.append(run) }
             return "whole \(sandbox) \(container)"
         }
+        func exec(
+            joining container: String, in sandbox: String, _ streams: SessionStreams, open: @escaping SessionProcess
+        ) async throws
+            -> String
+        { "process" }
         func attach(
             to endpoint: OutputEndpoint, of container: String, in sandbox: String, _ streams: SessionStreams, stdinOnce: Bool
         ) async throws -> String { "" }

@@ -72,6 +72,10 @@ import Testing
             note(.awaitSession)
             return StreamAwaitSessionResponse()
         }
+        func joinProcess(_ request: StreamJoinProcessRequest) async throws -> StreamJoinProcessResponse {
+            note(.joinProcess)
+            return StreamJoinProcessResponse()
+        }
         func deliverOutput(_ request: StreamDeliverOutputRequest) async throws -> StreamDeliverOutputResponse {
             note(.deliverOutput)
             return StreamDeliverOutputResponse()
@@ -107,6 +111,7 @@ import Testing
             _ = try await client.call(.configure, StreamConfigureRequest(), timeout: .seconds(5))
             _ = try await client.call(.awaitSession, StreamAwaitSessionRequest(), timeout: .seconds(5))
             _ = try await client.call(.deliverOutput, StreamDeliverOutputRequest(), timeout: .seconds(5))
+            _ = try await client.call(.joinProcess, StreamJoinProcessRequest(), timeout: .seconds(5))
             #expect(handler.calls.withLock { $0 } == StreamMethodName.allCases)
             client.close()
         }

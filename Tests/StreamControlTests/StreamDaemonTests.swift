@@ -94,6 +94,7 @@ private final class PlayedStreamd: StreamControlHandler {
         return StreamKeepLogsResponse()
     }
     func awaitSession(_ request: StreamAwaitSessionRequest) async throws -> StreamAwaitSessionResponse { StreamAwaitSessionResponse() }
+    func joinProcess(_ request: StreamJoinProcessRequest) async throws -> StreamJoinProcessResponse { StreamJoinProcessResponse() }
     func deliverOutput(_ request: StreamDeliverOutputRequest) async throws -> StreamDeliverOutputResponse {
         StreamDeliverOutputResponse()
     }

@@ -16,6 +16,9 @@
 // A non-blocking stream socket of the unix family, or -1.
 static inline int clinux_unix_socket(void) { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
 
+// One that keeps the limits of what was written.
+static inline int clinux_unix_packet_socket(void) { return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+
 static inline int clinux_unix_address(struct sockaddr_un *address, const char *path) {
     size_t length = strlen(path);
     if (length == 0 || length >= sizeof(address->sun_path)) {

@@ -20,8 +20,15 @@ struct RuntimeSpec: Codable, Sendable, Equatable {
         var ambient: [String]
     }
 
+    struct ConsoleSize: Codable, Sendable, Equatable {
+        var height: UInt16
+        var width: UInt16
+    }
+
     struct Process: Codable, Sendable, Equatable {
         var terminal: Bool
+        /// In rows and columns.
+        var consoleSize: ConsoleSize?
         var user: User
         var args: [String]
         var env: [String]

@@ -4,6 +4,7 @@ import Errors
 import Foundation
 import Glibc
 import Linux
+import Synchronization
 
 /// conmon(8), which makes a container by its OCI runtime, holds its streams, writes its log and notes how it has ended: it outlives the
 /// daemon.
@@ -98,26 +99,34 @@ struct Conmon: Sendable {
     }
 }
 
-/// A pipe between this process and a child.
-private final class Pipe {
-    private(set) var read: Int32
-    private(set) var write: Int32
+/// A pipe between this process and a child. Its ends are closed once, by whoever closes them first.
+final class Pipe: Sendable {
+    private let ends: Mutex<(read: Int32, write: Int32)>
+
+    var read: Int32 { ends.withLock { $0.read } }
+    var write: Int32 { ends.withLock { $0.write } }
 
     init() throws {
         var pair: [Int32] = [-1, -1]
         guard clinux_pipe2(&pair, O_CLOEXEC) == 0 else { throw SwiftletError.system("make a pipe") }
-        (read, write) = (pair[0], pair[1])
+        ends = Mutex((pair[0], pair[1]))
     }
 
+    deinit { close() }
+
     func closeWrite() {
-        if write >= 0 { Glibc.close(write) }
-        write = -1
+        ends.withLock { ends in
+            if ends.write >= 0 { Glibc.close(ends.write) }
+            ends.write = -1
+        }
     }
 
     func close() {
         closeWrite()
-        if read >= 0 { Glibc.close(read) }
-        read = -1
+        ends.withLock { ends in
+            if ends.read >= 0 { Glibc.close(ends.read) }
+            ends.read = -1
+        }
     }
 
     func send(_ bytes: [UInt8]) -> Bool { Glibc.write(write, bytes, bytes.count) == bytes.count }

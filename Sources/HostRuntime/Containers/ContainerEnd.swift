@@ -27,6 +27,8 @@ enum ContainerEnd {
             if let process, !process.waitForExit(killLimit) {
                 throw SwiftletError(.unavailable, "process \(process.pid) of container \(container) does not end on SIGKILL")
             }
+            // Those of exec sessions, which may wait for a client that does not read.
+            SessionEnd.end(SessionDirectory.all(in: bundle).compactMap { found($0.monitorFile, container) })
             return (monitor, cgroup)
         }
         await deleteFromRuntime(container, document)

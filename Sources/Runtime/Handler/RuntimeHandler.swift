@@ -109,6 +109,14 @@ public protocol Sandbox: Sendable {
     ///   caller is cancelled.
     func execute(_ id: String, _ command: [String], timeout: Duration?, output: OutputAllowance) async throws -> ExecResult
 
+    /// Makes a process that waits, has a session join it, and starts it. It ends with the session; without one that has joined at once.
+    ///
+    /// - Throws: why it could not be started.
+    func openProcess(
+        _ id: String, _ command: [String], _ streams: SessionStreams, size: InitialTerminalSize?,
+        join: @escaping @Sendable (JoinableProcess) async throws -> Void
+    ) async throws
+
     /// What the pod uses. Ends by itself, with an error when the guest does not answer, or says more than is to be said of so many
     /// containers.
     func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures
@@ -126,6 +134,16 @@ public protocol Sandbox: Sendable {
 
     /// Ends the connections to the machine, which goes on. Idempotent.
     func close()
+}
+
+extension Sandbox {
+    /// Where ``execEndpoint(of:for:)`` never asks for it.
+    public func openProcess(
+        _ id: String, _ command: [String], _ streams: SessionStreams, size: InitialTerminalSize?,
+        join: @escaping @Sendable (JoinableProcess) async throws -> Void
+    ) async throws {
+        throw SwiftletError(.unimplemented, "exec: processes of this container are opened otherwise")
+    }
 }
 
 /// A sandbox whose containers' logs are written by processes of its own.

@@ -5,9 +5,22 @@ public enum OutputEndpoint: Codable, Sendable, Hashable {
     /// The serial port of a machine. QEMU appends all that the guest writes to the file `log`, and serves one client at the unix socket
     /// `socket`, which is to be read from as long as it is connected: a client that does not read holds the guest. Both are root's.
     case console(log: String, socket: String)
-    /// The first process of a container on the node, whose conmon writes its log itself. conmon sends the output to clients of the unix
-    /// socket `socket`, takes input there, and reads the terminal's size from the named pipe `control`. Both are root's.
-    case conmon(socket: String, control: String)
+    /// The first process of a container on the node, whose conmon writes its log itself.
+    case conmon(ConmonEndpoint)
+}
+
+/// The conmon of a process on the node.
+public struct ConmonEndpoint: Codable, Sendable, Hashable {
+    /// The unix socket (SOCK_SEQPACKET) at whose clients the output comes and whose clients write the input; root's.
+    public var socket: String
+    /// The named pipe that takes the terminal's size; root's.
+    public var control: String
+    /// The process reads what clients write.
+    public var hasInput: Bool
+
+    public init(socket: String, control: String, hasInput: Bool) {
+        (self.socket, self.control, self.hasInput) = (socket, control, hasInput)
+    }
 }
 
 /// The log of one container.

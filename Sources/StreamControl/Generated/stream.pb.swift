@@ -51,6 +51,7 @@ public nonisolated struct StreamGetInfoResponse: Sendable {
   /// By name: the other side asks for a feature, never for a version. "logs": all methods with "Log" in their names, and PrepareAttach.
   /// "configure": Configure. "collection": ConfigureRequest.collection. "rotation": OpenLogRequest.max_size.
   /// "console": Console wherever it is. "network": PodNetwork. "commands": DaemonCommand, AwaitSession and DeliverOutput.
+  /// "conmon": Conmon wherever it is, DaemonCommand.is_joined and JoinProcess. "loopback": PodNetwork.loopback.
   public var features: [String] = []
 
   /// What the URLs of sessions begin with: "http://127.0.0.1:10351". Empty when no client is served.
@@ -255,12 +256,42 @@ public nonisolated struct StreamPodNetwork: Sendable {
   /// Id of the pod sandbox, for messages; may be empty.
   public var sandboxID: String = String()
 
+  /// Ports of the namespace's loopback are reached, then those of the address.
+  public var loopback: Bool = false
+
+  /// Of such a network, the unix socket that hands out TCP sockets of the namespace; absolute. Empty: it is the node's own, which has neither
+  /// a path nor an address of the pod's.
+  public var sockets: String = String()
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 }
 
-/// A command that swiftletd runs, by means that have no streams: it asks for the client by AwaitSession, and delivers what came of it.
+/// The conmon of a process on the node.
+public nonisolated struct StreamConmon: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The unix socket (SOCK_SEQPACKET) at which it serves clients; absolute.
+  public var socket: String = String()
+
+  /// The named pipe that takes its orders; absolute.
+  public var control: String = String()
+
+  /// The process reads what clients write.
+  public var hasInput_p: Bool = false
+
+  /// Id of the pod sandbox, for messages; may be empty.
+  public var sandboxID: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// A command that swiftletd runs: it asks for the client by AwaitSession, and delivers what came of it, or has the process joined.
 public nonisolated struct StreamDaemonCommand: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -271,6 +302,9 @@ public nonisolated struct StreamDaemonCommand: Sendable {
 
   /// Id of the pod sandbox, whose sessions are limited.
   public var sandboxID: String = String()
+
+  /// It becomes a process that JoinProcess names; may have stdin and a terminal.
+  public var isJoined: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -295,14 +329,14 @@ public nonisolated struct StreamPrepareExecRequest: Sendable {
 
   public var command: [String] = []
 
-  /// Not of a DaemonCommand.
+  /// Of a DaemonCommand only where it is joined.
   public var stdin: Bool = false
 
   public var stdout: Bool = false
 
   public var stderr: Bool = false
 
-  /// Not of a DaemonCommand.
+  /// Of a DaemonCommand only where it is joined.
   public var terminal: Bool = false
 
   /// Instead of a guest and a command.
@@ -342,6 +376,11 @@ public nonisolated struct StreamAwaitSessionResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
+
+  /// Of the client's terminal, in columns and rows; 0: not known.
+  public var width: UInt32 = 0
+
+  public var height: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -402,6 +441,45 @@ public nonisolated struct StreamDeliverOutputResponse: Sendable {
   public init() {}
 }
 
+public nonisolated struct StreamJoinProcessRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var sessionID: String = String()
+
+  public var conmon: StreamConmon {
+    get {_conmon ?? StreamConmon()}
+    set {_conmon = newValue}
+  }
+  /// Returns true if `conmon` has been explicitly set.
+  public var hasConmon: Bool {self._conmon != nil}
+  /// Clears the value of `conmon`. Subsequent reads from it will return its default value.
+  public mutating func clearConmon() {self._conmon = nil}
+
+  /// The file that conmon writes the exit code to; absolute.
+  public var exitFile: String = String()
+
+  /// A named pipe that is held open for reading as long as the session lasts; absolute.
+  public var sessionPipe: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _conmon: StreamConmon? = nil
+}
+
+public nonisolated struct StreamJoinProcessResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
 public nonisolated struct StreamPrepareAttachRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -439,12 +517,23 @@ public nonisolated struct StreamPrepareAttachRequest: Sendable {
   /// Clears the value of `console`. Subsequent reads from it will return its default value.
   public mutating func clearConsole() {self._console = nil}
 
+  /// Instead of a guest.
+  public var conmon: StreamConmon {
+    get {_conmon ?? StreamConmon()}
+    set {_conmon = newValue}
+  }
+  /// Returns true if `conmon` has been explicitly set.
+  public var hasConmon: Bool {self._conmon != nil}
+  /// Clears the value of `conmon`. Subsequent reads from it will return its default value.
+  public mutating func clearConmon() {self._conmon = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
   fileprivate var _guest: StreamGuest? = nil
   fileprivate var _console: StreamConsole? = nil
+  fileprivate var _conmon: StreamConmon? = nil
 }
 
 public nonisolated struct StreamPreparePortForwardRequest: Sendable {
@@ -1098,7 +1187,7 @@ nonisolated extension StreamConsole: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension StreamPodNetwork: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".PodNetwork"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}namespace\0\u{1}address\0\u{3}sandbox_id\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}namespace\0\u{1}address\0\u{3}sandbox_id\0\u{1}loopback\0\u{1}sockets\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1109,6 +1198,8 @@ nonisolated extension StreamPodNetwork: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 1: try { try decoder.decodeSingularStringField(value: &self.namespace) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.address) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.sandboxID) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.loopback) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.sockets) }()
       default: break
       }
     }
@@ -1124,12 +1215,65 @@ nonisolated extension StreamPodNetwork: SwiftProtobuf.Message, SwiftProtobuf._Me
     if !self.sandboxID.isEmpty {
       try visitor.visitSingularStringField(value: self.sandboxID, fieldNumber: 3)
     }
+    if self.loopback != false {
+      try visitor.visitSingularBoolField(value: self.loopback, fieldNumber: 4)
+    }
+    if !self.sockets.isEmpty {
+      try visitor.visitSingularStringField(value: self.sockets, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: StreamPodNetwork, rhs: StreamPodNetwork) -> Bool {
     if lhs.namespace != rhs.namespace {return false}
     if lhs.address != rhs.address {return false}
+    if lhs.sandboxID != rhs.sandboxID {return false}
+    if lhs.loopback != rhs.loopback {return false}
+    if lhs.sockets != rhs.sockets {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamConmon: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Conmon"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}socket\0\u{1}control\0\u{3}has_input\0\u{3}sandbox_id\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.socket) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.control) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.hasInput_p) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.sandboxID) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.socket.isEmpty {
+      try visitor.visitSingularStringField(value: self.socket, fieldNumber: 1)
+    }
+    if !self.control.isEmpty {
+      try visitor.visitSingularStringField(value: self.control, fieldNumber: 2)
+    }
+    if self.hasInput_p != false {
+      try visitor.visitSingularBoolField(value: self.hasInput_p, fieldNumber: 3)
+    }
+    if !self.sandboxID.isEmpty {
+      try visitor.visitSingularStringField(value: self.sandboxID, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamConmon, rhs: StreamConmon) -> Bool {
+    if lhs.socket != rhs.socket {return false}
+    if lhs.control != rhs.control {return false}
+    if lhs.hasInput_p != rhs.hasInput_p {return false}
     if lhs.sandboxID != rhs.sandboxID {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
@@ -1138,7 +1282,7 @@ nonisolated extension StreamPodNetwork: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension StreamDaemonCommand: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".DaemonCommand"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}session_id\0\u{3}sandbox_id\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}session_id\0\u{3}sandbox_id\0\u{3}is_joined\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1148,6 +1292,7 @@ nonisolated extension StreamDaemonCommand: SwiftProtobuf.Message, SwiftProtobuf.
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.sessionID) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.sandboxID) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.isJoined) }()
       default: break
       }
     }
@@ -1160,12 +1305,16 @@ nonisolated extension StreamDaemonCommand: SwiftProtobuf.Message, SwiftProtobuf.
     if !self.sandboxID.isEmpty {
       try visitor.visitSingularStringField(value: self.sandboxID, fieldNumber: 2)
     }
+    if self.isJoined != false {
+      try visitor.visitSingularBoolField(value: self.isJoined, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: StreamDaemonCommand, rhs: StreamDaemonCommand) -> Bool {
     if lhs.sessionID != rhs.sessionID {return false}
     if lhs.sandboxID != rhs.sandboxID {return false}
+    if lhs.isJoined != rhs.isJoined {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1277,18 +1426,34 @@ nonisolated extension StreamAwaitSessionRequest: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension StreamAwaitSessionResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".AwaitSessionResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap()
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}width\0\u{1}height\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    // Load everything into unknown fields
-    while try decoder.nextFieldNumber() != nil {}
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.width) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.height) }()
+      default: break
+      }
+    }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.width != 0 {
+      try visitor.visitSingularUInt32Field(value: self.width, fieldNumber: 1)
+    }
+    if self.height != 0 {
+      try visitor.visitSingularUInt32Field(value: self.height, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: StreamAwaitSessionResponse, rhs: StreamAwaitSessionResponse) -> Bool {
+    if lhs.width != rhs.width {return false}
+    if lhs.height != rhs.height {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1385,9 +1550,77 @@ nonisolated extension StreamDeliverOutputResponse: SwiftProtobuf.Message, SwiftP
   }
 }
 
+nonisolated extension StreamJoinProcessRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".JoinProcessRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}session_id\0\u{1}conmon\0\u{3}exit_file\0\u{3}session_pipe\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.sessionID) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._conmon) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.exitFile) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.sessionPipe) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.sessionID.isEmpty {
+      try visitor.visitSingularStringField(value: self.sessionID, fieldNumber: 1)
+    }
+    try { if let v = self._conmon {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    if !self.exitFile.isEmpty {
+      try visitor.visitSingularStringField(value: self.exitFile, fieldNumber: 3)
+    }
+    if !self.sessionPipe.isEmpty {
+      try visitor.visitSingularStringField(value: self.sessionPipe, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamJoinProcessRequest, rhs: StreamJoinProcessRequest) -> Bool {
+    if lhs.sessionID != rhs.sessionID {return false}
+    if lhs._conmon != rhs._conmon {return false}
+    if lhs.exitFile != rhs.exitFile {return false}
+    if lhs.sessionPipe != rhs.sessionPipe {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension StreamJoinProcessResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".JoinProcessResponse"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap()
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    // Load everything into unknown fields
+    while try decoder.nextFieldNumber() != nil {}
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: StreamJoinProcessResponse, rhs: StreamJoinProcessResponse) -> Bool {
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension StreamPrepareAttachRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".PrepareAttachRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}guest\0\u{3}container_id\0\u{1}stdin\0\u{1}stdout\0\u{1}stderr\0\u{1}terminal\0\u{3}stdin_once\0\u{1}console\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}guest\0\u{3}container_id\0\u{1}stdin\0\u{1}stdout\0\u{1}stderr\0\u{1}terminal\0\u{3}stdin_once\0\u{1}console\0\u{1}conmon\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1403,6 +1636,7 @@ nonisolated extension StreamPrepareAttachRequest: SwiftProtobuf.Message, SwiftPr
       case 6: try { try decoder.decodeSingularBoolField(value: &self.terminal) }()
       case 7: try { try decoder.decodeSingularBoolField(value: &self.stdinOnce) }()
       case 8: try { try decoder.decodeSingularMessageField(value: &self._console) }()
+      case 9: try { try decoder.decodeSingularMessageField(value: &self._conmon) }()
       default: break
       }
     }
@@ -1437,6 +1671,9 @@ nonisolated extension StreamPrepareAttachRequest: SwiftProtobuf.Message, SwiftPr
     try { if let v = self._console {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
     } }()
+    try { if let v = self._conmon {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1449,6 +1686,7 @@ nonisolated extension StreamPrepareAttachRequest: SwiftProtobuf.Message, SwiftPr
     if lhs.terminal != rhs.terminal {return false}
     if lhs.stdinOnce != rhs.stdinOnce {return false}
     if lhs._console != rhs._console {return false}
+    if lhs._conmon != rhs._conmon {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
