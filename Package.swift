@@ -168,7 +168,7 @@ let package = Package(
                 "Concurrency",
                 "Errors", logging,
             ]),
-        .target(name: "HostRuntime", dependencies: ["Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors", logging]),
+        .target(name: "HostRuntime", dependencies: ["Logs", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // What the hands that run pods in machines have in common.
         .target(
             name: "PodMachine",

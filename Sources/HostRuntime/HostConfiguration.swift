@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Glibc
+import Runtime
 
 /// An OCI runtime on the node, and who may use it.
 public struct HostRuntimeConfiguration: Sendable, Equatable {
@@ -37,6 +38,8 @@ public struct HostConfiguration: Sendable {
     public var usesSystemd: Bool
     /// How long a call of the runtime may take.
     public var runtimeDeadline: Duration = .seconds(20)
+    /// Of containers' logs; nil: the kubelet rotates them, or nobody does.
+    public var logRotation: LogRotation?
 
     public init(runDirectory: String, stateDirectory: String, conmon: String, usesSystemd: Bool) {
         (self.runDirectory, self.stateDirectory) = (runDirectory, stateDirectory)

@@ -94,7 +94,9 @@ public final class HostHandler: RuntimeHandler {
                 "pod": "\(context.id)", "namespace": "\(spec.metadata.namespace)", "name": "\(spec.metadata.name)", "handler": "\(name)",
                 "nodeNetwork": "\(spec.networkMode == .node)", "nodeNamespaces": "\(spec.nodeNamespaces.map(\.rawValue))",
             ])
-        return HostSandbox(context, names, network, self, [])
+        let sandbox = HostSandbox(context, names, network, self, [])
+        sandbox.rotateLogs()
+        return sandbox
     }
 
     /// Whether the pod may be on the node.
@@ -138,6 +140,7 @@ public final class HostHandler: RuntimeHandler {
         let sandbox = HostSandbox(context, names, network, self, records)
         for record in records where record.phase == .starting { try await sandbox.undoStart(record) }
         await OwnThread.answer { sandbox.followSessions() }
+        sandbox.rotateLogs()
         return sandbox
     }
 

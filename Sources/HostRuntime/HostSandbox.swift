@@ -24,6 +24,7 @@ final class HostSandbox: LogWritingSandbox {
     private let writes = SerialQueue()
     /// For port-forwards, from the first one on.
     let sockets = Mutex<PodSockets?>(nil)
+    let rotating = Mutex<Task<Void, Never>?>(nil)
     private let closed = AsyncStream<Never>.makeStream()
     private let haltStream = AsyncStream<SandboxHalt?>.makeStream()
 
@@ -58,6 +59,7 @@ final class HostSandbox: LogWritingSandbox {
         haltStream.continuation.finish()
         closed.continuation.finish()
         sockets.withLock { $0 = nil }
+        rotating.withLock { $0 }?.cancel()
     }
 
     // MARK: Records
@@ -206,17 +208,28 @@ final class HostSandbox: LogWritingSandbox {
         return .conmon(ConmonEndpoint(socket: bundle.attachSocket, control: bundle.control, hasInput: hasInput))
     }
 
+    private static func writes(_ monitor: ProcessIdentity, to path: String) -> Bool {
+        var (file, opened) = (stat(), stat())
+        guard lstat(path, &file) == 0 else { return false }
+        let directory = "/proc/\(monitor.pid)/fd"
+        return ((try? KernelFile.names(in: directory)) ?? []).contains { name in
+            stat("\(directory)/\(name)", &opened) == 0 && opened.st_dev == file.st_dev && opened.st_ino == file.st_ino
+        }
+    }
+
     /// conmon's order to open its log anew (ctrl.c: REOPEN_LOGS_EVENT).
     private static let reopenOrder = "2 0 0\n"
 
     func reopenLog(of id: String) async throws {
         let record = try record(id)
         guard !record.logPath.isEmpty else { return }
-        guard record.monitor?.isAlive == true else {
+        guard let monitor = record.monitor, monitor.isAlive else {
             throw SwiftletError(.failedPrecondition, "container \(id): conmon, which writes its log, has ended")
         }
         let control = names.bundle(id).control
         try await OwnThread.run {
+            // conmon would put another file in its place.
+            guard !Self.writes(monitor, to: record.logPath) else { return }
             let pipe = open(control, O_WRONLY | O_NONBLOCK | O_CLOEXEC)
             guard pipe >= 0 else { throw SwiftletError.system("open \(control)") }
             defer { Glibc.close(pipe) }

@@ -37,6 +37,13 @@ struct LogParent: ~Copyable {
         return UInt64(status.st_ino)
     }
 
+    /// Nil for what is no regular file.
+    func size(of name: String) -> UInt64? {
+        var status = stat()
+        guard fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+        return UInt64(max(0, status.st_size))
+    }
+
     func isEmpty(_ name: String) -> Bool {
         var status = stat()
         return fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && status.st_size == 0

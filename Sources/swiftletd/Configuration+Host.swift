@@ -16,9 +16,11 @@ extension Configuration {
     }
 
     func hostConfiguration() throws -> HostConfiguration {
-        HostConfiguration(
+        var configuration = HostConfiguration(
             runDirectory: run + "/host", stateDirectory: root + "/host", conmon: Self.program(host.conmon),
             usesSystemd: try checkedCgroupDriver() == .systemd)
+        configuration.logRotation = try logRotation()
+        return configuration
     }
 
     /// - Throws: `.invalidArgument` naming the key whose value makes no sense.

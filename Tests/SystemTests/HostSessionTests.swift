@@ -36,7 +36,7 @@ private func runHostPod(
 /// Sessions of pods on the node itself, with Debian's kubectl, runc and conmon.
 @Suite(
     .enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized,
-    .node("hostsess", Node.Options(host: hostConfiguration), pod: { try await runHostPod("sessions", on: $0) }))
+    .node("hostsess", Node.Options(logSize: 200_000, host: hostConfiguration), pod: { try await runHostPod("sessions", on: $0) }))
 struct HostSessionTests {
     private func run(
         _ name: String, _ command: [String] = ["/bin/sleep", "6000"], in pod: String? = nil,
@@ -81,7 +81,7 @@ struct HostSessionTests {
         // What it does not read is dropped, and its output is whole.
         for _ in 0..<5 {
             let brief = try kubectl(["exec", "-i", "p", "--", "/bin/sh", "-c", "head -c 10; echo end"], api)
-            try brief.write(bytes)
+            try brief.write(bytes.prefix(60_000))
             try brief.closeInput()
             #expect(try await brief.exit() == 0 && brief.stdout == bytes.prefix(10) + Data("end\n".utf8), "\(brief.stderr)")
         }
@@ -260,6 +260,35 @@ struct HostSessionTests {
             refusals.count == 6 && refusals.allSatisfy { $0.code == .resourceExhausted && $0.message.contains("has 64 sessions") },
             "\(refusals)")
         try await node.removeContainer(container)
+    }
+
+    /// Also over the daemon's end, and beside a kubelet that renames the file itself.
+    @Test func aLogIsRotatedBySizeAndNoLineIsLost() async throws {
+        let node = try node()
+        let lines = 12_000
+        let container = try await run(
+            "rotated-host",
+            [
+                "/bin/sh", "-c",
+                "i=0; while [ $i -lt \(lines) ]; do i=$((i+1)); echo line $i; [ $((i % 3000)) = 0 ] && sleep 1; done; sleep 4",
+            ])
+        try await eventually("it is rotated") { try files(node).count > 1 && files(node).contains("rotated-host.log") }
+        await node.kill()
+        try FileManager.default.moveItem(atPath: "\(node.logs)/rotated-host.log", toPath: "\(node.logs)/rotated-host.log.20200101-000000")
+        try await node.launch()
+        #expect(try await node.exit(of: container).exitCode == 0)
+        let names = try files(node)
+        #expect((3...5).contains(names.count) && names.contains("rotated-host.log"), "\(names)")
+        let text = try names.map { try String(contentsOfFile: "\(node.logs)/\($0)", encoding: .utf8) }
+        #expect(text.allSatisfy { $0.utf8.count < 600_000 })
+        let seen = text.joined().split(separator: "\n").compactMap { $0.split(separator: " ").last.flatMap { Int($0) } }
+        let isWhole = seen.sorted() == Array(1...lines)
+        #expect(isWhole, "\(seen.count) lines in \(names), the first \(seen.min() ?? 0), \(text.map(\.utf8.count)) bytes")
+        try await node.removeContainer(container)
+    }
+
+    private func files(_ node: Node) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: node.logs).filter { $0.hasPrefix("rotated-host.log") }.sorted()
     }
 
     private func serve(_ listener: String) -> [String] {

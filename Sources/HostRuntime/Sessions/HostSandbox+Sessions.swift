@@ -50,11 +50,14 @@ extension HostSandbox {
         do {
             try await join(directory.joinable(id, hasInput: streams.stdin))
             let process = try await OwnThread.run { try waiting.begin(within: configuration.runtimeDeadline, container: id) }
-            Task { await end.follow(process, waiting.monitor) }
+            // Its pipes are not needed any more.
+            let monitor = waiting.monitor
+            Task { await end.follow(process, monitor) }
         } catch {
             // It starts the process when it is let go of.
-            await OwnThread.answer { waiting.monitor.kill() }
-            Task { await end.follow(nil, waiting.monitor) }
+            let monitor = waiting.monitor
+            await OwnThread.answer { monitor.kill() }
+            Task { await end.follow(nil, monitor) }
             throw error
         }
     }

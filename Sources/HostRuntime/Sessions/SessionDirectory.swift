@@ -58,22 +58,31 @@ struct SessionPipe {
     /// Whether somebody reads it.
     var isRead: Bool {
         let pipe = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW)
-        guard pipe >= 0 else { return false }
+        // ENXIO: there is no reader.
+        guard pipe >= 0 else { return errno != ENXIO && errno != ENOENT }
         close(pipe)
         return true
     }
 
-    /// Waits until nobody reads it any more; returns at once where nobody does.
+    /// Waits until nobody reads it any more; returns at once where nobody does, and when the caller is cancelled.
     func hasEnded() async {
-        // ENXIO: there is no reader.
+        while isRead, !Task.isCancelled {
+            guard await !waits() else { return }
+            // Out of descriptors.
+            try? await Task.sleep(for: .seconds(1))
+        }
+    }
+
+    /// - Returns: whether it could be waited for.
+    private func waits() async -> Bool {
         let pipe = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW)
-        guard pipe >= 0 else { return }
+        guard pipe >= 0, let loop = try? Self.loop.get() else { return false }
         defer { close(pipe) }
-        guard let loop = try? Self.loop.get() else { return }
         let (ends, end) = AsyncStream.makeStream(of: Never.self)
         // A pipe without readers is an error (EPOLLERR), which is reported as readable; one that is read is never readable here.
-        guard let watch = try? loop.watch(pipe, .readable, handler: { _ in end.finish() }) else { return }
+        guard let watch = try? loop.watch(pipe, .readable, handler: { _ in end.finish() }) else { return false }
         for await _ in ends {}
         loop.unwatch(watch, descriptor: pipe)
+        return true
     }
 }
