@@ -107,6 +107,8 @@ public struct PoolConfiguration: Sendable, Equatable {
     public var drains = false
     /// From the end of the last start of a pod to the next boot for the pool: what follows a start has the node's CPUs first.
     var rest = Duration.seconds(2)
+    /// How long a pod that has started may take to start its first container before machines are made for the pool beside it.
+    var containerPatience = Duration.seconds(5)
     /// From a boot that failed to the next; twice as long after each, up to ``longestPause``.
     var firstPause = Duration.seconds(1)
     var longestPause = Duration.seconds(300)

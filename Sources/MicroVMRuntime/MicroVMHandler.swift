@@ -25,6 +25,7 @@ public final class MicroVMHandler: RuntimeHandler {
     let layers: LayerDiskTable
     /// Nil before it is opened, and where none is configured.
     let openedPool = Mutex<MachinePool?>(nil)
+    private let refusedSysctls = RefusedSysctls()
 
     var hypervisor: any Hypervisor { machines.hypervisor }
     var ends: MachineEnds { machines.ends }
@@ -68,9 +69,16 @@ public final class MicroVMHandler: RuntimeHandler {
     // MARK: Start
 
     public func start(_ context: SandboxContext) async throws -> any Sandbox {
-        let pool = openedPool.withLock { $0 }
-        pool?.startBegins()
-        defer { pool?.startEnded() }
+        try refusedSysctls.check(context.spec.guestSysctls)
+        guard let pool = openedPool.withLock({ $0 }) else { return try await start(context, from: nil) }
+        return try await pool.start {
+            let sandbox = try await start(context, from: pool)
+            pool.expectContainer(of: context.id)
+            return sandbox
+        }
+    }
+
+    private func start(_ context: SandboxContext, from pool: MachinePool?) async throws -> any Sandbox {
         var names = MachineNames(id: context.id, configuration: configuration)
         try checkSocketPaths(names)
         let scratch = try ScratchQuota.bytes(context.spec.annotations, configuration: configuration)
@@ -101,7 +109,12 @@ public final class MicroVMHandler: RuntimeHandler {
         }
         let (started, process, client) = try await guest
         let size = MachineSize(asked: extent, actual: extent)
-        return try await makePods(StartedMachine(names: started, process: process, client: client, size: size), network, context, steps)
+        do {
+            return try await makePods(
+                StartedMachine(names: started, process: process, client: client, size: size), network, context, steps)
+        } catch let failure as PodFailure {
+            throw failure.cause
+        }
     }
 
     /// A machine whose guest has answered.
@@ -162,7 +175,9 @@ public final class MicroVMHandler: RuntimeHandler {
             try await Failpoint.pass("guest configured")
         } catch {
             sandbox.close()
-            throw SwiftletError.wrap(error, "configure the guest")
+            let failure = SwiftletError.wrap(error, "configure the guest")
+            if refusedSysctls.note(failure, for: context.spec.guestSysctls) { throw PodFailure(cause: failure) }
+            throw failure
         }
         steps.passed("guest configured")
         return sandbox

@@ -72,6 +72,7 @@ final class MicroVMSandbox: MachineSandbox {
     }
 
     func close() {
+        handler.openedPool.withLock { $0 }?.containerCame(to: names.id)
         link.close()
         limiter.close()
     }
@@ -108,6 +109,16 @@ final class MicroVMSandbox: MachineSandbox {
     // MARK: Containers
 
     func createContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
+        try await undisturbed { try await makeContainer(id, plan, ledger: ledger) }
+    }
+
+    /// Runs what the start of a container consists of, beside which no machine is made for the pool.
+    private func undisturbed<Value: Sendable>(_ body: () async throws -> Value) async throws -> Value {
+        guard let pool = handler.openedPool.withLock({ $0 }) else { return try await body() }
+        return try await pool.start(body)
+    }
+
+    private func makeContainer(_ id: String, _ plan: ContainerPlan, ledger: Ledger) async throws -> ContainerUser {
         let steps = StepTimes(id, logger, of: "container create")
         let modules = handler.configuration.modulesDisk(for: plan.spec)
         let images = plan.root.layers + plan.volumeImages.values.flatMap { $0 } + (modules.map { [$0] } ?? [])
@@ -162,7 +173,10 @@ final class MicroVMSandbox: MachineSandbox {
     }
 
     func startContainer(_ id: String, ledger: Ledger) async throws {
-        _ = try await link.client().call(.startContainer, .with { $0.containerID = id }, timeout: .seconds(25))
+        try await undisturbed {
+            _ = try await link.client().call(.startContainer, .with { $0.containerID = id }, timeout: .seconds(25))
+        }
+        handler.openedPool.withLock { $0 }?.containerCame(to: names.id)
     }
 
     func waitForExit(_ id: String) async throws -> ProcessExit {

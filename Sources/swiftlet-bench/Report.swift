@@ -155,7 +155,7 @@ struct Report {
                   until its log has a byte, looked for every millisecond; \(plan.rounds) cold and \(plan.poolRounds) from the pool one after the
                   other, and \(plan.poolSize) at once \(plan.poolAtOnceRounds) times, each in turn with containerd's. Machines of the pool have
                   \(machine.memory) MiB and one vCPU; all \(plan.poolSize) wait before each turn, and none is made
-                  within two seconds after a RunPodSandbox.
+                  within two seconds after a StartContainer.
 
                 """
             ),

@@ -20,7 +20,7 @@ import Testing
 
     private static func pool(_ size: Int, drains: Bool = true, rest: Duration = .milliseconds(1)) -> PoolConfiguration {
         var pool = PoolConfiguration(size: size, drains: drains)
-        (pool.rest, pool.firstPause) = (rest, .milliseconds(1))
+        (pool.rest, pool.firstPause, pool.containerPatience) = (rest, .milliseconds(1), .milliseconds(1))
         return pool
     }
 
@@ -229,6 +229,43 @@ import Testing
             try await eventually("another waits") { node.hypervisor.running.count == 1 && !node.hypervisor.running.contains(waiting) }
             try await full(daemon)
             for pod in daemon.registry.sandboxes() { try await daemon.registry.removeSandbox(pod.snapshot.id) }
+        }
+    }
+
+    @Test func aKernelParameterThatGuestsRefuseUsesUpOneMachine() async throws {
+        try await withPool(Self.pool(2, rest: .seconds(3600))) { node, daemon in
+            node.guests.refuseSandboxes(SwiftletError(.notFound, "starting the sandbox: sysctl net.core.missing: no such file"))
+            for attempt in 1...3 {
+                var spec = Self.spec("a\(attempt)")
+                spec.sysctls = ["net.core.missing": "1"]
+                let asked = spec
+                let error = await #expect(throws: SwiftletError.self) { try await daemon.registry.runSandbox(asked) }
+                #expect(error?.code == .notFound && error.map { "\($0)" }?.contains("sysctl net.core.missing") == true)
+            }
+            #expect(node.hypervisor.calls(.resume).count == 1 && node.hypervisor.calls(.start).count == 2, "no boot for it either")
+            #expect(daemon.handler.pool?.waiting == 1 && daemon.handler.pool?.failures == 0)
+            for pod in daemon.registry.sandboxes() { try await daemon.registry.removeSandbox(pod.snapshot.id) }
+
+            node.guests.refuseSandboxes(nil)
+            var other = Self.spec("b")
+            other.sysctls = ["net.core.missing": "2"]
+            let pod = try await daemon.registry.runSandbox(other)
+            #expect(try isFromPool(pod, daemon.registry))
+            try await daemon.registry.removeSandbox(pod)
+        }
+    }
+
+    @Test func noMachineIsMadeBeforeAPodsContainerIsExpectedNoMore() async throws {
+        var pool = Self.pool(1)
+        pool.containerPatience = .seconds(3600)
+        try await withPool(pool) { node, daemon in
+            let pod = try await daemon.registry.runSandbox(Self.spec("a"))
+            try await Task.sleep(for: .milliseconds(300))
+            #expect(node.hypervisor.calls(.start).count == 1 && daemon.handler.pool?.waiting == 0)
+            try await daemon.registry.stopSandbox(pod)
+            try await full(daemon)
+            #expect(node.hypervisor.calls(.start).count == 2)
+            try await daemon.registry.removeSandbox(pod)
         }
     }
 

@@ -51,4 +51,30 @@ import Testing
         #expect(refill.decision([:], quiet: Self.now + .seconds(2), now: Self.now) == .wait(.seconds(2)))
         #expect(refill.decision([:], quiet: Self.now, now: Self.now + .milliseconds(1)) == .make(Self.small))
     }
+
+    @Test func machinesAreMadeOncePodsHaveTheirFirstContainers() {
+        var starts = PodStarts()
+        func quiet(_ seconds: Double) -> Duration? {
+            starts.quiet(after: .seconds(2), now: Self.now + .seconds(seconds)).map { Self.now.duration(to: $0) }
+        }
+        #expect(quiet(0) == .zero)
+        starts.begin()
+        starts.begin()
+        starts.end(now: Self.now)
+        #expect(quiet(60) == nil, "one is under way")
+        starts.end(now: Self.now)
+        #expect(quiet(0) == .seconds(2))
+        starts.expectContainer(of: "a", within: .seconds(5), now: Self.now)
+        starts.expectContainer(of: "b", within: .seconds(5), now: Self.now + .seconds(1))
+        #expect(quiet(2) == .seconds(6), "the last of them")
+        starts.containerCame(to: "b")
+        #expect(quiet(2) == .seconds(5))
+        starts.begin()
+        #expect(quiet(3) == nil, "the container of one starts")
+        starts.end(now: Self.now + .seconds(3))
+        starts.containerCame(to: "a")
+        #expect(quiet(3) == .seconds(5), "it has rest")
+        starts.expectContainer(of: "c", within: .seconds(5), now: Self.now + .seconds(3))
+        #expect(quiet(7) == .seconds(8) && quiet(9) == .seconds(5), "none came in time")
+    }
 }

@@ -13,11 +13,6 @@ import Synchronization
 /// The machines that wait for pods, of one or several sizes: makes them one at a time while no pod starts, and gives each to one pod. One
 /// that was given never comes back.
 actor MachinePool {
-    private struct Starts {
-        var underWay = 0
-        var lastEnd: ContinuousClock.Instant?
-    }
-
     private struct Waiting {
         var machine: PooledMachine
         /// Looks whether it ends.
@@ -37,7 +32,7 @@ actor MachinePool {
     private let releases: PoolReleases
     private let memory: @Sendable () -> NodeMemory?
     private let logger: Logger
-    private nonisolated let starts = Mutex(Starts())
+    private nonisolated let starts = Mutex(PodStarts())
     private nonisolated let state: Mutex<PoolFigures>
     private nonisolated let (changes, change) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
 
@@ -112,13 +107,24 @@ actor MachinePool {
 
     // MARK: Starts of pods
 
-    nonisolated func startBegins() { starts.withLock { $0.underWay += 1 } }
-
-    nonisolated func startEnded() {
-        starts.withLock { starts in
-            starts.underWay -= 1
-            starts.lastEnd = .now
+    /// Runs what a pod's start consists of, beside which no machine is made.
+    nonisolated func start<Value: Sendable>(_ body: () async throws -> Value) async rethrows -> Value {
+        starts.withLock { $0.begin() }
+        defer {
+            starts.withLock { $0.end() }
+            change.yield()
         }
+        return try await body()
+    }
+
+    /// A pod has started: its first container is to follow.
+    nonisolated func expectContainer(of pod: String) {
+        starts.withLock { $0.expectContainer(of: pod, within: configuration.containerPatience) }
+    }
+
+    /// The pod's first container has started, or none will.
+    nonisolated func containerCame(to pod: String) {
+        starts.withLock { $0.containerCame(to: pod) }
         change.yield()
     }
 
@@ -259,12 +265,7 @@ actor MachinePool {
     }
 
     /// From when on no pod starts, nor has just started; nil: one starts.
-    private var quiet: ContinuousClock.Instant? {
-        starts.withLock { starts in
-            guard starts.underWay == 0 else { return nil }
-            return starts.lastEnd.map { $0 + configuration.rest } ?? .now
-        }
-    }
+    private var quiet: ContinuousClock.Instant? { starts.withLock { $0.quiet(after: configuration.rest) } }
 
     /// Why the node has no memory for another machine; nil: it has.
     private func shortage(_ extent: MachineExtent) async -> String? {

@@ -16,8 +16,8 @@ extension MicroVMHandler {
     /// A guest describes memory that it gets later in the memory that it has: 1/64 of it.
     private static let mostGrowth: UInt64 = 16
 
-    /// The pod could not have had any machine: its network, or its control group.
-    private struct PodFailure: Error {
+    /// The pod could not have had any machine: its network, its control group or what it asks of the kernel.
+    struct PodFailure: Error {
         var cause: any Error
     }
 

@@ -108,12 +108,19 @@ final class InProcessGuest: Sendable {
 /// The guests of all machines of a node. They outlive the daemon.
 final class InProcessGuests: Sendable {
     private let guests = Mutex<[MachineID: InProcessGuest]>([:])
+    /// What guests say to StartSandbox; nil: they obey.
+    private let refusal = Mutex<SwiftletError?>(nil)
+
+    func refuseSandboxes(_ error: SwiftletError?) { refusal.withLock { $0 = error } }
 
     func start(_ spec: MachineSpec) throws {
         guard case .vhostUser(let device, _) = spec.vsock else { throw SwiftletError(.invalidArgument, "no vsock proxy") }
         // The handler dials the device's other socket, which stands beside the one that QEMU gets.
         let directory = device.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
-        let guest = try InProcessGuest(at: directory + "/vsock")
+        let guest = try InProcessGuest(at: directory + "/vsock") { [self] method in
+            if method == "StartSandbox", let error = refusal.withLock({ $0 }) { return .failure(error) }
+            return InProcessGuest.plain(method)
+        }
         guests.withLock { $0[spec.id] = guest }
     }
 
