@@ -65,6 +65,9 @@ struct ProbeSession {
             let spec = try AgentContainerSpec(serializedBytes: bytes(words[2]))
             containers[words[1]] = try GuestContainer(id: words[1], spec: spec, environment: environment)
             return []
+        case "early":
+            try container(words[1]).prepareEarly()
+            return []
         case "prepare":
             let process = ProbeProcess(terminal: words.last == "terminal")
             let user = try container(words[1]).prepare(stdio: process.descriptors)

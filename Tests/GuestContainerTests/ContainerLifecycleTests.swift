@@ -28,6 +28,26 @@ import Testing
         }
     }
 
+    @Test func aCgroupThatIsMadeBeforeTheDisksAreThereIsTheContainersOrGone() async throws {
+        try await ProbeClient.with(image) { (probe) async throws in
+            try await probe.create("c", image.spec("cat", "/proc/self/cgroup"))
+            for _ in 1...2 { try await probe.send("early", "c") }
+            #expect(try await probe.held().contains("cgroups=[c]"))
+            try await probe.send("prepare", "c", "pipes")
+            try await probe.send("start", "c", "c")
+            #expect(try await probe.wait("c").code == 0)
+            try await probe.send("early", "c")
+            try await probe.send("release", "c")
+            #expect(try await probe.held().contains(nothing))
+
+            try await probe.create("d", image.spec("true"))
+            try await probe.send("early", "d")
+            try await probe.send("release", "d")
+            try await probe.send("early", "d")
+            #expect(try await probe.held().contains(nothing))
+        }
+    }
+
     @Test func releaseRemovesTreesOfAnyDepthAndSize() async throws {
         try await ProbeClient.with(image) { (probe) async throws in
             // 3000 levels exceed PATH_MAX by far; 5000 entries exceed one reading.

@@ -101,9 +101,13 @@ final class ProbeClient: Sendable {
     /// Creates, prepares and starts a container. - Returns: its first process's pid.
     @discardableResult
     func launch(_ id: String, _ spec: AgentContainerSpec) async throws -> Int {
-        try await send("create", id, hex(try spec.serializedBytes()))
+        try await create(id, spec)
         try await send("prepare", id, spec.process.terminal ? "terminal" : "pipes")
         return Int(try await send("start", id, id)[0]) ?? 0
+    }
+
+    func create(_ id: String, _ spec: AgentContainerSpec) async throws {
+        try await send("create", id, hex(try spec.serializedBytes()))
     }
 
     /// Runs a container to its end and deletes it.

@@ -23,6 +23,8 @@ public final class GuestContainer: Sendable {
 
     private struct State {
         var phase = Phase.created
+        /// Made before `prepare`, which takes it over.
+        var early: ContainerCgroup?
         /// What a release could not remove yet.
         var leftover: [ContainerCgroup] = []
         var lastOOMKillCount: UInt64 = 0
@@ -32,6 +34,8 @@ public final class GuestContainer: Sendable {
     private let spec: AgentContainerSpec
     private let environment: SandboxEnvironment
     private let state = Mutex(State())
+    /// The cgroup is made by one thread at a time.
+    private let making = Mutex(())
 
     /// Checks everything that can be checked without touching the machine.
     /// - Throws: `.invalidArgument` naming what is wrong in the id, the spec or the environment.
@@ -79,18 +83,38 @@ public final class GuestContainer: Sendable {
         }
     }
 
+    /// Makes what needs none of the container's disks, while they are awaited. What fails here is tried again by `prepare`, which says why.
+    public func prepareEarly() {
+        making.withLock { _ in
+            let isWanted = state.withLock { state in
+                if case .created = state.phase { state.early == nil } else { false }
+            }
+            guard isWanted, let cgroup = try? PreparedContainer.makeCgroup(id, spec, environment) else { return }
+            let isKept = state.withLock { state in
+                guard case .created = state.phase else { return false }
+                state.early = cgroup
+                return true
+            }
+            if !isKept { _ = cgroup.remove() }
+        }
+    }
+
     /// Mounts the layers and the root, makes the cgroup, looks up the user, and creates the first process: it holds `stdio`
     /// from then on and waits for its start.
     /// - Throws: errors of each step, after everything has been undone; `.failedPrecondition` unless this is the first time, and
     ///   when a container it depends on is absent.
     public func prepare(stdio: ProcessDescriptors) throws(SwiftletError) -> ResolvedUser {
-        try state.withLock { (state) throws(SwiftletError) in
-            guard case .created = state.phase else { throw wrongPhase("prepare", state.phase) }
-            state.phase = .preparing
+        let early = try making.withLock { (_) throws(SwiftletError) in
+            try state.withLock { (state) throws(SwiftletError) in
+                guard case .created = state.phase else { throw wrongPhase("prepare", state.phase) }
+                state.phase = .preparing
+                defer { state.early = nil }
+                return state.early
+            }
         }
         let prepared: PreparedContainer
         do throws(SwiftletError) {
-            prepared = try PreparedContainer(id: id, spec, stdio, environment)
+            prepared = try PreparedContainer(id: id, spec, stdio, environment, early: early)
         } catch {
             state.withLock { state in
                 if case .preparing = state.phase { state.phase = .created }
@@ -250,13 +274,15 @@ public final class GuestContainer: Sendable {
     /// that hang in the kernel; a further call tries again what could not be removed. Idempotent.
     public func release() {
         environment.shared.unregister(id)
-        let (phase, leftover) = state.withLock { state in
+        let (phase, early, leftover) = state.withLock { state in
             defer {
                 state.phase = .released
+                state.early = nil
                 state.leftover = []
             }
-            return (state.phase, state.leftover)
+            return (state.phase, state.early, state.leftover)
         }
+        _ = early?.remove()
         for cgroup in leftover { killAndRemove(cgroup) }
         switch phase {
         case .prepared(let prepared): dismantle(prepared, first: nil)

@@ -16,14 +16,14 @@ struct PreparedContainer: Sendable {
     private let ownsSharedMemory: Bool
 
     /// - Throws: errors of each step, after everything has been undone.
+    /// - Parameter early: the container's cgroup, where it is made already.
     init(
-        id: String, _ spec: AgentContainerSpec, _ stdio: ProcessDescriptors, _ environment: SandboxEnvironment
+        id: String, _ spec: AgentContainerSpec, _ stdio: ProcessDescriptors, _ environment: SandboxEnvironment, early: ContainerCgroup?
     ) throws(SwiftletError) {
-        cgroup = try ContainerCgroup(parent: try environment.shared.containersCgroup(), id: id, files: spec.resources.unified)
+        cgroup = if let early { early } else { try Self.makeCgroup(id, spec, environment) }
         ownsSharedMemory = spec.ipcMode == .ipcContainer
         var made: (root: OverlayRoot?, volumes: ContainerVolumes?)
         do throws(SwiftletError) {
-            if !spec.privileged { try DeviceAccess(spec.devices).restrict(cgroup.directory) }
             let namespace = spec.hasUserNamespace ? try environment.shared.userNamespace(spec.userNamespace) : nil
             root = try OverlayRoot(id: id, layers: spec.root.layers, environment: environment, namespace: namespace)
             made.root = root
@@ -37,6 +37,21 @@ struct PreparedContainer: Sendable {
             _ = cgroup.remove()
             throw error
         }
+    }
+
+    /// Makes the cgroup with its limits and devices, which needs nothing of the container's disks.
+    static func makeCgroup(
+        _ id: String, _ spec: AgentContainerSpec, _ environment: SandboxEnvironment
+    ) throws(SwiftletError) -> ContainerCgroup {
+        let cgroup = try ContainerCgroup(parent: try environment.shared.containersCgroup(), id: id, files: spec.resources.unified)
+        guard !spec.privileged else { return cgroup }
+        do throws(SwiftletError) {
+            try DeviceAccess(spec.devices).restrict(cgroup.directory)
+        } catch {
+            _ = cgroup.remove()
+            throw error
+        }
+        return cgroup
     }
 
     private static func sharedMemory(

@@ -4,6 +4,8 @@ import Glibc
 
 /// What the agent needs of a container. Calls block; they come from several threads.
 protocol PodContainer: Sendable {
+    /// Makes what needs no devices, while those are awaited.
+    func prepareEarly()
     /// Makes everything, the first process included, which does not run yet and is a child of the agent. The user is the
     /// spec's, looked up in the container's own files.
     func prepare(stdio: ProcessDescriptors) throws(SwiftletError) -> ResolvedUser
@@ -21,6 +23,10 @@ protocol PodContainer: Sendable {
     var oomKillCount: UInt64 { get }
     /// Kills what is left and gives everything back. Idempotent.
     func release()
+}
+
+extension PodContainer {
+    func prepareEarly() {}
 }
 
 extension GuestContainer: PodContainer {}

@@ -49,11 +49,18 @@ extension AgentService {
             let container = try dependencies.makeContainer(id, spec, environment)
             let record = ContainerRecord(
                 id: id, process: spec.process, container: container, reaper: reaper, victims: victims, workers: workers, loop: loop)
-            environment.devices.wait(for: try environment.devices(for: spec)) { [self] result in
+            let devices = try environment.devices(for: spec)
+            workers.run { container.prepareEarly() }
+            environment.devices.wait(for: devices) { [self] result in
                 workers.run {
                     do throws(SwiftletError) {
-                        try result.get()
-                        try environment.mountScratch()
+                        do throws(SwiftletError) {
+                            try result.get()
+                            try environment.mountScratch()
+                        } catch {
+                            container.release()
+                            throw error
+                        }
                         complete(.success(try self.prepare(record, request, environment)))
                     } catch {
                         fail(error)
