@@ -168,7 +168,9 @@ let package = Package(
                 "Concurrency",
                 "Errors", logging,
             ]),
-        .target(name: "HostRuntime", dependencies: ["Logs", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors", logging]),
+        .target(
+            name: "HostRuntime",
+            dependencies: ["SeccompDefaults", "Logs", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // What the hands that run pods in machines have in common.
         .target(
             name: "PodMachine",
@@ -232,6 +234,7 @@ let package = Package(
         .target(name: "Linux", dependencies: ["CLinux", "Concurrency", "Errors"]),
         .target(name: "Measures", dependencies: [metrics, logging]),
         .target(name: "SystemCalls", dependencies: ["CSeccomp", "Errors"]),
+        .target(name: "SeccompDefaults"),
         // What the two daemons have in common.
         .target(name: "Daemons", dependencies: ["CLinux", "Errors", logging]),
 
@@ -255,7 +258,8 @@ let package = Package(
         .target(
             name: "GuestAgent",
             dependencies: [
-                "AgentProtocol", "TTRPC", "CContainer", "CSeccomp", "CLinux", "Linux", "Concurrency", "Errors", "SwiftletVersion", protobuf,
+                "AgentProtocol", "SeccompDefaults", "TTRPC", "CContainer", "CSeccomp", "CLinux", "Linux", "Concurrency", "Errors",
+                "SwiftletVersion", protobuf,
             ],
             path: "agent/GuestAgent"),
         .target(name: "CContainer", path: "agent/CContainer"),

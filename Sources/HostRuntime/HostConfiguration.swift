@@ -82,6 +82,8 @@ struct ContainerBundle: Sendable {
 
     var config: String { "\(directory)/config.json" }
     var root: String { "\(directory)/root" }
+    /// Images that it mounts.
+    var images: String { "\(directory)/images" }
     var record: String { "\(directory)/container.json" }
     /// conmon's: the first process of the container, and its own.
     var processFile: String { "\(directory)/pid" }

@@ -15,6 +15,7 @@ public final class HostHandler: RuntimeHandler {
     let runtimeConfiguration: HostRuntimeConfiguration
     let layers: LayerMounts
     let logger: Logger
+    private let securityPolicies: Set<SecurityModule>
 
     public var name: String { runtimeConfiguration.name }
 
@@ -22,6 +23,7 @@ public final class HostHandler: RuntimeHandler {
     public init(_ runtime: HostRuntimeConfiguration, resources: HostResources, logger: Logger) throws {
         (configuration, layers, runtimeConfiguration) = (resources.configuration, resources.layers, runtime)
         self.logger = logger
+        securityPolicies = AppArmor().isEnabled ? [.appArmor] : []
         // Containers' roots are below them: nobody but root passes.
         let directories = [
             configuration.runDirectory, configuration.stateDirectory, layers.directory, HostNames.runtimeRoot(runtime.name, configuration),
@@ -52,6 +54,7 @@ public final class HostHandler: RuntimeHandler {
         capabilities.hugePages = true
         capabilities.bidirectionalMounts = true
         capabilities.writesLogs = true
+        capabilities.securityPolicies = securityPolicies
         return capabilities
     }
 
@@ -176,6 +179,7 @@ public final class HostHandler: RuntimeHandler {
     func document(of record: HostRecord, _ bundle: ContainerBundle) -> HostContainerDocument {
         var document = HostContainerDocument(bundle: bundle.directory, runtime: runtime.path, runtimeRoot: runtime.root)
         (document.process, document.monitor, document.cgroup) = (record.process, record.monitor, record.cgroup)
+        document.monitorCgroup = record.monitorCgroup
         return document
     }
 }

@@ -21,7 +21,11 @@ public struct HostResources: Sendable {
             ResourceReleaser(.hostMount) { entry in try await OwnThread.run { try NodeMount.remove(entry.name) } },
             ResourceReleaser(.hostRoot, scope: .container) { entry in
                 let serials = try entry.decoded(HostRootDocument.self).layers
-                try await OwnThread.run { try NodeMount.remove(ContainerBundle(directory: entry.name).root) }
+                let bundle = ContainerBundle(directory: entry.name)
+                try await OwnThread.run {
+                    try ImageMount.remove(below: bundle.images)
+                    try NodeMount.remove(bundle.root)
+                }
                 try await layers.leave(serials, entry.owner)
             },
             // Of the sandbox's scope: its processes end before namespaces and network are taken away.

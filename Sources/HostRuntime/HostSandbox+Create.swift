@@ -17,11 +17,12 @@ extension HostSandbox {
         for directory in [bundle.directory, writable] {
             try await ledger.acquire(.directory, directory) { try await OwnThread.run { try HostHandler.makeDirectory(directory) } }
         }
-        let layers = plan.root.layers
-        let serials = layers.map(\.serial)
-        try await ledger.acquire(.hostRoot, bundle.directory, HostRootDocument(layers: serials)) { [handler] in
-            let mounted = try await handler.layers.mount(layers, for: id)
+        let images = plan.volumeImages
+        let serials = Set((plan.root.layers + images.values.flatMap(\.self)).map(\.serial)).sorted()
+        let sources = try await ledger.acquire(.hostRoot, bundle.directory, HostRootDocument(layers: serials)) { [handler] in
+            let mounted = try await handler.layers.mount(plan.root.layers, for: id)
             try await OwnThread.run { try OverlayRoot.mount(mounted, writable: writable, at: bundle.root) }
+            return try await Self.mountImages(images, plan.spec, bundle, handler.layers, for: id)
         }
         let (pidTarget, ipcTarget) = (
             try target(plan.spec.pidMode == .target ? plan.spec.pidTarget : nil),
@@ -35,7 +36,9 @@ extension HostSandbox {
             let place = ContainerPlace(
                 pod: spec, names: names, container: id, user: user, networkNamespace: namespace, pidTarget: pidTarget?.pid,
                 ipcTarget: ipcTarget?.pid,
-                cgroupsPath: cgroup, devices: devices, deviceRules: rules, isUnifiedCgroup: try Cgroups.detect().layout == .v2)
+                cgroupsPath: cgroup, devices: devices, deviceRules: rules, isUnifiedCgroup: try Cgroups.detect().layout == .v2,
+                images: sources)
+            if let profile = RuntimeSpec.appArmorProfile(plan.spec) { try AppArmor().check(profile) }
             let config = try RuntimeSpec(plan, place)
             try FileManager.default.createDirectory(atPath: bundle.exits, withIntermediateDirectories: true)
             try JSONEncoder.bundle.encode(config).write(to: URL(fileURLWithPath: bundle.config))
@@ -47,6 +50,26 @@ extension HostSandbox {
                 container: id, terminal: plan.spec.terminal, stdin: plan.spec.stdin, stdinOnce: plan.spec.stdinOnce, logPath: logPath,
                 layers: serials, targets: [pidTarget, ipcTarget].compactMap(\.self)))
         return user
+    }
+
+    /// - Returns: what the container is to see, by the mount's index.
+    private static func mountImages(
+        _ images: [Int: [LayerImage]], _ spec: ContainerSpec, _ bundle: ContainerBundle, _ layers: LayerMounts, for id: String
+    ) async throws -> [Int: String] {
+        guard !images.isEmpty else { return [:] }
+        try await OwnThread.run { try HostHandler.makeDirectory(bundle.images) }
+        var sources: [Int: String] = [:]
+        for (index, image) in images.sorted(by: { $0.key < $1.key }) {
+            let (mount, mounted) = (spec.mounts[index], try await layers.mount(image, for: id))
+            do {
+                sources[index] = try await OwnThread.run {
+                    try ImageMount.mount(mounted, subPath: mount.imageSubPath, at: "\(bundle.images)/\(index)")
+                }
+            } catch {
+                throw SwiftletError.wrap(error, "config.mounts \(quoted(mount.containerPath))")
+            }
+        }
+        return sources
     }
 
     /// The first process of a container whose namespaces another joins.

@@ -98,24 +98,31 @@ final class HostSandbox: LogWritingSandbox {
     }
 
     func startContainer(_ id: String, ledger: Ledger) async throws {
-        let record = try await change(id) { $0.phase = .starting }
+        let usesSystemd = handler.configuration.usesSystemd
+        // A create that does not come to its end is found by its groups alone.
+        let (planned, monitorCgroup) = try await OwnThread.run { [context] in
+            let cgroups = try Cgroups.detect()
+            return (
+                try ContainerCgroup.planned(id, below: context.spec.cgroupParent, usesSystemd: usesSystemd, on: cgroups),
+                try Self.monitorCgroup(context.spec, id, usesSystemd: usesSystemd, on: cgroups)
+            )
+        }
+        let record = try await change(id) { ($0.phase, $0.cgroup, $0.monitorCgroup) = (.starting, planned, monitorCgroup) }
         let (runtime, configuration, bundle) = (handler.runtime, handler.configuration, names.bundle(id))
         let conmon = Conmon(
             path: configuration.conmon, runtime: runtime, usesSystemd: configuration.usesSystemd, container: id, bundle: bundle,
             logPath: record.logPath, terminal: record.terminal, stdin: record.stdin, stdinOnce: record.stdinOnce)
         var document = handler.document(of: record, bundle)
-        document.monitorCgroup = try await OwnThread.run { [context] in try Self.monitorCgroup(context.spec, id) }
-        let monitorCgroup = document.monitorCgroup
         let process = try await ledger.acquire(.hostContainer, id, document) {
             try await OwnThread.run {
-                try monitorCgroup?.create()
-                return try conmon.create(within: configuration.runtimeDeadline) { try monitorCgroup?.place($0) }
+                try monitorCgroup.create()
+                return try conmon.create(within: configuration.runtimeDeadline) { try monitorCgroup.place($0) }
             }
         }
         let (monitor, cgroup) = await OwnThread.answer {
             let pid = KernelFile.text(bundle.monitorFile, limit: 32).flatMap { Int32($0.filter { !$0.isWhitespace }) }
-            let cgroups = try? Cgroups.detect()
-            return (pid.flatMap(ProcessIdentity.of), cgroups.map { ContainerCgroup(of: process, container: id, on: $0).directories } ?? [])
+            let found = (try? Cgroups.detect()).map { ContainerCgroup(of: process, container: id, on: $0).directories } ?? []
+            return (pid.flatMap(ProcessIdentity.of), found.isEmpty ? planned : found)
         }
         (document.process, document.monitor, document.cgroup) = (process, monitor, cgroup)
         try await ledger.note(.hostContainer, id, document)
@@ -129,9 +136,9 @@ final class HostSandbox: LogWritingSandbox {
     }
 
     /// conmon's own group beside the container's: it belongs to the pod, not to the daemon.
-    static func monitorCgroup(_ spec: SandboxSpec, _ id: String) throws -> ProcessCgroup? {
-        guard !spec.cgroupParent.isEmpty else { return nil }
-        return try ProcessCgroup(parent: spec.cgroupParent, name: "conmon-\(id.prefix(13))", on: try Cgroups.detect())
+    private static func monitorCgroup(_ spec: SandboxSpec, _ id: String, usesSystemd: Bool, on cgroups: Cgroups) throws -> ProcessCgroup {
+        let parent = spec.cgroupParent.isEmpty ? (usesSystemd ? "system.slice" : "/") : spec.cgroupParent
+        return try ProcessCgroup(parent: parent, name: "conmon-\(id.prefix(13))", on: cgroups)
     }
 
     /// Forgets a start that an earlier daemon did not finish: the container can be started again.
@@ -144,7 +151,7 @@ final class HostSandbox: LogWritingSandbox {
         }
         try await change(id) {
             $0.phase = .created
-            ($0.process, $0.monitor, $0.cgroup) = (nil, nil, [])
+            ($0.process, $0.monitor, $0.cgroup, $0.monitorCgroup) = (nil, nil, [], nil)
         }
     }
 

@@ -93,14 +93,58 @@ import Testing
         #expect(bundle.linux.rootfsPropagation == "rshared")
     }
 
+    @Test func imagesAreMountedReadOnlyFromWhereTheyAre() throws {
+        var place = Self.place()
+        place.images = [1: "/run/swiftlet/host/layers/0123/bin"]
+        let bundle = try RuntimeSpec(
+            Self.plan { spec in
+                var (host, image) = (ContainerMount(containerPath: "/a/b"), ContainerMount(containerPath: "/m"))
+                host.hostPath = "/srv"
+                (image.image, image.readOnly, image.options) = ("localhost/a:1", true, ["noexec"])
+                spec.mounts = [host, image]
+            }, place)
+        #expect(bundle.mounts.suffix(2).map(\.source) == ["/run/swiftlet/host/layers/0123/bin", "/srv"])
+        #expect(bundle.mounts.first { $0.destination == "/m" }?.options == ["rbind", "rprivate", "ro", "nodev", "noexec"])
+    }
+
+    @Test func appArmorProfilesOfTheNodeArePassedOn() throws {
+        let profiled = try Self.plan { $0.security.policies = SecurityPolicies(appArmorProfile: "own (test)") }
+        #expect(try RuntimeSpec(profiled, Self.place()).process.apparmorProfile == "own (test)")
+        let privileged = try Self.plan {
+            $0.security.policies = SecurityPolicies(appArmorProfile: "own")
+            $0.privileged = true
+        }
+        #expect(try RuntimeSpec(privileged, Self.place()).process.apparmorProfile == nil)
+    }
+
+    /// Only what the kernel has loaded is a profile: no part of a name is one.
+    @Test func appArmorProfilesThatAreNotLoadedAreRefusedByField() throws {
+        let root = FileManager.default.temporaryDirectory.appendingPathComponent("apparmor-\(UUID().uuidString)").path
+        defer { try? FileManager.default.removeItem(atPath: root) }
+        let (parameters, security) = ("\(root)/module/apparmor/parameters", "\(root)/kernel/security/apparmor")
+        for directory in [parameters, security] {
+            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        }
+        let module = AppArmor(root: root)
+        #expect(!module.isEnabled)
+        try "Y\n".write(toFile: "\(parameters)/enabled", atomically: false, encoding: .utf8)
+        #expect(module.isEnabled)
+        try "docker-default (enforce)\nown (test) (complain)\n".write(
+            toFile: "\(security)/profiles", atomically: false, encoding: .utf8)
+        for loaded in ["docker-default", "own (test)"] { try module.check(loaded) }
+        for absent in ["docker", "own", "enforce", "docker-default (enforce)"] {
+            let error = #expect(throws: SwiftletError.self, "\(absent)") { try module.check(absent) }
+            #expect(error?.message.contains("security_context.apparmor") == true)
+        }
+    }
+
     /// What is not built is refused by its field, never left out.
-    @Test(arguments: ["image", "uidMappings", "namespace_options.pid", "seccomp", "config.envs"]) func whatIsMissingIsRefusedByField(
+    @Test(arguments: ["uidMappings", "namespace_options.pid", "config.envs"]) func whatIsMissingIsRefusedByField(
         _ field: String
     ) throws {
         var plan = try Self.plan { spec in
             var mount = ContainerMount(containerPath: "/m")
             switch field {
-            case "image": mount.image = "localhost/a:1"
             case "uidMappings":
                 let mapping = IDMapping(containerID: 0, hostID: 100_000, length: 10)
                 mount.mappings = IDMappings(uids: [mapping], gids: [mapping])
@@ -109,7 +153,6 @@ import Testing
             }
             if spec.pidMode != .pod { spec.mounts = [mount] }
         }
-        if field == "seccomp" { plan.seccomp = .runtimeDefault }
         if field == "config.envs" { plan.environment.append(RawText(bytes: [0x41, 0x3D, 0xFF])) }
         let error = #expect(throws: SwiftletError.self) { _ = try RuntimeSpec(plan, Self.place()) }
         #expect(error?.message.contains(field) == true)
@@ -128,6 +171,27 @@ import Testing
                 """.utf8))
         #expect(try RuntimeSpec.Seccomp(document, held: []).syscalls.map(\.names) == [["read"], ["ptrace"], ["clone"]])
         #expect(try RuntimeSpec.Seccomp(document, held: ["CAP_SYS_ADMIN"]).syscalls.map(\.names) == [["read"], ["mount"], ["ptrace"]])
+    }
+
+    /// What capabilities bring is in the default profile, and no call has two rules of which one is for all of its arguments.
+    @Test(arguments: [[], ["CAP_SYS_ADMIN"], Capability.all]) func theDefaultProfileFollowsTheCapabilities(_ held: [String]) throws {
+        let profile = RuntimeSpec.Seccomp(defaultFor: Set(held))
+        let isAdministrator = held.contains("CAP_SYS_ADMIN")
+        func rules(_ name: String) -> [RuntimeSpec.Seccomp.Rule] { profile.syscalls.filter { $0.names.contains(name) } }
+        #expect(profile.defaultAction == "SCMP_ACT_ERRNO" && profile.defaultErrnoRet == 1)
+        #expect(rules("read").map(\.action) == ["SCMP_ACT_ALLOW"] && rules("keyctl").isEmpty)
+        #expect(rules("unshare").count == (isAdministrator ? 1 : 0))
+        #expect(rules("clone3").map(\.errnoRet) == [isAdministrator ? nil : 38])
+        #expect(rules("clone").map { $0.args?.first?.value } == [isAdministrator ? nil : 0x7E02_0000])
+        #expect(rules("socket").count == 6)
+        for rule in profile.syscalls where rule.args == nil {
+            #expect(Set(rule.names).count == rule.names.count)
+            for name in rule.names { #expect(rules(name).count == 1, "\(name)") }
+        }
+        var plan = try Self.plan { $0.capabilities.add = held.isEmpty ? [] : ["SYS_ADMIN"] }
+        plan.seccomp = .runtimeDefault
+        let written = try #require(try RuntimeSpec(plan, Self.place()).linux.seccomp)
+        #expect(written.syscalls.contains { $0.names.contains("chroot") }, "of the capabilities that every container has")
     }
 
     @Test func usersAreThoseOfTheImage() throws {

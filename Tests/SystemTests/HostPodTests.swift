@@ -7,6 +7,8 @@ import Linux
 import Support
 import Testing
 
+private let runtimes = FileManager.default.temporaryDirectory.path + "/swiftlet-runtimes-\(getpid())"
+
 private let hostConfiguration = """
     [host]
     node_pods = "host"
@@ -18,6 +20,16 @@ private let hostConfiguration = """
     name = "absent"
     runtime = "/nonexistent/runc"
     namespaces = ["*"]
+    [[host.handlers]]
+    name = "stuck"
+    runtime = "\(runtimes)/stuck"
+    kind = "runc"
+    namespaces = ["test"]
+    [[host.handlers]]
+    name = "killed"
+    runtime = "\(runtimes)/killed"
+    kind = "runc"
+    namespaces = ["test"]
     """
 
 /// Pods on the node itself, by runc. The node's network is the run's own namespace.
@@ -294,6 +306,122 @@ struct HostPodTests {
         for hierarchy in try FileManager.default.contentsOfDirectory(atPath: "/sys/fs/cgroup") {
             rmdir("/sys/fs/cgroup/\(hierarchy)/swiftlet-test-\(getpid())/limits")
             rmdir("/sys/fs/cgroup/\(hierarchy)/swiftlet-test-\(getpid())")
+        }
+    }
+
+    @Test func theDefaultSeccompProfileHoldsAndFollowsTheCapabilities() async throws {
+        let node = try node()
+        let before = try await Footprint.now(node)
+        let pod = try await runPod("seccomp")
+        let look = "grep ^Seccomp: /proc/self/status; busybox unshare -U true 2>&1; echo $?"
+        let standard = try await run(in: pod, "seccomp-default", ["/bin/sleep", "600"]) {
+            $0.linux.securityContext.seccomp.profileType = .runtimeDefault
+        }
+        let confined = try await node.shell(standard, look)
+        #expect(confined.hasPrefix("Seccomp:\t2\n") && confined.contains("not permitted") && !confined.hasSuffix("\n0\n"), "\(confined)")
+        let work = "seq 1 1000 | sort -rn | head -1; wget -q -O - http://127.0.0.1:1/ 2>&1 | grep -c refused"
+        #expect(try await node.shell(standard, work).hasPrefix("1000\n1\n"))
+        let administrator = try await run(in: pod, "seccomp-admin", ["/bin/sleep", "600"]) {
+            $0.linux.securityContext.seccomp.profileType = .runtimeDefault
+            $0.linux.securityContext.capabilities.addCapabilities = ["SYS_ADMIN"]
+        }
+        #expect(try await node.shell(administrator, look) == "Seccomp:\t2\n0\n")
+        let free = try await run(in: pod, "seccomp-free", ["/bin/sleep", "600"])
+        #expect(try await node.shell(free, look) == "Seccomp:\t0\n0\n")
+        try await remove(pod, before)
+    }
+
+    @Test func imagesAreMountedBesideTheRoot() async throws {
+        let node = try node()
+        let before = try await Footprint.now(node)
+        let pod = try await runPod("host-images")
+        let container = try await run(in: pod, "host-images", ["/bin/sleep", "600"]) {
+            $0.mounts = [
+                .image(Node.image, "/whole"), .image(Node.image, "/part") { $0.imageSubPath = "bin" },
+                .image(Node.image, "/file") { $0.imageSubPath = "bin/busybox" },
+            ]
+        }
+        #expect(
+            try await node.shell(container, "/part/busybox echo runs; ls /whole/bin/busybox; cmp /file /bin/busybox && echo same")
+                == "runs\n/whole/bin/busybox\nsame\n")
+        #expect(try await node.shell(container, "touch /whole/new 2>&1").contains("Read-only file system"))
+        for path in ["nothing/there", "etc/../../etc"] {
+            let refused = await refusal {
+                _ = try await self.create(in: pod, "host-refused", ["/bin/true"]) {
+                    $0.mounts = [.image(Node.image, "/part") { $0.imageSubPath = path }]
+                }
+            }
+            #expect(refused?.message.contains(path) == true || refused?.message.contains("ImageVolumeMountFailed") == true, "\(path)")
+        }
+        await node.kill()
+        try await node.launch()
+        #expect(try await node.shell(container, "/part/busybox echo again") == "again\n")
+        try await remove(pod, before)
+    }
+
+    /// A script in the place of the runtime, which is runc but for `create`.
+    private func writeRuntime(_ name: String, _ create: String) throws -> String {
+        try FileManager.default.createDirectory(atPath: runtimes, withIntermediateDirectories: true)
+        let path = "\(runtimes)/\(name)"
+        let text = """
+            #!/bin/sh
+            create=
+            for word; do [ "$word" = create ] && create=1; done
+            [ -n "$create" ] || exec runc "$@"
+            \(create)
+
+            """
+        try text.write(toFile: path, atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+        return path
+    }
+
+    @Test func aRuntimeThatHangsInCreateIsEndedInTime() async throws {
+        let node = try node()
+        _ = try writeRuntime("stuck", "sleep 6173 & wait")
+        defer { try? FileManager.default.removeItem(atPath: "\(runtimes)/stuck") }
+        let before = try await Footprint.now(node)
+        let pod = try await runPod("stuck", handler: "stuck")
+        let container = try await create(in: pod, "stuck", ["/bin/sleep", "600"])
+        let start = ContinuousClock.now
+        let refused = await refusal { try await node.start(container) }
+        #expect(refused?.code == .deadlineExceeded, "\(String(describing: refused))")
+        #expect(ContinuousClock.now - start < .seconds(60))
+        #expect(try await node.status(of: container).reason == "StartError")
+        #expect(try await Spawn("/usr/bin/pgrep", ["-f", "sleep 6173|conmon.*\(container)"]).run().status == 1, "something is left")
+        try await remove(pod, before)
+    }
+
+    /// What a killed runtime leaves is in no file, and in the container's group or conmon's alone.
+    @Test func aRuntimeThatIsKilledInCreateLeavesNothing() async throws {
+        let node = try node()
+        let note = "\(runtimes)/child"
+        _ = try writeRuntime(
+            "killed",
+            """
+            runc "$@" &
+            runc=$!
+            while kill -0 $runc 2>/dev/null; do
+                child=$(pgrep -P $runc | head -n 1)
+                [ -n "$child" ] || continue
+                kill -STOP $child && echo $child > \(note)
+                kill -KILL $runc
+            done
+            exit 1
+            """)
+        defer { try? FileManager.default.removeItem(atPath: runtimes) }
+        let before = try await Footprint.now(node)
+        let pod = try await runPod("killed", handler: "killed") { $0.linux.cgroupParent = "/swiftlet-test-\(getpid())/killed" }
+        let container = try await create(in: pod, "killed", ["/bin/sleep", "600"])
+        let refused = await refusal { try await node.start(container) }
+        #expect(refused != nil)
+        let child = try #require(Int32(try String(contentsOfFile: note, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)))
+        try await eventually("the stopped child of the runtime ends") { ProcessIdentity.of(child)?.isAlive != true }
+        try await remove(pod, before)
+        for hierarchy in try FileManager.default.contentsOfDirectory(atPath: "/sys/fs/cgroup") {
+            let group = "/sys/fs/cgroup/\(hierarchy)/swiftlet-test-\(getpid())"
+            rmdir("\(group)/killed")
+            #expect(rmdir(group) == 0 || errno == ENOENT || errno == ENOTDIR, "\(group)")
         }
     }
 

@@ -21,6 +21,8 @@ struct ContainerPlace: Sendable {
     /// Rules for them.
     var deviceRules: [RuntimeSpec.DeviceRule]
     var isUnifiedCgroup: Bool
+    /// What is seen of the images of mounts that have one, by the mount's index.
+    var images: [Int: String] = [:]
 }
 
 extension RuntimeSpec {
@@ -33,8 +35,9 @@ extension RuntimeSpec {
         process = Process(
             terminal: spec.terminal, user: Self.user(place.user), args: plan.arguments,
             env: try plan.environment.map(Self.text), cwd: plan.workingDirectory, capabilities: Self.capabilities(spec),
-            noNewPrivileges: spec.noNewPrivileges && !spec.privileged, oomScoreAdj: spec.oomScoreAdjustment)
-        mounts = Self.standardMounts(spec, place) + (try Self.mounts(spec))
+            noNewPrivileges: spec.noNewPrivileges && !spec.privileged, oomScoreAdj: spec.oomScoreAdjustment,
+            apparmorProfile: Self.appArmorProfile(spec))
+        mounts = Self.standardMounts(spec, place) + Self.mounts(spec, place)
         linux = Linux(
             namespaces: Self.namespaces(spec, place), devices: place.devices, resources: Self.resources(spec, place),
             cgroupsPath: place.cgroupsPath, rootfsPropagation: Self.rootPropagation(spec.mounts),
@@ -52,7 +55,6 @@ extension RuntimeSpec {
         let spec = plan.spec
         for mount in spec.mounts {
             let field = "config.mounts \(quoted(mount.containerPath))"
-            if !mount.image.isEmpty { throw SwiftletError(.unimplemented, "\(field): image: containers on the node mount no images yet") }
             if mount.mappings != nil {
                 throw SwiftletError(
                     .unimplemented, "\(field): uidMappings and gidMappings: containers on the node have no idmapped mounts yet")
@@ -77,6 +79,9 @@ extension RuntimeSpec {
         }
         return text
     }
+
+    /// Of one's own; what is privileged is not confined.
+    static func appArmorProfile(_ spec: ContainerSpec) -> String? { spec.privileged ? nil : spec.security.policies?.appArmorProfile }
 
     static func user(_ user: ContainerUser) -> User {
         User(uid: user.uid, gid: user.gid, additionalGids: user.groups.filter { $0 != user.gid })
@@ -156,9 +161,14 @@ extension RuntimeSpec {
     }
 
     /// A mount is made after those that it lies in.
-    private static func mounts(_ spec: ContainerSpec) throws -> [Mount] {
-        let ordered = spec.mounts.enumerated().sorted { ($0.element.depth, $0.offset) < ($1.element.depth, $1.offset) }.map(\.element)
-        return ordered.map { mount in
+    private static func mounts(_ spec: ContainerSpec, _ place: ContainerPlace) -> [Mount] {
+        let ordered = spec.mounts.enumerated().sorted { ($0.element.depth, $0.offset) < ($1.element.depth, $1.offset) }
+        return ordered.map { index, mount in
+            if let source = place.images[index] {
+                return Mount(
+                    destination: mount.containerPath, type: "bind", source: source,
+                    options: ["rbind", "rprivate", "ro", "nodev"] + mount.options)
+            }
             let propagation =
                 switch mount.propagation {
                 case .none: "rprivate"
@@ -208,11 +218,7 @@ extension RuntimeSpec {
 
     private static func seccomp(_ plan: SeccompPlan, _ container: ContainerPlan) throws -> Seccomp {
         switch plan {
-        case .runtimeDefault:
-            throw SwiftletError(
-                .unimplemented,
-                "config.linux.security_context.seccomp RuntimeDefault: the handlers of the node have no profile of their own yet; name one "
-                    + "(Localhost), or Unconfined")
+        case .runtimeDefault: return Seccomp(defaultFor: Set(capabilities(container.spec).bounding))
         case .profile(let document, let path):
             do {
                 return try Seccomp(document, held: Set(capabilities(container.spec).bounding))

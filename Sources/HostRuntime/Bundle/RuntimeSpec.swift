@@ -36,6 +36,7 @@ struct RuntimeSpec: Codable, Sendable, Equatable {
         var capabilities: CapabilitySets
         var noNewPrivileges: Bool
         var oomScoreAdj: Int32?
+        var apparmorProfile: String?
     }
 
     struct Mount: Codable, Sendable, Equatable {

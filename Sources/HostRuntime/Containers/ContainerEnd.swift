@@ -15,6 +15,7 @@ enum ContainerEnd {
     /// Kills the container's processes and takes away what runtime and kernel hold of it. Idempotent.
     static func end(_ container: String, _ document: HostContainerDocument) async throws {
         let bundle = ContainerBundle(directory: document.bundle)
+        let monitorCgroup = ContainerCgroup(directories: document.monitorCgroup?.directories.map(ContainerCgroup.Directory.init) ?? [])
         let (monitor, cgroup) = try await OwnThread.run {
             let process = document.process ?? found(bundle.processFile, container)
             let monitor = document.monitor ?? found(bundle.monitorFile, container)
@@ -22,6 +23,9 @@ enum ContainerEnd {
             if cgroup.directories.isEmpty, let process, let cgroups = try? Cgroups.detect() {
                 cgroup = ContainerCgroup(of: process, container: container, on: cgroups)
             }
+            // Without a first process nothing has come of the runtime's create, which may still be at work, or have been killed and left a
+            // child: who makes processes ends first.
+            if process == nil { try monitorCgroup.end(within: killLimit) }
             process?.kill()
             try cgroup.end(within: killLimit)
             if let process, !process.waitForExit(killLimit) {
@@ -40,6 +44,8 @@ enum ContainerEnd {
                 }
             }
             monitor?.reap()
+            try monitorCgroup.end(within: killLimit)
+            try cgroup.end(within: killLimit)
             try cgroup.remove()
             try document.monitorCgroup?.remove()
         }

@@ -38,6 +38,8 @@ struct HostRecord: StoredDocument {
     var process: ProcessIdentity?
     var monitor: ProcessIdentity?
     var cgroup: [ContainerCgroup.Directory] = []
+    /// That conmon is in.
+    var monitorCgroup: ProcessCgroup?
     var end: End?
     /// The processes whose namespaces it joins.
     var targets: [ProcessIdentity] = []

@@ -46,6 +46,24 @@ struct ContainerCgroup: Sendable {
         return "\(slice):swiftlet:\(container)"
     }
 
+    /// Where the runtime will make it, in the hierarchies that are mounted: known before a process is in it. Blocks.
+    ///
+    /// - Parameter parent: as for `name`.
+    static func planned(_ container: String, below parent: String, usesSystemd: Bool, on cgroups: Cgroups) throws -> [Directory] {
+        guard !usesSystemd else {
+            let slice = parent.split(separator: "/").last.map(String.init) ?? "system.slice"
+            return try ProcessCgroup(parent: slice, name: "swiftlet-\(container).scope", on: cgroups).directories.map(Directory.init)
+        }
+        let path = name(container, below: parent, usesSystemd: false)
+        var seen: Set<String> = []
+        return cgroups.hierarchies.sorted { $0.key < $1.key }.compactMap { hierarchy, mount in
+            guard let resolved = realpath(mount, nil) else { return nil }
+            defer { free(resolved) }
+            let root = String(cString: resolved)
+            return seen.insert(root).inserted ? Directory(path: root + path, isUnified: hierarchy == "unified") : nil
+        }
+    }
+
     private static let deepest = 16
 
     /// Numbers of the processes in it, and in groups that these have made.
@@ -101,4 +119,8 @@ struct ContainerCgroup: Sendable {
             usleep(5_000)
         }
     }
+}
+
+extension ContainerCgroup.Directory {
+    init(_ directory: ProcessCgroup.Directory) { self.init(path: directory.path, isUnified: directory.isUnified) }
 }

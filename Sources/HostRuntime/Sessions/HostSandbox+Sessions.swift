@@ -37,11 +37,10 @@ extension HostSandbox {
         let end = SessionEnd(directory, record)
         let waiting: ConmonExec.Waiting
         do {
-            waiting = try await OwnThread.run { [context] in
+            waiting = try await OwnThread.run {
                 try directory.create()
                 try Self.write(command, terminal: streams.terminal, size: size, bundle, to: directory.specification)
-                let group = try Self.monitorCgroup(context.spec, id)
-                return try conmon.launch(within: configuration.runtimeDeadline) { try group?.place($0) }
+                return try conmon.launch(within: configuration.runtimeDeadline) { try record.monitorCgroup?.place($0) }
             }
         } catch {
             await OwnThread.answer { directory.remove() }
