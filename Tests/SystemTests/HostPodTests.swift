@@ -392,23 +392,11 @@ struct HostPodTests {
         try await remove(pod, before)
     }
 
-    /// What a killed runtime leaves is in no file, and in the container's group or conmon's alone.
+    /// What a killed runtime leaves is in no file, and in conmon's group alone.
     @Test func aRuntimeThatIsKilledInCreateLeavesNothing() async throws {
         let node = try node()
         let note = "\(runtimes)/child"
-        _ = try writeRuntime(
-            "killed",
-            """
-            runc "$@" &
-            runc=$!
-            while kill -0 $runc 2>/dev/null; do
-                child=$(pgrep -P $runc | head -n 1)
-                [ -n "$child" ] || continue
-                kill -STOP $child && echo $child > \(note)
-                kill -KILL $runc
-            done
-            exit 1
-            """)
+        _ = try writeRuntime("killed", "setsid sleep 6174 </dev/null >/dev/null 2>&1 & echo $! >\(note); kill -KILL $$")
         defer { try? FileManager.default.removeItem(atPath: runtimes) }
         let before = try await Footprint.now(node)
         let pod = try await runPod("killed", handler: "killed") { $0.linux.cgroupParent = "/swiftlet-test-\(getpid())/killed" }
@@ -416,13 +404,16 @@ struct HostPodTests {
         let refused = await refusal { try await node.start(container) }
         #expect(refused != nil)
         let child = try #require(Int32(try String(contentsOfFile: note, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)))
-        try await eventually("the stopped child of the runtime ends") { ProcessIdentity.of(child)?.isAlive != true }
-        try await remove(pod, before)
+        try await eventually("the runtime's child ends") { ProcessIdentity.of(child)?.isAlive != true }
+        try await node.stopPod(pod)
+        try await node.removePod(pod)
+        // The kubelet's groups stay until it takes them away, which fails where something is left in them.
         for hierarchy in try FileManager.default.contentsOfDirectory(atPath: "/sys/fs/cgroup") {
             let group = "/sys/fs/cgroup/\(hierarchy)/swiftlet-test-\(getpid())"
             rmdir("\(group)/killed")
             #expect(rmdir(group) == 0 || errno == ENOENT || errno == ENOTDIR, "\(group)")
         }
+        try await before.expectNothingAdded(node)
     }
 
     @Test func whoMayUseTheNodeIsTheAdministratorsWord() async throws {
