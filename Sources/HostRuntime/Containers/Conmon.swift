@@ -68,7 +68,13 @@ struct Conmon: Sendable {
         let process = try DetachedProcess(
             path, arguments, descriptors: [null, log, log, answer.write, start.read], environment: environment, directory: bundle.directory)
         answer.closeWrite()
-        if let identity = ProcessIdentity.of(process.pid) { try? place(identity) }
+        do {
+            // Where it is not found in the pod's group, what it starts could not be either.
+            if let identity = ProcessIdentity.of(process.pid) { try place(identity) }
+        } catch {
+            process.killAndReap()
+            throw SwiftletError.wrap(error, "the control group of conmon for container \(container)")
+        }
         // It waits for this before it forks.
         _ = start.send([0])
         let deadline = ContinuousClock.now + limit

@@ -99,7 +99,7 @@ struct ConmonExec: Sendable {
                 throw SwiftletError(.unavailable, "conmon \(path) has ended at once")
             }
             try Data("\(process.pid)".utf8).write(to: URL(fileURLWithPath: directory.monitorFile))
-            try? place(identity)
+            try place(identity)
             // It waits for this before it does anything, and once more before it starts the process.
             _ = start.send([0])
             _ = try Waiting.line(of: attach, until: .now + limit, container)
