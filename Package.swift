@@ -90,9 +90,9 @@ let package = Package(
             dependencies: [
                 "StreamServer", "StreamControl", "AgentClient", "AgentProtocol", "ConsoleOutput", "Logs", "LogCollection", "Runtime",
                 "Daemons",
-                "SystemCalls", "Linux", "CLinux",
+                "SystemCalls", "CSeccomp", "Linux", "CLinux",
                 "Concurrency", "Errors", "SwiftletVersion", arguments, deque, lifecycle, logging,
-                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             ]),
         .executableTarget(
             name: "swiftlet-vsockd",
@@ -372,7 +372,7 @@ let package = Package(
             dependencies: [
                 "swiftlet", "StreamClient", "StreamFakes", "StreamServer", "Support", "GRPC", "CRI", "Linux", "Concurrency", "Errors",
                 protobuf,
-                logging, .product(name: "NIOCore", package: "swift-nio"),
+                arguments, logging, .product(name: "NIOCore", package: "swift-nio"),
             ]),
         .testTarget(
             name: "swiftlet-streamdTests",
@@ -385,12 +385,12 @@ let package = Package(
             name: "swiftletdTests",
             dependencies: [
                 "swiftletd", "MicroVMRuntime", "Machines", "Images", "Prometheus", "StreamControl", "Support", "CRIClient", "CRI", "GRPC",
-                "Linux", "CLinux", "Errors",
+                "Daemons", "Runtime", "Linux", "CLinux", "Errors",
                 lifecycle, logging,
             ]),
         .testTarget(name: "swiftlet-benchTests", dependencies: ["swiftlet-bench"]),
         .testTarget(name: "TTRPCTests", dependencies: ["TTRPC", "Linux", "Support", "Errors"]),
-        .testTarget(name: "VolumesTests", dependencies: ["Runtime", "Volumes", "Linux", "CLinux", "Errors"]),
+        .testTarget(name: "VolumesTests", dependencies: ["Runtime", "Volumes", "Linux", "CLinux", "Concurrency", "Support", "Errors"]),
         .testTarget(name: "VsockDeviceTests", dependencies: ["VsockDevice", "CLinux", "Support", "Errors"]),
         .executableTarget(name: "hostile-vsockd", dependencies: ["TTRPC"], path: "Tests/HostileVsockd"),
         .testTarget(

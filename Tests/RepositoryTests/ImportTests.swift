@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import Testing
 
 /// The walls between the rooms (docs/architecture.md), as far as imports show them.
@@ -86,5 +87,69 @@ import Testing
         for handler in ["MicroVMRuntime", "NativeVMRuntime", "HostRuntime"] {
             #expect(try Self.importers(of: handler) == ["swiftletd"])
         }
+    }
+
+    /// A target that imports what it does not declare compiles where the other module was built before it, and fails in a fresh checkout.
+    @Test func everyTargetDeclaresWhatItImports() throws {
+        let ofTheToolchain: Set = [
+            "Dispatch", "Foundation", "FoundationEssentials", "FoundationNetworking", "FoundationXML", "Glibc", "Synchronization",
+            "Testing",
+        ]
+        let targets = try Self.targets()
+        #expect(targets.count > 80)
+        for target in targets {
+            let declared = Set(target.dependencies.map { $0.name.replacing("-", with: "_") }).union(ofTheToolchain)
+            let files = try Repository.files(".swift", below: target.directory).filter { path, _ in
+                !target.exclude.contains { "\(path)/".hasPrefix("\(target.directory)/\($0)/") }
+            }
+            for (path, text) in files {
+                let imported = text.matches(of: /(?m)^(?:@[\w()]+ )*(?:(?:public|package|internal|private) )?import (\w+)$/).map {
+                    String($0.1)
+                }
+                let missing = Set(imported).subtracting(declared)
+                #expect(missing.isEmpty, "\(path): \(target.name) does not declare \(missing)")
+            }
+        }
+    }
+
+    private struct DeclaredTarget: Decodable {
+        /// A module or a product: `{"product": ["Logging", "swift-log", null, null]}`.
+        struct Dependency: Decodable {
+            let name: String
+
+            private enum Kind: String, CodingKey { case byName, product, target }
+
+            init(from decoder: any Decoder) throws {
+                let container = try decoder.container(keyedBy: Kind.self)
+                guard let kind = container.allKeys.first else {
+                    throw DecodingError.dataCorrupted(
+                        .init(codingPath: decoder.codingPath, debugDescription: "an unknown kind of dependency"))
+                }
+                var parts = try container.nestedUnkeyedContainer(forKey: kind)
+                name = try parts.decode(String.self)
+            }
+        }
+
+        let name: String
+        let type: String
+        let path: String?
+        let exclude: [String]
+        let dependencies: [Dependency]
+
+        var directory: String { path ?? "\(type == "test" ? "Tests" : "Sources")/\(name)" }
+    }
+
+    private static func targets() throws -> [DeclaredTarget] {
+        struct Package: Decodable { let targets: [DeclaredTarget] }
+        let (process, output) = (ChildProcess(), Pipe())
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        // The lock is somebody's who builds while tests run.
+        process.arguments = ["swift", "package", "--ignore-lock", "--package-path", Repository.root.path, "dump-package"]
+        process.standardOutput = output
+        try process.run()
+        let text = try output.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 0)
+        return try JSONDecoder().decode(Package.self, from: text).targets
     }
 }
