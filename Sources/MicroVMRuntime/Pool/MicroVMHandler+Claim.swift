@@ -85,23 +85,38 @@ extension MicroVMHandler {
             awake.cancel()
         }
         let names = machine.names.of(pod: context.id)
-        let started: StartedMachine
         do {
             try await Failpoint.pass("claim the machine", around: { try await machine.ledger.transfer(to: context.ledger) })
             // Before it is moved there.
             try await context.ledger.note(.tap, names.tap, TapDocument(namespace: context.network.namespacePath ?? ""))
-            steps.passed("machine claimed")
-            async let fitted = withDeadline(Self.patience, "fit the machine") { [self] in
-                try await fit(machine, client, context, wanted, steps)
-            }
-            try await join(names, with: network, context)
-            steps.passed("network joined")
-            started = StartedMachine(names: names, process: machine.process, client: client, size: try await fitted)
         } catch {
             client.close()
             throw error
         }
-        return try await makePods(started, network, context, steps)
+        steps.passed("machine claimed")
+        // What the node does for the machine waits for the kernel, and the guest needs none of it to become the pod's.
+        async let fitted = withDeadline(Self.patience, "fit the machine") { [self] in try await fit(machine, client, context, wanted, steps)
+        }
+        async let joined: Void = joinClaimed(names, with: network, context, steps)
+        let size = MachineSize(asked: wanted, actual: machine.extent)
+        let started = StartedMachine(names: names, process: machine.process, client: client, size: size)
+        let sandbox = try await makePods(started, network, context, steps)
+        do {
+            try await joined
+            let size = try await fitted
+            sandbox.size.withLock { $0 = MachineSizeCache(size) }
+        } catch {
+            sandbox.close()
+            throw error
+        }
+        return sandbox
+    }
+
+    private func joinClaimed(
+        _ names: MachineNames, with network: AttachedNetwork, _ context: SandboxContext, _ steps: StepTimes
+    ) async throws {
+        try await join(names, with: network, context)
+        steps.passed("network joined")
     }
 
     /// Lets the machine go on and waits for its guest, which is told nothing of the pod.
