@@ -13,8 +13,10 @@ final class ProbeClient: Sendable {
         var stderr: String
     }
 
-    let scratch: URL
-    private let cgroup: String
+    var scratch: URL { URL(fileURLWithPath: directory.path) }
+    private var cgroup: String { group.path }
+    private let directory: HeldDirectory
+    private let group: HeldDirectory
     private let process: ChildProcess
     private let input: FileHandle
     private let output: LineReader
@@ -33,15 +35,13 @@ final class ProbeClient: Sendable {
     }
 
     private init(_ image: TestImage) throws {
-        let name = "swiftlet-test-\(UUID().uuidString)"
-        scratch = FileManager.default.temporaryDirectory.appendingPathComponent(name)
-        try FileManager.default.createDirectory(at: scratch, withIntermediateDirectories: true)
-        cgroup = try Self.unifiedHierarchy() + "/" + name
-        try FileManager.default.createDirectory(atPath: cgroup, withIntermediateDirectories: false)
+        directory = try HeldDirectory("swiftlet-container-", mode: 0o755)
+        group = try HeldDirectory("swiftlet-container-", in: Self.unifiedHierarchy(), mode: 0o755)
         process = ChildProcess()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
         process.arguments = [
-            "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", Self.executable, "--scratch", scratch.path, "--cgroup", cgroup,
+            "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", Self.executable, "--scratch", directory.path, "--cgroup",
+            group.path,
         ]
         for (serial, file) in image.files { process.arguments?.append(contentsOf: ["--layer", "\(serial)=\(file)"]) }
         let toProbe = Pipe()
@@ -70,11 +70,8 @@ final class ProbeClient: Sendable {
         await onQueue {
             try? self.input.close()
             self.process.waitUntilExit()
-            for directory in (FileManager.default.subpaths(atPath: self.cgroup) ?? []).sorted().reversed() {
-                rmdir("\(self.cgroup)/\(directory)")
-            }
-            rmdir(self.cgroup)
-            try? FileManager.default.removeItem(at: self.scratch)
+            self.group.remove()
+            self.directory.remove()
         }
     }
 

@@ -17,12 +17,10 @@ struct TestImage: Sendable {
         TestImage(files: [("base", base), ("top", try layer(script))])
     }
 
-    private static let directory: URL = {
-        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("swiftlet-test-images-\(getpid())")
-        try? FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    private static let directory: HeldDirectory? = {
         // The disks are attached by open file: nothing needs the names once the tests have ended.
-        atexit { try? FileManager.default.removeItem(at: TestImage.directory) }
-        return directory
+        atexit { TestImage.directory?.remove() }
+        return try? HeldDirectory("swiftlet-layers-")
     }()
 
     private static let base: String = (try? layer(baseScript)) ?? ""
@@ -49,8 +47,8 @@ struct TestImage: Sendable {
     private static func layer(
         _ script: String, command: String = "mksquashfs . $1 -quiet -no-progress -comp gzip >/dev/null"
     ) throws -> String {
-        let name = UUID().uuidString
-        let tree = directory.appendingPathComponent(name)
+        guard let directory else { throw CocoaError(.fileNoSuchFile) }
+        let tree = URL(fileURLWithPath: "\(directory.path)/\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: tree, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: tree) }
         let image = tree.path + ".squashfs"

@@ -9,6 +9,7 @@ import MachineFakes
 import PodMachine
 import PodNetwork
 import State
+import Support
 import Synchronization
 
 @testable import MicroVMRuntime
@@ -17,7 +18,8 @@ import Synchronization
 
 /// What all cases have in common: made once, since it takes long.
 final class MatrixGround: Sendable {
-    let directory: String
+    var directory: String { held.path }
+    private let held: HeldDirectory
     /// Where taps are made.
     let namespace: String
     /// Stands for swiftlet-vsockd.
@@ -26,9 +28,8 @@ final class MatrixGround: Sendable {
     static let scratchSize: UInt64 = 2 << 20
 
     init() async throws {
-        var template = Array("/tmp/sw-matrix-XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw SwiftletError.system("mkdtemp") }
-        directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        held = try HeldDirectory("swmatrix-")
+        let directory = held.path
         namespace = directory + "/host.netns"
         try NetworkNamespace.create(at: namespace)
         backend = directory + "/vsockd"
@@ -45,7 +46,7 @@ final class MatrixGround: Sendable {
 
     func remove() {
         try? NetworkNamespace.delete(at: namespace)
-        try? FileManager.default.removeItem(atPath: directory)
+        held.remove()
     }
 }
 
