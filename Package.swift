@@ -316,7 +316,7 @@ let package = Package(
         .testTarget(
             name: "MachinesTests",
             dependencies: [
-                "CLinux", "Machines", "GuestHardware", "Linux", "Support", "Errors", "subreaper-fixture", "swiftlet-vsockd",
+                "CLinux", "Machines", "GuestHardware", "Linux", "Concurrency", "Support", "Errors", "subreaper-fixture", "swiftlet-vsockd",
                 "swiftlet-virgl-probe",
                 logging,
             ],

@@ -1,3 +1,4 @@
+import Concurrency
 import Errors
 import Foundation
 import Linux
@@ -77,6 +78,22 @@ import Testing
                 #expect(try bytes(of: device).prefix(Self.size) == Self.content[...])
             }
             #expect(try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == ["image", "node"])
+        }
+    }
+
+    /// A program that is being started has copies of all descriptors until it is executed.
+    @Test func aDeviceIsFreeAsSoonAsItIsLetGoWhileProgramsAreStarted() async throws {
+        try await withDirectory {
+            try await LoopDevice.with(bytes: 1 << 20) { device in
+                let starts = (0..<4).map { _ in
+                    Task { while !Task.isCancelled { _ = try await Spawn("/bin/true").run() } }
+                }
+                defer { starts.forEach { $0.cancel() } }
+                let begin = ContinuousClock.now
+                try await OwnThread.run {
+                    while begin.duration(to: .now) < .seconds(4) { _ = try DiskCopy.look(at: device) }
+                }
+            }
         }
     }
 

@@ -41,7 +41,7 @@ public struct DiskCopy: Sendable {
     /// - Throws: `failedPrecondition` for a block device that is mounted on the node or otherwise taken there.
     public static func look(at path: String) throws -> (content: Content, bytes: UInt64) {
         let file = try openDisk(path, O_RDONLY)
-        defer { close(file) }
+        defer { letGo(file) }
         return (content(of: try readHead(file, path)), try size(of: file, path))
     }
 
@@ -57,6 +57,9 @@ public struct DiskCopy: Sendable {
         }
         return file
     }
+
+    /// Closes a disk that the next one opens exclusively: no program that is just being started has it open any more.
+    private static func letGo(_ file: Int32) { ForkGate.hold { _ = close(file) } }
 
     private static func size(of file: Int32, _ path: String) throws -> UInt64 {
         let end = lseek(file, 0, SEEK_END)
@@ -155,8 +158,17 @@ public struct DiskCopy: Sendable {
                 .failedPrecondition, "image \(image.file.path) has no boot sector or partition table: it cannot be copied to a disk")
         }
         let target = try await OwnThread.run { try Target(path, size: image.virtualSize) }
+        do {
+            try await fill(target, image, first, path, user)
+        } catch {
+            await OwnThread.answer { target.close() }
+            throw error
+        }
         // Not when the last reference goes: the device is the next one's as soon as this has ended.
-        defer { target.close() }
+        await OwnThread.answer { target.close() }
+    }
+
+    private func fill(_ target: Target, _ image: OverlayDisk.Base, _ first: [UInt8], _ path: String, _ user: MachineUser) async throws {
         try Task.checkCancellation()
         if image.virtualSize > UInt64(Self.head) {
             let source = Self.source(image, from: Self.head, size: nil)
@@ -193,12 +205,16 @@ public struct DiskCopy: Sendable {
                     try DiskCopy.write([UInt8](repeating: 0, count: before.count), to: descriptor, path)
                 }
             } catch {
-                Glibc.close(descriptor)
+                DiskCopy.letGo(descriptor)
                 throw error
             }
         }
 
-        func close() { Glibc.close(descriptor) }
+        func close() {
+            // The last one to close a device waits until what was written is on it, which nobody who starts a program waits for.
+            fsync(descriptor)
+            DiskCopy.letGo(descriptor)
+        }
 
         /// What qemu-img wrote is on the disk before the first MiB is.
         func finish(_ head: [UInt8]) throws {
