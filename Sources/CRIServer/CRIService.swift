@@ -54,17 +54,32 @@ public struct CRIService: Sendable {
         addEncoded(method, to: &table) { try await body($0).serializedBytes() }
     }
 
+    /// As `add`, for a method that knows when its client stops waiting, and says before that what has not happened.
+    func add<Request, Response>(
+        _ method: RPCDescriptor<Request, Response>, to table: inout MethodTable,
+        _ body: @escaping @Sendable (Request, ContinuousClock.Instant?) async throws -> Response
+    ) {
+        register(method, in: &table) { try await body($0, $1.deadline).serializedBytes() }
+    }
+
     /// As `add`, for a method that encodes its reply itself.
     func addEncoded<Request, Response>(
         _ method: RPCDescriptor<Request, Response>, to table: inout MethodTable,
         _ body: @escaping @Sendable (Request) async throws -> [UInt8]
     ) {
+        register(method, in: &table) { request, _ in try await body(request) }
+    }
+
+    private func register<Request, Response>(
+        _ method: RPCDescriptor<Request, Response>, in table: inout MethodTable,
+        _ body: @escaping @Sendable (Request, CallContext) async throws -> [UInt8]
+    ) {
         for version in CRIVersion.allCases {
             table.add(
                 path: method.path(version: version),
-                .unary { bytes, _ in
+                .unary { bytes, call in
                     try await self.instrumented(method.name) {
-                        try await body(try Self.decode(Request.self, bytes, method.name))
+                        try await body(try Self.decode(Request.self, bytes, method.name), call)
                     }
                 })
         }

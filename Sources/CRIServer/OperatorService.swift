@@ -27,10 +27,19 @@ extension CRIService {
         }
     }
 
-    @Sendable private func controlMachine(_ request: OperatorControlMachineRequest) async throws -> OperatorControlMachineResponse {
+    /// For a guest to reboot, where the client names no time.
+    private static let rebootPatience = Duration.seconds(240)
+    /// For the answer to reach the client before it stops waiting.
+    private static let answerTime = Duration.seconds(1)
+
+    @Sendable private func controlMachine(
+        _ request: OperatorControlMachineRequest, _ deadline: ContinuousClock.Instant?
+    ) async throws -> OperatorControlMachineResponse {
         switch request.action {
         case .reset: try await pods.resetMachine(of: request.id)
-        case .reboot: try await pods.rebootMachine(of: request.id)
+        case .reboot:
+            let left = deadline.map { ContinuousClock.now.duration(to: $0) - Self.answerTime }
+            try await pods.rebootMachine(of: request.id, within: max(left ?? Self.rebootPatience, .zero))
         case .pause: try await pods.pauseMachine(of: request.id)
         case .resume: try await pods.resumeMachine(of: request.id)
         case .unknown, .UNRECOGNIZED:

@@ -25,6 +25,7 @@ public struct NativeVMConfiguration: Sendable {
     public var vsock: VsockDevices
     /// The disk image with Swiftlet's agent, of `make guest`; nil: guests have to bring it themselves.
     public var tools: String?
+    public var powerButton = PowerButton()
     /// The group of a pod's machine: that of /dev/kvm.
     public var group: UInt32
 

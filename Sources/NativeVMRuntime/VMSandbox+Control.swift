@@ -30,15 +30,47 @@ extension VMSandbox: MachineControl {
         try await controls.run { [self] in try await hypervisor.reset(try running().record.machine.id) }
     }
 
-    func reboot() async throws {
+    func reboot(within limit: Duration) async throws {
+        let record = try running().record
+        let (container, machine) = (record.container, record.machine.id)
+        let (rebooted, ended) = (machines.reboots.expected(of: machine), machines.ends.expected(of: machine))
+        let unheeded = SwiftletError(
+            .deadlineExceeded,
+            "container \(container): its guest has not rebooted within \(limit.components.seconds) s of the power button: it may be booting or "
+                + "shutting down still, or has nothing that listens to the button (acpid, systemd-logind). Try again later, or boot it without "
+                + "asking it by swiftlet vm reset: what it has not written is lost then")
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            group.addTask { for await _ in rebooted { return } }
+            // By its policy, or in the way of somebody else.
+            group.addTask { for await _ in ended { return } }
+            group.addTask { [self] in
+                try await handler.configuration.powerButton.press { try await pressForReboot(machine, of: container) }
+            }
+            group.addTask {
+                try await Task.sleep(for: limit)
+                throw unheeded
+            }
+            _ = try await group.next()
+        }
+        try Task.checkCancellation()
+    }
+
+    private func pressForReboot(_ machine: MachineID, of container: String) async throws {
+        // Others of the operator's wishes come between two presses.
         try await controls.run { [self] in
-            let record = try running().record
-            guard record.pausedAt == nil else {
+            guard try running().record.pausedAt == nil else {
                 throw SwiftletError(.failedPrecondition, "pod sandbox \(context.id): its machine is paused and hears no power button")
             }
-            try await hypervisor.reboot(record.machine.id)
+            if !isStopping(container) { try await hypervisor.reboot(machine) }
+            guard isStopping(container) else { return }
+            // The last press says whether a guest that shuts itself down is booted again.
+            try await hypervisor.shutdown(machine)
+            throw SwiftletError(.aborted, "container \(container) is being stopped, and not rebooted")
         }
     }
+
+    private func isStopping(_ container: String) -> Bool { entries.withLock { $0[container]?.shutdown != nil } }
 
     // MARK: Pause
 

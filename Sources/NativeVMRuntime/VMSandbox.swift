@@ -154,19 +154,13 @@ final class VMSandbox: Sandbox {
         try await kill(entry)
     }
 
-    /// Again and again: a guest in its boot loader, or one on a busy node that has only just begun to listen, misses the first ones.
-    private static let powerButtonPauses = (first: Duration.seconds(5), next: Duration.seconds(10))
-
     private func pressPowerButton(_ entry: Entry) {
-        let (hypervisor, machine, logger) = (hypervisor, entry.record.machine.id, logger)
+        let (button, hypervisor, machine, logger) = (handler.configuration.powerButton, hypervisor, entry.record.machine.id, logger)
         let presses = Task {
-            var pause = Self.powerButtonPauses.first
-            while !Task.isCancelled {
+            _ = try? await button.press {
                 do { try await hypervisor.shutdown(machine) } catch {
                     logger.warning("power button not pressed", metadata: ["machine": "\(machine)", "error": "\(error)"])
                 }
-                do { try await Task.sleep(for: pause) } catch { return }
-                pause = Self.powerButtonPauses.next
             }
         }
         let before = entries.withLock { entries in

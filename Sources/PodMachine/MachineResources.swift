@@ -14,6 +14,8 @@ public final class MachineResources: Sendable {
     package let hypervisor: any Hypervisor
     package let networks: PodNetworks
     package let ends = MachineEnds()
+    /// That guests have reset their machines, which boot again.
+    package let reboots = MachineReports<Void>()
     package let users: PodUsers
     package let consoles: ConsoleLogs
     package let fullDisks: FullDisks
@@ -41,23 +43,23 @@ public final class MachineResources: Sendable {
         consoles = ConsoleLogs(logger: logger)
         let fullDisks = FullDisks(hypervisor: hypervisor, logger: logger)
         self.fullDisks = fullDisks
-        let (ends, pauses, events) = (ends, pauses, hypervisor.events())
-        eventWatch = Task { await Self.follow(events, of: hypervisor, ends, fullDisks, pauses) }
+        let (ends, reboots, pauses, events) = (ends, reboots, pauses, hypervisor.events())
+        eventWatch = Task { await Self.follow(events, of: hypervisor, ends, reboots, fullDisks, pauses) }
     }
 
     deinit { eventWatch.cancel() }
 
-    /// Passes the ends, stops and pauses of machines on. After a gap in the events, what is gone has ended.
+    /// Passes the ends, reboots, stops and pauses of machines on. After a gap in the events, what is gone has ended.
     private static func follow(
-        _ events: AsyncStream<MachineEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds, _ fullDisks: FullDisks,
-        _ pauses: MachinePauses
+        _ events: AsyncStream<MachineEvent>, of hypervisor: any Hypervisor, _ ends: MachineEnds, _ reboots: MachineReports<Void>,
+        _ fullDisks: FullDisks, _ pauses: MachinePauses
     ) async {
         var resync: Task<Void, Never>?
         defer { resync?.cancel() }
         for await event in events {
             switch event {
             case .stopped(let id, let end): ends.ended(id, end)
-            case .rebooted: break
+            case .rebooted(let id): reboots.report((), of: id)
             case .pauseChanged(let id): pauses.changed(id)
             case .diskFull(let id, let path): fullDisks.stopped(id, at: path)
             case .connectionLost: resync?.cancel()

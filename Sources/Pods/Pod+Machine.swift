@@ -11,7 +11,9 @@ extension PodRegistry {
     /// - Throws: as ``MachineControl``; `.invalidArgument` for a container that is no machine.
     public func resetMachine(of id: String) async throws { try await control(id, "reset") { try await $0.reset() } }
 
-    public func rebootMachine(of id: String) async throws { try await control(id, "reboot") { try await $0.reboot() } }
+    public func rebootMachine(of id: String, within limit: Duration) async throws {
+        try await control(id, "reboot") { try await $0.reboot(within: limit) }
+    }
 
     public func pauseMachine(of id: String) async throws { try await control(id, "pause") { try await $0.pause() } }
 

@@ -144,7 +144,9 @@ public final class RecordingHypervisor: Hypervisor {
     }
 
     /// Whether the guest does nothing when the power button is pressed.
-    public func ignorePowerButton(of id: MachineID) { state.withLock { $0.running[id]?.ignoresPowerButton = true } }
+    public func ignorePowerButton(of id: MachineID, _ ignores: Bool = true) {
+        state.withLock { $0.running[id]?.ignoresPowerButton = ignores }
+    }
 
     /// What `statistics` answers from now on.
     public func setStatistics(_ statistics: MachineStatistics, of id: MachineID) {

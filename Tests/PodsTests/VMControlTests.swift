@@ -11,8 +11,8 @@ import Testing
 /// What an operator does to a VM pod's machine, on a hypervisor without machines.
 @Suite(.enabled(if: geteuid() == 0, "machines run as users of their own"), .timeLimit(.minutes(1))) struct VMControlTests {
     /// A machine that runs, of an earlier daemon.
-    private static func withMachine(_ body: (VMGround) async throws -> Void) async throws {
-        try await VMGround.with { ground in
+    private static func withMachine(button: PowerButton? = nil, _ body: (VMGround) async throws -> Void) async throws {
+        try await VMGround.with(button: button) { ground in
             let (sandbox, _) = try await ground.daemon().run(["swiftlet/vcpus": "2"])
             sandbox.close()
             try await body(ground)
@@ -32,7 +32,7 @@ import Testing
             try await first.pause()
             await Self.next(&halts) { $0?.reason.contains("is paused") == true }
             #expect(try ground.saved().pausedAt != nil)
-            let refused = await #expect(throws: SwiftletError.self) { try await first.reboot() }
+            let refused = await #expect(throws: SwiftletError.self) { try await first.reboot(within: .seconds(10)) }
             #expect(refused?.code == .failedPrecondition && ground.hypervisor.calls(.reboot).isEmpty)
             first.close()
 
@@ -46,7 +46,7 @@ import Testing
             await Self.next(&halts) { $0 == nil }
             #expect(try ground.saved().pausedAt == nil)
             #expect(try await second.describeMachine(withXML: false).state == .running)
-            try await second.reboot()
+            try await second.reboot(within: .seconds(30))
             try await second.reset()
             #expect(ground.hypervisor.calls.suffix(2) == [.reboot(ground.machine), .reset(ground.machine)])
             second.close()
@@ -102,6 +102,70 @@ import Testing
         }
     }
 
+    private static let button = PowerButton(pauses: (.milliseconds(40), .milliseconds(20)))
+
+    /// A guest that is still booting misses the first presses.
+    @Test func theButtonIsPressedUntilTheGuestReboots() async throws {
+        try await Self.withMachine(button: Self.button) { ground in
+            let sandbox = try await ground.daemon().reattach()
+            ground.hypervisor.ignorePowerButton(of: ground.machine)
+            let reboot = Task { try await sandbox.reboot(within: .seconds(50)) }
+            while ground.hypervisor.calls(.reboot).count < 4 { try await Task.sleep(for: .milliseconds(5)) }
+            ground.hypervisor.ignorePowerButton(of: ground.machine, false)
+            try await reboot.value
+            let presses = ground.hypervisor.calls(.reboot).count
+            #expect(presses > 4)
+            try await Task.sleep(for: .milliseconds(200))
+            #expect(ground.hypervisor.calls(.reboot).count == presses)
+            sandbox.close()
+        }
+    }
+
+    @Test func aGuestThatDoesNotHeedTheButtonIsSaidWithWhatToDo() async throws {
+        try await Self.withMachine(button: Self.button) { ground in
+            let sandbox = try await ground.daemon().reattach()
+            ground.hypervisor.ignorePowerButton(of: ground.machine)
+            let error = await #expect(throws: SwiftletError.self) { try await sandbox.reboot(within: .milliseconds(300)) }
+            #expect(error?.code == .deadlineExceeded)
+            for words in ["swiftlet vm reset", "acpid", "within 0 s"] { #expect(error?.message.contains(words) == true, "\(words)") }
+            let presses = ground.hypervisor.calls(.reboot).count
+            #expect(presses > 1)
+            try await Task.sleep(for: .milliseconds(200))
+            #expect(ground.hypervisor.calls(.reboot).count == presses)
+            sandbox.close()
+        }
+    }
+
+    /// As a machine ends whose policy is to end with a reboot, and one that is reset boots again.
+    @Test(arguments: [true, false]) func aRebootIsOverWhenTheMachineEndsOrIsReset(ends: Bool) async throws {
+        try await Self.withMachine(button: PowerButton(pauses: (.seconds(50), .seconds(50)))) { ground in
+            let sandbox = try await ground.daemon().reattach()
+            ground.hypervisor.ignorePowerButton(of: ground.machine)
+            let reboot = Task { try await sandbox.reboot(within: .seconds(50)) }
+            while ground.hypervisor.calls(.reboot).isEmpty { try await Task.sleep(for: .milliseconds(5)) }
+            if ends { ground.hypervisor.end(ground.machine, .reset) } else { try await sandbox.reset() }
+            try await reboot.value
+            sandbox.close()
+        }
+    }
+
+    /// A press for a reboot would have libvirt boot a guest again that shuts itself down to be stopped.
+    @Test func aStopEndsAReboot() async throws {
+        try await Self.withMachine(button: Self.button) { ground in
+            let sandbox = try await ground.daemon().reattach()
+            ground.hypervisor.ignorePowerButton(of: ground.machine)
+            let reboot = Task { try await sandbox.reboot(within: .seconds(50)) }
+            while ground.hypervisor.calls(.reboot).isEmpty { try await Task.sleep(for: .milliseconds(5)) }
+            try await sandbox.signal(VMGround.container, SIGTERM, all: false)
+            let error = await #expect(throws: SwiftletError.self) { try await reboot.value }
+            #expect(error?.code == .aborted)
+            let presses = ground.hypervisor.calls(.reboot).count
+            while ground.hypervisor.calls(.shutdown).count < 4 { try await Task.sleep(for: .milliseconds(5)) }
+            #expect(ground.hypervisor.calls(.reboot).count == presses)
+            sandbox.close()
+        }
+    }
+
     @Test func aPauseThatFailsLeavesNoTrace() async throws {
         try await Self.withMachine { ground in
             let sandbox = try await ground.daemon().reattach()
@@ -120,7 +184,7 @@ import Testing
             ground.hypervisor.end(ground.machine, .poweredOff)
             #expect(try await sandbox.waitForExit(VMGround.container).code == 0)
             let calls: [@Sendable () async throws -> Void] = [
-                { try await sandbox.reset() }, { try await sandbox.reboot() }, { try await sandbox.pause() },
+                { try await sandbox.reset() }, { try await sandbox.reboot(within: .seconds(10)) }, { try await sandbox.pause() },
                 { try await sandbox.resume() }, { _ = try await sandbox.screenshot() },
                 { _ = try await sandbox.describeMachine(withXML: false) },
             ]

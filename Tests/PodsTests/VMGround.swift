@@ -6,6 +6,7 @@ import MachineFakes
 import Machines
 import PodNetwork
 import State
+import Support
 import Synchronization
 import Testing
 
@@ -30,27 +31,28 @@ final class VMGround: Sendable {
     static let pod = String(repeating: "0123456789abcdef", count: 4)
     static let container = String(repeating: "fedcba9876543210", count: 4)
 
-    let directory: String
+    var directory: String { held.path }
+    private let held: HeldDirectory
     let hypervisor = RecordingHypervisor()
     let machines: MachineResources
     let configuration: NativeVMConfiguration
     let failsToJoin = Mutex(false)
 
-    init() throws {
-        var template = Array("/tmp/sw-vm-XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw SwiftletError.system("mkdtemp") }
-        directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    init(_ button: PowerButton? = nil) throws {
         // Machines' users pass through.
-        chmod(directory, 0o711)
+        held = try HeldDirectory("swvm-", mode: 0o711)
+        let directory = held.path
         try NetworkNamespace.create(at: directory + "/netns")
         try Data(count: 1 << 20).write(to: URL(filePath: directory + "/disk"))
         // Goes to the background when it is ready, as swtpm does.
         let swtpm = "#!/bin/sh\ncase \"$1\" in socket) setsid \"$0\" run \"$@\" </dev/null >/dev/null 2>&1 & ;; *) sleep 1000 ;; esac\n"
         try Data(swtpm.utf8).write(to: URL(filePath: directory + "/swtpm"))
         chmod(directory + "/swtpm", 0o755)
-        configuration = NativeVMConfiguration(
+        var configuration = NativeVMConfiguration(
             runDirectory: directory + "/r", stateDirectory: directory + "/s", accelerator: .tcg,
             vsock: VsockDevices(.kernel, backend: "", users: try .test()), group: 2_001_200_099)
+        if let button { configuration.powerButton = button }
+        self.configuration = configuration
         let number = Self.grounds.wrappingAdd(1, ordering: .relaxed).newValue
         let users = try UserRange(first: 2_001_300_000 + number * 64, count: 64)
         let networks = PodNetworks(
@@ -68,8 +70,8 @@ final class VMGround: Sendable {
         return logger
     }()
 
-    static func with(_ body: (VMGround) async throws -> Void) async throws {
-        let ground = try VMGround()
+    static func with(button: PowerButton? = nil, _ body: (VMGround) async throws -> Void) async throws {
+        let ground = try VMGround(button)
         defer { ground.remove() }
         try await body(ground)
         await ground.hypervisor.close()
@@ -77,7 +79,7 @@ final class VMGround: Sendable {
 
     private func remove() {
         try? NetworkNamespace.delete(at: directory + "/netns")
-        try? FileManager.default.removeItem(atPath: directory)
+        held.remove()
     }
 
     func names(_ container: String = VMGround.container) -> VMNames {

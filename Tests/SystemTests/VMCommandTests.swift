@@ -88,10 +88,7 @@ struct VMCommandTests {
         let reset = try await swiftlet("vm", "reset", "control")
         #expect(reset.status == 0 && reset.outputText == "control\n", "\(reset)")
         try await isUp("control.log", times: 2)
-        // Who listens to the power button is started before the shell; a press that comes earlier is lost.
-        try await eventually("there is a prompt again") {
-            try node.logText("control.log").components(separatedBy: SmallVM.ready).last?.contains("/root# ") == true
-        }
+        // Nothing listens to the power button yet: the first press is lost.
         let reboot = try await swiftlet("vm", "reboot", String(container.prefix(13)))
         #expect(reboot.status == 0, "\(reboot)")
         try await isUp("control.log", times: 3)

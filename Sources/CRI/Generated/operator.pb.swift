@@ -144,7 +144,8 @@ public nonisolated struct OperatorControlMachineRequest: Sendable {
     case reset // = 1
 
     /// The power button (ACPI), and a new boot when the guest has shut itself down; it ends instead where the pod's annotation
-    /// swiftlet/reboot is "exit". Returns when the button is pressed.
+    /// swiftlet/reboot is "exit". Pressed again while the guest does not react; returns when it boots again, and fails a second before
+    /// the call's deadline.
     case reboot // = 2
 
     /// Stops the vCPUs until RESUME.

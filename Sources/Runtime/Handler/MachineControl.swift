@@ -8,13 +8,15 @@ public protocol MachineSandbox: Sandbox {
 /// A sandbox whose container is a virtual machine, one at a time. What is said here is about the one that runs.
 ///
 /// Calls throw `.failedPrecondition` while none runs; asking again for what is so already succeeds. None needs the guest but
-/// ``reboot()`` and ``addAuthorizedKeys(_:of:)``.
+/// ``reboot(within:)`` and ``addAuthorizedKeys(_:of:)``.
 public protocol MachineControl: MachineSandbox {
     /// Boots the guest again, at once and without asking it.
     func reset() async throws
 
-    /// Has the guest shut itself down and boots it again; does not wait for that.
-    func reboot() async throws
+    /// Has the guest shut itself down, and returns when it boots again, or when the machine has ended where that is its policy.
+    ///
+    /// - Throws: `.deadlineExceeded` with what to do, when the guest has not heeded the power button within `limit`.
+    func reboot(within limit: Duration) async throws
 
     /// Stops the vCPUs until ``resume()``, also over restarts of the daemon; `halts` says so.
     func pause() async throws

@@ -10,8 +10,12 @@ struct VMControlOptions: ParsableArguments {
 
     /// Prints the name of each machine as it succeeds.
     ///
-    /// - Parameter step: "pausing".
-    func control(_ action: OperatorControlMachineRequest.Action, _ step: String) async throws {
+    /// - Parameters:
+    ///   - step: "pausing".
+    ///   - patience: for each.
+    func control(
+        _ action: OperatorControlMachineRequest.Action, _ step: String, within patience: Duration = Daemon.Patience.end
+    ) async throws {
         let daemon = try connection.daemon()
         let targets = try await Targets.load(from: daemon)
         // All are found before anything is done: a typing error stops none.
@@ -22,7 +26,7 @@ struct VMControlOptions: ParsableArguments {
                 .with {
                     $0.id = target.id
                     $0.action = action
-                }, "\(step) \(name)", within: Daemon.Patience.end)
+                }, "\(step) \(name)", within: patience)
         }
     }
 }
@@ -41,13 +45,14 @@ struct VMRebootCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "reboot", abstract: "Has guests shut themselves down and boots them again.",
         discussion: """
-            By the power button (ACPI): a guest that does not heed it goes on; see vm reset. Returns when the button is pressed. With the \
-            annotation swiftlet/reboot: exit the container ends.
+            By the power button (ACPI), which is pressed again while the guest does not react: one that is booting misses it. Returns when \
+            the guest boots again, and fails when it does not in time (--timeout); it goes on then, see vm reset. With the annotation \
+            swiftlet/reboot: exit the container ends.
             """)
 
     @OptionGroup var options: VMControlOptions
 
-    func run() async throws { try await options.control(.reboot, "rebooting") }
+    func run() async throws { try await options.control(.reboot, "rebooting", within: Daemon.Patience.start) }
 }
 
 struct VMPauseCommand: AsyncParsableCommand {
