@@ -9,6 +9,8 @@ struct DensityFigures: Sendable {
     /// With so many pods up.
     struct Step: Sendable {
         var pods: Int
+        /// Of the pods since the step before: from RunPodSandbox to the container's start.
+        var starts = Samples()
         var podList = Samples()
         var containerList = Samples()
         /// Proportional bytes of swiftletd, with its reaper.
@@ -27,6 +29,8 @@ struct DensityFigures: Sendable {
     /// MiB of RAM of each guest.
     var memory = 0
     var steps: [Step] = []
+    /// Why the last steps were not reached.
+    var failure: String?
 }
 
 extension Benchmark {
@@ -49,12 +53,25 @@ extension Benchmark {
         results.density.memory = memory
         var pods: [String] = []
         for wanted in Self.densitySteps(most: plan.densityPods) {
-            while pods.count < wanted {
-                progress("density: pod \(pods.count + 1) of \(plan.densityPods)")
-                pods.append(try await workload.runFullPod("density-\(pods.count + 1)", on: node.cri))
+            do {
+                var starts = Samples()
+                while pods.count < wanted {
+                    progress("density: pod \(pods.count + 1) of \(plan.densityPods)")
+                    let begin = ContinuousClock.now
+                    pods.append(try await workload.runFullPod("density-\(pods.count + 1)", on: node.cri))
+                    starts.add(begin.duration(to: .now))
+                }
+                try await Task.sleep(for: Self.settling)
+                var step = try await look(at: node, pods: wanted)
+                step.starts = starts
+                results.density.steps.append(step)
+            } catch {
+                // What fewer pods cost is known by then.
+                guard !results.density.steps.isEmpty else { throw error }
+                results.density.failure = "with \(pods.count) pods up: \(error)"
+                progress("density: \(results.density.failure ?? "")")
+                break
             }
-            try await Task.sleep(for: Self.settling)
-            results.density.steps.append(try await look(at: node, pods: wanted))
         }
         for pod in pods { try await workload.removePod(pod, on: node.cri) }
     }

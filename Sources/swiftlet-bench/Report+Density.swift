@@ -34,7 +34,7 @@ extension Report {
         let figures = results.density
         var table = Table([
             "pods up", "1 pod, PSS MiB", "beyond guest RAM", "without translated code", "CPU of 1 pod, ms/s",
-            "swiftletd, PSS MiB", "its CPU, ms/s", "ListPodSandbox p50, ms", "ListContainers p50, ms",
+            "swiftletd, PSS MiB", "its CPU, ms/s", "ListPodSandbox p50, ms", "ListContainers p50, ms", "start of a pod p50, ms",
         ])
         for step in figures.steps {
             let pods = UInt64(step.pods)
@@ -44,14 +44,15 @@ extension Report {
                 Figures.mebibytes((beyond - min(step.translatedCode, beyond)) / pods),
                 Figures.seconds(step.machinesProcessor * 1000 / Double(step.pods)), Figures.mebibytes(step.daemon),
                 Figures.seconds(step.daemonProcessor * 1000), Figures.milliseconds(step.podList.p50),
-                Figures.milliseconds(step.containerList.p50))
+                Figures.milliseconds(step.containerList.p50), Figures.milliseconds(step.starts.p50))
         }
-        return table.markdown + """
+        return table.markdown + (figures.failure.map { "\nNo more pods: \($0)\n" } ?? "") + """
 
             Idle guests of \(figures.memory) MiB with one container that sleeps, all up at once. A pod is QEMU and swiftlet-vsockd; PSS divides
             what they share (the programs, the guest's kernel and the agent's disk) among them. Guest RAM is a memfd, and counts as far as the guest has touched it;
             translated code is the emulator's, and a machine under KVM has none. swiftletd is with its reaper. Measured 12 s after the last pod's
-            start, the processor for 10 s; lists 30 times each.
+            start, the processor for 10 s; lists 30 times each. A pod's start is from RunPodSandbox to its container's start, one after the other,
+            of those since the row above.
 
             Date: \(conditions.date). Command: `\(command)`. Machine: \(conditions.machine).
 
@@ -80,6 +81,7 @@ extension DensityFigures {
                         line("ListPodSandbox") { $0.podList.p50.milliseconds },
                         line("ListContainers") { $0.containerList.p50.milliseconds },
                     ]),
+                Plot.Panel(title: "start of a pod, p50, s", lines: [line("cold") { $0.starts.p50.milliseconds / 1000 }]),
             ])
     }
 }

@@ -37,10 +37,12 @@ import Testing
             (step.machines, step.daemon) = (UInt64(pods) * 150 << 20, 40 << 20)
             step.podList.add(.milliseconds(pods))
             step.containerList.add(.milliseconds(pods))
+            step.starts.add(.milliseconds(2000 + pods * 100))
             figures.steps.append(step)
         }
         let script = figures.plot.script
         #expect(script.contains("\n1.0 150.0\n10.0 150.0\ne\n1.0 40.0\n10.0 40.0\ne\n"))
         #expect(script.contains("\n1.0 1.0\n10.0 10.0\ne\n"))
+        #expect(script.contains("\n1.0 2.1\n10.0 3.0\ne\n") && script.contains("multiplot layout 3,1"))
     }
 }
