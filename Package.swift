@@ -176,7 +176,8 @@ let package = Package(
             name: "PodMachine",
             dependencies: ["Machines", "PodNetwork", "Volumes", "Runtime", "State", "Linux", "Concurrency", "Errors", crypto, logging]),
         .target(name: "GuestHardware"),
-        .target(name: "Machines", dependencies: ["GuestHardware", "CLibvirt", "Linux", "CLinux", "Concurrency", "Errors", logging]),
+        .target(
+            name: "Machines", dependencies: ["GuestHardware", "CLibvirt", "Linux", "CLinux", "Concurrency", "Errors", crypto, logging]),
         // Links no libvirt: programs without machines of their own use it.
         .target(
             name: "AgentClient",

@@ -153,7 +153,7 @@ struct ResourceTests {
         let short = String(pod.prefix(13))
         let own = ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { Int32($0) }.filter { pid in
             let command = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline").map { String(decoding: $0, as: UTF8.self) } ?? ""
-            return command.contains(short) && (command.hasPrefix("/usr/bin/qemu") || command.contains("swiftlet-vsockd"))
+            return command.contains(short) && (command.contains("/qemu-system-") || command.contains("swiftlet-vsockd"))
         }
         #expect(own.count == 2, "\(own) of \(info)")
         return own

@@ -51,7 +51,7 @@ public struct DomainBlueprint: Sendable {
     /// - Parameter host: what the domain depends on besides its spec.
     public init(host: HostProfile = HostProfile()) {
         configurators = [
-            Memory(), Processor(), SMBIOS(), Boot(), Lifecycle(), Emulator(path: host.emulator), Controllers(), Disks(), Interfaces(),
+            Memory(), Processor(), SMBIOS(), Boot(), Lifecycle(), Emulator(host: host), Controllers(), Disks(), Interfaces(),
             SerialConsole(), RandomSource(), Balloon(), PanicDevice(), Watchdog(), TPM(), Display(), SharedFilesystems(), Vsock(),
             Channels(),
             SecurityLabel(dac: host.dacLabel),
@@ -73,11 +73,14 @@ public struct DomainBlueprint: Sendable {
 public struct HostProfile: Sendable, Equatable {
     /// QEMU's program; nil leaves the choice to libvirt.
     public var emulator: String?
+    /// Its paths by the machine's accelerator, where it is libvirt's choice and has such.
+    public var emulators: [Accelerator: String]
     /// The user and group that libvirt runs QEMU as, in its notation (`+64055:+108`).
     public var dacLabel: String?
 
-    public init(emulator: String? = nil, dacLabel: String? = nil) {
+    public init(emulator: String? = nil, emulators: [Accelerator: String] = [:], dacLabel: String? = nil) {
         self.emulator = emulator
+        self.emulators = emulators
         self.dacLabel = dacLabel
     }
 }

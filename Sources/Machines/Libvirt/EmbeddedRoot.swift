@@ -12,6 +12,7 @@ struct EmbeddedRoot {
 
     var uri: String { "qemu:///embed?root=\(path)" }
     var pidDirectory: String { "\(path)/run/qemu" }
+    var capabilities: EmulatorCapabilities { EmulatorCapabilities(directory: "\(path)/cache/qemu/capabilities") }
 
     /// Settings of the embedded driver, in the syntax of libvirt's qemu.conf. QEMU's user, seccomp, capabilities and
     /// mount namespace stay as they are by default.

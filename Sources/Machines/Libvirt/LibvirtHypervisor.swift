@@ -29,13 +29,21 @@ public final class LibvirtHypervisor: Hypervisor {
         var configuration = configuration
         let calls = BlockingPool("libvirt", threads: 6)
         let hub = MachineEventHub(logDirectory: configuration.logDirectory)
-        func connect(_ uri: String) async throws -> LibvirtHypervisor {
+        func connect(_ uri: String, _ embedded: EmulatorCapabilities? = nil) async throws -> LibvirtHypervisor {
             let connection = LibvirtConnection(uri: uri, calls: calls, timeout: configuration.openTimeout, hub: hub, logger: logger)
             let handle = try await connection.handle()
-            let host = try await calls.run("ask libvirt about the node", timeout: configuration.openTimeout) { _ in
-                try handle.with { HostProfile(emulator: nil, dacLabel: try dacLabel($0)) }
+            let emulator = configuration.emulator
+            let profile = try await calls.run("ask libvirt about the node", timeout: configuration.openTimeout) { _ in
+                let node = try handle.with { try Self.capabilities($0) }
+                var profile = HostProfile(emulator: emulator, dacLabel: dacLabel(node))
+                guard let embedded, emulator == nil, let found = Self.emulator(node) else { return profile }
+                do {
+                    profile.emulators = try embedded.prepare(found)
+                } catch {
+                    logger.warning("each machine takes more memory of swiftletd's", metadata: ["error": "\(error)"])
+                }
+                return profile
             }
-            let profile = HostProfile(emulator: configuration.emulator, dacLabel: host.dacLabel)
             logger.info("connected to libvirt", metadata: ["uri": "\(uri)", "qemu-user": "\(profile.dacLabel ?? "default")"])
             return LibvirtHypervisor(configuration, uri: uri, calls: calls, connection: connection, hub: hub, host: profile, logger: logger)
         }
@@ -51,7 +59,7 @@ public final class LibvirtHypervisor: Hypervisor {
             try root.prepare()
             configuration.pidDirectories = [root.pidDirectory]
             await OwnThread.answer { DomainLog.prune("\(path)/log/qemu", pidDirectory: root.pidDirectory) }
-            return try await connect(root.uri)
+            return try await connect(root.uri, root.capabilities)
         }
     }
 
@@ -116,16 +124,22 @@ public final class LibvirtHypervisor: Hypervisor {
         return try NetworkNamespace.runAndWait(in: namespace, body)
     }
 
+    /// The label that libvirt's DAC driver gives QEMU, from the host's capabilities.
     static func dacLabel(_ capabilities: XMLTag) -> String? {
         let models = capabilities["host"]?.all("secmodel") ?? []
         let labels = models.first { $0["model"]?.text == "dac" }?.all("baselabel") ?? []
         return labels.first { $0.attribute("type") == "kvm" }?.text
     }
 
-    /// The label that libvirt's DAC driver gives QEMU, from the host's capabilities.
-    private static func dacLabel(_ connection: virConnectPtr) throws -> String? {
+    /// QEMU's program for guests of the node's own architecture.
+    static func emulator(_ capabilities: XMLTag) -> String? {
+        let architectures = capabilities.all("guest").compactMap { $0["arch"] }
+        return architectures.first { $0.attribute("name") == Platform.current.machine }?["emulator"]?.text
+    }
+
+    private static func capabilities(_ connection: virConnectPtr) throws -> XMLTag {
         guard let text = virConnectGetCapabilities(connection) else { throw SwiftletError.libvirt("ask for the host's capabilities") }
         defer { free(text) }
-        return Self.dacLabel(try XMLTag(parsing: String(cString: text)))
+        return try XMLTag(parsing: String(cString: text))
     }
 }
