@@ -32,6 +32,7 @@ build: ## build the programs into .build/release
 	swift build -c $(CONFIG) --product swiftlet-streamd
 	swift build -c $(CONFIG) --product swiftlet-virgl-probe
 	swift build -c $(CONFIG) --product swiftlet-diskinfo
+	swift build -c $(CONFIG) --product swiftlet-pause
 
 guest: $(GUEST)/.built-$(KERNEL) $(GUEST)/samples.tar ## build the agent, the guest's kernel and initramfs and the sample image into .build/guest
 

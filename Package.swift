@@ -17,6 +17,9 @@ let agentLink: [LinkerSetting] = [
     .unsafeFlags(["-static-executable", "-Xlinker", "-s"], .when(configuration: .release))
 ]
 
+/// One static binary of C alone: it maps no file of the node, and has not a page of Swift's.
+let pauseLink: [LinkerSetting] = [.unsafeFlags(["-static-executable", "-nostartfiles", "-Xlinker", "-s"])]
+
 /// Fuzz targets are tests, which run their corpus again; with SWIFTLET_FUZZ (scripts/fuzz) they are a program of libFuzzer's.
 let fuzzed: [Target.Dependency] = [
     "AgentClient", "AgentProtocol", "CloudInit", "DHCP", "DiskFormats", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime",
@@ -49,6 +52,7 @@ let package = Package(
         .executable(name: "swiftlet-vsockd", targets: ["swiftlet-vsockd"]),
         .executable(name: "swiftlet-virgl-probe", targets: ["swiftlet-virgl-probe"]),
         .executable(name: "swiftlet-diskinfo", targets: ["swiftlet-diskinfo"]),
+        .executable(name: "swiftlet-pause", targets: ["swiftlet-pause"]),
         .executable(name: "swiftlet-agent", targets: ["swiftlet-agent"]),
         .executable(name: "swiftlet-bench", targets: ["swiftlet-bench"]),
     ],
@@ -101,6 +105,7 @@ let package = Package(
         .executableTarget(
             name: "swiftlet-diskinfo",
             dependencies: ["DiskFormats", "SystemCalls", "CSeccomp", "CLinux", "Errors", "SwiftletVersion", arguments]),
+        .executableTarget(name: "swiftlet-pause", linkerSettings: pauseLink),
         .executableTarget(
             name: "swiftlet-bench",
             dependencies: [

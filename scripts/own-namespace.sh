@@ -29,7 +29,7 @@ clear_namespace() {
     for pid in $(grep --files-with-matches --text "/\(run\|tmp\)/$namespace/" /proc/[0-9]*/cmdline 2>/dev/null | cut -d / -f 3); do
         program=$(readlink "/proc/$pid/exe") || continue
         case ${program##*/} in
-        qemu-system-* | swiftletd* | swiftlet-vsockd* | swiftlet-streamd* | hostile-vsockd* | virtiofsd* | conmon) kill -KILL "$pid" 2>/dev/null || true ;;
+        qemu-system-* | swiftletd* | swiftlet-vsockd* | swiftlet-streamd* | hostile-vsockd* | virtiofsd* | conmon | memfd:swiftlet-pause*) kill -KILL "$pid" 2>/dev/null || true ;;
         esac
     done
     awk -v name="$namespace" '$2 ~ "^/(run|tmp)/" name "/" { print $2 }' /proc/self/mounts | sort -r | xargs --no-run-if-empty umount --lazy

@@ -34,6 +34,8 @@ public struct HostConfiguration: Sendable {
     public var stateDirectory: String
     /// Absolute.
     public var conmon: String
+    /// The first process of PID namespaces that containers share. Absolute.
+    public var pause = "/usr/sbin/swiftlet-pause"
     /// Who makes the control groups of pods is systemd.
     public var usesSystemd: Bool
     /// How long a call of the runtime may take.
@@ -58,6 +60,8 @@ struct HostNames: Sendable {
     var stateDirectory: String { "\(configuration.stateDirectory)/\(Self.short(pod))" }
     func namespace(_ kind: PinnedNamespace) -> String { "\(runDirectory)/\(kind.rawValue)" }
     var sharedMemory: String { "\(runDirectory)/shm" }
+    /// What a daemon without a ledger has to know of the first process of the pod's PID namespace.
+    var pauseFile: String { "\(runDirectory)/pause.json" }
     /// A file that containers see in /etc.
     func file(_ name: String) -> String { "\(runDirectory)/\(name)" }
 

@@ -14,6 +14,7 @@ public final class HostHandler: RuntimeHandler {
     let configuration: HostConfiguration
     let runtimeConfiguration: HostRuntimeConfiguration
     let layers: LayerMounts
+    let pause: PauseProgram
     let logger: Logger
     private let securityPolicies: Set<SecurityModule>
 
@@ -21,7 +22,7 @@ public final class HostHandler: RuntimeHandler {
 
     /// - Parameter resources: of all handlers of the node.
     public init(_ runtime: HostRuntimeConfiguration, resources: HostResources, logger: Logger) throws {
-        (configuration, layers, runtimeConfiguration) = (resources.configuration, resources.layers, runtime)
+        (configuration, layers, pause, runtimeConfiguration) = (resources.configuration, resources.layers, resources.pause, runtime)
         self.logger = logger
         securityPolicies = AppArmor().isEnabled ? [.appArmor] : []
         // Containers' roots are below them: nobody but root passes.
@@ -77,7 +78,7 @@ public final class HostHandler: RuntimeHandler {
             try await context.ledger.acquire(.directory, directory) { try await OwnThread.run { try Self.makeDirectory(directory) } }
         }
         let spec = context.spec
-        for kind in PinnedNamespace.allCases where kind.isNeeded(by: spec) {
+        for kind in PinnedNamespace.free where kind.isNeeded(by: spec) {
             let (path, hostname) = (names.namespace(kind), spec.effectiveHostname)
             try await context.ledger.acquire(.hostNamespace, path) {
                 try await OwnThread.run { try kind.create(at: path, hostname: hostname) }
@@ -91,13 +92,14 @@ public final class HostHandler: RuntimeHandler {
         }
         let network = try await context.network.attached()
         try await OwnThread.run { try EtcFiles(spec, network).write(names) }
+        let pause = spec.sharesPidNamespace ? try await startPause(context, names) : nil
         logger.notice(
             "pod runs on the node",
             metadata: [
                 "pod": "\(context.id)", "namespace": "\(spec.metadata.namespace)", "name": "\(spec.metadata.name)", "handler": "\(name)",
                 "nodeNetwork": "\(spec.networkMode == .node)", "nodeNamespaces": "\(spec.nodeNamespaces.map(\.rawValue))",
             ])
-        let sandbox = HostSandbox(context, names, network, self, [])
+        let sandbox = HostSandbox(context, names, network, self, pause: pause, [])
         sandbox.rotateLogs()
         return sandbox
     }
@@ -112,12 +114,6 @@ public final class HostHandler: RuntimeHandler {
                 .permissionDenied,
                 "pods of namespace \(namespace) may not use runtime handler \(name), which runs them on the node itself; its administrator "
                     + "names the namespaces that may in host.handlers of swiftletd.toml")
-        }
-        if spec.sharesPidNamespace {
-            throw SwiftletError(
-                .unimplemented,
-                "config.linux.security_context.namespace_options.pid: pods on the node share no PID namespace of their own yet; use CONTAINER "
-                    + "or NODE")
         }
         if spec.networkMode == .node, let sysctl = spec.sysctls.keys.sorted().first(where: { $0.hasPrefix("net.") }) {
             throw SwiftletError(
@@ -139,8 +135,9 @@ public final class HostHandler: RuntimeHandler {
         if let path = context.network.namespacePath, !NetworkNamespace.isBound(at: path) {
             throw SwiftletError(.notFound, "the pod's network namespace is gone")
         }
+        let pause = try await reattachedPause(context)
         for record in records { layers.restore(record.layers, of: record.container) }
-        let sandbox = HostSandbox(context, names, network, self, records)
+        let sandbox = HostSandbox(context, names, network, self, pause: pause, records)
         for record in records where record.phase == .starting { try await sandbox.undoStart(record) }
         await OwnThread.answer { sandbox.followSessions() }
         sandbox.rotateLogs()
@@ -165,6 +162,9 @@ public final class HostHandler: RuntimeHandler {
                 found.append(try Leftover(pod: pod, kind: .hostNamespace, name: names.namespace(kind), document: EmptyDocument()))
             }
             found.append(try Leftover(pod: pod, kind: .hostMount, name: names.sharedMemory, document: EmptyDocument()))
+            if let pause = try await OwnThread.run({ try PauseDocument.found(names.pauseFile) }) {
+                found.append(try Leftover(pod: pod, kind: .hostPause, name: pod, document: pause))
+            }
             for record in try await OwnThread.run({ try HostRecord.all(in: names.runDirectory) }) {
                 let bundle = names.bundle(record.container)
                 let root = HostRootDocument(layers: record.layers)
@@ -190,6 +190,7 @@ extension PinnedNamespace {
         switch self {
         case .uts: spec.networkMode == .pod
         case .ipc: !spec.nodeNamespaces.contains(.ipc)
+        case .pid: spec.sharesPidNamespace
         }
     }
 }

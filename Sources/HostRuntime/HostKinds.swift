@@ -7,6 +7,8 @@ extension ResourceKind {
     static let hostNamespace = ResourceKind("hostNamespace")
     /// A filesystem of a pod on the node, mounted at the path that is its name.
     static let hostMount = ResourceKind("hostMount")
+    /// The first process of the PID namespace that the containers of a pod on the node share, by the pod's id.
+    static let hostPause = ResourceKind("hostPause")
     /// The root of a container on the node, by its bundle.
     static let hostRoot = ResourceKind("hostRoot")
     /// A container on the node with the conmon that watches it, by its id.

@@ -8,10 +8,12 @@ import Runtime
 public struct HostResources: Sendable {
     let configuration: HostConfiguration
     let layers: LayerMounts
+    let pause: PauseProgram
 
     public init(configuration: HostConfiguration) {
         self.configuration = configuration
         layers = LayerMounts(directory: HostNames.layers(configuration))
+        pause = PauseProgram(path: configuration.pause)
     }
 
     public var releasers: [ResourceReleaser] {
@@ -19,6 +21,10 @@ public struct HostResources: Sendable {
         return [
             ResourceReleaser(.hostNamespace) { entry in try await OwnThread.run { try Self.unbind(entry.name) } },
             ResourceReleaser(.hostMount) { entry in try await OwnThread.run { try NodeMount.remove(entry.name) } },
+            ResourceReleaser(.hostPause) { entry in
+                let document = try entry.decoded(PauseDocument.self)
+                try await OwnThread.run { try document.end() }
+            },
             ResourceReleaser(.hostRoot, scope: .container) { entry in
                 let serials = try entry.decoded(HostRootDocument.self).layers
                 let bundle = ContainerBundle(directory: entry.name)

@@ -7,10 +7,12 @@ import Runtime
 extension HostSandbox {
     func statistics(openFiles: Bool, containers: Int) async throws -> SandboxFigures {
         let (records, names, path) = (records.filter { $0.phase == .started && $0.end == nil }, names, context.network.namespacePath)
+        let pause = pause?.group
         var figures = try await OwnThread.run {
             try SandboxFigures.with { figures in
                 figures.containers = records.map { Self.figures(of: $0, names, openFiles: openFiles) }
                 figures.pod = figures.containers.reduce(into: CgroupUsage()) { $0.add($1.cgroup) }
+                if let pause { figures.pod.add(pause.usage) }
                 var disk = statvfs()
                 guard statvfs(names.stateDirectory, &disk) == 0 else { throw SwiftletError.system("look at \(names.stateDirectory)") }
                 figures.scratch = .with {

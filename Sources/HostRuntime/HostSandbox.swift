@@ -19,6 +19,8 @@ final class HostSandbox: LogWritingSandbox {
     let names: HostNames
     let network: SandboxNetwork
     let handler: HostHandler
+    /// Of the PID namespace that its containers share; nil where they share none.
+    let pause: PauseDocument?
     private let entries: Mutex<[String: Entry]>
     /// Writes of records: an older one never follows a newer one.
     private let writes = SerialQueue()
@@ -28,8 +30,11 @@ final class HostSandbox: LogWritingSandbox {
     private let closed = AsyncStream<Never>.makeStream()
     private let haltStream = AsyncStream<SandboxHalt?>.makeStream()
 
-    init(_ context: SandboxContext, _ names: HostNames, _ network: SandboxNetwork, _ handler: HostHandler, _ records: [HostRecord]) {
-        (self.context, self.names, self.network, self.handler) = (context, names, network, handler)
+    init(
+        _ context: SandboxContext, _ names: HostNames, _ network: SandboxNetwork, _ handler: HostHandler, pause: PauseDocument?,
+        _ records: [HostRecord]
+    ) {
+        (self.context, self.names, self.network, self.handler, self.pause) = (context, names, network, handler, pause)
         entries = Mutex(Dictionary(records.map { ($0.container, Entry(record: $0)) }) { first, _ in first })
     }
 
@@ -40,15 +45,31 @@ final class HostSandbox: LogWritingSandbox {
             "handler": .string(handler.name), "runtime": .string(handler.runtime.path), "directory": .string(names.runDirectory),
         ]
         if let path = context.network.namespacePath { details["networkNamespace"] = .string(path) }
+        if let process = pause?.process { details["pause"] = .number(Double(process.pid)) }
         return details
     }
 
     func halts() -> AsyncStream<SandboxHalt?> { haltStream.stream }
 
-    /// Namespaces without a process cannot be lost.
+    /// Of its namespaces that of processes alone can be lost: with its first one.
     func lost() async -> SandboxLoss {
-        for await _ in closed.stream {}
-        return SandboxLoss("the sandbox was closed")
+        let (closing, process) = (closed.stream, pause?.process)
+        return await withTaskGroup(of: SandboxLoss?.self) { group in
+            group.addTask {
+                for await _ in closing {}
+                return SandboxLoss("the sandbox was closed")
+            }
+            if let process {
+                group.addTask {
+                    guard await process.hasEnded() else { return nil }
+                    return SandboxLoss("process \(process.pid), the first of the PID namespace that its containers share, has ended")
+                }
+            }
+            var loss: SandboxLoss?
+            while loss == nil, let next = await group.next() { loss = next }
+            group.cancelAll()
+            return loss ?? SandboxLoss("the sandbox was closed")
+        }
     }
 
     func fit(_ demand: PodDemand) async throws {}
@@ -104,7 +125,7 @@ final class HostSandbox: LogWritingSandbox {
             let cgroups = try Cgroups.detect()
             return (
                 try ContainerCgroup.planned(id, below: context.spec.cgroupParent, usesSystemd: usesSystemd, on: cgroups),
-                try Self.monitorCgroup(context.spec, id, usesSystemd: usesSystemd, on: cgroups)
+                try ProcessCgroup.serving(context.spec, "conmon-\(id.prefix(13))", usesSystemd: usesSystemd, on: cgroups)
             )
         }
         let record = try await change(id) { ($0.phase, $0.cgroup, $0.monitorCgroup) = (.starting, planned, monitorCgroup) }
@@ -133,12 +154,6 @@ final class HostSandbox: LogWritingSandbox {
         }
         try await runtime.run(["start", id])
         try await change(id) { $0.phase = .started }
-    }
-
-    /// conmon's own group beside the container's: it belongs to the pod, not to the daemon.
-    private static func monitorCgroup(_ spec: SandboxSpec, _ id: String, usesSystemd: Bool, on cgroups: Cgroups) throws -> ProcessCgroup {
-        let parent = spec.cgroupParent.isEmpty ? (usesSystemd ? "system.slice" : "/") : spec.cgroupParent
-        return try ProcessCgroup(parent: parent, name: "conmon-\(id.prefix(13))", on: cgroups)
     }
 
     /// Forgets a start that an earlier daemon did not finish: the container can be started again.

@@ -19,6 +19,7 @@ extension Configuration {
         var configuration = HostConfiguration(
             runDirectory: run + "/host", stateDirectory: root + "/host", conmon: Self.program(host.conmon),
             usesSystemd: try checkedCgroupDriver() == .systemd)
+        configuration.pause = Self.besideDaemon("swiftlet-pause")
         configuration.logRotation = try logRotation()
         return configuration
     }

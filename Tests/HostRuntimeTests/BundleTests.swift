@@ -67,6 +67,14 @@ import Testing
         #expect(bundle.mounts.first { $0.destination == "/dev/shm" }?.source == "/dev/shm")
     }
 
+    @Test func containersOfAPodThatSharesItsProcessesJoinItsPIDNamespace() throws {
+        let bundle = try RuntimeSpec(Self.plan { $0.pidMode = .pod }, Self.place { $0.sharesPidNamespace = true })
+        let namespace = bundle.linux.namespaces.first { $0.type == "pid" }
+        #expect(namespace?.path == "/run/swiftlet/host/aaaaaaaaaaaaa/pid")
+        let own = try RuntimeSpec(Self.plan { $0.pidMode = .container }, Self.place { $0.sharesPidNamespace = true })
+        #expect(own.linux.namespaces.contains { $0.type == "pid" && $0.path == nil })
+    }
+
     @Test func privilegedContainersAreNotConfined() throws {
         let bundle = try RuntimeSpec(
             Self.plan {

@@ -4,6 +4,7 @@ import Foundation
 import Runtime
 import State
 import Support
+import Synchronization
 import Testing
 
 @testable import HostRuntime
@@ -66,6 +67,25 @@ import Testing
         #expect(ContinuousClock.now - began < .seconds(10))
         let pid = try #require(KernelFile.text(file, limit: 32).flatMap { Int32($0.filter { !$0.isWhitespace }) })
         #expect(ProcessIdentity.of(pid)?.isAlive != true)
+    }
+
+    /// In no group of the pod's neither it nor what the runtime has made could be found, or counted.
+    @Test func aMonitorThatCannotBeMovedToItsGroupFailsTheStart() async throws {
+        let place = try Place()
+        let began = "\(place.directory)/began"
+        let seen = Mutex<ProcessIdentity?>(nil)
+        let conmon = place.conmon(try place.program("conmon", "head -c 1 <&4 >/dev/null; touch \(began); exec sleep 60"))
+        let error = await #expect(throws: SwiftletError.self) {
+            _ = try await OwnThread.run {
+                try conmon.create(within: .seconds(10)) { process in
+                    seen.withLock { $0 = process }
+                    throw SwiftletError(.notFound, "opening /sys/fs/cgroup/absent/cgroup.procs")
+                }
+            }
+        }
+        #expect(error?.code == .notFound && error?.message.contains("the control group of conmon for container c1") == true)
+        let process = try #require(seen.withLock { $0 })
+        #expect(!process.isAlive && access(began, F_OK) != 0, "it ends before it makes anything")
     }
 
     /// Neither runtime nor conmon is needed for a release, however often it is asked for.

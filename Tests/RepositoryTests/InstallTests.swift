@@ -30,7 +30,9 @@ import Testing
         }
         let missing = try install()
         #expect(missing.status == 1 && missing.output.contains("swiftletd is missing"))
-        let names = ["swiftletd", "swiftlet", "swiftlet-vsockd", "swiftlet-streamd", "swiftlet-virgl-probe", "swiftlet-diskinfo"]
+        let names = [
+            "swiftletd", "swiftlet", "swiftlet-vsockd", "swiftlet-streamd", "swiftlet-virgl-probe", "swiftlet-diskinfo", "swiftlet-pause",
+        ]
         for name in names { try Data("#!/bin/sh\n".utf8).write(to: programs.appending(path: name)) }
         for name in ["vmlinuz", "initramfs.img", "agent.erofs", "modules.erofs", "tools.iso"] {
             try Data().write(to: guest.appending(path: name))
@@ -40,7 +42,7 @@ import Testing
         let prefix = root.appending(path: "opt/swiftlet")
         for program in [
             "sbin/swiftletd", "sbin/swiftlet-vsockd", "sbin/swiftlet-streamd", "sbin/swiftlet-virgl-probe", "sbin/swiftlet-diskinfo",
-            "bin/swiftlet",
+            "sbin/swiftlet-pause", "bin/swiftlet",
         ] {
             #expect(files.isExecutableFile(atPath: prefix.appending(path: program).path), "\(program)")
         }

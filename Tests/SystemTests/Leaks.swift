@@ -77,7 +77,8 @@ struct Footprint: Equatable, CustomStringConvertible {
                 let data = KernelFile.bytes("/proc/\(pid)/cmdline", limit: 1 << 20)
             else { return nil }
             let command = String(decoding: data, as: UTF8.self).replacingOccurrences(of: "\0", with: " ")
-            return ["qemu", "vsockd", "swtpm", "conmon"].contains { command.contains($0) } ? "\(pid) \(command.prefix(120))" : nil
+            let owned = ["qemu", "vsockd", "swtpm", "conmon", "swiftlet-pause"]
+            return owned.contains { command.contains($0) } ? "\(pid) \(command.prefix(120))" : nil
         }
     }
 

@@ -27,7 +27,7 @@ private struct MadeUpNode: Node {
     var free: UInt64 = 50_000_000_000
     var programs: Set<String> = [
         "qemu-system-x86_64", "mke2fs", "swiftlet-vsockd", "swiftlet-streamd", "swiftlet-diskinfo",
-        "swiftlet-virgl-probe", "qemu-img", "setpriv", "prlimit", "conmon", "runc",
+        "swiftlet-virgl-probe", "qemu-img", "setpriv", "prlimit", "conmon", "runc", "swiftlet-pause",
     ]
     var fileSystemType: String? = "ext4"
     var virglFails = false
@@ -83,6 +83,7 @@ private struct MadeUpNode: Node {
             ("no virtiofsd", "vm files", .warn), ("no probe", "vm virgl", .warn), ("no render node", "vm virgl", .warn),
             ("a driver that fails", "vm virgl", .warn), ("memory for disks", "vm storage", .warn), ("nfs", "vm storage", .warn),
             ("no file system", "vm storage", .warn), ("no conmon", "host pods", .warn), ("no runc", "host pods", .warn),
+            ("no pause", "host pods", .warn),
             ("crun and hybrid groups", "host pods", .warn),
         ] as [(String, String, Finding.Verdict)])
     func eachLackIsNoticedAndHasARemedy(_ lack: String, _ check: String, _ verdict: Finding.Verdict) async {
@@ -125,6 +126,7 @@ private struct MadeUpNode: Node {
         case "nfs": node.fileSystemType = "nfs"
         case "no file system": node.fileSystemType = nil
         case "no conmon": node.programs.remove("conmon")
+        case "no pause": node.programs.remove("swiftlet-pause")
         case "no runc": node.programs.remove("runc")
         case "crun and hybrid groups":
             node.programs.remove("runc")

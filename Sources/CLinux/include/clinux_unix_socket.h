@@ -129,6 +129,26 @@ static inline ssize_t clinux_send_with_fds(int fd, const void *bytes, size_t len
 
 static inline int clinux_memfd(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 
+// A memory file with this content that nobody can change, whatever capabilities they have, and that can be executed. Or -1 with errno.
+static inline int clinux_sealed_memfd(const char *name, const void *content, size_t length) {
+    // MFD_EXEC, which kernels before 6.3 neither know nor need.
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | 0x10U);
+    if (fd < 0 && errno == EINVAL) fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) return -1;
+    size_t written = 0;
+    while (written < length) {
+        ssize_t count = write(fd, (const char *)content + written, length - written);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) break;
+        written += (size_t)count;
+    }
+    if (written == length && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_SEAL) == 0) return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
 // A memory file of `size` bytes that can neither grow nor shrink: what is written past its end is lost (memfd_create(2)).
 static inline int clinux_bounded_memfd(const char *name, off_t size) {
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);

@@ -60,10 +60,10 @@ extension RuntimeSpec {
                     .unimplemented, "\(field): uidMappings and gidMappings: containers on the node have no idmapped mounts yet")
             }
         }
-        if spec.pidMode == .pod {
+        if spec.pidMode == .pod, !place.pod.sharesPidNamespace {
             throw SwiftletError(
-                .unimplemented,
-                "config.linux.security_context.namespace_options.pid: pods on the node share no PID namespace of their own yet; use "
+                .invalidArgument,
+                "config.linux.security_context.namespace_options.pid: the pod was made without a PID namespace for its containers; use "
                     + "CONTAINER, TARGET or NODE")
         }
         if !spec.resources.unified.isEmpty, !place.isUnifiedCgroup {
@@ -113,7 +113,8 @@ extension RuntimeSpec {
         case .node: break
         }
         switch spec.pidMode {
-        case .container, .pod: namespaces.append(Namespace(type: "pid"))
+        case .container: namespaces.append(Namespace(type: "pid"))
+        case .pod: namespaces.append(Namespace(type: "pid", path: place.names.namespace(.pid)))
         case .target: namespaces.append(Namespace(type: "pid", path: place.pidTarget.map { "/proc/\($0)/ns/pid" }))
         case .node: break
         }

@@ -1,6 +1,7 @@
 import Errors
 import Glibc
 import Linux
+import Runtime
 
 /// The control group of a container's processes, which the OCI runtime makes: the same in every hierarchy.
 struct ContainerCgroup: Sendable {
@@ -118,6 +119,14 @@ struct ContainerCgroup: Sendable {
             if depth < deepest { for group in groups(in: path) { try remove(group, depth: depth + 1) } }
             usleep(5_000)
         }
+    }
+}
+
+extension ProcessCgroup {
+    /// Of a process that serves a pod on the node, beside the containers': it belongs to the pod, not to the daemon. Blocks.
+    static func serving(_ spec: SandboxSpec, _ name: String, usesSystemd: Bool, on cgroups: Cgroups) throws -> ProcessCgroup {
+        let parent = spec.cgroupParent.isEmpty ? (usesSystemd ? "system.slice" : "/") : spec.cgroupParent
+        return try ProcessCgroup(parent: parent, name: name, on: cgroups)
     }
 }
 

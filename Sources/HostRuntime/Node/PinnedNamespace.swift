@@ -4,19 +4,39 @@ import Errors
 import Glibc
 import Linux
 
-/// A namespace of a pod that no process holds: it is bound at a path.
+/// A namespace of a pod, which is bound at a path.
 enum PinnedNamespace: String, CaseIterable, Sendable {
     case uts
     case ipc
+    /// The only one that is nothing without a process, its first.
+    case pid
 
-    private var flag: Int32 {
+    /// Those that need no process.
+    static let free: [PinnedNamespace] = [.uts, .ipc]
+
+    var flag: Int32 {
         switch self {
         case .uts: Int32(CLINUX_CLONE_NEWUTS)
         case .ipc: Int32(CLINUX_CLONE_NEWIPC)
+        case .pid: Int32(CLINUX_CLONE_NEWPID)
         }
     }
 
-    /// Makes a namespace and binds it; one that is bound there is kept. Blocks.
+    /// Binds the namespace of a process. Blocks.
+    ///
+    /// - Throws: `.notFound` when the process has ended.
+    func bind(of process: ProcessIdentity, at path: String) throws {
+        let step = "bind the pod's \(rawValue) namespace at \(path)"
+        let file = open(path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o444)
+        guard file >= 0 else { throw SwiftletError.system(step) }
+        close(file)
+        guard mount("/proc/\(process.pid)/ns/\(rawValue)", path, "none", UInt(CLINUX_MS_BIND), nil) == 0 else {
+            throw SwiftletError.system(step)
+        }
+        guard process.isAlive else { throw SwiftletError(.notFound, "\(step): process \(process.pid) has ended") }
+    }
+
+    /// Makes a namespace that needs no process and binds it; one that is bound there is kept. Blocks.
     ///
     /// - Parameter hostname: of a UTS namespace.
     func create(at path: String, hostname: String) throws {

@@ -6,6 +6,11 @@ enum HostChecks {
         guard node.program("conmon") != nil else {
             return .warn("host pods", "missing: conmon; no pod runs on the node itself", "apt-get install conmon runc")
         }
+        guard node.program("swiftlet-pause") != nil else {
+            return .warn(
+                "host pods", "no swiftlet-pause: none with shareProcessNamespace runs on the node itself",
+                "install swiftlet-pause beside swiftletd")
+        }
         let isHybrid = node.cgroupLayout() == .hybrid
         if let runc = node.program("runc") {
             return .ok("host pods", isHybrid ? "\(runc); crun refuses the node's hybrid control groups" : runc)
