@@ -24,8 +24,8 @@ let pauseLink: [LinkerSetting] = [.unsafeFlags(["-static-executable", "-nostartf
 let fuzzed: [Target.Dependency] = [
     "AgentClient", "AgentProtocol", "CloudInit", "DHCP", "DiskFormats", "GuestAgent", "Images", "Logs", "LogCollection", "MicroVMRuntime",
     "PodNetwork", "Runtime",
-    "TTRPC", "Volumes", "StreamControl", "StreamFrames", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors", logging,
-    protobuf,
+    "TTRPC", "Volumes", "YAML", "StreamControl", "StreamFrames", "StreamServer", "VsockDevice", "Concurrency", "Linux", "CLinux", "Errors",
+    logging, protobuf,
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio"),
     .product(name: "NIOWebSocket", package: "swift-nio"),
 ]
@@ -175,7 +175,7 @@ let package = Package(
             ]),
         .target(
             name: "HostRuntime",
-            dependencies: ["SeccompDefaults", "Logs", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors", logging]),
+            dependencies: ["SeccompDefaults", "YAML", "Logs", "Runtime", "State", "Linux", "CLinux", "Concurrency", "Errors", logging]),
         // What the hands that run pods in machines have in common.
         .target(
             name: "PodMachine",
@@ -215,7 +215,8 @@ let package = Package(
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
         .target(name: "Volumes", dependencies: ["Runtime", "Linux", "CLinux", "Concurrency", "Errors"]),
-        .target(name: "CloudInit", dependencies: ["GuestHardware", "CArchive", "CYAML", "Runtime", "Linux", "CLinux", "Errors"]),
+        .target(name: "CloudInit", dependencies: ["YAML", "GuestHardware", "CArchive", "Runtime", "Linux", "CLinux", "Errors"]),
+        .target(name: "YAML", dependencies: ["CYAML", "Runtime", "Linux", "Errors"]),
 
         // swiftletd's and swiftlet-streamd's ends of what they say to each other.
         .target(
@@ -280,7 +281,7 @@ let package = Package(
             path: "Tests/StreamFakes"),
         .testTarget(name: "AgentProtocolTests", dependencies: ["AgentProtocol", "Linux", "Support", "Errors"]),
         .testTarget(
-            name: "CloudInitTests", dependencies: ["CloudInit", "GuestHardware", "CArchive", "Runtime", "Support", "Errors"],
+            name: "CloudInitTests", dependencies: ["CloudInit", "YAML", "GuestHardware", "CArchive", "Runtime", "Support", "Errors"],
             exclude: ["render_network.py"], resources: [.copy("Golden")]),
         .testTarget(name: "ConcurrencyTests", dependencies: ["Concurrency", "Errors"]),
         .testTarget(name: "CRIServerTests", dependencies: ["CRIServer", "Images", "Pods", "Runtime", "CRI", "GRPC", "Support", "Errors"]),
@@ -403,7 +404,8 @@ let package = Package(
             name: "SystemTests",
             dependencies: [
                 "hostile-vsockd",
-                "Support", "StreamFakes", "CloudInit", "QemuGuestAgent", "CRIClient", "CRI", "GRPC", "Linux", "Runtime", "Concurrency",
+                "Support", "StreamFakes", "CloudInit", "YAML", "QemuGuestAgent", "CRIClient", "CRI", "GRPC", "Linux", "Runtime",
+                "Concurrency",
                 "Errors",
                 protobuf,
             ]),

@@ -32,6 +32,8 @@ enum ContainerRequest {
         try refuseUnsupported(config)
         try SecurityRequest.add(config.linux.securityContext, to: &spec)
         spec.security.devices = try config.devices.map(DeviceRequest.device)
+        let cdi = try DeviceRequest.cdi(config.cdiDevices.map(\.name), config.annotations)
+        spec.security.cdiDevices = cdi.isEmpty ? nil : cdi
         try ResourcesRequest.add(config.linux.resources, to: &spec)
         return spec
     }
@@ -51,6 +53,5 @@ enum ContainerRequest {
         guard !config.hasWindows else {
             throw SwiftletError(.invalidArgument, "CreateContainer: config.windows: the containers of this node run Linux")
         }
-        if !config.cdiDevices.isEmpty { throw SwiftletError(.unimplemented, "config.CDI_devices: devices of the node are not supported") }
     }
 }

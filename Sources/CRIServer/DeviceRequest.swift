@@ -26,4 +26,30 @@ enum DeviceRequest {
         }
         return ContainerDevice(hostPath: device.hostPath, containerPath: device.containerPath, access: access)
     }
+
+    /// More are no container's.
+    private static let mostCDI = 256
+    /// Of annotations that name devices, as device plug-ins of Kubernetes write them.
+    private static let cdiPrefix = "cdi.k8s.io/"
+
+    /// Those of the field, then those of annotations by their keys, each once.
+    ///
+    /// - Throws: `.invalidArgument` for a name that is not qualified.
+    static func cdi(_ names: [String], _ annotations: [String: String]) throws -> [CDIDevice] {
+        var named = names.map { ("config.CDI_devices", $0) }
+        for (key, value) in annotations.sorted(by: { $0.key < $1.key }) where key.hasPrefix(cdiPrefix) {
+            named += value.split(separator: ",", omittingEmptySubsequences: false).map { ("config.annotations \(key)", String($0)) }
+        }
+        guard named.count <= mostCDI else {
+            throw SwiftletError(.invalidArgument, "config.CDI_devices: \(named.count) devices are more than \(mostCDI)")
+        }
+        var devices: [CDIDevice] = []
+        for (field, name) in named {
+            guard let device = CDIDevice(name) else {
+                throw SwiftletError(.invalidArgument, "\(field): \(quoted(name)) is no CDI device's name, as vendor.com/class=name is")
+            }
+            if !devices.contains(device) { devices.append(device) }
+        }
+        return devices
+    }
 }

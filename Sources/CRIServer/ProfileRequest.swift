@@ -18,8 +18,10 @@ enum ProfileRequest {
     static func policies(
         _ profile: CRISecurityProfile?, appArmorName: String, _ selinux: CRISELinuxOption, _ field: String
     ) throws -> SecurityPolicies? {
+        let options = SELinuxOptions(user: selinux.user, role: selinux.role, type: selinux.type, level: selinux.level)
         let policies = SecurityPolicies(
-            appArmorProfile: try appArmor(profile, name: appArmorName, field), selinuxType: try self.selinux(selinux, field))
+            appArmorProfile: try appArmor(profile, name: appArmorName, field), selinuxType: try self.selinux(selinux, field),
+            selinux: options == SELinuxOptions() ? nil : options)
         return policies == SecurityPolicies() ? nil : policies
     }
 

@@ -9,6 +9,10 @@ public struct HostRuntimeConfiguration: Sendable, Equatable {
     public enum Kind: String, Sendable {
         case runc
         case crun
+        case runsc
+
+        /// gVisor takes a container that names its pod's id for one that joins the sandbox of that name, which nobody makes here.
+        var namesPod: Bool { self != .runsc }
     }
 
     /// The handler's name, which a RuntimeClass carries.
@@ -16,11 +20,13 @@ public struct HostRuntimeConfiguration: Sendable, Equatable {
     /// Absolute.
     public var path: String
     public var kind: Kind
+    /// Options of the runtime, before its commands.
+    public var options: [String]
     /// Namespaces of Kubernetes whose pods may use it; empty: none. "*" is any.
     public var namespaces: [String]
 
-    public init(name: String, path: String, kind: Kind, namespaces: [String]) {
-        (self.name, self.path, self.kind, self.namespaces) = (name, path, kind, namespaces)
+    public init(name: String, path: String, kind: Kind, options: [String] = [], namespaces: [String]) {
+        (self.name, self.path, self.kind, self.options, self.namespaces) = (name, path, kind, options, namespaces)
     }
 
     func admits(_ namespace: String) -> Bool { namespaces.contains("*") || namespaces.contains(namespace) }
@@ -42,6 +48,10 @@ public struct HostConfiguration: Sendable {
     public var runtimeDeadline: Duration = .seconds(20)
     /// Of containers' logs; nil: the kubelet rotates them, or nobody does.
     public var logRotation: LogRotation?
+    /// With the files of the Container Device Interface, later ones before earlier ones; empty: no devices by it.
+    public var cdiDirectories: [String] = []
+
+    var cdi: CDIDirectories { CDIDirectories(paths: cdiDirectories) }
 
     public init(runDirectory: String, stateDirectory: String, conmon: String, usesSystemd: Bool) {
         (self.runDirectory, self.stateDirectory) = (runDirectory, stateDirectory)

@@ -24,7 +24,7 @@ public final class HostHandler: RuntimeHandler {
     public init(_ runtime: HostRuntimeConfiguration, resources: HostResources, logger: Logger) throws {
         (configuration, layers, pause, runtimeConfiguration) = (resources.configuration, resources.layers, resources.pause, runtime)
         self.logger = logger
-        securityPolicies = AppArmor().isEnabled ? [.appArmor] : []
+        securityPolicies = Set((AppArmor().isEnabled ? [.appArmor] : []) + (SELinux().isEnabled ? [.selinux] : []))
         // Containers' roots are below them: nobody but root passes.
         let directories = [
             configuration.runDirectory, configuration.stateDirectory, layers.directory, HostNames.runtimeRoot(runtime.name, configuration),
@@ -43,7 +43,8 @@ public final class HostHandler: RuntimeHandler {
 
     var runtime: OCIRuntime {
         OCIRuntime(
-            path: runtimeConfiguration.path, root: HostNames.runtimeRoot(name, configuration), deadline: configuration.runtimeDeadline)
+            path: runtimeConfiguration.path, options: runtimeConfiguration.options, root: HostNames.runtimeRoot(name, configuration),
+            deadline: configuration.runtimeDeadline)
     }
 
     public var capabilities: HandlerCapabilities {
@@ -52,6 +53,7 @@ public final class HostHandler: RuntimeHandler {
         capabilities.nodeNamespaces = [.pid, .ipc]
         capabilities.recursiveReadOnlyMounts = true
         capabilities.devices = nil
+        capabilities.cdiDevices = !configuration.cdiDirectories.isEmpty
         capabilities.hugePages = true
         capabilities.bidirectionalMounts = true
         capabilities.writesLogs = true
@@ -179,7 +181,7 @@ public final class HostHandler: RuntimeHandler {
     func document(of record: HostRecord, _ bundle: ContainerBundle) -> HostContainerDocument {
         var document = HostContainerDocument(bundle: bundle.directory, runtime: runtime.path, runtimeRoot: runtime.root)
         (document.process, document.monitor, document.cgroup) = (record.process, record.monitor, record.cgroup)
-        document.monitorCgroup = record.monitorCgroup
+        (document.monitorCgroup, document.runtimeOptions) = (record.monitorCgroup, runtime.options.isEmpty ? nil : runtime.options)
         return document
     }
 }

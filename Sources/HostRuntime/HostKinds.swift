@@ -31,6 +31,8 @@ struct HostContainerDocument: StoredDocument {
     /// The OCI runtime and where it keeps its state.
     var runtime: String
     var runtimeRoot: String
+    /// Nil: none.
+    var runtimeOptions: [String]?
     /// The first process and conmon; nil until they are known.
     var process: ProcessIdentity?
     var monitor: ProcessIdentity?

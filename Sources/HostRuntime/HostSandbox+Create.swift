@@ -17,11 +17,12 @@ extension HostSandbox {
         for directory in [bundle.directory, writable] {
             try await ledger.acquire(.directory, directory) { try await OwnThread.run { try HostHandler.makeDirectory(directory) } }
         }
+        let labels = try await labels(plan.spec)
         let images = plan.volumeImages
         let serials = Set((plan.root.layers + images.values.flatMap(\.self)).map(\.serial)).sorted()
         let sources = try await ledger.acquire(.hostRoot, bundle.directory, HostRootDocument(layers: serials)) { [handler] in
             let mounted = try await handler.layers.mount(plan.root.layers, for: id)
-            try await OwnThread.run { try OverlayRoot.mount(mounted, writable: writable, at: bundle.root) }
+            try await OwnThread.run { try OverlayRoot.mount(mounted, writable: writable, at: bundle.root, label: labels?.file) }
             return try await Self.mountImages(images, plan.spec, bundle, handler.layers, for: id)
         }
         let (pidTarget, ipcTarget) = (
@@ -30,16 +31,21 @@ extension HostSandbox {
         )
         let cgroup = ContainerCgroup.name(id, below: spec.cgroupParent, usesSystemd: handler.configuration.usesSystemd)
         let (names, namespace) = (names, context.network.namespacePath)
+        let (cdi, kind) = (handler.configuration.cdi, handler.runtimeConfiguration.kind)
         let user = try await OwnThread.run {
-            let user = try ImageUsers(root: bundle.root).resolve(plan)
+            var user = try ImageUsers(root: bundle.root).resolve(plan)
             let (devices, rules) = try DeviceNodes.find(plan.spec)
             let place = ContainerPlace(
                 pod: spec, names: names, container: id, user: user, networkNamespace: namespace, pidTarget: pidTarget?.pid,
                 ipcTarget: ipcTarget?.pid,
                 cgroupsPath: cgroup, devices: devices, deviceRules: rules, isUnifiedCgroup: try Cgroups.detect().layout == .v2,
-                images: sources)
+                images: sources, labels: labels, namesPod: kind.namesPod)
             if let profile = RuntimeSpec.appArmorProfile(plan.spec) { try AppArmor().check(profile) }
-            let config = try RuntimeSpec(plan, place)
+            var config = try RuntimeSpec(plan, place)
+            if let devices = plan.spec.security.cdiDevices, !devices.isEmpty {
+                try config.apply(cdi.edits(for: devices))
+                user.groups = [user.gid] + config.process.user.additionalGids
+            }
             try FileManager.default.createDirectory(atPath: bundle.exits, withIntermediateDirectories: true)
             try JSONEncoder.bundle.encode(config).write(to: URL(fileURLWithPath: bundle.config))
             return user
@@ -50,6 +56,28 @@ extension HostSandbox {
                 container: id, terminal: plan.spec.terminal, stdin: plan.spec.stdin, stdinOnce: plan.spec.stdinOnce, logPath: logPath,
                 layers: serials, targets: [pidTarget, ipcTarget].compactMap(\.self)))
         return user
+    }
+
+    /// Of SELinux, for a container that has options where the node has it: the labels of the container, which what it mounts gets. Elsewhere
+    /// they are left out, as other runtimes do; a type of one's own is refused before.
+    private func labels(_ spec: ContainerSpec) async throws -> SELinux.Labels? {
+        guard let options = RuntimeSpec.selinuxOptions(spec) else { return nil }
+        let (pod, names) = (context.id, names)
+        return try await OwnThread.run {
+            let module = SELinux()
+            guard module.isEnabled else { return nil }
+            let labels = try module.labels(options, pod: pod)
+            let own = ["hosts", "hostname", "resolv.conf"].map { names.file($0) } + [names.sharedMemory]
+            for path in own where access(path, F_OK) == 0 { try module.relabel(path, as: labels.file) }
+            for mount in spec.mounts where mount.selinuxRelabel && mount.image.isEmpty {
+                do {
+                    try module.relabel(mount.hostPath, as: labels.file)
+                } catch {
+                    throw SwiftletError.wrap(error, "config.mounts \(quoted(mount.containerPath))")
+                }
+            }
+            return labels
+        }
     }
 
     /// - Returns: what the container is to see, by the mount's index.

@@ -25,7 +25,7 @@ extension HostSandbox {
         try await OwnThread.run { try Self.write(command, terminal: false, bundle, to: specFile) }
         let runtime = handler.runtime
         var spawn = Spawn(
-            runtime.path, ["--root", runtime.root, "exec", "--process", specFile, "--pid-file", processFile, id],
+            runtime.path, runtime.globalArguments + ["exec", "--process", specFile, "--pid-file", processFile, id],
             deadline: (timeout ?? Self.endless) + Self.margin, outputLimit: Self.outputLimit)
         // Counted as it comes: a command may write without end.
         spawn.admit = { try output.take($0) }

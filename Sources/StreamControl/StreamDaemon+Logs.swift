@@ -192,7 +192,7 @@ extension StreamDaemon: ContainerOutput {
         } catch {
             logger.warning("logs of containers that are gone are not closed yet", metadata: ["error": "\(error)"])
             // The next connection begins with it.
-            live?.close()
+            if let live { live.close() } else { reconnect() }
         }
     }
 

@@ -24,6 +24,8 @@ public final class StreamDaemon: Sendable {
         public var rotatesLogs = false
         /// How long it may take to say what it is. One that takes longer, twice in a row, is replaced.
         public var patience: Duration = .seconds(10)
+        /// How long after the end of a connection another is made where nobody asks for one.
+        public var idleDelay: Duration = .seconds(2)
 
         public init(binary: String, controlSocket: String, sessions: StreamConfigureRequest, positions: String, log: String) {
             (self.binary, self.controlSocket, self.sessions) = (binary, controlSocket, sessions)
@@ -51,6 +53,8 @@ public final class StreamDaemon: Sendable {
     private let attempts = Mutex(Attempts())
     private let connections = SingleFlight<NoKey, StreamControlClient>(whenAbandoned: .finish)
     private let told = Mutex<[StreamCollector]>([])
+    /// Connects again; nil when this has ended.
+    private let reconnecting = Mutex<Task<Void, Never>??>(.some(nil))
     let logs = Mutex(KnownLogs())
     /// Of logs, by container.
     let openings = SingleFlight<String, StreamControlClient>(whenAbandoned: .finish)
@@ -67,6 +71,10 @@ public final class StreamDaemon: Sendable {
 
     /// Ends the connection. streamd goes on.
     public func close() {
+        reconnecting.withLock { task in
+            task??.cancel()
+            task = nil
+        }
         connections.cancel()
         for log in logs.withLock({ $0.end() }) { log.following?.cancel() }
         current.withLock { $0 }?.close()
@@ -184,7 +192,30 @@ public final class StreamDaemon: Sendable {
                 }
             }
         }
-        client.onClose { asking.cancel() }
+        client.onClose { [weak self] in
+            asking.cancel()
+            self?.reconnect()
+        }
+    }
+
+    private static let longestPause = Duration.seconds(60)
+
+    /// Connects again, and starts the program where it has ended, also where no log is followed that would have it done: containers of the
+    /// node write their logs without it.
+    func reconnect() {
+        let delay = configuration.idleDelay
+        reconnecting.withLock { task in
+            guard let former = task else { return }
+            former?.cancel()
+            task = Task { [weak self] in
+                var pause = delay
+                while (try? await Task.sleep(for: pause)) != nil {
+                    guard let self else { return }
+                    if (try? await client()) != nil { return }
+                    pause = min(pause * 2, Self.longestPause)
+                }
+            }
+        }
     }
 
     /// Calls a method that can be repeated; a connection that is lost meanwhile is made anew, once.

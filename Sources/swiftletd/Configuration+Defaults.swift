@@ -77,6 +77,7 @@ extension Configuration.Host {
         handlers = try container.value(.handlers, else: handlers)
         conmon = try container.value(.conmon, else: conmon)
         nodePods = try container.value(.nodePods, else: nodePods)
+        cdiDirectories = try container.value(.cdiDirectories, else: cdiDirectories)
     }
 }
 
@@ -86,6 +87,7 @@ extension Configuration.Host.Handler {
         self.init(name: try container.decode(String.self, forKey: .name))
         runtime = try container.value(.runtime, else: runtime)
         kind = try container.value(.kind, else: kind)
+        options = try container.value(.options, else: options)
         namespaces = try container.value(.namespaces, else: namespaces)
     }
 }

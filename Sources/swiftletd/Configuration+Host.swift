@@ -21,6 +21,10 @@ extension Configuration {
             usesSystemd: try checkedCgroupDriver() == .systemd)
         configuration.pause = Self.besideDaemon("swiftlet-pause")
         configuration.logRotation = try logRotation()
+        if let bad = host.cdiDirectories.first(where: { !$0.hasPrefix("/") || $0.split(separator: "/").contains("..") }) {
+            throw SwiftletError(.invalidArgument, "host.cdi_spec_dirs \(quoted(bad)) is no absolute path")
+        }
+        configuration.cdiDirectories = host.cdiDirectories
         return configuration
     }
 
@@ -37,11 +41,17 @@ extension Configuration {
             }
             let path = Self.program(handler.runtime)
             let program = URL(fileURLWithPath: path).lastPathComponent
-            let kind = handler.kind.isEmpty ? (program == "crun" ? "crun" : "runc") : handler.kind
+            let kind = handler.kind.isEmpty ? (["crun", "runsc"].contains(program) ? program : "runc") : handler.kind
             guard path.hasPrefix("/"), let kind = HostRuntimeConfiguration.Kind(rawValue: kind) else {
-                throw SwiftletError(.invalidArgument, "\(field): runtime is an absolute path or a name, kind runc or crun")
+                throw SwiftletError(.invalidArgument, "\(field): runtime is an absolute path or a name, kind runc, crun or runsc")
             }
-            return HostRuntimeConfiguration(name: handler.name, path: path, kind: kind, namespaces: handler.namespaces)
+            let isRoot = { (option: String) in option.drop { $0 == "-" }.prefix { $0 != "=" } == "root" }
+            if let bad = handler.options.first(where: { !$0.hasPrefix("-") || $0.utf8.contains(0) || isRoot($0) }) {
+                throw SwiftletError(
+                    .invalidArgument, "\(field): options \(quoted(bad)): an option is --name or --name=value, and none is --root")
+            }
+            return HostRuntimeConfiguration(
+                name: handler.name, path: path, kind: kind, options: handler.options, namespaces: handler.namespaces)
         }
         guard host.nodePods.isEmpty || handlers.contains(where: { $0.name == host.nodePods }) else {
             throw SwiftletError(.invalidArgument, "host.node_pods \(quoted(host.nodePods)) is none of host.handlers")

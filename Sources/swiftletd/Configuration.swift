@@ -69,13 +69,15 @@ struct Configuration: Codable, Sendable {
             var name: String
             /// The OCI runtime: a path, or a name to be found in /usr/local/sbin, /usr/local/bin, /usr/sbin, /usr/bin, /sbin and /bin.
             var runtime = "runc"
-            /// runc or crun; empty: by the program's name.
+            /// runc, crun or runsc; empty: by the program's name.
             var kind = ""
+            /// Of the runtime, before its commands.
+            var options: [String] = []
             /// Namespaces of Kubernetes whose pods may use it; "*": any.
             var namespaces: [String] = []
 
             enum CodingKeys: CodingKey {
-                case name, runtime, kind, namespaces
+                case name, runtime, kind, options, namespaces
             }
         }
 
@@ -85,10 +87,13 @@ struct Configuration: Codable, Sendable {
         var conmon = "conmon"
         /// The one of `handlers` for pods without a RuntimeClass that ask for the node's namespaces; empty: they are refused.
         var nodePods = ""
+        /// With the files of the Container Device Interface, later ones before earlier ones; empty: no such devices.
+        var cdiDirectories = ["/etc/cdi", "/var/run/cdi"]
 
         enum CodingKeys: String, CodingKey {
             case handlers, conmon
             case nodePods = "node_pods"
+            case cdiDirectories = "cdi_spec_dirs"
         }
     }
 

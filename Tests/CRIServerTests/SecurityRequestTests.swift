@@ -63,7 +63,8 @@ import Testing
         let deprecated = try context { $0.apparmorProfile = "localhost/mine" }
         #expect(deprecated.security.policies == SecurityPolicies(appArmorProfile: "mine"))
         let type = try context { $0.selinuxOptions.type = "my_policy_t" }
-        #expect(type.security.policies == SecurityPolicies(selinuxType: "my_policy_t"))
+        #expect(
+            type.security.policies == SecurityPolicies(selinuxType: "my_policy_t", selinux: SELinuxOptions(type: "my_policy_t")))
         refuses("apparmor_profile") { $0.apparmorProfile = "mine" }
         for name in ["", "runtime/default", "unconfined"] {
             #expect(try context { $0.apparmorProfile = name }.security.policies == nil)
@@ -73,7 +74,8 @@ import Testing
             $0.selinuxOptions.type = "container_t"
             $0.selinuxOptions.level = "s0:c1,c2"
         }
-        #expect(standard.security.policies == nil)
+        let said = SELinuxOptions(type: "container_t", level: "s0:c1,c2")
+        #expect(standard.security.policies == SecurityPolicies(selinux: said), "what a handler without SELinux may leave out")
     }
 
     @Test func namespacesAreThePodsTheContainersOrAnothers() throws {
@@ -170,6 +172,35 @@ import Testing
         ] {
             let error = #expect(throws: SwiftletError.self) { try device(host, container, permissions) }
             #expect(error?.code == code && error?.message.contains("config.devices") == true, "\(host): \(String(describing: error))")
+        }
+    }
+
+    /// As containerd has it: the field's come before those of device plug-ins' annotations, and each counts once.
+    @Test func devicesOfTheContainerDeviceInterfaceComeByFieldAndAnnotation() throws {
+        #expect(try spec { _ in }.security.cdiDevices == nil)
+        let given = try spec {
+            $0.cdiDevices = [.with { $0.name = "vendor.com/gpu=all" }]
+            $0.annotations = [
+                "cdi.k8s.io/b": "other.org/nic_x=0:1,vendor.com/gpu=all", "cdi.k8s.io/a": "vendor.com/gpu=1", "other": "no device",
+            ]
+        }
+        #expect(
+            given.security.cdiDevices?.map(\.qualified) == ["vendor.com/gpu=all", "vendor.com/gpu=1", "other.org/nic_x=0:1"])
+        for name in [
+            "", "gpu0", "vendor.com/gpu", "gpu=0", "vendor.com/gpu=", "vendor.com/a/b=0", "1vendor/gpu=0", "vendor.com/gpu=-", "v/c=a b",
+        ] {
+            for field in ["config.CDI_devices", "config.annotations cdi.k8s.io/x"] {
+                let error = #expect(throws: SwiftletError.self, "\(name)") {
+                    try spec {
+                        if field.hasSuffix("x") {
+                            $0.annotations["cdi.k8s.io/x"] = name
+                        } else {
+                            $0.cdiDevices = [.with { $0.name = name }]
+                        }
+                    }
+                }
+                #expect(error?.code == .invalidArgument && error?.message.contains(field) == true, "\(String(describing: error))")
+            }
         }
     }
 }

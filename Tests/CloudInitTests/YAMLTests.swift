@@ -1,6 +1,7 @@
 import Errors
 import Support
 import Testing
+import YAML
 
 @testable import CloudInit
 

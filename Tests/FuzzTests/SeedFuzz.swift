@@ -1,4 +1,5 @@
 import Runtime
+import YAML
 
 @testable import CloudInit
 

@@ -8,7 +8,7 @@ import Testing
 @testable import HostRuntime
 
 @Suite(.timeLimit(.minutes(1))) struct BundleTests {
-    private static func plan(_ change: (inout ContainerSpec) -> Void = { _ in }) throws -> ContainerPlan {
+    static func plan(_ change: (inout ContainerSpec) -> Void = { _ in }) throws -> ContainerPlan {
         var spec = ContainerSpec(metadata: .init(name: "main", attempt: 0), image: "localhost/tools:1")
         spec.maskedPaths = ["/proc/kcore"]
         spec.readonlyPaths = ["/proc/sys"]
@@ -22,7 +22,7 @@ import Testing
             user: try UserReference(parsing: "1000", "user"), stopSignal: 15)
     }
 
-    private static func place(_ change: (inout SandboxSpec) -> Void = { _ in }) -> ContainerPlace {
+    static func place(_ change: (inout SandboxSpec) -> Void = { _ in }) -> ContainerPlace {
         var pod = SandboxSpec(metadata: .init(name: "agent", uid: "u1", namespace: "kube-system", attempt: 0))
         change(&pod)
         let configuration = HostConfiguration(

@@ -67,10 +67,11 @@ import Testing
         let cases: [(String, (inout ContainerSpec) -> Void)] = [
             ("security_context.apparmor \"mine\"", { $0.security.policies = SecurityPolicies(appArmorProfile: "mine") }),
             ("security_context.selinux_options.type \"my_t\"", { $0.security.policies = SecurityPolicies(selinuxType: "my_t") }),
+            ("config.CDI_devices \"vendor.com/gpu=0\"", { $0.security.cdiDevices = ["vendor.com/gpu=0"].compactMap(CDIDevice.init(_:)) }),
             ("resources.hugepage_limits \"2MB\"", { $0.resources.hugepageLimits = [.init(pageSize: "2MB", limit: 1 << 21)] }),
         ]
         var all = HandlerCapabilities()
-        (all.securityPolicies, all.hugePages) = ([.appArmor, .selinux], true)
+        (all.securityPolicies, all.hugePages, all.cdiDevices) = ([.appArmor, .selinux], true, true)
         for (field, change) in cases {
             var spec = ContainerSpec(metadata: .init(name: "c", attempt: 0), image: "i")
             change(&spec)

@@ -33,7 +33,7 @@ import Testing
             "MicroVMRuntime", "NativeVMRuntime", "HostRuntime", "PodMachine", "Machines", "AgentClient", "PodNetwork", "DHCP",
             "QemuGuestAgent", "Volumes",
             "Logs", "LogCollection",
-            "StreamControl", "CloudInit",
+            "StreamControl", "CloudInit", "YAML",
         ]
         let imports = try Self.imports()
         #expect(imports["Pods"]?.isDisjoint(with: hands) == true)
@@ -47,14 +47,14 @@ import Testing
             "Volumes", "Images",
             "Logs",
             "LogCollection",
-            "AgentProtocol", "CloudInit",
+            "AgentProtocol", "CloudInit", "YAML",
         ]
         #expect(try Self.imports()["Runtime"]?.isDisjoint(with: above) == true)
     }
 
     /// Of what it says to a guest it is told by the contract's types.
     @Test func seedsKnowNoOtherHand() throws {
-        let allowed: Set = ["CArchive", "CLinux", "CYAML", "Errors", "Foundation", "Glibc", "GuestHardware", "Linux", "Runtime"]
+        let allowed: Set = ["CArchive", "CLinux", "Errors", "Foundation", "Glibc", "GuestHardware", "Linux", "Runtime", "YAML"]
         #expect(try Self.imports()["CloudInit"]?.subtracting(allowed).isEmpty == true)
     }
 
@@ -78,7 +78,7 @@ import Testing
     @Test func podsOnTheNodeKnowNoMachines() throws {
         let allowed: Set = [
             "CLinux", "Concurrency", "Errors", "Foundation", "Glibc", "Linux", "Logging", "Logs", "Runtime", "SeccompDefaults", "State",
-            "Synchronization",
+            "Synchronization", "YAML",
         ]
         #expect(try Self.imports()["HostRuntime"]?.subtracting(allowed).isEmpty == true)
     }

@@ -108,6 +108,7 @@ private final class PlayedStreamd: StreamControlHandler {
     /// Of a program that cannot be started: what answers is what the test serves.
     private func daemon(
         binary: String = "/nonexistent", collectsTo socket: String? = nil, patience: Duration = .seconds(10),
+        idleDelay: Duration = .seconds(60),
         logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     ) -> StreamDaemon {
         let sessions = StreamConfigureRequest.with {
@@ -116,7 +117,7 @@ private final class PlayedStreamd: StreamControlHandler {
         }
         var configuration = StreamDaemon.Configuration(
             binary: binary, controlSocket: path, sessions: sessions, positions: "/positions", log: "/dev/null")
-        configuration.patience = patience
+        (configuration.patience, configuration.idleDelay) = (patience, idleDelay)
         return StreamDaemon(configuration: configuration, logger: logger)
     }
 
@@ -158,6 +159,25 @@ private final class PlayedStreamd: StreamControlHandler {
             await daemon.drained("c")
         }
         daemon.close()
+    }
+
+    /// A node whose containers write their logs themselves follows none.
+    @Test func aStreamdThatHasEndedIsConnectedToAgainWhereNobodyAsksForIt() async throws {
+        let daemon = daemon(idleDelay: .milliseconds(20))
+        try await withStreamd(PlayedStreamd(), daemon) { await daemon.keep(only: ["exited"]) }
+        // One that cannot be started meanwhile does not end it.
+        try await Task.sleep(for: .milliseconds(100))
+        let next = PlayedStreamd()
+        try await withStreamd(next, daemon) {
+            try await eventually("it is told again") { next.state.withLock { $0.kept == [["exited"]] } }
+            #expect(next.state.withLock { $0.addresses } == ["127.0.0.1:1"])
+            daemon.close()
+        }
+        let last = PlayedStreamd()
+        try await withStreamd(last, daemon) {
+            try await Task.sleep(for: .milliseconds(200))
+            #expect(last.state.withLock { $0.addresses.isEmpty }, "it has ended")
+        }
     }
 
     /// Logs go on with an older one: replacing it would end its sessions.

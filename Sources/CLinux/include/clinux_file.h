@@ -6,8 +6,10 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 // Sparse files (lseek(2)) and copies inside the kernel (copy_file_range(2)).
@@ -49,6 +51,16 @@ static inline int clinux_open_within(int directory, const char *path, int flags)
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
     };
     return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+}
+
+// Gives a file, and not what a link leads to, an SELinux label.
+static inline int clinux_set_label(const char *path, const char *label) {
+    return lsetxattr(path, "security.selinux", label, strlen(label) + 1, 0);
+}
+
+// The label of a file, with its zero byte.
+static inline ssize_t clinux_label(const char *path, char *label, size_t size) {
+    return lgetxattr(path, "security.selinux", label, size);
 }
 
 // The name of what readdir(3) found. d_name is declared longer than the entry may be: whoever copies it as a value, as Swift does for

@@ -1,4 +1,5 @@
 import Errors
+import YAML
 
 /// Reads annotations one by one and remembers everything that is wrong with them.
 struct AnnotationReader {

@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import GuestHardware
+import YAML
 
 extension VMAnnotations {
     mutating func readDisks(_ reader: inout AnnotationReader) {

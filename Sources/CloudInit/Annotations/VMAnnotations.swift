@@ -1,5 +1,6 @@
 import Errors
 import GuestHardware
+import YAML
 
 /// What a pod's annotations ask of its virtual machine, checked: Virtlet's by the names and rules of its code, and Swiftlet's own, which begin
 /// with `swiftlet/`. `docs/vm-pods.md` has the table.

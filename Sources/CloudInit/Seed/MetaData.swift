@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Runtime
+import YAML
 
 /// Who the guest is. JSON, which is YAML as well, because CirrOS reads nothing else.
 struct MetaData {

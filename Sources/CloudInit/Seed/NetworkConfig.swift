@@ -1,5 +1,6 @@
 import Linux
 import Runtime
+import YAML
 
 /// NoCloud's network-config, version 2: what cloud-init 22.4 renders alike for netplan, networkd, ifupdown and sysconfig, as far as they can.
 struct NetworkConfig {

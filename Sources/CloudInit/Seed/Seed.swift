@@ -1,5 +1,6 @@
 import Errors
 import Runtime
+import YAML
 
 /// A disk that cloud-init, cloudbase-init or Ignition's kin read at a guest's boot.
 public struct Seed: Sendable, Equatable {

@@ -1,6 +1,7 @@
 import Errors
 import Foundation
 import Runtime
+import YAML
 
 /// What cloud-init takes user-data for, by how it begins (cloudinit/handlers, INCLUSION_TYPES_MAP).
 enum UserDataKind: Sendable, Equatable {

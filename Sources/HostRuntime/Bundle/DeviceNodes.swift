@@ -33,7 +33,8 @@ enum DeviceNodes {
         return (devices, rules)
     }
 
-    private static func device(_ path: String, as place: String) -> RuntimeSpec.Device? {
+    /// - Returns: nil for what is no device of the node.
+    static func device(_ path: String, as place: String) -> RuntimeSpec.Device? {
         var status = stat()
         guard stat(path, &status) == 0 else { return nil }
         let type: String

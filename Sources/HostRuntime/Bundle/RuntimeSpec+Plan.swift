@@ -23,6 +23,10 @@ struct ContainerPlace: Sendable {
     var isUnifiedCgroup: Bool
     /// What is seen of the images of mounts that have one, by the mount's index.
     var images: [Int: String] = [:]
+    /// Nil: SELinux does not confine it.
+    var labels: SELinux.Labels?
+    /// Containers of a pod are known to the runtime by the pod's id.
+    var namesPod = true
 }
 
 extension RuntimeSpec {
@@ -36,13 +40,18 @@ extension RuntimeSpec {
             terminal: spec.terminal, user: Self.user(place.user), args: plan.arguments,
             env: try plan.environment.map(Self.text), cwd: plan.workingDirectory, capabilities: Self.capabilities(spec),
             noNewPrivileges: spec.noNewPrivileges && !spec.privileged, oomScoreAdj: spec.oomScoreAdjustment,
-            apparmorProfile: Self.appArmorProfile(spec))
+            apparmorProfile: Self.appArmorProfile(spec), selinuxLabel: place.labels?.process)
         mounts = Self.standardMounts(spec, place) + Self.mounts(spec, place)
         linux = Linux(
             namespaces: Self.namespaces(spec, place), devices: place.devices, resources: Self.resources(spec, place),
             cgroupsPath: place.cgroupsPath, rootfsPropagation: Self.rootPropagation(spec.mounts),
             maskedPaths: spec.privileged ? [] : spec.maskedPaths, readonlyPaths: spec.privileged ? [] : spec.readonlyPaths,
-            sysctl: place.pod.sysctls, seccomp: try plan.seccomp.map { try Self.seccomp($0, plan) })
+            sysctl: place.pod.sysctls, seccomp: try plan.seccomp.map { try Self.seccomp($0, plan) },
+            mountLabel: place.labels?.file)
+        guard place.namesPod else {
+            annotations = [:]
+            return
+        }
         annotations = [
             "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": place.names.pod,
             "io.kubernetes.cri.sandbox-namespace": place.pod.metadata.namespace, "io.kubernetes.cri.sandbox-name": place.pod.metadata.name,
@@ -82,6 +91,9 @@ extension RuntimeSpec {
 
     /// Of one's own; what is privileged is not confined.
     static func appArmorProfile(_ spec: ContainerSpec) -> String? { spec.privileged ? nil : spec.security.policies?.appArmorProfile }
+
+    /// Written for this container; what is privileged is not confined.
+    static func selinuxOptions(_ spec: ContainerSpec) -> SELinuxOptions? { spec.privileged ? nil : spec.security.policies?.selinux }
 
     static func user(_ user: ContainerUser) -> User {
         User(uid: user.uid, gid: user.gid, additionalGids: user.groups.filter { $0 != user.gid })

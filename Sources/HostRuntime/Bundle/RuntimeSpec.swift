@@ -37,6 +37,7 @@ struct RuntimeSpec: Codable, Sendable, Equatable {
         var noNewPrivileges: Bool
         var oomScoreAdj: Int32?
         var apparmorProfile: String?
+        var selinuxLabel: String?
     }
 
     struct Mount: Codable, Sendable, Equatable {
@@ -107,6 +108,26 @@ struct RuntimeSpec: Codable, Sendable, Equatable {
         var readonlyPaths: [String]
         var sysctl: [String: String]
         var seccomp: Seccomp?
+        /// SELinux's, of what the runtime mounts.
+        var mountLabel: String?
+    }
+
+    /// A program that the runtime runs at a moment of the container's life.
+    struct Hook: Codable, Sendable, Equatable {
+        var path: String
+        var args: [String]?
+        var env: [String]?
+        /// Seconds.
+        var timeout: Int?
+    }
+
+    struct Hooks: Codable, Sendable, Equatable {
+        var prestart: [Hook]?
+        var createRuntime: [Hook]?
+        var createContainer: [Hook]?
+        var startContainer: [Hook]?
+        var poststart: [Hook]?
+        var poststop: [Hook]?
     }
 
     struct Seccomp: Codable, Sendable, Equatable {
@@ -137,5 +158,6 @@ struct RuntimeSpec: Codable, Sendable, Equatable {
     var process: Process
     var mounts: [Mount]
     var linux: Linux
+    var hooks: Hooks?
     var annotations: [String: String]
 }

@@ -25,8 +25,9 @@ struct Conmon: Sendable {
             "--cid", container, "--cuuid", container, "--name", container, "--runtime", runtime.path, "--bundle", bundle.directory,
             "--container-pidfile", bundle.processFile, "--conmon-pidfile", bundle.monitorFile, "--exit-dir", bundle.exits,
             "--persist-dir", bundle.directory, "--full-attach", "--log-path", logPath.isEmpty ? "none:" : "k8s-file:\(logPath)",
-            "--log-level", "warning", "--runtime-arg", "--root", "--runtime-arg", runtime.root,
+            "--log-level", "warning",
         ]
+        for argument in runtime.globalArguments { arguments += ["--runtime-arg", argument] }
         if usesSystemd { arguments.append("--systemd-cgroup") }
         if terminal { arguments.append("--terminal") }
         if stdin { arguments.append("--stdin") }

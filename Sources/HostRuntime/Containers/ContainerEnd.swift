@@ -55,7 +55,8 @@ enum ContainerEnd {
     private static func deleteFromRuntime(_ container: String, _ document: HostContainerDocument) async {
         let state = "\(document.runtimeRoot)/\(container)"
         guard await OwnThread.answer({ access(state, F_OK) == 0 }) else { return }
-        let runtime = OCIRuntime(path: document.runtime, root: document.runtimeRoot, deadline: runtimeLimit)
+        let runtime = OCIRuntime(
+            path: document.runtime, options: document.runtimeOptions ?? [], root: document.runtimeRoot, deadline: runtimeLimit)
         _ = try? await runtime.run(["delete", "--force", container])
         _ = await OwnThread.answer { try? FileManager.default.removeItem(atPath: state) }
     }

@@ -7,9 +7,14 @@ import Linux
 /// https://github.com/opencontainers/runtime-tools/blob/v0.9.0/docs/command-line-interface.md
 struct OCIRuntime: Sendable {
     var path: String
+    /// Of its own, before its commands.
+    var options: [String] = []
     /// Where it keeps its state.
     var root: String
     var deadline: Duration
+
+    /// Before its command.
+    var globalArguments: [String] { options + ["--root", root] }
 
     /// - Throws: what it said, or why it cannot be run.
     @discardableResult
@@ -17,7 +22,7 @@ struct OCIRuntime: Sendable {
         let command = arguments.first ?? ""
         let result: Spawn.Result
         do {
-            result = try await Spawn(path, ["--root", root] + arguments, input: input, deadline: deadline, outputLimit: 64 << 10).run()
+            result = try await Spawn(path, globalArguments + arguments, input: input, deadline: deadline, outputLimit: 64 << 10).run()
         } catch {
             throw SwiftletError.wrap(error, "\(path) \(command)", code: .unavailable)
         }

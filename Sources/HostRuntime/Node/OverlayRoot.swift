@@ -10,7 +10,8 @@ enum OverlayRoot {
     /// - Parameters:
     ///   - layers: directories, lowest first.
     ///   - writable: a directory of the container's own, empty.
-    static func mount(_ layers: [String], writable: String, at path: String) throws {
+    ///   - label: SELinux's, of all files; nil: each has its own.
+    static func mount(_ layers: [String], writable: String, at path: String, label: String? = nil) throws {
         for directory in [path, "\(writable)/upper", "\(writable)/work"] {
             guard mkdir(directory, 0o755) == 0 || errno == EEXIST else { throw SwiftletError.system("make \(directory)") }
         }
@@ -26,7 +27,9 @@ enum OverlayRoot {
         let names = open.map { "/proc/self/fd/\($0)" }
         let lower = names[..<layers.count].joined(separator: ":")
         // Volatile: a container does not outlive the node, so that its fsync need not reach the disk.
-        let options = "lowerdir=\(lower),upperdir=\(names[layers.count]),workdir=\(names[layers.count + 1]),volatile"
+        let options =
+            "lowerdir=\(lower),upperdir=\(names[layers.count]),workdir=\(names[layers.count + 1]),volatile"
+            + (label.map { ",context=\"\($0)\"" } ?? "")
         // Device nodes of images are none; a container's own are in its /dev, a tmpfs.
         guard Glibc.mount("overlay", path, "overlay", UInt(CLINUX_MS_NODEV), options) == 0 else {
             throw SwiftletError.system("mount the overlay of \(layers.count) layers at \(path)")

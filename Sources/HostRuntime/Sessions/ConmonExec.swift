@@ -16,9 +16,10 @@ struct ConmonExec: Sendable {
         var arguments = [
             "--api-version", "1", "--sync", "--cid", container, "--cuuid", container, "--name", container, "--runtime", runtime.path,
             "--bundle", directory.path, "--container-pidfile", directory.processFile, "--exit-dir", "\(directory.path)/exits",
-            "--full-attach", "--log-path", "none:", "--log-level", "warning", "--runtime-arg", "--root", "--runtime-arg", runtime.root,
+            "--full-attach", "--log-path", "none:", "--log-level", "warning",
             "--exec", "--exec-attach", "--exec-process-spec", directory.specification,
         ]
+        for argument in runtime.globalArguments { arguments += ["--runtime-arg", argument] }
         if terminal { arguments.append("--terminal") }
         if stdin { arguments.append("--stdin") }
         return arguments

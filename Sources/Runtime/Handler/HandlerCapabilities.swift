@@ -27,6 +27,8 @@ public struct HandlerCapabilities: Sendable, Equatable {
     public var userNamespaces = false
     /// Paths of the node's devices that a container may be given; nil for all.
     public var devices: Set<String>? = []
+    /// Containers may be given devices of the Container Device Interface.
+    public var cdiDevices = false
     /// Policies of the node's security modules confine its containers.
     public var securityPolicies: Set<SecurityModule> = []
     /// Mounts that are made in a container may reach the node.
@@ -82,6 +84,12 @@ extension HandlerCapabilities {
                 .unimplemented,
                 "config.devices: \(quoted(device.hostPath)): runtime handler \(handler) cannot give a container this device of the node; "
                     + "it has \(devices.sorted().joined(separator: ", "))")
+        }
+        if let device = spec.security.cdiDevices?.first, !cdiDevices {
+            throw SwiftletError(
+                .unimplemented,
+                "config.CDI_devices \(quoted(device.qualified)): runtime handler \(handler) gives its containers no CDI devices; use a "
+                    + "RuntimeClass whose handler runs on the node and has host.cdi_spec_dirs")
         }
         for mount in spec.mounts where mount.propagation == .bidirectional && !bidirectionalMounts {
             throw SwiftletError(

@@ -25,6 +25,8 @@ public struct ContainerSecurity: Codable, Sendable, Equatable {
     /// Nil: the guest's own users.
     public var userNamespace: IDMappings?
     public var devices: [ContainerDevice] = []
+    /// Nil: none.
+    public var cdiDevices: [CDIDevice]?
     /// Nil: nothing but what every container gets.
     public var policies: SecurityPolicies?
 
@@ -37,10 +39,26 @@ public struct SecurityPolicies: Codable, Sendable, Equatable {
     public var appArmorProfile: String?
     /// An SELinux type; nil: the runtime's own.
     public var selinuxType: String?
+    /// All that was said of an SELinux label, also where a handler without SELinux may leave it out; nil: nothing.
+    public var selinux: SELinuxOptions?
 
-    public init(appArmorProfile: String? = nil, selinuxType: String? = nil) {
+    public init(appArmorProfile: String? = nil, selinuxType: String? = nil, selinux: SELinuxOptions? = nil) {
         self.appArmorProfile = appArmorProfile
         self.selinuxType = selinuxType
+        self.selinux = selinux
+    }
+}
+
+/// Parts of an SELinux label; an empty one: the runtime's own.
+public struct SELinuxOptions: Codable, Sendable, Equatable {
+    public var user: String
+    public var role: String
+    public var type: String
+    /// "s0:c1,c2"
+    public var level: String
+
+    public init(user: String = "", role: String = "", type: String = "", level: String = "") {
+        (self.user, self.role, self.type, self.level) = (user, role, type, level)
     }
 }
 

@@ -2,6 +2,7 @@ import Errors
 import Foundation
 import Glibc
 import Linux
+import YAML
 
 @testable import CloudInit
 

@@ -3,6 +3,7 @@ import Errors
 import Foundation
 import Glibc
 import Linux
+import YAML
 
 @testable import CloudInit
 

@@ -2,13 +2,17 @@ import CYAML
 import Errors
 
 /// Reads one YAML document by libyaml's events. What it may become is counted while it is read: an alias costs what it stands for.
-struct YAMLReader {
-    struct Limits: Sendable {
+package struct YAMLReader {
+    package struct Limits: Sendable {
         /// Of the text, and of the values' texts after aliases are expanded.
-        var bytes = 2 << 20
+        package var bytes: Int
         /// After aliases are expanded.
-        var nodes = 50_000
-        var depth = 50
+        package var nodes: Int
+        package var depth: Int
+
+        package init(bytes: Int = 2 << 20, nodes: Int = 50_000, depth: Int = 50) {
+            (self.bytes, self.nodes, self.depth) = (bytes, nodes, depth)
+        }
     }
 
     private struct Anchor {
@@ -26,7 +30,7 @@ struct YAMLReader {
 
     /// - Returns: nil for a document without contents.
     /// - Throws: `.invalidArgument` saying where it is wrong, or which limit it exceeds; without its values, which may be secrets.
-    static func read(_ text: String, limits: Limits = Limits()) throws -> YAMLValue? {
+    package static func read(_ text: String, limits: Limits = Limits()) throws -> YAMLValue? {
         guard text.utf8.count <= limits.bytes else {
             throw SwiftletError(.invalidArgument, "\(text.utf8.count) bytes of YAML are more than \(limits.bytes)")
         }

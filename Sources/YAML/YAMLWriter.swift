@@ -1,10 +1,10 @@
 import Linux
 
 /// Writes YAML in block style as PyYAML, libyaml and people read it.
-struct YAMLWriter {
+package struct YAMLWriter {
     private var text = ""
 
-    static func write(_ value: YAMLValue) -> String {
+    package static func write(_ value: YAMLValue) -> String {
         var writer = YAMLWriter()
         switch value {
         case .scalar(let scalar): writer.text = inline(scalar) + "\n"
@@ -103,7 +103,7 @@ struct YAMLWriter {
         }
     }
 
-    static func quoted(_ text: String) -> String {
+    package static func quoted(_ text: String) -> String {
         var result = "\""
         for scalar in text.unicodeScalars {
             switch scalar {

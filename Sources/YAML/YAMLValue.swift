@@ -1,52 +1,58 @@
 import Runtime
 
 /// A YAML document, or a part of one, that keeps what the author has written: a plain `0644` stays one, whoever reads it as which number.
-indirect enum YAMLValue: Sendable, Equatable {
+package indirect enum YAMLValue: Sendable, Equatable {
     case scalar(YAMLScalar)
     case sequence([YAMLValue])
     /// In the author's order.
     case mapping([Member])
 
     /// A key with its value. Keys are scalars: PyYAML, which cloud-init reads with, takes no others.
-    struct Member: Sendable, Equatable {
-        var key: YAMLScalar
-        var value: YAMLValue
+    package struct Member: Sendable, Equatable {
+        package var key: YAMLScalar
+        package var value: YAMLValue
+
+        package init(key: YAMLScalar, value: YAMLValue) { (self.key, self.value) = (key, value) }
     }
 }
 
-struct YAMLScalar: Sendable, Equatable {
-    var text: String
+package struct YAMLScalar: Sendable, Equatable {
+    package var text: String
     /// Written without quotes: what type it is of depends on the text.
-    var isPlain = false
+    package var isPlain: Bool
     /// An explicit tag other than that of strings, such as "tag:yaml.org,2002:binary".
-    var tag: String?
+    package var tag: String?
+
+    package init(text: String, isPlain: Bool = false, tag: String? = nil) {
+        (self.text, self.isPlain, self.tag) = (text, isPlain, tag)
+    }
 }
 
 extension YAMLValue {
-    static func string(_ text: String) -> YAMLValue { .scalar(YAMLScalar(text: text)) }
-    static func integer(_ number: Int) -> YAMLValue { .scalar(YAMLScalar(text: String(number), isPlain: true)) }
-    static func bool(_ value: Bool) -> YAMLValue { .scalar(YAMLScalar(text: String(value), isPlain: true)) }
-    static func strings(_ texts: [String]) -> YAMLValue { .sequence(texts.map { .string($0) }) }
-    static func map(_ members: [(String, YAMLValue)]) -> YAMLValue {
+    package static func string(_ text: String) -> YAMLValue { .scalar(YAMLScalar(text: text)) }
+    package static func integer(_ number: Int) -> YAMLValue { .scalar(YAMLScalar(text: String(number), isPlain: true)) }
+    package static func bool(_ value: Bool) -> YAMLValue { .scalar(YAMLScalar(text: String(value), isPlain: true)) }
+    package static func strings(_ texts: [String]) -> YAMLValue { .sequence(texts.map { .string($0) }) }
+    package static func map(_ members: [(String, YAMLValue)]) -> YAMLValue {
         .mapping(members.map { Member(key: YAMLScalar(text: $0.0), value: $0.1) })
     }
 
     /// The value of a key; of two, the last one counts, as for PyYAML.
-    subscript(_ key: String) -> YAMLValue? {
+    package subscript(_ key: String) -> YAMLValue? {
         guard case .mapping(let members) = self else { return nil }
         return members.last { $0.key.text == key }?.value
     }
 
     /// A scalar's text, whatever its type.
-    var text: String? {
+    package var text: String? {
         guard case .scalar(let scalar) = self else { return nil }
         return scalar.text
     }
 
-    var isNull: Bool { json == .null }
+    package var isNull: Bool { json == .null }
 
     /// This with another laid over it: mappings are merged key by key, lists appended, all else replaced.
-    func merged(with other: YAMLValue) -> YAMLValue {
+    package func merged(with other: YAMLValue) -> YAMLValue {
         switch (self, other) {
         case (.mapping(let own), .mapping(let others)):
             var result = own
@@ -69,7 +75,7 @@ extension YAMLValue {
 
 extension YAMLValue {
     /// As JSON has it; plain scalars by YAML's core types.
-    var json: JSONValue {
+    package var json: JSONValue {
         switch self {
         case .scalar(let scalar): scalar.json
         case .sequence(let values): .array(values.map(\.json))
@@ -80,7 +86,7 @@ extension YAMLValue {
 }
 
 extension YAMLScalar {
-    var json: JSONValue {
+    package var json: JSONValue {
         guard isPlain else { return .string(text) }
         switch text {
         case "", "~", "null", "Null", "NULL": return .null
