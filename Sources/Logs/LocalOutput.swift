@@ -261,7 +261,7 @@ public final class LocalOutput: Sendable {
     }
 
     /// Whether an id may be part of a path: no more than a file's name may have (NAME_MAX, 255 bytes) beside the suffix.
-    private static func isName(_ container: String) -> Bool {
+    static func isName(_ container: String) -> Bool {
         let bytes = container.utf8
         return (1...200).contains(bytes.count) && bytes.first != UInt8(ascii: ".")
             && bytes.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "/") }

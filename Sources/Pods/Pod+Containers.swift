@@ -185,7 +185,7 @@ extension Pod {
     /// Notes that the first process runs, and waits for its output and its end from now on.
     func started(_ container: Container, _ machine: any Sandbox) async throws {
         _ = try container.lifecycle.handle(.started(at: WallClock.now()))
-        if hasLogs { context.output.follow(container.id, from: machine.output(of: container.id)) }
+        if hasLogs { context.output.follow(container.id, from: machine.output(of: container.id)) } else { collectLog(of: container) }
         watchExit(container, machine)
         context.snapshots.publish(container.snapshot)
         // A container that is a machine brings what the sandbox tells of it.
@@ -359,14 +359,23 @@ extension Pod {
 
     func openLog(of container: Container) async throws {
         guard hasLogs else { return }
-        let path = container.logPath.isEmpty ? "" : container.spec.logPath
+        var target = logTarget(of: container)
         let budget = try PodLogBudget.budget(spec.annotations, configured: context.logBudget)
+        (target.budget, target.rotation) = (budget.isUnlimited ? nil : budget, context.logRotation)
+        try await context.output.open(target)
+    }
+
+    /// Has the lines of a log that the handler's own process writes collected.
+    func collectLog(of container: Container) {
+        guard !container.logPath.isEmpty else { return }
+        context.output.collect(logTarget(of: container))
+    }
+
+    private func logTarget(of container: Container) -> LogTarget {
         let (pod, metadata) = (spec.metadata, container.spec.metadata)
-        try await context.output.open(
-            LogTarget(
-                container: container.id, directory: spec.logDirectory, path: path, budget: budget.isUnlimited ? nil : budget,
-                rotation: context.logRotation,
-                names: ContainerNames(
-                    namespace: pod.namespace, pod: pod.name, podUID: pod.uid, container: metadata.name, attempt: metadata.attempt)))
+        return LogTarget(
+            container: container.id, directory: spec.logDirectory, path: container.logPath.isEmpty ? "" : container.spec.logPath,
+            names: ContainerNames(
+                namespace: pod.namespace, pod: pod.name, podUID: pod.uid, container: metadata.name, attempt: metadata.attempt))
     }
 }

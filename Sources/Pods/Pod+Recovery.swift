@@ -108,7 +108,11 @@ extension Pod {
 
     /// Goes on with a log. Until it can be opened again the guest keeps the output, and the container waits when it is full.
     private func followFromLog(_ id: String, _ machine: any Sandbox) async {
-        guard hasLogs, state.isUp, let container = containers[id], container.removeAttempt == nil else { return }
+        guard state.isUp, let container = containers[id], container.removeAttempt == nil else { return }
+        guard hasLogs else {
+            if container.isRunning { collectLog(of: container) }
+            return
+        }
         do {
             try await openLog(of: container)
             context.output.follow(id, from: machine.output(of: id))

@@ -75,6 +75,8 @@ extension StreamDaemon: ContainerOutput {
                 throw SwiftletError(.aborted, "container \(container): its log was closed while it was opened")
             }
             return try await connected { client in
+                // An older one would write to it.
+                if log.isWritten { try client.require(StreamContract.written, "logs of pods on the node are not collected") }
                 _ = try await client.call(.openLog, StreamOpenLogRequest(log), timeout: Self.patience)
                 return client
             }
@@ -89,9 +91,23 @@ extension StreamDaemon: ContainerOutput {
         }
     }
 
+    public func collect(_ log: LogTarget) {
+        guard collectsLines else { return }
+        var log = log
+        (log.isWritten, log.budget, log.rotation) = (true, nil, nil)
+        let target = log
+        logs.withLock { logs in
+            guard logs[target.container] == nil else { return }
+            logs[target.container] = FollowedLog(target: target)
+            logs[target.container]?.following = Task { await self.keepFollowed(target, from: nil) }
+        }
+    }
+
     /// Opens the log and has it followed, again and again, until both sources have ended: a streamd that was started anew, or refused it,
     /// knows nothing of it.
-    private func keepFollowed(_ log: LogTarget, from endpoint: OutputEndpoint) async {
+    ///
+    /// - Parameter endpoint: nil for a log that another process writes.
+    private func keepFollowed(_ log: LogTarget, from endpoint: OutputEndpoint?) async {
         var pause = Self.shortestPause
         var told: String?
         while !Task.isCancelled {
@@ -130,7 +146,8 @@ extension StreamDaemon: ContainerOutput {
             if case .console = logs[container]?.endpoint { logs[container]?.hasEnded = true }
             return logs[container]
         }
-        guard let log, let following = log.following else { return }
+        // Closing it has its last lines read: an end does not wait for collectors.
+        guard let log, let following = log.following, !log.target.isWritten else { return }
         if log.hasEnded { tell(container) }
         await following.value
     }
@@ -213,15 +230,18 @@ extension StreamOpenLogRequest {
         }
         if let rotation = log.rotation { (maxSize, maxFiles) = (rotation.maxSize, UInt32(clamping: rotation.maxFiles)) }
         if let names = log.names { self.names = StreamContainerNames(names) }
+        written = log.isWritten
     }
 
     public var target: LogTarget {
         let budget = LogBudget(
             bytesPerSecond: bytesPerSecond, operationsPerSecond: operationsPerSecond, excess: dropsExcess ? .drop : .wait)
-        return LogTarget(
+        var target = LogTarget(
             container: containerID, directory: directory, path: path, budget: budget.isUnlimited ? nil : budget,
             rotation: maxSize > 0 ? LogRotation(maxSize: maxSize, maxFiles: Int(maxFiles)) : nil,
             names: hasNames ? names.names : nil)
+        target.isWritten = written
+        return target
     }
 }
 
@@ -238,12 +258,12 @@ extension StreamContainerNames {
 }
 
 extension StreamFollowLogRequest {
-    init(_ container: String, _ endpoint: OutputEndpoint) {
+    init(_ container: String, _ endpoint: OutputEndpoint?) {
         self.init()
         switch endpoint {
         case .agent(let address, _): guest = StreamGuest(address, sandbox: "")
-        // Nobody follows what conmon writes itself.
-        case .conmon: break
+        // What conmon writes itself is read where it is.
+        case .conmon, nil: break
         case .console(let log, let socket): console = StreamConsole(log: log, socket: socket, sandbox: "")
         }
         containerID = container

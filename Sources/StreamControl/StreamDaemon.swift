@@ -83,6 +83,9 @@ public final class StreamDaemon: Sendable {
     /// What became of the lines that were for collectors, as streamd has said a moment ago.
     public var collectors: [StreamCollector] { told.withLock { $0 } }
 
+    /// Lines of logs go to collectors.
+    var collectsLines: Bool { configuration.sessions.hasCollection }
+
     var live: StreamControlClient? { current.withLock { $0 }.flatMap { $0.isClosed ? nil : $0 } }
 
     private func connect() async throws -> StreamControlClient {

@@ -22,6 +22,8 @@ public enum StreamContract {
     public static let conmon = "conmon"
     /// The feature of GetInfo that stands for port-forwards to the loopback of a network namespace.
     public static let loopback = "loopback"
+    /// The feature of GetInfo that stands for logs that other processes write, read for collectors.
+    public static let written = "written"
 }
 
 /// The methods of the service, by their names in stream.proto.

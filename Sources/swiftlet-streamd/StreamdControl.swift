@@ -14,6 +14,8 @@ struct StreamdControl: StreamControlHandler {
     let positions: String
     let guests: Guests
     let logs: LocalOutput
+    /// For collectors.
+    let written: WrittenLogs
     let collectors: LogCollectors
     let commands: DaemonCommands
 
@@ -23,7 +25,7 @@ struct StreamdControl: StreamControlHandler {
             $0.features = [
                 StreamContract.logs, StreamContract.configure, StreamContract.collection, StreamContract.rotation,
                 StreamContract.console, StreamContract.network, StreamContract.commands, StreamContract.conmon,
-                StreamContract.loopback,
+                StreamContract.loopback, StreamContract.written,
             ]
             ($0.address, $0.url, $0.unserved) = (sessions.address, sessions.url, sessions.unserved)
             $0.pid = getpid()
@@ -106,11 +108,16 @@ struct StreamdControl: StreamControlHandler {
     // MARK: Logs
 
     func openLog(_ request: StreamOpenLogRequest) async throws -> StreamOpenLogResponse {
-        try await logs.open(request.target)
+        let target = request.target
+        if target.isWritten { try await written.open(target) } else { try await logs.open(target) }
         return StreamOpenLogResponse()
     }
 
     func followLog(_ request: StreamFollowLogRequest) async throws -> StreamFollowLogResponse {
+        guard !written.contains(request.containerID) else {
+            try written.follow(request.containerID)
+            return StreamFollowLogResponse()
+        }
         try logs.follow(request.containerID, from: try guests.admit(try request.endpoint()))
         return StreamFollowLogResponse()
     }
@@ -121,16 +128,22 @@ struct StreamdControl: StreamControlHandler {
     }
 
     func waitForLog(_ request: StreamWaitForLogRequest) async throws -> StreamWaitForLogResponse {
+        guard !written.contains(request.containerID) else {
+            try await written.drained(request.containerID)
+            return StreamWaitForLogResponse()
+        }
         try await logs.drained(request.containerID, liftingBudget: request.liftBudget, hasEnded: request.hasEnded_p)
         return StreamWaitForLogResponse()
     }
 
     func closeLog(_ request: StreamCloseLogRequest) async throws -> StreamCloseLogResponse {
+        await written.close(request.containerID, forget: request.forget)
         if request.forget { await logs.remove(request.containerID) } else { logs.close(request.containerID) }
         return StreamCloseLogResponse()
     }
 
     func keepLogs(_ request: StreamKeepLogsRequest) async throws -> StreamKeepLogsResponse {
+        await written.keep(only: Set(request.containerIds), forget: request.forget)
         await logs.keep(only: Set(request.containerIds), forget: request.forget)
         return StreamKeepLogsResponse()
     }

@@ -85,10 +85,12 @@ private struct StreamdService: Service {
         let collectors = LogCollectors(logger: logger)
         let logs = LocalOutput(
             directory: positions, reader: EndpointOutput(links: guests.links, logger: logger), collector: collectors, logger: logger)
+        let written = WrittenLogs(directory: positions, collector: collectors, logger: logger)
         let backend = GuestBackend(guests: guests, logs: logs, logger: logger)
         let sessions = SessionPort(backend: backend, logger: logger)
         let handler = StreamdControl(
-            sessions: sessions, positions: positions, guests: guests, logs: logs, collectors: collectors, commands: backend.commands)
+            sessions: sessions, positions: positions, guests: guests, logs: logs, written: written, collectors: collectors,
+            commands: backend.commands)
         let control =
             if let listening {
                 try StreamControlServer(listening: listening, handler: handler)

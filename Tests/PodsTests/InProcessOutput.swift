@@ -7,6 +7,7 @@ struct InProcessOutput: ContainerOutput {
 
     func open(_ log: LogTarget) async throws { try await logs.open(log) }
     func follow(_ container: String, from endpoint: OutputEndpoint) { try? logs.follow(container, from: endpoint) }
+    func collect(_ log: LogTarget) {}
     func reopen(_ container: String) async throws { try await logs.reopen(container) }
     func drained(_ container: String) async { try? await logs.drained(container) }
     func liftBudget(of container: String) async { Task { try? await logs.drained(container, liftingBudget: true) } }

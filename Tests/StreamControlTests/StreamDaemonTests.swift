@@ -32,6 +32,8 @@ private final class PlayedStreamd: StreamControlHandler {
         /// The names of each container whose log was opened.
         var names: [String: ContainerNames?] = [:]
         var sockets: [String] = []
+        /// Those that other processes write.
+        var written: Set<String> = []
     }
 
     let state = Mutex(State())
@@ -62,6 +64,7 @@ private final class PlayedStreamd: StreamControlHandler {
             guard !state.refused.contains(request.containerID) else { throw SwiftletError(.failedPrecondition, "no such directory") }
             state.open.insert(request.containerID)
             state.names[request.containerID] = request.target.names
+            if request.target.isWritten { state.written.insert(request.containerID) }
         }
         return StreamOpenLogResponse()
     }
@@ -201,6 +204,37 @@ private final class PlayedStreamd: StreamControlHandler {
             #expect(said() == 1)
         }
         daemon.close()
+    }
+
+    /// A streamd that knows nothing of it would write to the file; and nobody reads where nothing is collected.
+    @Test func logsThatOthersWriteAreReadForCollectorsAlone() async throws {
+        let known = [StreamContract.logs, StreamContract.configure, StreamContract.collection]
+        let (daemon, quiet) = (daemon(collectsTo: "/run/vector.sock"), daemon())
+        var log = target("c")
+        (log.budget, log.rotation) = (LogBudget(bytesPerSecond: 1), LogRotation(maxSize: 65536, maxFiles: 3))
+        let streamd = PlayedStreamd(features: known + [StreamContract.written])
+        try await withStreamd(streamd, daemon) {
+            quiet.collect(log)
+            daemon.collect(log)
+            daemon.collect(log)
+            try await eventually("it is read") { streamd.state.withLock { $0.followed == ["c"] && $0.written == ["c"] } }
+            // Its container's end waits for nothing.
+            await daemon.drained("c")
+        }
+        let older = PlayedStreamd(features: known)
+        try await withStreamd(older, daemon) {
+            try await eventually("it is there") { older.state.withLock { !$0.addresses.isEmpty } }
+            try await Task.sleep(for: .milliseconds(200))
+            #expect(older.state.withLock { $0.open.isEmpty })
+        }
+        let next = PlayedStreamd(features: known + [StreamContract.written])
+        try await withStreamd(next, daemon) {
+            try await eventually("the next one reads it") { next.state.withLock { $0.followed == ["c"] } }
+            await daemon.remove("c")
+            #expect(next.state.withLock { $0.followed.isEmpty && $0.open.isEmpty })
+        }
+        daemon.close()
+        quiet.close()
     }
 
     private let console = OutputEndpoint.console(log: "/console", socket: "/socket")

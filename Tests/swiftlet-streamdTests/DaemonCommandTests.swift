@@ -34,7 +34,9 @@ import Testing
             control = try StreamControlServer(
                 path: directory + "/s",
                 handler: StreamdControl(
-                    sessions: sessions, positions: directory, guests: guests, logs: logs, collectors: LogCollectors(logger: logger),
+                    sessions: sessions, positions: directory, guests: guests, logs: logs,
+                    written: WrittenLogs(directory: directory, collector: LogCollectors(logger: logger), logger: logger),
+                    collectors: LogCollectors(logger: logger),
                     commands: commands))
             serving = Task { await sessions.run() }
             daemon = StreamDaemon(

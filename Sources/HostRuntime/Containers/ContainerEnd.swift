@@ -53,12 +53,16 @@ enum ContainerEnd {
 
     /// The runtime forgets the container; without one that works, its state is removed: no process is left that it could be of.
     private static func deleteFromRuntime(_ container: String, _ document: HostContainerDocument) async {
-        let state = "\(document.runtimeRoot)/\(container)"
-        guard await OwnThread.answer({ access(state, F_OK) == 0 }) else { return }
+        let root = document.runtimeRoot
+        // A directory of runc's and crun's; files of runsc's, whose names go on.
+        let state: @Sendable () -> [String] = {
+            ((try? KernelFile.names(in: root)) ?? []).filter { $0.hasPrefix(container) }.map { "\(root)/\($0)" }
+        }
+        guard await OwnThread.answer({ !state().isEmpty }) else { return }
         let runtime = OCIRuntime(
             path: document.runtime, options: document.runtimeOptions ?? [], root: document.runtimeRoot, deadline: runtimeLimit)
         _ = try? await runtime.run(["delete", "--force", container])
-        _ = await OwnThread.answer { try? FileManager.default.removeItem(atPath: state) }
+        await OwnThread.answer { for path in state() { try? FileManager.default.removeItem(atPath: path) } }
     }
 
     /// The process that a file names, where it is of this container: its number may be another's by now.

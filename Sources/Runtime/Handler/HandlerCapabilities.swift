@@ -33,8 +33,8 @@ public struct HandlerCapabilities: Sendable, Equatable {
     public var securityPolicies: Set<SecurityModule> = []
     /// Mounts that are made in a container may reach the node.
     public var bidirectionalMounts = false
-    /// Containers' logs are written by processes of the handler's own (``LogWritingSandbox``): budgets and collection are not
-    /// theirs, and rotation by size is the handler's.
+    /// Containers' logs are written by processes of the handler's own (``LogWritingSandbox``): budgets are not theirs, and rotation by size is
+    /// the handler's.
     public var writesLogs = false
     /// Containers may be given huge pages.
     public var hugePages = false

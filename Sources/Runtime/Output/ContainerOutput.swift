@@ -36,6 +36,8 @@ public struct LogTarget: Codable, Sendable, Equatable {
     public var rotation: LogRotation?
     /// Whose output it is; nil: not known.
     public var names: ContainerNames?
+    /// Another process writes it: its lines are for collectors alone.
+    public var isWritten = false
 
     public init(
         container: String, directory: String, path: String, budget: LogBudget? = nil, rotation: LogRotation? = nil,
@@ -59,6 +61,9 @@ public protocol ContainerOutput: Sendable {
 
     /// Copies the output to the open log from now on, until both of its sources end. Does nothing for one that is copied already.
     func follow(_ container: String, from endpoint: OutputEndpoint)
+
+    /// Has the lines of a log that another process writes collected from now on, where lines are, until it is closed. Waits for nobody.
+    func collect(_ log: LogTarget)
 
     /// Goes on in the file that the log's path names now.
     ///

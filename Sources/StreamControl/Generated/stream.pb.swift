@@ -620,6 +620,10 @@ public nonisolated struct StreamOpenLogRequest: Sendable {
   /// Clears the value of `names`. Subsequent reads from it will return its default value.
   public mutating func clearNames() {self._names = nil}
 
+  /// Another process writes it. Its lines are read for collectors, from where they were read last, until it is closed; what is there then is
+  /// read still. FollowLog names no source for it, and WaitForLog answers NOT_FOUND when it was closed. Feature "written".
+  public var written: Bool = false
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -1768,7 +1772,7 @@ nonisolated extension StreamPreparedSession: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".OpenLogRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}directory\0\u{1}path\0\u{3}bytes_per_second\0\u{3}operations_per_second\0\u{3}drops_excess\0\u{3}max_size\0\u{3}max_files\0\u{1}names\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}directory\0\u{1}path\0\u{3}bytes_per_second\0\u{3}operations_per_second\0\u{3}drops_excess\0\u{3}max_size\0\u{3}max_files\0\u{1}names\0\u{1}written\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1785,6 +1789,7 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
       case 7: try { try decoder.decodeSingularUInt64Field(value: &self.maxSize) }()
       case 8: try { try decoder.decodeSingularUInt32Field(value: &self.maxFiles) }()
       case 9: try { try decoder.decodeSingularMessageField(value: &self._names) }()
+      case 10: try { try decoder.decodeSingularBoolField(value: &self.written) }()
       default: break
       }
     }
@@ -1822,6 +1827,9 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
     try { if let v = self._names {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
     } }()
+    if self.written != false {
+      try visitor.visitSingularBoolField(value: self.written, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1835,6 +1843,7 @@ nonisolated extension StreamOpenLogRequest: SwiftProtobuf.Message, SwiftProtobuf
     if lhs.maxSize != rhs.maxSize {return false}
     if lhs.maxFiles != rhs.maxFiles {return false}
     if lhs._names != rhs._names {return false}
+    if lhs.written != rhs.written {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
