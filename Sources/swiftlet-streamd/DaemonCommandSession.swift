@@ -167,7 +167,11 @@ final class DaemonCommandSession: ProcessSession {
 
     func end() async {
         finish(.failure(SwiftletError(.cancelled, "the session has ended")))
-        if let joined = joined.withLock({ $0 }) {
+        let joined = joined.withLock { joined in
+            defer { joined = nil }
+            return joined
+        }
+        if let joined {
             joined.connection.close()
             close(joined.pipe)
         }

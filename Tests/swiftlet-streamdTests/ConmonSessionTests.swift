@@ -85,7 +85,8 @@ import Testing
 
         func put(_ bytes: [UInt8], _ stream: UInt8 = 2) {
             let packet = [stream] + bytes
-            _ = send(descriptor, packet, packet.count, Int32(MSG_NOSIGNAL))
+            let sent = send(descriptor, packet, packet.count, Int32(MSG_NOSIGNAL))
+            #expect(sent == packet.count, "send: \(String(cString: strerror(errno)))")
         }
 
         /// A packet of input; empty: the client sends no more.
@@ -234,8 +235,10 @@ import Testing
         client.end()
         for _ in 0..<10 { try await session.stdin?.write(ByteBuffer(string: "dropped")) }
         await session.stdin?.close()
-        #expect(try await read(session.stdout, .max) == "last")
-        #expect(try await read(session.stderr, .max) == "words")
+        let output = try await read(session.stdout, .max)
+        #expect(output == "last")
+        let errors = try await read(session.stderr, .max)
+        #expect(errors == "words")
         #expect(try await session.wait() == 0)
         await session.end()
     }
