@@ -52,9 +52,7 @@ struct HostileVMTests {
         let emulator = try await node.machine(of: pod)
         let log = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(emulator)/fd/2")
         #expect(log.hasPrefix("\(node.root)/libvirt/log/qemu/swiftlet-"))
-        let flags = try String(contentsOfFile: "/proc/\(emulator)/fdinfo/2", encoding: .utf8).split(separator: "\n")
-            .first { $0.hasPrefix("flags:") }?.split(separator: "\t").last.flatMap { Int32($0, radix: 8) }
-        #expect((flags ?? 0) & O_APPEND != 0)
+        #expect(openFlags(emulator, "2").map { $0 & O_APPEND != 0 } == true)
         let words = try FileHandle(forWritingTo: URL(fileURLWithPath: log))
         try words.seekToEnd()
         try words.write(contentsOf: Data(repeating: UInt8(ascii: "w"), count: 4 << 20))
