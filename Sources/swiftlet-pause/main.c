@@ -4,14 +4,19 @@
 // The daemon starts it in the pod's namespaces. It reads a byte from START before it does anything, and ends where the daemon has;
 // it writes a line to ANSWER: empty when it is ready, else what has failed. Its argument says whose it is to who lists processes.
 //
-// Containers see it as /proc/1. One that may trace processes can have what it has: no file of the node, no capability, no descriptor.
+// Containers see it as /proc/1. One that may trace processes can have what it has, and have it do what it may: no file of the node, no
+// capability, no descriptor, and no system call but to wait and to end.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <grp.h>
+#include <linux/audit.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +62,32 @@ static void leave_privileges(void) {
     require(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "refuse to be traced");
 }
 
+#define IS(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+
+// It is judged behind tracers (ptrace(2)): containers' own profiles are not this process's, nor are the bounds of their memory and processes.
+// x32's numbers are none of these.
+static void leave_system_calls(void) {
+    struct sock_filter code[] = {
+        LOAD(arch),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        LOAD(nr),
+        IS(SYS_pause),
+        IS(SYS_restart_syscall),
+        IS(SYS_rt_sigreturn),
+        IS(SYS_exit_group),
+        // The answer.
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close, 0, 3),
+        LOAD(args[0]),
+        IS(ANSWER),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    };
+    struct sock_fprog filter = {.len = sizeof code / sizeof code[0], .filter = code};
+    require(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0), "leave the system calls");
+}
+
 int main(int argc, char **argv) {
     char byte;
     if (read(START, &byte, 1) != 1) return 1;
@@ -72,9 +103,13 @@ int main(int argc, char **argv) {
     require(sigaction(SIGCHLD, &bury, NULL), "leave children to the kernel");
     leave_files();
     leave_privileges();
+    // What it is executed from as well.
+    require((int)syscall(SYS_close_range, 0U, ANSWER - 1U, 0U), "close the standard streams");
+    require((int)syscall(SYS_close_range, ANSWER + 1U, ~0U, 0U), "close the descriptors");
+    leave_system_calls();
+    // The line says that it is ready, and the end that it has nothing any more.
     require((int)write(ANSWER, "\n", 1), "answer");
-    // All: what it is executed from as well.
-    require((int)syscall(SYS_close_range, 0U, ~0U, 0U), "close the descriptors");
+    close(ANSWER);
     // Any other signal is nothing to the first process of a namespace that has no handler for it.
     for (;;) pause();
 }

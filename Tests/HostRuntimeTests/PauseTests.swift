@@ -45,8 +45,10 @@ import Testing
         let mounts = try #require(KernelFile.text("/proc/\(pid)/mounts")).split(separator: "\n")
         #expect(mounts.count == 1 && mounts[0].hasPrefix("none / tmpfs ro,nosuid,nodev,noexec,"), "\(mounts)")
         let status = try #require(KernelFile.text("/proc/\(pid)/status"))
-        for line in ["CapPrm:\t0000000000000000", "CapBnd:\t0000000000000000", "CapInh:\t0000000000000000", "NoNewPrivs:\t1", "Groups:\t "]
-        {
+        for line in [
+            "CapPrm:\t0000000000000000", "CapBnd:\t0000000000000000", "CapInh:\t0000000000000000", "NoNewPrivs:\t1", "Groups:\t ",
+            "Seccomp:\t2",
+        ] {
             #expect(status.contains(line + "\n"), "\(line) in \(status)")
         }
         #expect(status.contains("Uid:\t65534\t65534\t65534\t65534\n") && status.contains("Gid:\t65534\t65534\t65534\t65534\n"))
@@ -61,10 +63,12 @@ import Testing
         #expect(KernelFile.text("/proc/\(pid)/cmdline") == "swiftlet-pause\0\0/pod\0")
     }
 
-    /// As the next pod's is executed from the same.
+    /// Its mode its pod's containers can change: no other pod's is executed from it.
     @Test func nobodyChangesWhatIsExecuted() throws {
-        let descriptor = try Self.program().sealed()
-        defer { close(descriptor) }
+        let (descriptor, other) = (try Self.program().sealed(), try Self.program().sealed())
+        defer { for one in [descriptor, other] { close(one) } }
+        var (status, otherStatus) = (stat(), stat())
+        #expect(fstat(descriptor, &status) == 0 && fstat(other, &otherStatus) == 0 && status.st_ino != otherStatus.st_ino)
         var byte: UInt8 = 0
         #expect(pwrite(descriptor, &byte, 1, 0) == -1 && errno == EPERM)
         #expect(ftruncate(descriptor, 0) == -1 && errno == EPERM)

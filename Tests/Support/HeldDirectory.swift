@@ -91,7 +91,7 @@ public final class HeldDirectory: Sendable {
         let mounts = ((try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? "").split(separator: "\n").compactMap {
             $0.split(separator: " ").dropFirst(4).first.map(String.init)
         }
-        for mount in mounts.reversed() where mount.hasPrefix(path + "/") {
+        for mount in mounts.reversed() where mount == path || mount.hasPrefix(path + "/") {
             guard umount2(mount, Int32(MNT_DETACH)) == 0 else { return }
         }
         guard access(path + "/cgroup.procs", F_OK) == 0 else {

@@ -45,36 +45,29 @@ struct PauseDocument: StoredDocument {
     var group: ContainerCgroup { ContainerCgroup(directories: cgroup.directories.map(ContainerCgroup.Directory.init)) }
 }
 
-/// swiftlet-pause, as it is executed: a copy in memory that nobody can change. Containers that may trace processes can open what
-/// /proc/1/exe is, and write to it when none executes it any more.
-final class PauseProgram: Sendable {
+/// swiftlet-pause, as it is executed: a copy in memory for each pod, whose content nobody can change. Containers that may trace processes
+/// can open what /proc/1/exe is, and change its mode.
+struct PauseProgram: Sendable {
     /// Bytes.
     private static let limit = 32 << 20
 
     let path: String
-    private let copy = Mutex<Int32?>(nil)
 
-    init(path: String) { self.path = path }
-
-    /// - Returns: its descriptor, which is open as long as the daemon runs. Blocks the first time.
+    /// - Returns: the descriptor of a new copy. Blocks.
     /// - Throws: `.failedPrecondition` naming the program that is missing.
     func sealed() throws -> Int32 {
-        try copy.withLock { copy in
-            if let copy { return copy }
-            let bytes: [UInt8]
-            do {
-                bytes = try KernelFile.read(path, limit: Self.limit)
-            } catch {
-                throw SwiftletError(
-                    .failedPrecondition,
-                    "config.linux.security_context.namespace_options.pid: \(path), the first process of the PID namespace that containers "
-                        + "share, cannot be read; install it", cause: error)
-            }
-            let descriptor = clinux_sealed_memfd("swiftlet-pause", bytes, bytes.count)
-            guard descriptor >= 0 else { throw SwiftletError.system("copy \(path) to memory") }
-            copy = descriptor
-            return descriptor
+        let bytes: [UInt8]
+        do {
+            bytes = try KernelFile.read(path, limit: Self.limit)
+        } catch {
+            throw SwiftletError(
+                .failedPrecondition,
+                "config.linux.security_context.namespace_options.pid: \(path), the first process of the PID namespace that containers share, "
+                    + "cannot be read; install it", cause: error)
         }
+        let descriptor = clinux_sealed_memfd("swiftlet-pause", bytes, bytes.count)
+        guard descriptor >= 0 else { throw SwiftletError.system("copy \(path) to memory") }
+        return descriptor
     }
 }
 
@@ -105,7 +98,10 @@ struct PauseProcess: Sendable {
             guard start.send([0]) else { throw SwiftletError(.unavailable, "\(what) has ended before its start") }
             let said: [UInt8]
             do {
-                said = try answer.readLine(until: .now + limit, limit: 1024)
+                let deadline = ContinuousClock.now + limit
+                said = try answer.readLine(until: deadline, limit: 1024)
+                // It has closed all that it had when nothing follows.
+                if said == [UInt8(ascii: "\n")] { _ = try answer.readLine(until: deadline, limit: 1024) }
             } catch {
                 throw SwiftletError.wrap(error, what, code: .unavailable)
             }
@@ -128,6 +124,7 @@ struct PauseProcess: Sendable {
     /// - Parameter place: moves it, before it does anything, to where the pod's processes are.
     func launch(place: (ProcessIdentity) throws -> Void) throws -> Waiting {
         let image = try program.sealed()
+        defer { close(image) }
         let (answer, start) = (try Pipe(), try Pipe())
         let null = open("/dev/null", O_RDWR | O_CLOEXEC)
         guard null >= 0 else { throw SwiftletError.system("open /dev/null") }

@@ -100,15 +100,19 @@ extension MicroVMHandler {
         async let joined: Void = joinClaimed(names, with: network, context, steps)
         let size = MachineSize(asked: wanted, actual: machine.extent)
         let started = StartedMachine(names: names, process: machine.process, client: client, size: size)
-        let sandbox = try await makePods(started, network, context, steps)
+        async let made = makePods(started, network, context, steps)
+        let actual: MachineSize
         do {
             try await joined
-            let size = try await fitted
-            sandbox.size.withLock { $0 = MachineSizeCache(size) }
+            actual = try await fitted
         } catch {
-            sandbox.close()
+            // The guest is not waited for.
+            client.close()
+            (try? await made)?.close()
             throw error
         }
+        let sandbox = try await made
+        sandbox.size.withLock { $0 = MachineSizeCache(actual) }
         return sandbox
     }
 
