@@ -76,13 +76,7 @@ struct HostDeviceTests {
             """)
         try write("run/writable.json", "{}", mode: 0o666)
         let before = try await Footprint.now(node)
-        let pod = try await node.cri.call(
-            RuntimeRPC.runPodSandbox,
-            .with {
-                $0.config = node.podConfig("devices") { $0.linux.securityContext.namespaceOptions.pid = .container }
-                $0.runtimeHandler = "host"
-            }
-        ).podSandboxID
+        let pod = try await node.runHostPod("devices")
 
         let given = try await create(in: pod, "given") {
             $0.envs = [.with { ($0.key, $0.value) = ("DEVICE", Data("own".utf8)) }]

@@ -36,13 +36,7 @@ struct HostGVisorTests {
     @Test func aPodRunsByGVisorLogsAnswersAndLeavesNothing() async throws {
         let node = try node()
         let before = try await Footprint.now(node)
-        let pod = try await node.cri.call(
-            RuntimeRPC.runPodSandbox,
-            .with {
-                $0.config = node.podConfig("sandboxed") { $0.linux.securityContext.namespaceOptions.pid = .container }
-                $0.runtimeHandler = "gvisor"
-            }
-        ).podSandboxID
+        let pod = try await node.runHostPod("sandboxed", handler: "gvisor")
         let short = try await run(in: pod, "gvisor-short", ["/bin/sh", "-c", "echo out; echo err >&2; busybox dmesg; exit 7"])
         let ended = try await node.exit(of: short)
         #expect(ended.exitCode == 7 && ended.reason == "Error", "\(ended)")

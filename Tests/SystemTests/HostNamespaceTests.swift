@@ -22,19 +22,11 @@ private let hostConfiguration = """
     .node("hostns", Node.Options(host: hostConfiguration)))
 struct HostNamespaceTests {
     /// CRI's default: the PID namespace is the pod's.
-    private func runPod(_ name: String, _ change: (inout CRIPodSandboxConfig) -> Void = { _ in }) async throws -> String {
-        let node = try node()
-        let config = node.podConfig(name) {
+    private func runPod(_ name: String, _ change: @Sendable (inout CRIPodSandboxConfig) -> Void = { _ in }) async throws -> String {
+        try await node().runHostPod(name) {
             $0.linux.securityContext.namespaceOptions.pid = .pod
             change(&$0)
         }
-        return try await node.cri.call(
-            RuntimeRPC.runPodSandbox,
-            .with {
-                $0.config = config
-                $0.runtimeHandler = "host"
-            }
-        ).podSandboxID
     }
 
     private func run(

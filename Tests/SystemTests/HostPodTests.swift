@@ -37,23 +37,6 @@ private let hostConfiguration = """
     .enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized,
     .node("host", Node.Options(host: hostConfiguration)))
 struct HostPodTests {
-    private func runPod(
-        _ name: String, handler: String = "host", _ change: (inout CRIPodSandboxConfig) -> Void = { _ in }
-    ) async throws -> String {
-        let node = try node()
-        let config = node.podConfig(name) {
-            $0.linux.securityContext.namespaceOptions.pid = .container
-            change(&$0)
-        }
-        return try await node.cri.call(
-            RuntimeRPC.runPodSandbox,
-            .with {
-                $0.config = config
-                $0.runtimeHandler = handler
-            }
-        ).podSandboxID
-    }
-
     /// As a kubelet makes it, with a PID namespace of its own.
     private func create(
         in pod: String, _ name: String, _ command: [String], _ change: @Sendable (inout CRIContainerConfig) -> Void = { _ in }
@@ -82,7 +65,7 @@ struct HostPodTests {
     @Test func aPodOnTheNodeRunsLogsAnswersAndLeavesNothing() async throws {
         let node = try node()
         let before = try await Footprint.now(node)
-        let pod = try await runPod("plain")
+        let pod = try await node.runHostPod("plain")
         let status = try await node.podStatus(pod).status
         #expect(status.state == .sandboxReady && status.network.ip.hasPrefix("10.88.") && status.runtimeHandler == "host")
         let short = try await run(in: pod, "short", ["/bin/sh", "-c", "echo out; echo err >&2; cat /proc/sys/kernel/hostname; exit 7"])
@@ -134,7 +117,7 @@ struct HostPodTests {
     @Test func containersOutliveTheDaemonAndTheirEndsAreFound() async throws {
         let node = try node()
         let before = try await Footprint.now(node)
-        let pod = try await runPod("survivor")
+        let pod = try await node.runHostPod("survivor")
         let counter = try await run(
             in: pod, "host-counter", ["/bin/sh", "-c", "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo line $i; sleep 0.1; done; exit 5"])
         let ended = try await run(in: pod, "host-ended", ["/bin/sh", "-c", "sleep 1; echo bye; exit 9"])
@@ -158,7 +141,7 @@ struct HostPodTests {
     /// As long as a kubelet renames the file and asks for another.
     @Test func aLogGoesOnInTheFileThatItsPathNames() async throws {
         let node = try node()
-        let pod = try await runPod("rotated")
+        let pod = try await node.runHostPod("rotated")
         let container = try await run(
             in: pod, "host-log", ["/bin/sh", "-c", "i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo $i; sleep 0.05; done"])
         try await node.waitForLog("host-log", lines: 3)
@@ -177,7 +160,7 @@ struct HostPodTests {
     @Test func aContainerWhoseMonitorIsKilledEndsAndSaysThatItsCodeIsUnknown() async throws {
         let node = try node()
         let before = try await Footprint.now(node)
-        let pod = try await runPod("orphan")
+        let pod = try await node.runHostPod("orphan")
         let container = try await run(in: pod, "orphan", ["/bin/sleep", "3"])
         let bundle = "\(node.run)/host/\(pod.prefix(13))/\(container.prefix(13))"
         let text = try String(contentsOfFile: "\(bundle)/conmon.pid", encoding: .utf8)
@@ -220,7 +203,7 @@ struct HostPodTests {
     @Test func allProcessesEndWithTheFirstOne() async throws {
         let node = try node()
         let before = try await Footprint.now(node)
-        let pod = try await runPod("leaving") { $0.linux.securityContext.namespaceOptions.pid = .node }
+        let pod = try await node.runHostPod("leaving") { $0.linux.securityContext.namespaceOptions.pid = .node }
         let container = try await run(
             in: pod, "leaving", ["/bin/sh", "-c", "sleep 801 & (while :; do echo more; sleep 0.1; done) & sleep 1; exit 6"]
         ) {
@@ -242,7 +225,7 @@ struct HostPodTests {
             umount2(directory, 2)
             try? FileManager.default.removeItem(atPath: directory)
         }
-        let pod = try await runPod("mounts")
+        let pod = try await node.runHostPod("mounts")
         let container = try await run(in: pod, "mounting", ["/bin/sleep", "600"]) {
             $0.linux.securityContext.privileged = true
             $0.mounts = [
@@ -273,7 +256,7 @@ struct HostPodTests {
 
     @Test func statisticsAndLimitsAreTheKernels() async throws {
         let node = try node()
-        let pod = try await runPod("limits") { $0.linux.cgroupParent = "/swiftlet-test-\(getpid())/limits" }
+        let pod = try await node.runHostPod("limits") { $0.linux.cgroupParent = "/swiftlet-test-\(getpid())/limits" }
         let container = try await run(in: pod, "limited", ["/bin/sh", "-c", "while :; do :; done"]) {
             $0.linux.resources.memoryLimitInBytes = 64 << 20
             ($0.linux.resources.cpuQuota, $0.linux.resources.cpuPeriod) = (20_000, 100_000)
@@ -312,7 +295,7 @@ struct HostPodTests {
     @Test func theDefaultSeccompProfileHoldsAndFollowsTheCapabilities() async throws {
         let node = try node()
         let before = try await Footprint.now(node)
-        let pod = try await runPod("seccomp")
+        let pod = try await node.runHostPod("seccomp")
         let look = "grep ^Seccomp: /proc/self/status; busybox unshare -U true 2>&1; echo $?"
         let standard = try await run(in: pod, "seccomp-default", ["/bin/sleep", "600"]) {
             $0.linux.securityContext.seccomp.profileType = .runtimeDefault
@@ -334,7 +317,7 @@ struct HostPodTests {
     @Test func imagesAreMountedBesideTheRoot() async throws {
         let node = try node()
         let before = try await Footprint.now(node)
-        let pod = try await runPod("host-images")
+        let pod = try await node.runHostPod("host-images")
         let container = try await run(in: pod, "host-images", ["/bin/sleep", "600"]) {
             $0.mounts = [
                 .image(Node.image, "/whole"), .image(Node.image, "/part") { $0.imageSubPath = "bin" },
@@ -381,7 +364,7 @@ struct HostPodTests {
         _ = try writeRuntime("stuck", "sleep 6173 & wait")
         defer { try? FileManager.default.removeItem(atPath: "\(runtimes)/stuck") }
         let before = try await Footprint.now(node)
-        let pod = try await runPod("stuck", handler: "stuck")
+        let pod = try await node.runHostPod("stuck", handler: "stuck")
         let container = try await create(in: pod, "stuck", ["/bin/sleep", "600"])
         let start = ContinuousClock.now
         let refused = await refusal { try await node.start(container) }
@@ -399,7 +382,7 @@ struct HostPodTests {
         _ = try writeRuntime("killed", "setsid sleep 6174 </dev/null >/dev/null 2>&1 & echo $! >\(note); kill -KILL $$")
         defer { try? FileManager.default.removeItem(atPath: runtimes) }
         let before = try await Footprint.now(node)
-        let pod = try await runPod("killed", handler: "killed") { $0.linux.cgroupParent = "/swiftlet-test-\(getpid())/killed" }
+        let pod = try await node.runHostPod("killed", handler: "killed") { $0.linux.cgroupParent = "/swiftlet-test-\(getpid())/killed" }
         let container = try await create(in: pod, "killed", ["/bin/sleep", "600"])
         let refused = await refusal { try await node.start(container) }
         #expect(refused != nil)
@@ -418,13 +401,13 @@ struct HostPodTests {
 
     @Test func whoMayUseTheNodeIsTheAdministratorsWord() async throws {
         let node = try node()
-        let other = await refusal { _ = try await self.runPod("tenant") { $0.metadata.namespace = "tenants" } }
+        let other = await refusal { _ = try await node.runHostPod("tenant") { $0.metadata.namespace = "tenants" } }
         #expect(other?.code == .permissionDenied && other?.message.contains("tenants") == true)
         let machine = await refusal {
-            _ = try await self.runPod("explicit", handler: "microvm") { $0.linux.securityContext.namespaceOptions.network = .node }
+            _ = try await node.runHostPod("explicit", handler: "microvm") { $0.linux.securityContext.namespaceOptions.network = .node }
         }
         #expect(machine?.code == .invalidArgument && machine?.message.contains("RuntimeClass") == true)
-        let absent = await refusal { _ = try await self.runPod("absent", handler: "absent") }
+        let absent = await refusal { _ = try await node.runHostPod("absent", handler: "absent") }
         #expect(absent?.code == .failedPrecondition && absent?.message.contains("/nonexistent/runc") == true)
         let log = try String(contentsOfFile: node.daemonLog, encoding: .utf8)
         for line in ["pod refused on the node", "pod that needs the node refused"] { #expect(log.contains(line)) }

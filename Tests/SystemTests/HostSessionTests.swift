@@ -17,26 +17,10 @@ private let hostConfiguration = """
     namespaces = ["test"]
     """
 
-private func runHostPod(
-    _ name: String, on node: Node, _ change: (inout CRIPodSandboxConfig) -> Void = { _ in }
-) async throws -> String {
-    let config = node.podConfig(name) {
-        $0.linux.securityContext.namespaceOptions.pid = .container
-        change(&$0)
-    }
-    return try await node.cri.call(
-        RuntimeRPC.runPodSandbox,
-        .with {
-            $0.config = config
-            $0.runtimeHandler = "host"
-        }
-    ).podSandboxID
-}
-
 /// Sessions of pods on the node itself, with Debian's kubectl, runc and conmon.
 @Suite(
     .enabled(if: systemTestsEnabled), .timeLimit(.minutes(20)), .serialized,
-    .node("hostsess", Node.Options(logSize: 200_000, host: hostConfiguration), pod: { try await runHostPod("sessions", on: $0) }))
+    .node("hostsess", Node.Options(logSize: 200_000, host: hostConfiguration), pod: { try await $0.runHostPod("sessions") }))
 struct HostSessionTests {
     private func run(
         _ name: String, _ command: [String] = ["/bin/sleep", "6000"], in pod: String? = nil,
@@ -117,7 +101,7 @@ struct HostSessionTests {
         let node = try node()
         let parent = "swiftlet-test-\(getpid())"
         // conmon's group is the pod's then, and goes with it.
-        let pod = try await runHostPod("ending", on: node) { $0.linux.cgroupParent = "/\(parent)/ending" }
+        let pod = try await node.runHostPod("ending") { $0.linux.cgroupParent = "/\(parent)/ending" }
         let container = try await run("ending", in: pod)
         let api = try node.kubernetes(containers: ["p": container])
         defer { api.stop() }
@@ -350,7 +334,7 @@ struct HostSessionTests {
     @Test func portsOfThePodInTheNodesNetworkAreTheNodesLoopbacks() async throws {
         let node = try node()
         let before = try await Footprint.now(node)
-        let pod = try await runHostPod("hostports", on: node) { $0.linux.securityContext.namespaceOptions.network = .node }
+        let pod = try await node.runHostPod("hostports") { $0.linux.securityContext.namespaceOptions.network = .node }
         _ = try await run("node-server", serve("127.0.0.1:9110"), in: pod) {
             $0.linux.securityContext.namespaceOptions.network = .node
         }
